@@ -1,0 +1,28 @@
+"""Counter-based randomness: every draw is a pure function of (seed, stream, counters), so nothing has to be saved to resume.
+
+Streams in use: `init` (weights), `order` (of the training images, by epoch), `augment` (by epoch and step), `step` (dropout and the
+like, by step and rank), `split` (from `data.split_seed`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+STREAMS = ("init", "order", "augment", "step")
+
+
+def key(seed: int, stream: str, *counters: int) -> int:
+    """An integer in [0, 2**63) that depends on all arguments and on nothing else (BLAKE2b, RFC 7693)."""
+    text = repr((int(seed), stream, *(int(c) for c in counters)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator(seed: int, stream: str, *counters: int) -> torch.Generator:
+    """A CPU generator seeded with `key(seed, stream, *counters)`."""
+    import torch
+
+    return torch.Generator().manual_seed(key(seed, stream, *counters))
