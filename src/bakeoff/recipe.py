@@ -1,0 +1,220 @@
+"""What one run is: the typed trunk, and which of its fields are science, numerics or site.
+
+A `Run` is read from conf/ and the command line, checked, and frozen into the run's `config.yaml`. Its choices (net, activation, ...)
+are leaves: plain mappings with a `_target_`, which only `bakeoff.build` may turn into objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bakeoff.errors import ConfigError, listed, near_miss
+
+SLOTS = ("model", "activation", "initializer", "optimizer", "scheduler", "loss", "data")
+GROUPS = (*SLOTS, "trainer", "tracking")
+METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy")
+
+
+class Kind(Enum):
+    """What a field decides."""
+
+    SCIENCE = "the result: fingerprinted"
+    NUMERICS = "the bits but not the science: logged, taken over by reproduce and resume"
+    SITE = "where it runs and what it is called: neither"
+
+
+SCIENCE, NUMERICS, SITE = Kind.SCIENCE, Kind.NUMERICS, Kind.SITE
+Leaf = dict[str, Any]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Augment(_Node):
+    """Random changes of a training image; each image is decided on its own."""
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class Data(_Node):
+    """The images, how they are split, and how they are batched."""
+
+    source: Annotated[Leaf, SCIENCE]
+    num_classes: Annotated[int, Field(ge=2), SCIENCE]
+    channels: Annotated[Count, SCIENCE]
+    native_size: Annotated[Count, SCIENCE]
+    size: Annotated[Count, SCIENCE] = 32
+    fit: Annotated[Literal["resize", "pad"], SCIENCE] = "resize"
+    augment: Annotated[Augment, SCIENCE] = Augment()
+    normalize: Annotated[bool, SCIENCE] = True
+    batch_size: Annotated[Count, SCIENCE] = 128
+    val_fraction: Annotated[float, Field(gt=0, lt=1), SCIENCE] = 0.1
+    split_seed: Annotated[Seed, SCIENCE] = 0
+    subset: Annotated[Count | None, SCIENCE] = None
+    eval_batch_size: Annotated[Count, NUMERICS] = 512
+    root: Annotated[str, SITE] = "data"
+    download: Annotated[bool, SITE] = False
+
+
+class Trainer(_Node):
+    """How long, how precisely and on what the net is trained."""
+
+    max_epochs: Annotated[Count, SCIENCE] = 10
+    max_steps: Annotated[Count | None, SCIENCE] = None
+    precision: Annotated[Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"], SCIENCE] = "32-true"
+    accumulate: Annotated[Count, SCIENCE] = 1
+    clip: Annotated[float | None, Field(gt=0), SCIENCE] = None
+    divergence: Annotated[float | None, Field(gt=1), SCIENCE] = 10.0
+    accelerator: Annotated[Literal["auto", "cpu", "gpu"], NUMERICS] = "auto"
+    devices: Annotated[Count, NUMERICS] = 1
+    strategy: Annotated[Literal["auto", "ddp"], NUMERICS] = "auto"
+    threads: Annotated[Count | None, NUMERICS] = None
+    deterministic: Annotated[bool, NUMERICS] = True
+    channels_last: Annotated[bool, NUMERICS] = True
+    compile: Annotated[bool, NUMERICS] = False
+    log_every: Annotated[Count, NUMERICS] = 10
+    checkpoint_every: Annotated[Count | None, SITE] = None
+    progress: Annotated[bool, SITE] = True
+
+
+class Tracking(_Node):
+    """Where runs are kept."""
+
+    uri: Annotated[str | None, SITE] = None
+    experiment: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"), SITE] = "train"
+    folder: Annotated[str, Field(min_length=1), SITE] = "runs"
+    system_every: Annotated[float, Field(gt=0), SITE] = 10.0
+
+
+class Run(_Node):
+    """One run, whole: leaves for the slots, typed nodes for the rest."""
+
+    model: Annotated[Leaf, SCIENCE]
+    activation: Annotated[Leaf, SCIENCE]
+    initializer: Annotated[Leaf, SCIENCE]
+    optimizer: Annotated[Leaf, SCIENCE]
+    scheduler: Annotated[Leaf, SCIENCE]
+    loss: Annotated[Leaf, SCIENCE]
+    data: Data
+    trainer: Trainer = Trainer()
+    tracking: Tracking = Tracking()
+    seed: Annotated[Seed, SCIENCE] = 0
+    test: Annotated[bool, SCIENCE] = False
+    name: Annotated[str | None, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$"), SITE] = None
+    choices: Annotated[dict[str, str], SITE] = Field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """A name that a person can read: the run's own, or its choices and seed."""
+        if self.name is not None:
+            return self.name
+        words = [self.choices.get(slot, slot) for slot in ("data", "model", "activation", "initializer", "optimizer")]
+        return "-".join([*words, f"s{self.seed}"])
+
+    def part(self, kind: Kind) -> dict[str, Any]:
+        """The fields of one kind, nested as in the config."""
+        return _part(self, kind)
+
+    def replace(self, **changes: Any) -> Run:
+        """A checked copy with dotted fields changed: `run.replace(**{"trainer.threads": 1})`."""
+        tree = self.model_dump()
+        for dotted, value in changes.items():
+            node, (*parents, last) = tree, dotted.split(".")
+            for parent in parents:
+                node = node[parent]
+            node[last] = value
+        return parse(tree)
+
+    def flat(self) -> dict[str, Any]:
+        """Every value by its dotted key, in the config's order."""
+        return dict(_flat(self.model_dump(), ""))
+
+
+def _part(node: BaseModel, kind: Kind) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, info in type(node).model_fields.items():
+        value = getattr(node, name)
+        if kind in info.metadata:
+            found[name] = value.model_dump() if isinstance(value, BaseModel) else value
+        elif isinstance(value, BaseModel) and not any(isinstance(item, Kind) for item in info.metadata):
+            found[name] = _part(value, kind)
+    return found
+
+
+def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def fingerprint(run: Run) -> str:
+    """16 hexadecimal digits of the SHA-256 over all fields that decide the result; names, folders and devices leave it as it is."""
+    text = json.dumps(run.part(SCIENCE), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(tree: Mapping[str, Any]) -> Run:
+    """A `Run` from plain mappings, or `ConfigError` for the first key, type or range that is wrong."""
+    check_finite(tree)
+    try:
+        return Run.model_validate(dict(tree))
+    except ValidationError as error:
+        raise ConfigError(_told(error)) from None
+
+
+def check_finite(tree: Mapping[str, Any]) -> None:
+    """Refuse nan and inf wherever they stand."""
+    for key, value in _flat(tree, ""):
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ConfigError(f"{key}: {item} is not a finite number")
+
+
+def _told(error: ValidationError) -> str:
+    """The first complaint of pydantic in this project's one line."""
+    first = error.errors()[0]
+    # A union reports one complaint a member, the member's type at the end of the path: keep the part that names fields.
+    names: list[str] = []
+    node: Any = Run
+    for step in first["loc"]:
+        known = node.model_fields if isinstance(node, type) and issubclass(node, BaseModel) else None
+        if known is None and node is not dict:
+            break
+        names.append(str(step))
+        node = known[step].annotation if known is not None and step in known else None
+    key = ".".join(names)
+    if first["type"] == "extra_forbidden":
+        *parents, last = names
+        siblings = list(_fields(parents))
+        return f"{key}: no such key{near_miss(last, siblings)}; keys: {listed(siblings)}"
+    if first["type"] == "missing":
+        return f"{key}: this key is missing"
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{key}={_shown(first['input'])}: must be {rule}"
+
+
+def _fields(parents: list[str]) -> Iterator[str]:
+    node: type[BaseModel] = Run
+    for parent in parents:
+        child = node.model_fields[parent].annotation
+        assert isinstance(child, type) and issubclass(child, BaseModel)
+        node = child
+    yield from node.model_fields
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) and not value else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Training: the LightningModule, durable checkpoints, and the conductor of one run."""

@@ -1,0 +1,79 @@
+"""Durable checkpoints: a kill, a torn write or a full disk at any moment leaves the last good one readable.
+
+A checkpoint is written beside its place, flushed to the disk, and renamed; the one before it is kept as `last-1.ckpt`. A SHA-256 in front of
+the payload tells a torn file. Only tensors and plain types are inside, so that it loads with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from bakeoff.errors import FolderError
+
+MAGIC = b"bakeoff1"
+
+
+def save(folder: Path, state: dict[str, Any], *, name: str = "last") -> None:
+    """Put `state` at `folder/name.ckpt`; for `last`, the one that was there becomes `last-1.ckpt`.
+
+    Raises `FolderError` where it cannot be written (a full disk, say); the earlier checkpoints are then as they were.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    path = folder / f"{name}.ckpt"
+    draft = folder / f".{name}.ckpt.draft"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(draft, "wb") as file:
+            file.write(MAGIC + hashlib.sha256(payload).digest())
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        if name == "last" and path.exists():
+            os.replace(path, folder / "last-1.ckpt")
+        os.replace(draft, path)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise FolderError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from error
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The state in one file, on the CPU; None where the file is missing or torn."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    head = len(MAGIC) + 32
+    payload = memoryview(raw)[head:]
+    if raw[: len(MAGIC)] != MAGIC or raw[len(MAGIC) : head] != hashlib.sha256(payload).digest():
+        return None
+    return cast("dict[str, Any]", torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+
+
+def latest(folder: Path) -> dict[str, Any] | None:
+    """The newest state in a folder that is whole; None where there is none."""
+    for name in ("last", "last-1"):
+        state = read(folder / f"{name}.ckpt")
+        if state is not None:
+            return state
+    return None
+
+
+def weights(folder: Path, *, name: str = "last") -> dict[str, torch.Tensor]:
+    """The net's weights in `last` or `best`; `FolderError` where there are none."""
+    state = latest(folder) if name == "last" else read(folder / f"{name}.ckpt")
+    if state is None:
+        raise FolderError(f"{folder}: no readable checkpoint")
+    return cast("dict[str, torch.Tensor]", state["net"])

@@ -1,0 +1,277 @@
+"""The conductor of one run: from a run folder to its result, in this process (or this rank)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+import traceback
+import warnings
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+
+from bakeoff import build, seeds
+from bakeoff.compose import load_frozen
+from bakeoff.data.module import ImageData
+from bakeoff.errors import BakeoffError
+from bakeoff.recipe import Run, fingerprint
+from bakeoff.tracking.folders import Job, RunFolder
+from bakeoff.tracking.journal import Journal, NullJournal
+from bakeoff.tracking.provenance import provenance
+from bakeoff.tracking.system import Sampler
+from bakeoff.training import checkpoints
+from bakeoff.training.progress import Bar
+from bakeoff.training.task import Task
+
+
+@dataclass
+class Result:
+    """How a run ended: what result.json holds. Metrics are the last ones; non-finite numbers are kept as strings in the file."""
+
+    id: str
+    name: str
+    status: str
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    fingerprint: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        tree = asdict(self)
+        for group in ("metrics", "best"):
+            tree[group] = {name: value if math.isfinite(value) else str(value) for name, value in tree[group].items()}
+        return tree
+
+    @classmethod
+    def of(cls, tree: dict[str, Any]) -> Result:
+        """From `plain`."""
+        known = {name: tree[name] for name in cls.__dataclass_fields__ if name in tree}
+        for group in ("metrics", "best"):
+            known[group] = {name: float(value) for name, value in known.get(group, {}).items()}
+        return cls(**known)
+
+
+def execute(path: Path, *, progress: bool = False) -> Result:
+    """Train the run of a run folder, from its newest checkpoint where there is one, and write result.json.
+
+    A run that is done already is not trained again. A failure of the run's own is its result (`failed`, with the reason), and is raised on
+    after that; a kill or Ctrl-C leaves no result, so that the run can be taken up again. Raises `BusyError` where another process trains it.
+    """
+    folder = RunFolder(path)
+    before = folder.read_result()
+    if before is not None:
+        return Result.of(before)
+    job = folder.read_job()
+    run = load_frozen(folder.config.read_text(), origin=str(folder.config))
+    chief = int(os.environ.get("RANK", "0")) == 0
+    with folder.locked() if chief else contextlib.nullcontext():
+        journal = Journal(folder.journal) if chief else NullJournal()
+        journal.start(job)
+        try:
+            return conduct(run, job, folder, journal, chief=chief, progress=progress)
+        except Exception as error:
+            reason = str(error) if isinstance(error, BakeoffError) else f"{type(error).__name__}: {error}"
+            if chief:
+                (folder.path / "traceback.txt").write_text(traceback.format_exc())
+                journal.artifact("traceback.txt")
+                journal.end("FAILED", reason=reason)
+                folder.write_result(Result(job.id, job.name, "failed", " ".join(reason.split()), fingerprint=fingerprint(run)).plain())
+            raise
+        except BaseException as error:
+            journal.end("KILLED", reason=f"stopped by {type(error).__name__}")
+            raise
+        finally:
+            journal.close()
+
+
+def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: bool, progress: bool) -> Result:
+    """Between the journal's start and its end."""
+    quiet()
+    pin(run)
+    state = checkpoints.latest(folder.checkpoints)
+    data = build.make_data(run)
+    data.setup("fit")
+    total = total_steps(run, data)
+    task = Task(run, total_steps=total, steps_per_epoch=data.steps_per_epoch, report=lambda values, step: journal.metrics(values, step=step), state=state)
+    if chief:
+        describe(run, job, folder, journal, data, task)
+    keep = Keep(folder.checkpoints, every=run.trainer.checkpoint_every, chief=chief)
+    bars = [Bar(title=job.name, total_steps=total)] if progress and chief else []
+    trainer = make_trainer(run, callbacks=[keep, *bars])
+    if state is not None:
+        counters(trainer, epoch=state["epoch"])
+        data.load_state_dict({"epoch": state["epoch"], "skip": state["skip"]})
+    began = time.perf_counter()
+    with Sampler(journal, every=run.tracking.system_every) if chief else contextlib.nullcontext():
+        if state is None or not state["diverged"]:
+            trainer.fit(task, datamodule=data)
+        if trainer.received_sigterm or (task.step < total and task.diverged is None):
+            raise KeyboardInterrupt
+        seconds = time.perf_counter() - began
+        if run.test:
+            trainer.test(task, datamodule=data, verbose=False)
+    result = Result(
+        id=job.id,
+        name=job.name,
+        status="diverged" if task.diverged else "finished",
+        reason=task.diverged or "",
+        metrics={name: value for name, value in task.latest.items() if name != "lr"},
+        best=task.best,
+        steps=task.step,
+        epochs=math.ceil(task.step / data.steps_per_epoch),
+        seconds=seconds,
+        images_per_second=task.speed,
+        fingerprint=fingerprint(run),
+    )
+    if chief:
+        finish(run, job, folder, journal, result)
+    return result
+
+
+def finish(run: Run, job: Job, folder: RunFolder, journal: Journal, result: Result) -> None:
+    """The end of a run in the journal, then result.json, which decides."""
+    journal.tags({"diverged": str(result.status == "diverged").lower(), **({"reason": result.reason} if result.reason else {})})
+    journal.metrics({f"best/{name}": value for name, value in result.best.items()}, step=result.steps)
+    journal.metrics({"seconds": result.seconds}, step=result.steps)
+    if job.export_model and result.status == "finished":
+        packages = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "bakeoff")]
+        shape = (run.data.channels, run.data.size, run.data.size)
+        journal.model("bakeoff.build:load_model", input_shape=shape, classes=run.data.num_classes, requirements=packages)
+    if job.kind == "single":
+        journal.artifact("checkpoints/last.ckpt", artifact_path="checkpoints")
+    folder.write_result(result.plain())
+    journal.end("FINISHED", reason=result.reason)
+
+
+def describe(run: Run, job: Job, folder: RunFolder, journal: Journal, data: ImageData, task: Task) -> None:
+    """Everything about the run that is known before its first step."""
+    facts = provenance()
+    diff = facts.pop("git_diff", "")
+    (folder.path / "provenance.json").write_text(json.dumps(facts, indent=2, default=str) + "\n")
+    for name in ("config.yaml", "provenance.json"):
+        journal.artifact(name)
+    if diff:
+        (folder.path / "git.diff").write_text(str(diff))
+        journal.artifact("git.diff")
+    short = {slot: choice for slot, choice in run.choices.items() if slot != "data"} | {"data": run.choices.get("data", "data")}
+    flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
+    numerics = {"world_size": run.trainer.devices, "data_workers": 0, "cpu_threads": torch.get_num_threads()}
+    counts = {"parameters": sum(p.numel() for p in task.net.parameters()), "total_steps": task.total_steps, "steps_per_epoch": task.steps_per_epoch}
+    journal.params({**short, **flat, **numerics, **counts, **{f"seed.{name}": seeds.key(run.seed, name) for name in seeds.STREAMS}})
+    tags = {"fingerprint": fingerprint(run), "data.digest": data.digest, "data.split_digest": data.split_digest, "bakeoff.folder": str(folder.path.resolve())}
+    if run.test and job.kind == "single":
+        tags["exploratory"] = "true"
+    journal.tags(tags | {name: value for name, value in facts.items() if isinstance(value, str) and value})
+    profile = {"train": data.n_train, "val": data.n_val, "test": data.n_test, "size": run.data.size, "classes": list(data.classes)}
+    journal.dataset(run.choices.get("data", "data"), digest=data.digest[:36], source=run.data.source["_target_"], context="training", profile=profile)
+
+
+def make_trainer(run: Run, *, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's Trainer as conf/trainer says; what Lightning would log, save or draw is this project's own."""
+    settings, gpu = run.trainer, accelerator(run) == "gpu"
+    parallel = settings.devices > 1 or settings.strategy == "ddp"
+    strategy: pl.strategies.Strategy
+    if parallel:
+        strategy = DDPStrategy(process_group_backend="nccl" if gpu else "gloo", broadcast_buffers=True, gradient_as_bucket_view=True)
+    else:
+        strategy = SingleDeviceStrategy(device=torch.device("cuda:0" if gpu else "cpu"))
+    return pl.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=settings.devices,
+        strategy=strategy,
+        precision=settings.precision,
+        max_epochs=settings.max_epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip,
+        deterministic=settings.deterministic,
+        sync_batchnorm=parallel and gpu,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+
+
+def accelerator(run: Run) -> str:
+    """`cpu` or `gpu`, with `auto` decided by what this machine has."""
+    if run.trainer.accelerator != "auto":
+        return run.trainer.accelerator
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def pin(run: Run) -> None:
+    """What bits depend on and the recipe does not: the number of threads, and algorithms that repeat."""
+    if run.trainer.threads is not None:
+        torch.set_num_threads(run.trainer.threads)
+    if run.trainer.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def quiet() -> None:
+    """Lightning's hints about defaults that this project sets on purpose."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning.*|lightning_fabric.*")
+
+
+def total_steps(run: Run, data: ImageData) -> int:
+    """Optimizer steps of the whole run."""
+    steps = run.trainer.max_epochs * data.steps_per_epoch
+    return steps if run.trainer.max_steps is None else min(steps, run.trainer.max_steps)
+
+
+def counters(trainer: pl.Trainer, *, epoch: int) -> None:
+    """Let a fresh Trainer begin at `epoch`: its own restart logic replays batches, so none of its state is saved."""
+    current = trainer.fit_loop.epoch_progress.current
+    current.ready = current.started = current.processed = current.completed = epoch
+
+
+class Keep(pl.Callback):
+    """Writes checkpoints: after every epoch's validation, every so many steps, and the net alone where validation is best so far."""
+
+    def __init__(self, folder: Path, *, every: int | None, chief: bool) -> None:
+        self.folder, self.every, self.chief, self.skip = folder, every, chief, 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Micro-batches of this epoch that an earlier process has done."""
+        assert isinstance(pl_module, Task)
+        done = pl_module.step - pl_module.current_epoch * pl_module.steps_per_epoch
+        self.skip = done * pl_module.run.trainer.accumulate
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """In the middle of an epoch."""
+        assert isinstance(pl_module, Task)
+        due = self.every is not None and pl_module.micro == 0 and pl_module.step % self.every == 0
+        if due and pl_module.step % pl_module.steps_per_epoch:
+            self.save(pl_module, epoch=pl_module.current_epoch, skip=self.skip + batch_idx + 1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After validation."""
+        assert isinstance(pl_module, Task)
+        self.save(pl_module, epoch=pl_module.current_epoch + 1, skip=0)
+        if self.chief and pl_module.best.get("step") == pl_module.step:
+            checkpoints.save(self.folder, {"net": pl_module.net.state_dict(), "metrics": pl_module.best}, name="best")
+
+    def save(self, task: Task, *, epoch: int, skip: int) -> None:
+        """Collective; rank 0 writes."""
+        state = task.checkpoint(epoch=epoch, skip=skip)
+        if self.chief:
+            checkpoints.save(self.folder, state)

@@ -1,0 +1,214 @@
+"""The LightningModule of every run: the step, the sums behind the curves, validation, divergence, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from bakeoff import build, seeds
+from bakeoff.recipe import Run
+
+Report = Callable[[dict[str, float], int], None]
+
+
+class Sums:
+    """Loss, hits and images, added up on the device: one read-out a window instead of one a step."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.values = torch.zeros(3, dtype=torch.float64, device="cpu" if str(device) == "mps" else device)
+
+    def add(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
+        """One batch: its mean loss, its scores (N, classes) and its targets (N,)."""
+        n = targets.shape[0]
+        hits = (scores.detach().argmax(1) == targets).sum()
+        self.values += torch.stack([loss.detach().double() * n, hits.double(), torch.full_like(hits, n, dtype=torch.float64)])
+
+    def means(self) -> tuple[float, float, float]:
+        """(mean loss, accuracy, images) over all ranks."""
+        values = self.values.clone()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(values)
+        loss, hits, n = values.tolist()
+        return (loss / n, hits / n, n) if n else (math.nan, math.nan, 0.0)
+
+
+class Task(pl.LightningModule):
+    """Trains one net as its run says. Calls `report(values, step)` on rank 0 for every point of a curve.
+
+    Randomness inside the net (dropout) is seeded from (seed, step, micro-batch, rank) before every step, so that no generator state has to
+    be saved. Nothing is logged through Lightning in the step: sums stay on the device and are read every `trainer.log_every` steps.
+    """
+
+    def __init__(self, run: Run, *, total_steps: int, steps_per_epoch: int, report: Report, state: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.run, self.total_steps, self.steps_per_epoch, self.report, self.state = run, total_steps, steps_per_epoch, report, state
+        self.net = build.make_model(run)
+        self.loss = build.make_loss(run)
+        if state is not None:
+            self.net.load_state_dict(state["net"])
+        if run.trainer.channels_last:
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.trainer.compile:
+            self.net.compile()
+        self.step = int(state["step"]) if state else 0
+        self.micro = int(state["micro"]) if state else 0
+        self.latest: dict[str, float] = dict(state["metrics"]) if state else {}
+        self.best: dict[str, float] = dict(state["best"]) if state else {}
+        self.diverged: str | None = state["diverged"] if state else None
+        self.guessing = float(self.loss(torch.zeros(run.data.num_classes, run.data.num_classes), torch.arange(run.data.num_classes)))
+        self.window, self.epoch, self.evaluation = Sums(), Sums(), Sums()
+        self.window_loss = math.nan
+        self.clock, self.clock_images, self.speed = 0.0, 0.0, 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer, and the schedule that this module steps itself, both taken up where the checkpoint left them."""
+        optimizer = build.make_optimizer(self.run, self.net)
+        self.schedule = build.make_scheduler(self.run, optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
+        if self.state is not None:
+            optimizer.load_state_dict(self.state["optimizer"])
+            self.schedule.load_state_dict(self.state["schedule"])
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        """Sums on the training device; ranks that were started with different configs stop here."""
+        self.window, self.epoch = Sums(self.device), Sums(self.device)
+        if self.state is not None:
+            self.window.values += self.state["window"].to(self.window.values.device) * float(self.trainer.is_global_zero)
+            self.epoch.values += self.state["sums"].to(self.epoch.values.device) * float(self.trainer.is_global_zero)
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None and self.state.get("scaler"):
+                scaler.load_state_dict(self.state["scaler"])
+        if dist.is_available() and dist.is_initialized():
+            texts: list[str | None] = [None] * dist.get_world_size()
+            dist.all_gather_object(texts, self.run.model_dump_json())
+            if len(set(texts)) != 1:
+                raise RuntimeError("the ranks were started with different configs")
+
+    def on_train_epoch_start(self) -> None:
+        """The clock of images/s leaves validation out."""
+        self.clock, self.clock_images = time.perf_counter(), 0.0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """All randomness of this step from (seed, step, micro-batch, rank)."""
+        number = seeds.key(self.run.seed, "step", self.step, self.micro, self.global_rank)
+        torch.manual_seed(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The mean loss of one micro-batch; Lightning divides it by `trainer.accumulate`."""
+        images, targets = batch
+        scores = self.net(images)
+        loss: Tensor = self.loss(scores, targets)
+        self.window.add(loss, scores, targets)
+        self.clock_images += targets.shape[0] * self.trainer.world_size
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's step, then the schedule's."""
+        super().optimizer_step(*args, **kwargs)
+        self.schedule.step()
+        self.step += 1
+        self.micro = -1
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """A point of the training curves every `trainer.log_every` steps and at the end of every epoch."""
+        stepped = self.micro == -1
+        self.micro += 1
+        if stepped and (self.step % self.run.trainer.log_every == 0 or self.step % self.steps_per_epoch == 0 or self.step == self.total_steps):
+            self.flush()
+
+    def flush(self) -> None:
+        """Read the window's sums, report them, and stop where the loss is no number any more."""
+        loss, accuracy, _ = self.window.means()
+        self.epoch.values += self.window.values
+        self.window.values.zero_()
+        self.window_loss = loss
+        lapse = time.perf_counter() - self.clock
+        values = {"train/loss": loss, "train/accuracy": accuracy, "lr": float(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
+        self.latest.update(values)
+        self.speed = self.clock_images / lapse
+        self.clock, self.clock_images = time.perf_counter(), 0.0
+        self.tell(values | {"images_per_second": self.speed})
+        if self.run.trainer.divergence is not None and not math.isfinite(loss):
+            self.stop(f"train/loss is {loss} at step {self.step}")
+
+    def on_validation_epoch_start(self) -> None:
+        """Fresh sums."""
+        self.evaluation = Sums(self.device)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Adds one batch to the sums."""
+        images, targets = batch
+        scores = self.net(images)
+        self.evaluation.add(self.loss(scores, targets), scores, targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """The epoch's figures: validation, and the means over the epoch's training steps."""
+        loss, accuracy, _ = self.evaluation.means()
+        values = {"val/loss": loss, "val/accuracy": accuracy}
+        if self.trainer.state.fn == "fit":
+            train_loss, train_accuracy, _ = self.epoch.means()
+            self.epoch.values.zero_()
+            values |= {"train/epoch_loss": train_loss, "train/epoch_accuracy": train_accuracy, "epoch": float(self.current_epoch + 1)}
+        self.latest.update(values)
+        if not self.best or accuracy > self.best["val/accuracy"]:
+            self.best = {"val/loss": loss, "val/accuracy": accuracy, "step": float(self.step)}
+        self.tell(values)
+        if hasattr(self.schedule, "epoch_end"):
+            self.schedule.epoch_end(loss)
+        limit = self.run.trainer.divergence
+        if limit is not None and self.window_loss > limit * self.guessing:
+            self.stop(f"train/loss is {self.window_loss:.3g} at step {self.step}, over {limit:g} times the loss of guessing, {self.guessing:.3g}")
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        """The test set's figures."""
+        loss, accuracy, _ = self.evaluation.means()
+        values = {"test/loss": loss, "test/accuracy": accuracy}
+        self.latest.update(values)
+        self.tell(values)
+
+    def tell(self, values: dict[str, float]) -> None:
+        """Report a point on rank 0."""
+        if self.trainer.is_global_zero:
+            self.report(values, self.step)
+
+    def stop(self, reason: str) -> None:
+        """End the fit: the run has diverged."""
+        self.diverged = self.diverged or reason
+        self.trainer.should_stop = True
+
+    def checkpoint(self, *, epoch: int, skip: int) -> dict[str, Any]:
+        """What a process needs to go on from here with the same bits: at micro-batch `skip` of `epoch`. Collective: every rank calls it."""
+        window, epoch_sums = self.window.values.clone(), self.epoch.values.clone()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(window)
+            dist.all_reduce(epoch_sums)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizers().optimizer.state_dict(),  # type: ignore[union-attr]
+            "schedule": self.schedule.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "epoch": epoch,
+            "skip": skip,
+            "step": self.step,
+            "micro": self.micro,
+            "window": window.cpu(),
+            "sums": epoch_sums.cpu(),
+            "metrics": self.latest,
+            "best": self.best,
+            "diverged": self.diverged,
+        }
