@@ -1,0 +1,1 @@
+"""Image sources, splits, the in-memory batch pipeline and the LightningDataModule."""

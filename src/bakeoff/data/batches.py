@@ -1,0 +1,206 @@
+"""The input pipeline: whole batches are cut, flipped and normalized at once from uint8 images in memory.
+
+Which image comes when, and how it is augmented, is a pure function of (seed, epoch, step), drawn for the whole global batch and
+then shared out, so that neither the number of devices, nor accumulation, nor a stop and a resume changes what is trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from bakeoff.errors import ChoiceError, DataError
+from bakeoff.seeds import generator
+
+Batch = tuple[Tensor, Tensor]
+
+
+def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
+    """How many images one device takes in one forward pass. Errors: ChoiceError where the global batch does not divide."""
+    if batch_size < 1 or batch_size % (devices * accumulate):
+        raise ChoiceError(
+            f"data.batch_size={batch_size}: is the global batch, and must be a positive multiple of "
+            f"trainer.devices={devices} times trainer.accumulate={accumulate} (= {devices * accumulate})"
+        )
+    return batch_size // (devices * accumulate)
+
+
+class Pixels:
+    """Turns uint8 images of either memory layout into the net's float32 input on a device.
+
+    mean, std: per channel, of pixels scaled to 0..1; None leaves them at 0..1. channels_last: images come as [b, S, S, C] and go
+    out as float32[b, C, S, S] in torch's channels_last memory format, without a copy; else they come as [b, C, S, S].
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        size: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channels_last: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        centre = torch.tensor(mean if mean is not None else [0.0] * channels, dtype=torch.float64)
+        spread = torch.tensor(std if std is not None else [1.0] * channels, dtype=torch.float64)
+        shape = (channels, size, size) if channels_last else (channels, 1, 1)
+        scale, shift = ((v.view(-1, 1, 1).expand(shape)) for v in (1 / (255 * spread), -centre / spread))
+        if channels_last:  # written out in full: a broadcast over an innermost dimension of 3 is slow
+            scale, shift = scale.permute(1, 2, 0), shift.permute(1, 2, 0)
+        self.channels_last, self.device = channels_last, torch.device(device)
+        self._scale, self._shift = (v.to(self.device, torch.float32).contiguous() for v in (scale, shift))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32[b, C, S, S] on the device."""
+        x = images.to(self.device, non_blocking=True).to(torch.float32).mul_(self._scale).add_(self._shift)
+        return x.permute(0, 3, 1, 2) if self.channels_last else x
+
+
+def layout(images: Tensor, *, channels_last: bool) -> Tensor:
+    """uint8[N, C, H, W] in the memory order in which batches are gathered: [N, H, W, C] for channels_last."""
+    return images.permute(0, 2, 3, 1).contiguous() if channels_last else images.contiguous()
+
+
+class TrainBatches:
+    """One rank's training micro-batches (float32[m, C, S, S], int64[m]) of one epoch at a time, as a sized iterable.
+
+    images: uint8[N, C, S, S] at the trained size; labels: int64[N]; both on the device where they are to live (the batches come
+    out on `pixels.device`). crop: zero padding on each side before a random cut of S x S; flip: mirror with probability 1/2, both
+    decided for each image on its own. The padded images, and a mirrored copy of them, are kept; nothing is copied where nothing
+    is augmented. batch_size is global; the last, incomplete batch of an epoch is dropped. max_steps ends the last epoch early.
+
+    Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself, and saves and restores a loader that has
+    `state_dict`: a resumed epoch goes on at the first micro-batch that was not given out, while `len` stays that of the whole
+    epoch, as Lightning counts on from where it was.
+
+    Errors: ChoiceError where the batch does not divide, DataError where it is larger than the split.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        pixels: Pixels,
+        batch_size: int,
+        seed: int,
+        crop: int = 0,
+        flip: bool = False,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        max_steps: int | None = None,
+        epoch: int = 0,
+    ) -> None:
+        self.micro = micro_batch_size(batch_size, devices=world, accumulate=accumulate)
+        if batch_size > len(images):
+            raise DataError(
+                f"data.batch_size={batch_size}: is larger than the {len(images)} training images (see data.subset, data.val_fraction)"
+            )
+        self.n, self.size, self.crop, self.flip = len(images), images.shape[-1], crop, flip
+        self.batch_size, self.accumulate, self.rank, self.world = batch_size, accumulate, rank, world
+        self.seed, self.epoch, self.max_steps = seed, epoch, max_steps
+        self._pixels, self._labels = pixels, labels
+        self._skip_epoch, self._skip = -1, 0
+        self._given_epoch, self._given = epoch, 0
+        self._windows = self._cuts(images)
+
+    def _cuts(self, images: Tensor) -> Tensor:
+        """uint8[copies * N, 2 crop + 1, 2 crop + 1, ...]: a view of every possible cut; indexing it gathers one an image."""
+        side, pad, last = self.size + 2 * self.crop, slice(self.crop, self.crop + self.size), self._pixels.channels_last
+        if self.crop or self.flip:
+            total, channels = self.n * (1 + self.flip), images.shape[1]
+            shape = (total, side, side, channels) if last else (total, channels, side, side)
+            kept = torch.zeros(shape, dtype=torch.uint8, device=images.device)
+            inside = (kept.permute(0, 3, 1, 2) if last else kept)[:, :, pad, pad]
+            inside[: self.n] = images
+            if self.flip:
+                inside[self.n :] = images.flip(-1)
+        else:
+            kept = layout(images, channels_last=last)
+        if last:
+            return kept.unfold(1, self.size, 1).unfold(2, self.size, 1).permute(0, 1, 2, 4, 5, 3)
+        return kept.unfold(2, self.size, 1).unfold(3, self.size, 1).permute(0, 2, 3, 1, 4, 5)
+
+    @property
+    def sampler(self) -> TrainBatches:
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return self.n // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of this epoch: fewer where max_steps ends it."""
+        if self.max_steps is None:
+            return self.steps_per_epoch
+        return max(0, min(self.steps_per_epoch, self.max_steps - self.epoch * self.steps_per_epoch))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives."""
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its micro-batches were given out."""
+        return {"epoch": self._given_epoch, "skip": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the iteration of the saved epoch start behind the micro-batches that were given out; other epochs start at 0."""
+        self._skip_epoch, self._skip = state["epoch"], state["skip"]
+        self._given_epoch, self._given = state["epoch"], state["skip"]
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing is read before the first batch is asked for, when Lightning has set the epoch.
+        epoch, start = self.epoch, self._skip if self.epoch == self._skip_epoch else 0
+        draws = self._draw(epoch, start // self.accumulate).to(self._labels.device)
+        self._given_epoch, self._given = epoch, start
+        for k in range(start, len(self)):
+            index, mirrored, dy, dx = draws[k // self.accumulate - start // self.accumulate, :, k % self.accumulate, self.rank]
+            if self.crop or self.flip:
+                images = self._windows[index + self.n * mirrored if self.flip else index, dy, dx]
+            else:
+                images = self._windows[:, 0, 0].index_select(0, index)
+            self._given = k + 1
+            yield self._pixels(images), self._labels[index].to(self._pixels.device, non_blocking=True)
+
+    def _draw(self, epoch: int, first: int) -> Tensor:
+        """int64[steps, 4, accumulate, world, micro]: index, mirrored, dy, dx of every image from step `first` on."""
+        order = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))[: self.steps * self.batch_size]
+        draws = torch.zeros(self.steps - first, 4, self.batch_size, dtype=torch.int64)
+        draws[:, 0] = order.view(self.steps, self.batch_size)[first:]
+        if self.crop or self.flip:
+            for step in range(first, self.steps):
+                draw = generator(self.seed, "augment", epoch, step)
+                draws[step - first, 1] = torch.randint(0, 2, (self.batch_size,), generator=draw)
+                draws[step - first, 2:] = torch.randint(0, 2 * self.crop + 1, (2, self.batch_size), generator=draw)
+        return draws.view(-1, 4, self.accumulate, self.world, self.micro)
+
+
+class EvalBatches:
+    """One rank's share (every world-th image) in fixed order: (float32[b, C, S, S], int64[b]), each image exactly once overall.
+
+    images: uint8[N, C, S, S]; labels: int64[N]; batch_size is that of one device, and the last batch may be smaller. Ranks may
+    have a batch more or less than others, so results are to be summed over ranks at the end, never per batch.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, *, pixels: Pixels, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self._images = layout(images[rank::world], channels_last=pixels.channels_last)
+        self._labels, self._pixels, self.batch_size = labels[rank::world], pixels, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self._labels), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield self._pixels(self._images[part]), self._labels[part].to(self._pixels.device, non_blocking=True)

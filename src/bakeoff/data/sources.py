@@ -1,0 +1,86 @@
+"""The image datasets: each function gives all images of one dataset as uint8 tensors.
+
+Every function takes `root` (where its files are looked for, and put by a download) and `download`. Nothing is written anywhere
+unless `download` is true. Files are checked against known MD5 sums before they are parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bakeoff.data import cifar, idx
+from bakeoff.data.splits import every_fifth
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset in memory: images uint8[N, C, H, W] with values 0..255, labels int64[N] with values 0..len(classes) - 1."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the shapes, pixels and labels of both parts: the same wherever the files came from."""
+        total = hashlib.sha256()
+        for part in (self.train_x, self.train_y, self.test_x, self.test_y):
+            total.update(repr(tuple(part.shape)).encode())
+            total.update(part.contiguous().numpy().data)
+        return total.hexdigest()
+
+
+def digits(*, root: Path, download: bool) -> Images:
+    """Handwritten digits that scikit-learn carries: 1,797 grey 8x8 images, 0..16 stretched to 0..255; `root` is not used.
+
+    Test: a fixed stratified fifth (every fifth image of each class). Source: E. Alpaydin, C. Kaynak, UCI Optical Recognition of
+    Handwritten Digits (1998), its test part.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    y = torch.from_numpy(bunch.target).to(torch.int64)
+    train, test = every_fifth(y)
+    return Images(x[train], y[train], x[test], y[test], tuple(str(name) for name in bunch.target_names))
+
+
+def fashion_mnist(*, root: Path, download: bool) -> Images:
+    """Fashion-MNIST: 60,000 + 10,000 grey 28x28 images of clothes in 10 classes.
+
+    Files: the four idx files, gzipped or not, in root, root/FashionMNIST/raw (torchvision), root/raw or root/fashion-mnist; where
+    root is left at its default also where Debian's package dataset-fashion-mnist puts them. Errors: DataError where they are
+    missing or damaged. Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747.
+    """
+    arrays = idx.fashion_mnist(root, download=download)
+    train_x, train_y, test_x, test_y = (torch.from_numpy(a) for a in arrays)
+    return Images(train_x.unsqueeze(1), train_y.long(), test_x.unsqueeze(1), test_y.long(), idx.FASHION_CLASSES)
+
+
+def cifar10(*, root: Path, download: bool) -> Images:
+    """CIFAR-10: 50,000 + 10,000 colour 32x32 images in 10 classes.
+
+    Files: cifar-10-python.tar.gz, or the folder cifar-10-batches-py taken out of it, in root; or root is one of the two. Errors:
+    DataError where they are missing or damaged. Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009).
+    """
+    return _cifar("cifar10", root=root, download=download)
+
+
+def cifar100(*, root: Path, download: bool) -> Images:
+    """CIFAR-100: 50,000 + 10,000 colour 32x32 images in 100 (fine) classes.
+
+    Files: cifar-100-python.tar.gz, or the folder cifar-100-python taken out of it, in root; or root is one of the two. Errors:
+    DataError where they are missing or damaged. Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009).
+    """
+    return _cifar("cifar100", root=root, download=download)
+
+
+def _cifar(name: cifar.Name, *, root: Path, download: bool) -> Images:
+    (train_x, train_y), (test_x, test_y), classes = cifar.load(name, root=root, download=download)
+    return Images(torch.from_numpy(train_x), torch.from_numpy(train_y), torch.from_numpy(test_x), torch.from_numpy(test_y), classes)
