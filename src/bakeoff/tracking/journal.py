@@ -136,7 +136,7 @@ class Journal:
             self._nonfinite.update(k.removeprefix("nonfinite/") for k in line["values"] if k.startswith("nonfinite/"))
 
     def _append(self, line: Mapping[str, object], *, sync: bool = False) -> None:
-        data = (json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n").encode()
+        data = (json.dumps(line, allow_nan=False) + "\n").encode()
         with self._guard:
             if self._torn:
                 data = b"\n" + data

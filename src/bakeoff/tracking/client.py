@@ -1,0 +1,196 @@
+"""The way into a tracking store: its address, its schema, a client with short patience, and errors of one line without secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import secrets
+import socket
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bakeoff.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ARTIFACTS = "mlartifacts"
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+#: Seconds that a server has to take a connection before it counts as away.
+PATIENCE = 4.0
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # MLflow's own patience is about four minutes a call; whoever waits for a store here has a journal to come back to.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+_INCOMPLETE = "tracking.uri={}: the file is no complete MLflow store (damaged, or its making was interrupted): move it away"
+_SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=password=)[^&\s]+|(?<=token=)[^&\s]+", re.IGNORECASE)
+
+
+def default_uri(cwd: Path) -> str:
+    """The SQLite store that a plain `mlflow ui` in `cwd` opens too."""
+    return f"sqlite:///{Path(cwd).absolute()}/mlflow.db"
+
+
+def redact(text: str) -> str:
+    """An address, or a text with addresses in it, without user names, passwords and tokens."""
+    return _SECRETS.sub(lambda found: "***@" if found.group().endswith("@") else "***", text)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The absolute path of an SQLite store's file; None for other stores."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(uri: str) -> Path | None:
+    """Where artifacts of new experiments go: beside an SQLite file; None where a server decides."""
+    if uri.startswith(("http://", "https://")):
+        return None
+    file = sqlite_path(uri)
+    return (file.parent if file else Path.cwd()) / ARTIFACTS
+
+
+def quiet() -> None:
+    """Sets MLflow's telemetry, log chatter and long retries off in this process; values that the user has set stay."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR if name.startswith("urllib3") else logging.WARNING)
+
+
+def open_client(uri: str, *, create: bool = False) -> MlflowClient:
+    """A client of the store at `uri`; `create` makes the schema of a fresh one. StoreError where it is away or not there."""
+    if create:
+        ensure_schema(uri)
+    else:
+        reach(uri)
+    quiet()
+    with guarded(uri):
+        from mlflow import MlflowClient
+
+        return MlflowClient(uri)
+
+
+def reach(uri: str) -> None:
+    """Returns where the store answers. StoreError, within seconds, where it does not; makes nothing."""
+    file = sqlite_path(uri)
+    if file is not None:
+        if not file.is_file():
+            raise StoreError(f"tracking.uri={redact(uri)}: there is no such file (nothing has been trained here yet, or it lies elsewhere)")
+        if not _complete(file):
+            raise StoreError(_INCOMPLETE.format(redact(uri)))
+        return
+    address = urlsplit(uri)
+    scheme = address.scheme.partition("+")[0]
+    if scheme not in PORTS or not address.hostname:
+        raise StoreError(f"tracking.uri={redact(uri)}: expected sqlite:///FILE, http(s)://HOST:PORT or a database address")
+    try:
+        socket.create_connection((address.hostname, address.port or PORTS[scheme]), timeout=PATIENCE).close()
+    except OSError as error:
+        raise StoreError(f"tracking.uri={redact(uri)}: the store does not answer: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def guarded(uri: str) -> Iterator[None]:
+    """Turns what a store or its client raises into a StoreError of one line without secrets."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
+        if isinstance(error, StoreError):
+            raise
+        said = redact(str(error).replace(uri, redact(uri))).strip() or type(error).__name__
+        raise StoreError(f"tracking.uri={redact(uri)}: {said.splitlines()[0][:400]}") from error
+
+
+def ensure_schema(uri: str) -> None:
+    """Makes a fresh store ready, safely against other processes that do the same. StoreError where it cannot be made.
+
+    MLflow's migrations race on a fresh database and leave it unusable; so they run under a lock, and for SQLite in a file of another
+    name, which is given its own name when it is whole.
+    """
+    file = sqlite_path(uri)
+    if file is None:
+        reach(uri)
+        if artifact_root(uri) is None:
+            return
+    elif file.is_file() and _complete(file):
+        return
+    quiet()
+    import filelock
+
+    name = hashlib.sha256((str(file) if file else redact(uri)).encode()).hexdigest()[:16]
+    lock = file.with_name(f".{file.name}.lock") if file else Path(tempfile.gettempdir()) / f"bakeoff-{name}.lock"
+    try:
+        with filelock.FileLock(lock, timeout=300), guarded(uri):
+            if file is None:
+                from mlflow import MlflowClient
+
+                MlflowClient(uri).search_experiments(max_results=1)
+            elif not file.exists():
+                _make_sqlite(file)
+            elif not _wait_complete(file):
+                raise StoreError(_INCOMPLETE.format(redact(uri)))
+    except (OSError, filelock.Timeout) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"tracking.uri={redact(uri)}: the store cannot be made: {error}") from error
+
+
+def _make_sqlite(file: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{draft}", str(file.parent / ARTIFACTS))  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        with contextlib.closing(sqlite3.connect(draft)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # A link fails where another program has made the file meanwhile; a rename would throw that one away.
+        os.link(draft, file)
+    except FileExistsError:
+        _wait_complete(file)
+    finally:
+        for rest in file.parent.glob(f"{draft.name}*"):
+            rest.unlink(missing_ok=True)
+
+
+def _wait_complete(file: Path, *, seconds: float = 30.0) -> bool:
+    """Another program (`mlflow ui`, say) may be making the file at this moment."""
+    until = time.monotonic() + seconds
+    while not _complete(file):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _complete(file: Path) -> bool:
+    """MLflow's last act on a fresh database is its first experiment."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            version = database.execute("SELECT version_num FROM alembic_version").fetchone()
+            return version is not None and database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is not None
+    except sqlite3.OperationalError as error:
+        # Locked for longer than the timeout means that somebody works with it; anything else is a missing table.
+        return "locked" in str(error)
+    except sqlite3.DatabaseError:
+        return False

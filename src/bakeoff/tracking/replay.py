@@ -1,0 +1,275 @@
+"""Replays a run's journal into an MLflow store, as often as one likes and from wherever it stopped, with the same outcome.
+
+Why that holds: a run is found again by its tag `bakeoff.id`; the store keeps an identical (metric, time, step, value) once; params,
+tags, datasets and artifacts of the same content replace themselves; and the cursor moves only over what the store has taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.tracking import export
+from bakeoff.tracking.client import artifact_root, default_uri, guarded, open_client, redact
+from bakeoff.tracking.cursor import alone, read_cursors, write_cursor
+from bakeoff.tracking.folders import RunFolder
+from bakeoff.tracking.journal import now, scan
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ID_TAG = "bakeoff.id"
+BATCH, PARAMS, TAGS = 1000, 100, 100
+PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 6000, 8000, 36
+
+
+@dataclass
+class Progress:
+    """What one replay did and where the run stands in the store."""
+
+    folder: Path
+    id: str
+    mlflow_id: str = ""
+    lines: int = 0
+    torn: int = 0
+    offset: int = 0
+    status: str = ""
+    pending: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def store_of(folder: RunFolder, *, uri: str | None = None) -> str:
+    """The address that a run is replayed into: the given one, else its job's, else the working folder's SQLite store."""
+    return uri or folder.read_job().tracking_uri or default_uri(Path.cwd())
+
+
+def lags(folder: RunFolder, *, uri: str | None = None) -> bool:
+    """Whether the journal holds something that the store has not taken yet (a line still being written does not count)."""
+    cursor = read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
+    if cursor.get("pending"):
+        return True
+    return any(line is not None for _, line in scan(folder.journal, offset=cursor.get("offset", 0)))
+
+
+def replay(folder: RunFolder, *, uri: str | None = None, models: bool = True) -> Progress:
+    """Brings the store up to the journal. With `models` false, trained nets are left for a later replay.
+
+    StoreError where the store is away, FolderError where the folder is none; both leave everything as it can be taken up again.
+    """
+    address = store_of(folder, uri=uri)
+    with alone(folder):
+        client = open_client(address, create=True)
+        with guarded(address):
+            task = _Replay(folder, client, address)
+            try:
+                task.run()
+                if models:
+                    task.export_models()
+            except _DeletedError as gone:
+                task.progress.problems.append(f"{gone} was deleted in the store {redact(address)} (restore it there)")
+            return task.progress
+
+
+def mark_dead(folder: RunFolder, *, uri: str | None = None) -> Progress | None:
+    """Says KILLED in the store of a run whose journal has no end and which no process trains any more; None of every other run.
+
+    A resumed run says RUNNING again.
+    """
+    address = store_of(folder, uri=uri)
+    with alone(folder):
+        cursor = read_cursors(folder).get(redact(address), {})
+        if not cursor.get("run") or cursor.get("status") != "RUNNING" or folder.busy():
+            return None
+        client = open_client(address)
+        with guarded(address):
+            client.set_tag(cursor["run"], "reason", "its process died without a word")
+            client.set_terminated(cursor["run"], "KILLED", end_time=int(folder.journal.stat().st_mtime * 1000))
+        write_cursor(folder, address, {**cursor, "status": "KILLED"})
+        return Progress(folder.path, folder.read_job().id, mlflow_id=cursor["run"], offset=cursor["offset"], status="KILLED")
+
+
+class _DeletedError(Exception):
+    """A user has deleted the run, or its experiment, in the store: it is not brought back behind their back."""
+
+
+class _Replay:
+    def __init__(self, folder: RunFolder, client: MlflowClient, uri: str) -> None:
+        self.folder, self.client, self.uri = folder, client, uri
+        self.job = folder.read_job()
+        self.cursor: dict[str, Any] = {"offset": 0, "run": None, "status": "", "pending": []}
+        self.cursor |= read_cursors(folder).get(redact(uri), {})
+        self.metrics: list[Any] = []
+        self.tags: dict[str, str] = {}
+        self.progress = Progress(folder.path, self.job.id)
+
+    def run(self) -> None:
+        self._check_cursor()
+        offset = self.cursor["offset"]
+        for offset, line in scan(self.folder.journal, offset=self.cursor["offset"]):
+            if line is None:
+                self.progress.torn += 1
+                continue
+            self.progress.lines += 1
+            if line["kind"] != "start" and self.cursor["run"] is None:
+                self._open(self.job.tags, line.get("ts", now()))  # the start line was torn
+            handler = getattr(self, f"_{line['kind']}", None)
+            if handler is None:
+                self.progress.problems.append(f"{self.folder.journal}: unknown kind of line {line['kind']!r}")
+            else:
+                handler(line)
+            if len(self.metrics) >= BATCH or line["kind"] not in ("metrics", "tags"):
+                self._flush(offset)
+        self._flush(offset)
+        self._report()
+
+    def export_models(self) -> None:
+        """Trained nets come after everything else, since they take seconds and nobody waits for them."""
+        for line in list(self.cursor["pending"]):
+            problem = export.log_model(self.client, self.uri, self.cursor["run"], self.folder, line)
+            self.progress.problems += [problem] if problem else []
+            self.cursor["pending"].remove(line)
+            self._flush(self.cursor["offset"])
+        self._report()
+
+    def _report(self) -> None:
+        self.progress.mlflow_id = self.cursor["run"] or ""
+        self.progress.offset, self.progress.status = self.cursor["offset"], self.cursor["status"]
+        self.progress.pending = len(self.cursor["pending"])
+
+    def _check_cursor(self) -> None:
+        """The store may have been thrown away or put back to an earlier state since: then everything is told again."""
+        from mlflow.exceptions import MlflowException
+
+        if self.cursor["run"] is None:
+            return
+        try:
+            run = self.client.get_run(self.cursor["run"])
+            if run.info.lifecycle_stage == "deleted":
+                raise _DeletedError(f"run {self.job.id}")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            self.cursor = {"offset": 0, "run": None, "status": "", "pending": []}
+
+    def _open(self, tags: dict[str, str], ts: int) -> None:
+        from mlflow.entities import ViewType
+
+        experiment = self._experiment()
+        query = f"tags.`{ID_TAG}` = '{self.job.id}'"
+        found = self.client.search_runs([experiment], filter_string=query, run_view_type=ViewType.ALL, max_results=1)
+        if found and found[0].info.lifecycle_stage == "deleted":
+            raise _DeletedError(f"run {self.job.id}")
+        all_tags = {**tags, "kind": self.job.kind, ID_TAG: self.job.id}
+        if found:
+            run = found[0]
+            if run.info.status != "RUNNING":
+                self.client.update_run(run.info.run_id, status="RUNNING")
+            self.tags |= {_name(k): v for k, v in all_tags.items()}
+        else:
+            clean = {_name(k): v[:TAG_LENGTH] for k, v in all_tags.items()}
+            run = self.client.create_run(experiment, start_time=ts, run_name=self.job.name, tags=clean)
+        self.cursor["run"], self.cursor["status"] = run.info.run_id, "RUNNING"
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self.job.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            root = artifact_root(self.uri)
+            location = (root / re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII)).as_uri() if root else None
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            found = self.client.get_experiment_by_name(name)  # another process was faster
+        if found is None or found.lifecycle_stage == "deleted":
+            raise _DeletedError(f"experiment {name}")
+        return str(found.experiment_id)
+
+    def _start(self, line: dict[str, Any]) -> None:
+        self._open(line["tags"], line["ts"])
+
+    def _params(self, line: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+        from mlflow.exceptions import MlflowException
+
+        params = [Param(_name(k), str(v)[:PARAM_LENGTH]) for k, v in line["values"].items()]
+        try:
+            for i in range(0, len(params), PARAMS):
+                self.client.log_batch(self.cursor["run"], params=params[i : i + PARAMS])
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            # A param cannot change in MLflow; what a resumed run has otherwise is kept as a tag beside it.
+            known = self.client.get_run(self.cursor["run"]).data.params
+            fresh = [p for p in params if p.key not in known]
+            for i in range(0, len(fresh), PARAMS):
+                self.client.log_batch(self.cursor["run"], params=fresh[i : i + PARAMS])
+            self.tags |= {f"resumed/{p.key}": p.value for p in params if known.get(p.key, p.value) != p.value}
+
+    def _tags(self, line: dict[str, Any]) -> None:
+        self.tags |= {_name(k): str(v) for k, v in line["values"].items()}
+
+    def _metrics(self, line: dict[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        self.metrics += [Metric(_name(k), float(v), line["ts"], line["step"]) for k, v in line["values"].items()]
+
+    def _dataset(self, line: dict[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=line["name"],
+            digest=line["digest"][:DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": line["source"]}),
+            profile=json.dumps({**line["profile"], "digest": line["digest"]}),
+        )
+        context = InputTag("mlflow.data.context", line["context"])
+        self.client.log_inputs(self.cursor["run"], datasets=[DatasetInput(dataset, tags=[context])])
+
+    def _artifact(self, line: dict[str, Any]) -> None:
+        source = self.folder.path / line["path"]
+        if source.is_dir():
+            self.client.log_artifacts(self.cursor["run"], str(source), artifact_path=line["artifact_path"] or None)
+        elif source.is_file():
+            self.client.log_artifact(self.cursor["run"], str(source), artifact_path=line["artifact_path"] or None)
+        else:
+            self.progress.problems.append(f"{source}: is gone and was not stored")
+
+    def _model(self, line: dict[str, Any]) -> None:
+        if line not in self.cursor["pending"]:
+            self.cursor["pending"].append(line)
+
+    def _end(self, line: dict[str, Any]) -> None:
+        self.tags["reason"] = line["reason"]
+        self._send()
+        self.client.set_terminated(self.cursor["run"], line["status"], end_time=line["ts"])
+        self.cursor["status"] = line["status"]
+
+    def _send(self) -> None:
+        from mlflow.entities import RunTag
+
+        for i in range(0, len(self.metrics), BATCH):
+            self.client.log_batch(self.cursor["run"], metrics=self.metrics[i : i + BATCH])
+        tags = [RunTag(k, v[:TAG_LENGTH]) for k, v in self.tags.items()]
+        for i in range(0, len(tags), TAGS):
+            self.client.log_batch(self.cursor["run"], tags=tags[i : i + TAGS])
+        self.metrics, self.tags = [], {}
+
+    def _flush(self, offset: int) -> None:
+        self._send()
+        before = read_cursors(self.folder).get(redact(self.uri))
+        self.cursor["offset"] = offset
+        if self.cursor != before:
+            write_cursor(self.folder, self.uri, self.cursor)
+
+
+def _name(key: str) -> str:
+    """MLflow's names know letters, digits and _-.:/ and the space, and are at most 250 long."""
+    return re.sub(r"[^\w\-.:/ ]", "_", key, flags=re.ASCII)[:250]

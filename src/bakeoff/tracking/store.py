@@ -1,0 +1,184 @@
+"""Reads the tracking store: runs by id, runs as a table, curves and artifacts. Nothing here makes a store or changes a run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.errors import NotFoundError, StoreError, near_miss
+from bakeoff.tracking.client import default_uri, ensure_schema, guarded, open_client, redact, sqlite_path
+from bakeoff.tracking.folders import ID_LENGTH, PREFIX_LENGTH
+from bakeoff.tracking.replay import ID_TAG
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = [
+    "analyze", "artifact", "default_uri", "ensure_schema", "experiment_id", "frame", "histories", "history", "redact", "resolve",
+]  # fmt: skip
+
+PAGE = 1000
+#: What MLflow's databases keep in place of infinity.
+LARGEST = 1.7976931348623157e308
+
+
+def resolve(uri: str, run_id: str) -> Run:
+    """The MLflow run of our id, of a unique beginning of it (6 digits or more), or of MLflow's own id.
+
+    NotFoundError names the near miss; StoreError where the store is away.
+    """
+    client = open_client(uri)
+    with guarded(uri):
+        if run_id.isalnum():
+            query = f"tags.`{ID_TAG}` LIKE '{run_id}%'" if len(run_id) >= PREFIX_LENGTH else f"tags.`{ID_TAG}` = '{run_id}'"
+            found = list(_runs(client, query)) if len(run_id) <= ID_LENGTH else []
+            exact = [run for run in found if run.data.tags[ID_TAG] == run_id]
+            if len(exact or found) == 1:
+                return (exact or found)[0]
+            if found:
+                ids = ", ".join(sorted(run.data.tags[ID_TAG] for run in found)[:5])
+                raise NotFoundError(f"run {run_id}: {len(found)} runs in {redact(uri)} begin like this: {ids}")
+            run = _by_mlflow_id(client, run_id)
+            if run is not None:
+                return run
+        known = [i for run in _runs(client, None) for i in (run.data.tags.get(ID_TAG, ""), run.info.run_id) if i]
+    raise NotFoundError(f"run {run_id}: no such run in tracking.uri={redact(uri)}{near_miss(run_id, known)}")
+
+
+def frame(uri: str, query: str | None = None, *, experiment: str | None = None) -> pd.DataFrame:
+    """The runs that an MLflow filter selects (None: all), newest first, one row each.
+
+    Columns: id, mlflow_id, name, experiment, kind, status, start, end (ms since 1970), then params.*, metrics.* (last values) and
+    tags.* as they occur. NotFoundError where there is no such experiment.
+    """
+    import pandas as pd
+
+    client = open_client(uri)
+    with guarded(uri):
+        names = {e.experiment_id: e.name for e in _experiments(client)}
+        if experiment is not None and experiment not in names.values():
+            raise NotFoundError(f"experiment {experiment}: not in tracking.uri={redact(uri)}{near_miss(experiment, names.values())}")
+        chosen = [i for i, name in names.items() if experiment in (None, name)]
+        rows = [_row(run, names) for run in _runs(client, query, experiments=chosen)]
+    first = ["id", "mlflow_id", "name", "experiment", "kind", "status", "start", "end"]
+    table = pd.DataFrame(rows, columns=first if not rows else None)
+    return table[first + sorted(set(table.columns) - set(first))]
+
+
+def history(uri: str, mlflow_id: str, key: str) -> list[tuple[int, float, int]]:
+    """(step, value, ms since 1970) of every point of a metric, by step; values exact, nan and inf as they were logged."""
+    return histories(uri, [mlflow_id], [key])[mlflow_id, key]
+
+
+def histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
+    """`history` of several runs and metrics; a metric that a run does not have is an empty list."""
+    client = open_client(uri)
+    with guarded(uri):
+        return {
+            (run, key): sorted(((m.step, _restored(m.value), m.timestamp) for m in client.get_metric_history(run, key)), key=_by_step)
+            for run in mlflow_ids
+            for key in keys
+        }
+
+
+def artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None = None) -> Path:
+    """Downloads a run's artifact (a file or a folder) below `into`, or a fresh temporary folder. NotFoundError where it is not there."""
+    client = open_client(uri)
+    with guarded(uri):
+        from mlflow.exceptions import MlflowException
+
+        parent = path.rpartition("/")[0]
+        there = [item.path for item in client.list_artifacts(mlflow_id, parent or None)]
+        if path and path not in there:
+            raise NotFoundError(f"artifact {path}: not in run {mlflow_id}{near_miss(path, there)}")
+        try:
+            return Path(client.download_artifacts(mlflow_id, path, str(into) if into else None))
+        except MlflowException as error:
+            raise StoreError(f"artifact {path} of run {mlflow_id}: {redact(str(error))}") from error
+
+
+def analyze(uri: str) -> None:
+    """Lets SQLite look at its own tables, which makes sorting a runs page of thousands 50 times faster; other stores do it themselves."""
+    file = sqlite_path(uri)
+    if file is None:
+        return
+    if not file.is_file():
+        raise StoreError(f"tracking.uri={redact(uri)}: there is no such file")
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=10)) as database:
+            database.execute("ANALYZE")
+            database.commit()
+    except sqlite3.Error as error:
+        raise StoreError(f"tracking.uri={redact(uri)}: {error}") from error
+
+
+def experiment_id(uri: str, *, name: str | None = None) -> str | None:
+    """MLflow's id of an experiment by name, or of the newest one that has runs; None where there is none."""
+    client = open_client(uri)
+    with guarded(uri):
+        if name is not None:
+            found = client.get_experiment_by_name(name)
+            return str(found.experiment_id) if found else None
+        newest = next(_runs(client, None), None)
+        return str(newest.info.experiment_id) if newest else None
+
+
+def _row(run: Run, names: dict[str, str]) -> dict[str, Any]:
+    data, info = run.data, run.info
+    return {
+        "id": data.tags.get(ID_TAG),
+        "mlflow_id": info.run_id,
+        "name": info.run_name,
+        "experiment": names[info.experiment_id],
+        "kind": data.tags.get("kind"),
+        "status": info.status,
+        "start": info.start_time,
+        "end": info.end_time,
+        **{f"params.{k}": v for k, v in data.params.items()},
+        **{f"metrics.{k}": _restored(v) for k, v in data.metrics.items()},
+        **{f"tags.{k}": v for k, v in data.tags.items()},
+    }
+
+
+def _runs(client: MlflowClient, query: str | None, *, experiments: Sequence[str] | None = None) -> Iterator[Run]:
+    chosen = list(experiments) if experiments is not None else [e.experiment_id for e in _experiments(client)]
+    token: str | None = ""
+    while token is not None and chosen:
+        page = client.search_runs(
+            chosen, filter_string=query or "", max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token or None
+        )
+        yield from page
+        token = page.token or None
+
+
+def _experiments(client: MlflowClient) -> Iterator[Any]:
+    token: str | None = ""
+    while token is not None:
+        page = client.search_experiments(max_results=PAGE, page_token=token or None)
+        yield from page
+        token = page.token or None
+
+
+def _by_mlflow_id(client: MlflowClient, run_id: str) -> Run | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _restored(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= LARGEST else float(value)
+
+
+def _by_step(point: tuple[int, float, int]) -> tuple[int, int]:
+    return point[0], point[2]

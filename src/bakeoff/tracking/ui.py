@@ -1,0 +1,127 @@
+"""MLflow's own pages on the store that runs are replayed into."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import IO
+
+from bakeoff.errors import PortError, StoreError
+from bakeoff.tracking.client import SETTINGS, artifact_root, reach, redact
+from bakeoff.tracking.store import experiment_id
+
+READY = 90.0
+
+
+def ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
+    """Shows the store until Ctrl-C; prints the address of the newest experiment's runs on stdout once it answers.
+
+    PortError where the port is taken, StoreError where there is no store or its server does not come up. A store that is a server
+    already has its pages: their address is printed, and that is all.
+    """
+    if uri.startswith(("http://", "https://")):
+        reach(uri)
+        print(f"{redact(uri).rstrip('/')}/{_page(uri)}", flush=True)
+        return
+    try:
+        with serve(uri, host=host, port=port) as (url, process):
+            print(f"{url}/{_page(uri)}", flush=True)
+            code = process.wait()
+            raise StoreError(f"the MLflow server of {redact(uri)} ended by itself with exit code {code}")
+    except KeyboardInterrupt:
+        return
+
+
+@contextlib.contextmanager
+def serve(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """An MLflow server on the store at `uri`, ready: (address, process). At the end it is gone with all its children."""
+    _check_port(host, port)
+    reach(uri)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    # By the environment, since an address may hold a password. The job runner would be eight processes and an API without a lock.
+    settings = {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    root = artifact_root(uri)
+    if root is not None:
+        settings["MLFLOW_ARTIFACTS_DESTINATION"] = str(root)
+    with _terminable(), tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+            _wait_ready(url, process, log)
+            yield url, process
+        finally:
+            _end(process)
+
+
+def _page(uri: str) -> str:
+    experiment = experiment_id(uri)
+    return f"#/experiments/{experiment}/runs" if experiment else ""
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PortError(f"port={port}: cannot be used on {host}: {reason} (choose another, as in port={port + 1 & 0xFFFF})") from error
+
+
+def _wait_ready(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    until = time.monotonic() + READY
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    log.seek(0)
+    said = [line for line in redact(log.read().decode(errors="replace")).splitlines() if line.strip()]
+    raise StoreError(f"the MLflow server did not come up on {url}: {said[-1] if said else 'it said nothing'}")
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the pages as Ctrl-C does, so that no server is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The server's whole session: first kindly, then for good."""
+    for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    process.wait()
