@@ -1,0 +1,143 @@
+"""Every choice file of the nets and arms: short, told in one line, and buildable from what it lists."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from bakeoff.arms.initializers import Initializer, activation_gain
+from bakeoff.arms.optimizers import parameter_groups
+
+CONF = Path(__file__).parents[2] / "conf"
+SLOTS = {
+    "model": ["alexnet", *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn"))],
+    "activation": ["identity", "sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu"],
+    "initializer": [
+        "zeros",
+        "constant",
+        "normal",
+        "trunc_normal",
+        "xavier_uniform",
+        "xavier_normal",
+        "he_uniform",
+        "he_normal",
+        "orthogonal",
+        "torch_default",
+    ],
+    "optimizer": ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"],
+    "scheduler": ["constant", "step", "cosine", "plateau"],
+    "loss": ["softmax", "svm"],
+}
+FILES = sorted(path for slot in SLOTS for path in (CONF / slot).glob("*.yaml"))
+SIBLINGS = ("_target_", "about", "space", "decay_all")
+FROM_DATA = {"${data.num_classes}": 10, "${data.channels}": 3, "${data.size}": 32}
+
+
+def leaf(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """(target, its arguments, the siblings) of one choice file."""
+    read: dict[str, Any] = yaml.safe_load(path.read_text())
+    home, _, name = read["_target_"].rpartition(".")
+    arguments = {key: FROM_DATA.get(str(value), value) for key, value in read.items() if key not in SIBLINGS}
+    return getattr(importlib.import_module(home), name), arguments, {key: read[key] for key in SIBLINGS if key in read}
+
+
+def build(slot: str, name: str, **given: Any) -> Any:
+    target, arguments, _ = leaf(CONF / slot / f"{name}.yaml")
+    return target(**arguments, **given)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_the_promised_choices_are_there(slot: str) -> None:
+    assert set(SLOTS[slot]) <= {path.stem for path in FILES if path.parent.name == slot}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_is_short_and_says_in_one_line_what_it_is(path: Path) -> None:
+    _, arguments, siblings = leaf(path)
+    assert 2 <= len(path.read_text().splitlines()) <= 15
+    assert 10 < len(siblings["about"]) < 120 and "\n" not in siblings["about"]
+    numbers = [value for value in arguments.values() if isinstance(value, str)]
+    assert not any(text[:1].isdigit() for text in numbers), "a number that YAML reads as text"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_search_range_belongs_to_an_argument_and_holds_its_default(path: Path) -> None:
+    _, arguments, siblings = leaf(path)
+    for key, space in siblings.get("space", {}).items():
+        assert set(space) <= {"low", "high", "log"} and 0 <= space["low"] < space["high"]
+        assert not space.get("log") or space["low"] > 0
+        value = arguments[key]
+        # 0 switches a penalty or momentum off: it may lie below a range on a log scale.
+        assert value in (0, "auto") or space["low"] <= value <= space["high"]
+
+
+@pytest.mark.parametrize("name", SLOTS["model"])
+@pytest.mark.parametrize("activation", ["relu", "prelu"])
+def test_every_model_file_builds(name: str, activation: str) -> None:
+    target, arguments, _ = leaf(CONF / "model" / f"{name}.yaml")
+    with torch.device("meta"):
+        net = target(**arguments, activation=lambda: build("activation", activation))
+    assert net(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in net.modules()) == name.endswith("_bn")
+    listed = set(arguments) | {"activation"}
+    assert listed == set(inspect.signature(target).parameters)
+
+
+@pytest.mark.parametrize("name", SLOTS["activation"])
+def test_every_activation_file_builds_keeps_the_shape_and_has_a_gain(name: str) -> None:
+    made = build("activation", name)
+    assert made(torch.randn(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+    assert 0.9 < activation_gain(made) < 2
+
+
+@pytest.mark.parametrize("name", SLOTS["initializer"])
+def test_every_initializer_file_builds_and_lists_every_argument(name: str) -> None:
+    target, arguments, _ = leaf(CONF / "initializer" / f"{name}.yaml")
+    assert set(arguments) == set(inspect.signature(target).parameters)
+    made = target(**arguments)
+    assert isinstance(made, Initializer)
+    assert made == target() or name == "torch_default", "the file and the code tell different defaults"
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(3, 4))
+    made(net, activation_gain=1.0, generator=torch.Generator().manual_seed(0))
+    assert all(parameter.isfinite().all() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name", SLOTS["optimizer"])
+def test_every_optimizer_file_minimizes_a_quadratic(name: str) -> None:
+    target, arguments, siblings = leaf(CONF / "optimizer" / f"{name}.yaml")
+    net = nn.Linear(4, 1)
+    nn.init.constant_(net.weight, 1.0)
+    groups = parameter_groups(net, weight_decay=arguments["weight_decay"], decay_all=siblings["decay_all"])
+    made = target(groups, **arguments)
+    assert len(made.param_groups) == (2 if arguments["weight_decay"] else 1)
+    losses = []
+    for _ in range(30):
+        made.zero_grad()
+        loss = net(torch.eye(4)).square().sum()
+        loss.backward()
+        made.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert siblings["decay_all"] is False and "lr" in siblings["space"] and "weight_decay" in siblings["space"]
+
+
+@pytest.mark.parametrize("name", SLOTS["scheduler"])
+def test_every_scheduler_file_builds_and_lists_every_argument(name: str) -> None:
+    target, arguments, _ = leaf(CONF / "scheduler" / f"{name}.yaml")
+    assert set(arguments) | {"optimizer", "total_steps", "steps_per_epoch"} == set(inspect.signature(target).parameters)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    made = target(optimizer, total_steps=100, steps_per_epoch=10, **arguments)
+    assert made.get_last_lr() == [0.1]
+
+
+@pytest.mark.parametrize("name", SLOTS["loss"])
+def test_every_loss_file_gives_what_is_known_at_zero_scores(name: str) -> None:
+    loss = build("loss", name)(torch.zeros(4, 10), torch.zeros(4, dtype=torch.long))
+    assert loss.item() == pytest.approx({"softmax": 2.302585, "svm": 9.0}[name])

@@ -1,0 +1,196 @@
+"""Rates of every schedule step by step, plateaus, states that survive a round trip, and one-line errors."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from bakeoff.arms import schedulers
+from bakeoff.arms.schedulers import constant, cosine, plateau, step
+from bakeoff.errors import ChoiceError
+
+EVERY = [constant, step, cosine, plateau]
+LENGTHS = {"total_steps": 100, "steps_per_epoch": 10}
+
+
+def optimizer(lr: float = 0.5) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        [{"params": [torch.nn.Parameter(torch.zeros(2))]}, {"params": [torch.nn.Parameter(torch.zeros(2))], "lr": 2 * lr}], lr=lr
+    )
+
+
+def rates(schedule: Any, *, steps: int = 100, **arguments: Any) -> list[float]:
+    """The rate that each optimizer step is taken with, as a fraction of the optimizer's own."""
+    taken, used = [], optimizer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = schedule(used, **LENGTHS, **arguments)
+        for _ in range(steps):
+            assert used.param_groups[1]["lr"] == pytest.approx(2 * used.param_groups[0]["lr"])
+            taken.append(used.param_groups[0]["lr"] / 0.5)
+            used.step()
+            made.step()
+    return taken
+
+
+def test_constant_step_and_cosine_have_their_closed_values() -> None:
+    assert rates(constant) == [1.0] * 100
+    assert rates(step) == pytest.approx([1.0] * 50 + [0.1] * 25 + [0.01] * 25)
+    assert rates(step, at=[0.2], factor=0.5) == pytest.approx([1.0] * 20 + [0.5] * 80)
+    assert rates(cosine) == pytest.approx([(1 + math.cos(math.pi * k / 100)) / 2 for k in range(100)])
+    assert rates(cosine, final=0.1) == pytest.approx([0.1 + 0.9 * (1 + math.cos(math.pi * k / 100)) / 2 for k in range(100)])
+    assert rates(plateau) == [1.0] * 100
+
+
+@pytest.mark.parametrize("schedule", EVERY)
+def test_warmup_rises_linearly_from_above_zero(schedule: Any) -> None:
+    taken = rates(schedule, warmup=0.2)
+    assert taken[:20] == pytest.approx([(k + 1) / 20 for k in range(20)])
+    assert taken[20] == pytest.approx(1.0)
+    assert min(taken) > 0
+
+
+def test_cosine_spans_what_the_warmup_leaves_and_ends_at_its_final_fraction() -> None:
+    taken = rates(cosine, steps=130, warmup=0.2, final=0.05)
+    assert taken[60] == pytest.approx(0.05 + 0.95 / 2)
+    assert taken[100:] == pytest.approx([0.05] * 30)
+    assert all(a > b for a, b in pairwise(taken[20:101]))
+
+
+@pytest.mark.parametrize("schedule", EVERY)
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 0.99])
+def test_a_run_of_one_step_has_a_rate(schedule: Any, warmup: float) -> None:
+    used = optimizer()
+    schedule(used, total_steps=1, steps_per_epoch=1, warmup=warmup)
+    assert 0 < used.param_groups[0]["lr"] <= 0.5
+
+
+def epochs(made: Any, used: torch.optim.Optimizer, values: list[float], *, steps: int = 1) -> list[float]:
+    """Fraction of the rate right after each validation."""
+    seen = []
+    for value in values:
+        for _ in range(steps):
+            used.step()
+            made.step()
+        made.epoch_end(value)
+        seen.append(used.param_groups[0]["lr"] / 0.5)
+    return seen
+
+
+def test_plateau_drops_after_its_patience_and_counts_anew() -> None:
+    used = optimizer()
+    made = plateau(used, **LENGTHS, patience=1, factor=0.5, floor=0.0)
+    values = [1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.5, 0.6, 0.6]
+    assert epochs(made, used, values) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125])
+    assert used.param_groups[1]["lr"] == pytest.approx(2 * used.param_groups[0]["lr"])
+    assert made.get_last_lr() == [group["lr"] for group in used.param_groups]
+
+
+def test_plateau_agrees_with_torchs_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = (torch.rand(60, generator=generator) + torch.linspace(1, 0.2, 60)).tolist()
+    ours, theirs = optimizer(), optimizer()
+    made = plateau(ours, **LENGTHS, patience=3, factor=0.3, floor=0.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, factor=0.3, patience=3, threshold=1e-4, eps=0.0)
+    for value in values:
+        epochs(made, ours, [value])
+        reference.step(value)
+        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
+    assert ours.param_groups[0]["lr"] < 0.5
+
+
+def test_plateau_has_a_floor_a_threshold_and_takes_nan_for_no_improvement() -> None:
+    used = optimizer()
+    assert epochs(plateau(used, **LENGTHS, patience=0, factor=0.1, floor=0.05), used, [1.0, 1.0, 1.0, 1.0]) == pytest.approx(
+        [1, 0.1, 0.05, 0.05]
+    )
+    used = optimizer()
+    assert epochs(plateau(used, **LENGTHS, patience=0, threshold=0.1), used, [1.0, 0.95, 0.5]) == pytest.approx([1, 0.1, 0.1])
+    used = optimizer()
+    made = plateau(used, **LENGTHS, patience=0)
+    assert epochs(made, used, [math.nan, 1.0, math.nan]) == pytest.approx([0.1, 0.1, 0.01])
+
+
+def test_plateau_does_not_drop_within_its_warmup() -> None:
+    used = optimizer()
+    made = plateau(used, **LENGTHS, patience=0, warmup=0.3)
+    assert epochs(made, used, [1.0, 2.0], steps=10) == pytest.approx([11 / 30, 21 / 30])
+    assert epochs(made, used, [2.0, 2.0], steps=10) == pytest.approx([0.1, 0.01])
+
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(is_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(is_plain(part) for part in (*value, *value.values()))
+    return type(value) in PLAIN
+
+
+@pytest.mark.parametrize("schedule", EVERY)
+def test_a_state_of_plain_types_goes_on_where_it_stopped(schedule: Any) -> None:
+    def run(made: Any, used: torch.optim.Optimizer, first: int, last: int) -> list[float]:
+        seen = []
+        for k in range(first, last):
+            seen.append(used.param_groups[0]["lr"])
+            used.step()
+            made.step()
+            if k % 10 == 9:
+                made.epoch_end(1.0 if k < 20 else 2.0)
+        return seen
+
+    whole = optimizer()
+    expected = run(schedule(whole, **LENGTHS, warmup=0.1), whole, 0, 100)
+    first = optimizer()
+    made = schedule(first, **LENGTHS, warmup=0.1)
+    head = run(made, first, 0, 43)
+    assert is_plain(made.state_dict())
+    file = io.BytesIO()
+    torch.save({"optimizer": first.state_dict(), "schedule": made.state_dict()}, file)
+    file.seek(0)
+    stored = torch.load(file, weights_only=True)
+    second = optimizer()
+    resumed = schedule(second, **LENGTHS, warmup=0.1)
+    second.load_state_dict(stored["optimizer"])
+    resumed.load_state_dict(stored["schedule"])
+    assert head + run(resumed, second, 43, 100) == expected
+
+
+@pytest.mark.parametrize("schedule", EVERY)
+def test_all_have_one_interface(schedule: Any) -> None:
+    made = schedule(optimizer(), **LENGTHS)
+    assert isinstance(made, LRScheduler)
+    before = made.get_last_lr()
+    made.epoch_end(1.0)
+    assert made.get_last_lr() == before
+    assert schedule.__name__ in schedulers.__all__
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments", "words"),
+    [
+        (constant, {"warmup": 1.0}, "scheduler.warmup=1.0"),
+        (cosine, {"warmup": math.nan}, "scheduler.warmup=nan"),
+        (cosine, {"final": 1.5}, "scheduler.final=1.5"),
+        (step, {"at": [0.75, 0.5]}, r"scheduler.at=\[0.75, 0.5\]: must be ascending"),
+        (step, {"at": [30, 60]}, "scheduler.at"),
+        (step, {"factor": 0.0}, "scheduler.factor=0.0"),
+        (plateau, {"factor": 1.0}, "scheduler.factor=1.0"),
+        (plateau, {"patience": -1}, "scheduler.patience=-1"),
+        (plateau, {"threshold": -0.1}, "scheduler.threshold=-0.1"),
+        (plateau, {"floor": 2.0}, "scheduler.floor=2.0"),
+        (constant, {"total_steps": 0}, "scheduler.total_steps=0"),
+    ],
+)
+def test_a_value_out_of_range_is_told(schedule: Any, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ChoiceError, match=words):
+        schedule(optimizer(), **{**LENGTHS, **arguments})
