@@ -73,9 +73,7 @@ class TrainBatches:
     decided for each image on its own. The padded images, and a mirrored copy of them, are kept; nothing is copied where nothing
     is augmented. batch_size is global; the last, incomplete batch of an epoch is dropped. max_steps ends the last epoch early.
 
-    Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself, and saves and restores a loader that has
-    `state_dict`: a resumed epoch goes on at the first micro-batch that was not given out, while `len` stays that of the whole
-    epoch, as Lightning counts on from where it was.
+    Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself.
 
     Errors: ChoiceError where the batch does not divide, DataError where it is larger than the split.
     """
@@ -105,8 +103,7 @@ class TrainBatches:
         self.batch_size, self.accumulate, self.rank, self.world = batch_size, accumulate, rank, world
         self.seed, self.epoch, self.max_steps = seed, epoch, max_steps
         self._pixels, self._labels = pixels, labels
-        self._skip_epoch, self._skip = -1, 0
-        self._given_epoch, self._given = epoch, 0
+        self._skip = (-1, 0)
         self._windows = self._cuts(images)
 
     def _cuts(self, images: Tensor) -> Tensor:
@@ -147,30 +144,29 @@ class TrainBatches:
         """Choose the epoch that the next iteration gives."""
         self.epoch = epoch
 
-    def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its micro-batches were given out."""
-        return {"epoch": self._given_epoch, "skip": self._given}
+    def resume(self, *, epoch: int, skip: int) -> None:
+        """Leave out the first `skip` micro-batches of `epoch`, which were trained on before; other epochs stay whole."""
+        self._skip = (epoch, skip)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the iteration of the saved epoch start behind the micro-batches that were given out; other epochs start at 0."""
-        self._skip_epoch, self._skip = state["epoch"], state["skip"]
-        self._given_epoch, self._given = state["epoch"], state["skip"]
+    @property
+    def start(self) -> int:
+        """The first micro-batch of this epoch that is given out."""
+        epoch, skip = self._skip
+        return skip if epoch == self.epoch else 0
 
     def __len__(self) -> int:
-        return self.steps * self.accumulate
+        return max(0, self.steps * self.accumulate - self.start)
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing is read before the first batch is asked for, when Lightning has set the epoch.
-        epoch, start = self.epoch, self._skip if self.epoch == self._skip_epoch else 0
-        draws = self._draw(epoch, start // self.accumulate).to(self._labels.device)
-        self._given_epoch, self._given = epoch, start
-        for k in range(start, len(self)):
-            index, mirrored, dy, dx = draws[k // self.accumulate - start // self.accumulate, :, k % self.accumulate, self.rank]
+        first = self.start // self.accumulate
+        draws = self._draw(self.epoch, first).to(self._labels.device)
+        for k in range(self.start, self.steps * self.accumulate):
+            index, mirrored, dy, dx = draws[k // self.accumulate - first, :, k % self.accumulate, self.rank]
             if self.crop or self.flip:
                 images = self._windows[index + self.n * mirrored if self.flip else index, dy, dx]
             else:
                 images = self._windows[:, 0, 0].index_select(0, index)
-            self._given = k + 1
             yield self._pixels(images), self._labels[index].to(self._pixels.device, non_blocking=True)
 
     def _draw(self, epoch: int, first: int) -> Tensor:

@@ -98,6 +98,9 @@ class ImageData(pl.LightningDataModule):
     use_distributed_sampler=False, `max_epochs=self.epochs(...)`, no max_steps of its own (Lightning then restarts otherwise), and
     reload_dataloaders_every_n_epochs=1 where max_steps ends within an epoch behind the first.
 
+    To go on in the middle of an epoch: `load_state_dict`, and a fresh Trainer whose epoch counters stand at that epoch. Lightning's
+    own restart is not used: it counts batches in ways of its own and leaves validations out.
+
     Errors: DataError, ChoiceError from `setup`, which name the key.
     """
 
@@ -105,6 +108,7 @@ class ImageData(pl.LightningDataModule):
     n_val: int
     n_test: int
     steps_per_epoch: int
+    channels: int
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -137,11 +141,11 @@ class ImageData(pl.LightningDataModule):
         self.val_fraction, self.split_seed, self.subset, self.seed = val_fraction, split_seed, subset, seed
         self.channels_last, self.max_steps = channels_last, max_steps
         self._train: TrainBatches | None = None
+        self._resume: dict[str, int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split, fit and measure; the second time it only forgets where an earlier fit stood."""
+        """Load, split, fit and measure; does nothing the second time."""
         if self._train is not None:
-            self._train.load_state_dict({"epoch": -1, "skip": 0})
             return
         micro_batch_size(self.batch_size, devices=self._world, accumulate=self.accumulate)
         images, self.digest = load(self.source)
@@ -153,16 +157,16 @@ class ImageData(pl.LightningDataModule):
             raise DataError(
                 f"data.batch_size={self.batch_size}: is larger than the {self.n_train} training images (see data.subset, data.val_fraction)"
             )
-        channels = images.train_x.shape[1]
-        cut = channels * (self.size + 2 * self.crop) ** 2 * (2 if self.flip else 1)
-        self._home = home(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * channels * self.size**2)
+        self.channels = images.train_x.shape[1]
+        cut = self.channels * (self.size + 2 * self.crop) ** 2 * (2 if self.flip else 1)
+        self._home = home(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * self.size**2)
         train_x = fitted(images.train_x[train], size=self.size, fit=self.fit)
         val_x = fitted(images.train_x[val], size=self.size, fit=self.fit)
         self.mean, self.std = moments(train_x)
         if self.normalize and min(self.std) == 0:
             raise DataError(f"data.normalize=true: a channel of the {self.n_train} training images is constant: set data.normalize=false")
         self._pixels = Pixels(
-            channels=channels,
+            channels=self.channels,
             size=self.size,
             mean=self.mean if self.normalize else None,
             std=self.std if self.normalize else None,
@@ -184,6 +188,10 @@ class ImageData(pl.LightningDataModule):
             max_steps=self.max_steps,
         )
 
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take up training at micro-batch `skip` of `epoch`: that epoch's loader gives, and counts, only what remains of it."""
+        self._resume = {"epoch": state_dict["epoch"], "skip": state_dict["skip"]}
+
     def epochs(self, max_epochs: int) -> int:
         """How many epochs are begun: `max_epochs`, or fewer where max_steps ends training before."""
         return max_epochs if self.max_steps is None else min(max_epochs, math.ceil(self.max_steps / self.steps_per_epoch))
@@ -196,6 +204,8 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> TrainBatches:
         """This rank's micro-batches, standing at the Trainer's epoch: the same object each time, so that reloading costs nothing."""
         assert self._train is not None, "setup comes first"
+        if self._resume is not None:
+            self._train.resume(**self._resume)
         self._train.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
         return self._train
 
