@@ -1,0 +1,5 @@
+"""The report of a sweep, from the tracking store alone: the verdict, a page, and tables."""
+
+from bakeoff.report.assembly import Report, build, show
+
+__all__ = ["Report", "build", "show"]

@@ -1,0 +1,169 @@
+"""The tables: arms, runs, differences and curves as CSV, everything as JSON, and the short Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bakeoff.report import wording
+from bakeoff.report.statistics import LEVEL, OVERALL, mean_interval
+from bakeoff.report.tidy import Sweep, counted
+from bakeoff.report.verdict import Verdict, standing
+
+
+def commands(sweep: Sweep) -> dict[str, str]:
+    """What makes these numbers again: the whole sweep, this report, and one run (with ID in place of its id)."""
+    store = f" {_word('tracking.uri', sweep.uri)}" if sweep.named_store else ""
+    words = " ".join(shlex.quote(word) for word in sweep.design.overrides)
+    return {
+        "sweep": f"bakeoff sweep {shlex.quote(sweep.design.name)}{' ' + words if words else ''}",
+        "report": f"bakeoff report {shlex.quote(sweep.title)}{store}",
+        "run": f"bakeoff reproduce ID{store}",
+    }
+
+
+def _word(key: str, text: str) -> str:
+    from bakeoff.tracking import store
+
+    return shlex.quote(f"{key}={store.redact(text)}")
+
+
+def arms(sweep: Sweep) -> pd.DataFrame:
+    """One row an arm and block (and one over the blocks, where there are several), best first within a block.
+
+    Scores and validation are fractions as logged; `low`, `high` are the ends of the 95 % t interval of the mean, empty for n = 1.
+    """
+    plan, rows = sweep.design, list[dict[str, Any]]()
+    for block in [*([OVERALL] if len(plan.blocks) > 1 else []), *plan.blocks]:
+        means = standing(sweep, block)
+        for arm in [*means, *(a for a in plan.arms if a not in means)]:
+            mine = sweep.runs[sweep.runs["arm"] == arm]
+            mine = mine if block == OVERALL else mine[mine["block"] == block]
+            tune, confirm = mine[mine["stage"] == "tune"], mine[mine["stage"] == "confirm"]
+            told, seen = means.get(arm), [float(v) for v in confirm["tuned"] if math.isfinite(v)]
+            best = sweep.best(arm, block) if block != OVERALL else None
+            row: dict[str, Any] = {"block": block, "arm": arm, "n": told.n if told else 0}
+            row |= {key: getattr(told, key) if told else None for key in ("mean", "low", "high", "sd")}
+            row["validation"] = mean_interval(seen).mean if seen else None
+            row["tuned_score"] = float(best["score"]) if best is not None else None
+            row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.tuned}
+            row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.tuned}
+            row |= {"trials": len(tune), "confirm_runs": len(confirm)}
+            row |= {state: counted(mine, [state]) for state in ("diverged", "failed", "killed", "running")}
+            row |= {"seconds_per_run": _mean(mine["seconds"]), "parameters": _mean(mine["parameters"])}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _space(sweep: Sweep, arm: str, block: str, key: str) -> str | None:
+    space = sweep.design.space(arm, block, key)
+    return f"{wording.plain(space.low)} to {wording.plain(space.high)}{', log' if space.log else ''}" if space else None
+
+
+def _mean(column: pd.Series[float]) -> float | None:
+    known = [float(v) for v in column if math.isfinite(v)]
+    return mean_interval(known).mean if known else None
+
+
+def differences(verdict: Verdict) -> pd.DataFrame:
+    """One row a pair and block: `Difference`, as it is."""
+    names = [field.name for field in dataclasses.fields(verdict.differences[0])] if verdict.differences else ["block", "better", "worse"]
+    return pd.DataFrame([dataclasses.asdict(d) for d in verdict.differences], columns=names)
+
+
+def runs(sweep: Sweep) -> pd.DataFrame:
+    """One row a run with the exact command that trains it again."""
+    command = commands(sweep)["run"]
+    return sweep.runs.assign(command=[command.replace(" ID", f" {run}", 1) for run in sweep.runs["id"]])
+
+
+def summary(sweep: Sweep, verdict: Verdict) -> dict[str, Any]:
+    """The whole report but the runs, as plain JSON: unknown numbers are null."""
+    plan = sweep.design
+    tree = {
+        "sweep": plan.name,
+        "hash": plan.hash,
+        "question": plan.question,
+        "metric": plan.metric,
+        "scored": sweep.scored,
+        "goal": plan.goal,
+        "margin": plan.margin,
+        "level": LEVEL,
+        "grade": verdict.kind,
+        "winner": verdict.winner,
+        "verdict": verdict.headline,
+        "details": list(verdict.details),
+        "caveats": list(verdict.caveats),
+        "planned": {"trials": plan.trials, "seeds": plan.seeds, "cells": len(plan.cells), "sampler": plan.sampler},
+        "arms": arms(sweep).to_dict("records"),
+        "differences": [dataclasses.asdict(d) for d in verdict.differences],
+        "fixed": dict(plan.fixed),
+        "origin": {name: list(values) for name, values in sweep.origin.items()},
+        "commands": commands(sweep),
+        "runs": len(sweep.runs),
+    }
+    plain: dict[str, Any] = _plain(tree)
+    return plain
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {str(key): _plain(value) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [_plain(value) for value in item]
+    return None if isinstance(item, float) and not math.isfinite(item) else item
+
+
+def shown(sweep: Sweep, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of the arms table as people read it; the block's column only where there are several."""
+    plan, metric = sweep.design, sweep.scored
+    name = wording.metric_name(metric)
+    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{LEVEL:.0%} interval", "validation"]
+    head += [f"best {key}" for key in plan.tuned] + ["trials", "diverged", "failed", "time a run", "parameters"]
+    rows: list[list[str]] = []
+    for row in table.to_dict("records"):
+        interval = "none (n = 1)" if row["n"] == 1 else f"{wording.score(row['low'], metric)} to {wording.score(row['high'], metric)}"
+        cells = [row["block"]] if len(plan.blocks) > 1 else []
+        cells += [row["arm"], str(row["n"]), wording.score(row["mean"], metric), interval if row["n"] else "none"]
+        cells.append(wording.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))
+        for key in plan.tuned:
+            best = row[f"best {key}"]
+            cells.append("" if best is None or math.isnan(best) else wording.plain(best))
+        parameters = row["parameters"]
+        cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"]), wording.duration(row["seconds_per_run"])]
+        cells.append("n/a" if parameters is None or math.isnan(parameters) else f"{parameters:,.0f}")
+        rows.append(cells)
+    return head, rows
+
+
+def markdown(sweep: Sweep, verdict: Verdict) -> str:
+    """report.md: question, verdict, table, caveats, commands."""
+    head, rows = shown(sweep, arms(sweep))
+    parts = [f"# {sweep.design.question}", f"**{verdict.headline}**", *verdict.details, _pipes(head, rows)]
+    if verdict.caveats:
+        parts += ["## Before you use this", "\n".join(f"- {line}" for line in verdict.caveats)]
+    lines = commands(sweep)
+    parts += ["## Again", f"```\n{lines['sweep']}\n{lines['report']}\n{lines['run']}   # the ids stand in runs.csv\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def write(sweep: Sweep, verdict: Verdict, out: Path) -> list[Path]:
+    """Writes arms.csv, runs.csv, curves.csv, differences.csv, summary.json and report.md into `out`, which is there."""
+    tables = {"arms": arms(sweep), "runs": runs(sweep), "curves": sweep.curves, "differences": differences(verdict)}
+    for name, table in tables.items():
+        table.to_csv(out / f"{name}.csv", index=False)
+    (out / "summary.json").write_text(json.dumps(summary(sweep, verdict), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (out / "report.md").write_text(markdown(sweep, verdict), encoding="utf-8")
+    return [*(out / f"{name}.csv" for name in tables), out / "summary.json", out / "report.md"]
