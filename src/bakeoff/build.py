@@ -1,7 +1,7 @@
 """The door: the only place where a leaf of a config becomes an object, after it has been checked.
 
-A leaf names its `_target_`, which must be a public name of one of the slot's home modules and of the slot's kind. Homes of the user's own are
-named on the command line (`trust=[mypackage.nets]`), never by a stored config.
+A leaf names its `_target_`, which must be a public name of one of the slot's home modules and of the slot's kind. Homes of the user's
+own are named on the command line (`trust=[mypackage.nets]`), never by a stored config.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def home_of(slot: str, leaf: Mapping[str, Any], trust: tuple[str, ...] = ()) -> 
     home, _, name = target.rpartition(".")
     if home not in homes or not name.isidentifier() or name.startswith("_"):
         raise ChoiceError(
-            f"{slot}._target_={target}: not a public name of {listed(homes)}; trust=[{home or 'module'}] on the command line admits a module of your own"
+            f"{slot}._target_={target}: not a public name of {listed(homes)}; "
+            f"trust=[{home or 'module'}] on the command line admits a module of your own"
         )
     for key in leaf:
         if key.startswith("_") and key != "_target_":
@@ -148,9 +149,11 @@ def arguments(slot: str, leaf: Mapping[str, Any], thing: Callable[..., Any]) -> 
         if name not in hints:
             continue
         adapter = TypeAdapter(hints[name], config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+        # YAML knows lists only: a tuple is wanted where the hint says so.
+        if isinstance(value, list) and "tuple" in str(hints[name]).lower():
+            value = tuple(value)
         try:
-            # YAML knows lists only: a tuple is wanted where the hint says so.
-            given[name] = adapter.validate_python(tuple(value) if isinstance(value, list) and "tuple" in str(hints[name]).lower() else value)
+            given[name] = adapter.validate_python(value)
         except ValidationError:
             raise ChoiceError(f"{slot}.{name}={value}: {title} wants {wanted(hints[name])}") from None
     for name in own:
@@ -208,7 +211,10 @@ def make_bare_model(run: Run) -> nn.Module:
 
 
 def make_model(run: Run) -> nn.Module:
-    """The run's net on the CPU, initialized from the run's seed: the same bits at every call. Takes (N, C, S, S), gives scores (N, classes)."""
+    """The run's net on the CPU, initialized from the run's seed: the same bits at every call.
+
+    Takes images (N, channels, size, size), gives scores (N, classes).
+    """
     import torch
 
     from bakeoff import seeds
@@ -233,7 +239,9 @@ def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
     return typing.cast("torch.optim.Optimizer", make("optimizer", run.optimizer, params=groups))
 
 
-def make_scheduler(run: Run, optimizer: torch.optim.Optimizer, *, total_steps: int, steps_per_epoch: int) -> torch.optim.lr_scheduler.LRScheduler:
+def make_scheduler(
+    run: Run, optimizer: torch.optim.Optimizer, *, total_steps: int, steps_per_epoch: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     """The run's learning-rate schedule, stepped once an optimizer step; its lengths come from the run's own number of steps."""
     made = make("scheduler", run.scheduler, optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     return typing.cast("torch.optim.lr_scheduler.LRScheduler", made)
@@ -275,6 +283,9 @@ def check(run: Run) -> None:
     from torch import nn
 
     check_names(run)
+    gpus = torch.cuda.device_count()
+    if run.trainer.accelerator == "gpu" and gpus < run.trainer.devices:
+        raise ConfigError(f"trainer.accelerator=gpu: this machine has {gpus} GPUs, trainer.devices={run.trainer.devices} are asked for")
     found("data.source", run.data.source)
     with refusals("activation", run.activation):
         probe = torch.linspace(-3, 3, 24).reshape(2, 3, 2, 2)
@@ -286,7 +297,8 @@ def check(run: Run) -> None:
         scores = make_bare_model(run)(torch.empty(2, data.channels, data.size, data.size))
     if tuple(scores.shape) != (2, data.num_classes):
         raise ChoiceError(
-            f"model: {run.model['_target_']} gives scores of shape {tuple(scores.shape)} for 2 images; data.num_classes={data.num_classes} needs (2, {data.num_classes})"
+            f"model: {run.model['_target_']} gives scores of shape {tuple(scores.shape)} for 2 images; "
+            f"data.num_classes={data.num_classes} needs (2, {data.num_classes})"
         )
     small = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, data.num_classes))
     with refusals("initializer", run.initializer):

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from bakeoff.errors import ChoiceError, ConfigError, listed, near_miss
-from bakeoff.recipe import GROUPS, SLOTS, Run, parse
+from bakeoff.recipe import Run, parse
+from bakeoff.slots import GROUPS, SLOTS, shipped
 
 SIBLINGS = ("about", "space")
 """Keys of a leaf file that describe it and are no arguments."""
@@ -36,12 +37,6 @@ class Composed:
     spaces: dict[str, Space]
     trust: tuple[str, ...]
     resume: str | None
-
-
-def shipped(name: str) -> Path:
-    """The folder `conf` or `sweeps`: inside an installed package, or at the top of a checkout."""
-    here = Path(__file__).resolve().parent
-    return here / name if (here / name).is_dir() else here.parents[1] / name
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Run:
@@ -199,6 +194,9 @@ def told(error: Exception, overrides: Sequence[str]) -> ConfigError:
         options = [str(option) for option in error.options or ()]
         return ChoiceError(f"{group}={name}: no such choice{near_miss(name, options)}; choices: {listed(options) or 'none'}")
     text = " ".join(str(error).split())
+    several = re.match(r"Ambiguous value for argument '([^']+)'", text)
+    if several:
+        return ConfigError(f"{several[1]}: several values make a grid, which -m asks for; a list is written key=[a,b]")
     group_error = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     cause = error.__cause__
     full_key = group_error[1] if group_error else str(getattr(cause, "full_key", "") or "")

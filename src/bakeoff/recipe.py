@@ -17,10 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bakeoff.errors import ConfigError, listed, near_miss
 
-SLOTS = ("model", "activation", "initializer", "optimizer", "scheduler", "loss", "data")
-GROUPS = (*SLOTS, "trainer", "tracking")
-METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy")
-
 
 class Kind(Enum):
     """What a field decides."""

@@ -1,7 +1,7 @@
 """Durable checkpoints: a kill, a torn write or a full disk at any moment leaves the last good one readable.
 
-A checkpoint is written beside its place, flushed to the disk, and renamed; the one before it is kept as `last-1.ckpt`. A SHA-256 in front of
-the payload tells a torn file. Only tensors and plain types are inside, so that it loads with `weights_only=True`.
+A checkpoint is written beside its place, flushed to the disk, and renamed; the one before it is kept as `last-1.ckpt`. A SHA-256 in front
+of the payload tells a torn file. Only tensors and plain types are inside, so that it loads with `weights_only=True`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from bakeoff.errors import BakeoffError
 from bakeoff.recipe import Run, fingerprint
 from bakeoff.tracking.folders import Job, RunFolder
 from bakeoff.tracking.journal import Journal, NullJournal
-from bakeoff.tracking.provenance import provenance
+from bakeoff.tracking.provenance import provenance, short
 from bakeoff.tracking.system import Sampler
 from bakeoff.training import checkpoints
 from bakeoff.training.progress import Bar
@@ -68,8 +68,8 @@ class Result:
 def execute(path: Path, *, progress: bool = False) -> Result:
     """Train the run of a run folder, from its newest checkpoint where there is one, and write result.json.
 
-    A run that is done already is not trained again. A failure of the run's own is its result (`failed`, with the reason), and is raised on
-    after that; a kill or Ctrl-C leaves no result, so that the run can be taken up again. Raises `BusyError` where another process trains it.
+    A run that is done already is not trained again. A failure of the run's own is its result (`failed`, with the reason), and is raised
+    on after that; a kill or Ctrl-C leaves no result, so that the run can be taken up again. `BusyError` where another process trains it.
     """
     folder = RunFolder(path)
     before = folder.read_result()
@@ -103,18 +103,27 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
     quiet()
     pin(run)
     state = checkpoints.latest(folder.checkpoints)
+    trainer = make_trainer(run)
     data = build.make_data(run)
+    data.trainer = trainer
     data.setup("fit")
-    total = total_steps(run, data)
-    task = Task(run, total_steps=total, steps_per_epoch=data.steps_per_epoch, report=lambda values, step: journal.metrics(values, step=step), state=state)
+    total = data.total_steps(run.trainer.max_epochs)
+    keep = Keep(folder.checkpoints, every=run.trainer.checkpoint_every, chief=chief)
+    task = Task(
+        run,
+        total_steps=total,
+        steps_per_epoch=data.steps_per_epoch,
+        report=lambda values, step: journal.metrics(values, step=step),
+        keep=keep,
+        state=state,
+    )
     if chief:
         describe(run, job, folder, journal, data, task)
-    keep = Keep(folder.checkpoints, every=run.trainer.checkpoint_every, chief=chief)
-    bars = [Bar(title=job.name, total_steps=total)] if progress and chief else []
-    trainer = make_trainer(run, callbacks=[keep, *bars])
+    if progress and chief:
+        trainer.callbacks.append(Bar(title=job.name, total_steps=total))  # type: ignore[attr-defined]
+    trainer.fit_loop.max_epochs = data.epochs(run.trainer.max_epochs)
     if state is not None:
         counters(trainer, epoch=state["epoch"])
-        data.load_state_dict({"epoch": state["epoch"], "skip": state["skip"]})
     began = time.perf_counter()
     with Sampler(journal, every=run.tracking.system_every) if chief else contextlib.nullcontext():
         if state is None or not state["diverged"]:
@@ -160,27 +169,33 @@ def finish(run: Run, job: Job, folder: RunFolder, journal: Journal, result: Resu
 def describe(run: Run, job: Job, folder: RunFolder, journal: Journal, data: ImageData, task: Task) -> None:
     """Everything about the run that is known before its first step."""
     facts = provenance()
-    diff = facts.pop("git_diff", "")
+    diff = (facts["git"] or {}).get("diff", "")
     (folder.path / "provenance.json").write_text(json.dumps(facts, indent=2, default=str) + "\n")
     for name in ("config.yaml", "provenance.json"):
         journal.artifact(name)
     if diff:
         (folder.path / "git.diff").write_text(str(diff))
         journal.artifact("git.diff")
-    short = {slot: choice for slot, choice in run.choices.items() if slot != "data"} | {"data": run.choices.get("data", "data")}
     flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
     numerics = {"world_size": run.trainer.devices, "data_workers": 0, "cpu_threads": torch.get_num_threads()}
-    counts = {"parameters": sum(p.numel() for p in task.net.parameters()), "total_steps": task.total_steps, "steps_per_epoch": task.steps_per_epoch}
-    journal.params({**short, **flat, **numerics, **counts, **{f"seed.{name}": seeds.key(run.seed, name) for name in seeds.STREAMS}})
-    tags = {"fingerprint": fingerprint(run), "data.digest": data.digest, "data.split_digest": data.split_digest, "bakeoff.folder": str(folder.path.resolve())}
+    counts = {
+        "parameters": sum(p.numel() for p in task.net.parameters()),
+        "total_steps": task.total_steps,
+        "steps_per_epoch": task.steps_per_epoch,
+    }
+    streams = {f"seed.{name}": seeds.key(run.seed, name) for name in seeds.STREAMS}
+    journal.params({**run.choices, **flat, **numerics, **counts, **streams, "accelerator": accelerator(run)})
+    tags = {"fingerprint": fingerprint(run), "bakeoff.folder": str(folder.path.resolve())}
+    tags |= {"data.digest": data.digest, "data.split_digest": data.split_digest}
     if run.test and job.kind == "single":
         tags["exploratory"] = "true"
-    journal.tags(tags | {name: value for name, value in facts.items() if isinstance(value, str) and value})
+    journal.tags(tags | short(facts))
     profile = {"train": data.n_train, "val": data.n_val, "test": data.n_test, "size": run.data.size, "classes": list(data.classes)}
-    journal.dataset(run.choices.get("data", "data"), digest=data.digest[:36], source=run.data.source["_target_"], context="training", profile=profile)
+    name, source = run.choices.get("data", "data"), run.data.source["_target_"]
+    journal.dataset(name, digest=data.digest[:36], source=source, context="training", profile=profile)
 
 
-def make_trainer(run: Run, *, callbacks: list[pl.Callback]) -> pl.Trainer:
+def make_trainer(run: Run) -> pl.Trainer:
     """Lightning's Trainer as conf/trainer says; what Lightning would log, save or draw is this project's own."""
     settings, gpu = run.trainer, accelerator(run) == "gpu"
     parallel = settings.devices > 1 or settings.strategy == "ddp"
@@ -206,7 +221,6 @@ def make_trainer(run: Run, *, callbacks: list[pl.Callback]) -> pl.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=callbacks,
     )
 
 
@@ -232,46 +246,33 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module=r"pytorch_lightning.*|lightning_fabric.*")
 
 
-def total_steps(run: Run, data: ImageData) -> int:
-    """Optimizer steps of the whole run."""
-    steps = run.trainer.max_epochs * data.steps_per_epoch
-    return steps if run.trainer.max_steps is None else min(steps, run.trainer.max_steps)
-
-
 def counters(trainer: pl.Trainer, *, epoch: int) -> None:
     """Let a fresh Trainer begin at `epoch`: its own restart logic replays batches, so none of its state is saved."""
     current = trainer.fit_loop.epoch_progress.current
-    current.ready = current.started = current.processed = current.completed = epoch
+    for name in ("ready", "started", "processed", "completed"):
+        setattr(current, name, epoch)
 
 
-class Keep(pl.Callback):
+class Keep:
     """Writes checkpoints: after every epoch's validation, every so many steps, and the net alone where validation is best so far."""
 
     def __init__(self, folder: Path, *, every: int | None, chief: bool) -> None:
-        self.folder, self.every, self.chief, self.skip = folder, every, chief, 0
+        self.folder, self.every, self.chief = folder, every, chief
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Micro-batches of this epoch that an earlier process has done."""
-        assert isinstance(pl_module, Task)
-        done = pl_module.step - pl_module.current_epoch * pl_module.steps_per_epoch
-        self.skip = done * pl_module.run.trainer.accumulate
+    def step(self, task: Task) -> None:
+        """In the middle of an epoch. Collective; rank 0 writes."""
+        done = task.step - task.current_epoch * task.steps_per_epoch
+        if self.every is not None and task.step % self.every == 0 and 0 < done < task.steps_per_epoch:
+            self.save(task, epoch=task.current_epoch, skip=done * task.run.trainer.accumulate)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """In the middle of an epoch."""
-        assert isinstance(pl_module, Task)
-        due = self.every is not None and pl_module.micro == 0 and pl_module.step % self.every == 0
-        if due and pl_module.step % pl_module.steps_per_epoch:
-            self.save(pl_module, epoch=pl_module.current_epoch, skip=self.skip + batch_idx + 1)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After validation."""
-        assert isinstance(pl_module, Task)
-        self.save(pl_module, epoch=pl_module.current_epoch + 1, skip=0)
-        if self.chief and pl_module.best.get("step") == pl_module.step:
-            checkpoints.save(self.folder, {"net": pl_module.net.state_dict(), "metrics": pl_module.best}, name="best")
+    def epoch(self, task: Task) -> None:
+        """After validation. Collective; rank 0 writes."""
+        self.save(task, epoch=task.current_epoch + 1, skip=0)
+        if self.chief and task.best.get("step") == task.step:
+            checkpoints.save(self.folder, {"net": task.net.state_dict(), "metrics": task.best}, name="best")
 
     def save(self, task: Task, *, epoch: int, skip: int) -> None:
-        """Collective; rank 0 writes."""
+        """The whole state, at micro-batch `skip` of `epoch`."""
         state = task.checkpoint(epoch=epoch, skip=skip)
         if self.chief:
             checkpoints.save(self.folder, state)

@@ -6,18 +6,25 @@ import math
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from bakeoff import build, seeds
 from bakeoff.recipe import Run
 
 Report = Callable[[dict[str, float], int], None]
+
+
+class Keeper(Protocol):
+    """What writes checkpoints: called on every rank after each optimizer step, and after each epoch's validation."""
+
+    def step(self, task: Task) -> None: ...
+    def epoch(self, task: Task) -> None: ...
 
 
 class Sums:
@@ -42,21 +49,32 @@ class Sums:
 
 
 class Task(pl.LightningModule):
-    """Trains one net as its run says. Calls `report(values, step)` on rank 0 for every point of a curve.
+    """Trains one net as its run says. Calls `report(values, step)` on rank 0 for every point of a curve, and `keep` where a
+    checkpoint may be written.
 
     Randomness inside the net (dropout) is seeded from (seed, step, micro-batch, rank) before every step, so that no generator state has to
     be saved. Nothing is logged through Lightning in the step: sums stay on the device and are read every `trainer.log_every` steps.
     """
 
-    def __init__(self, run: Run, *, total_steps: int, steps_per_epoch: int, report: Report, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+        report: Report,
+        keep: Keeper,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.run, self.total_steps, self.steps_per_epoch, self.report, self.state = run, total_steps, steps_per_epoch, report, state
+        self.run, self.total_steps, self.steps_per_epoch = run, total_steps, steps_per_epoch
+        self.report, self.keep, self.state = report, keep, state
         self.net = build.make_model(run)
         self.loss = build.make_loss(run)
         if state is not None:
             self.net.load_state_dict(state["net"])
         if run.trainer.channels_last:
-            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.net.to(memory_format=torch.channels_last)
         if run.trainer.compile:
             self.net.compile()
         self.step = int(state["step"]) if state else 0
@@ -124,8 +142,11 @@ class Task(pl.LightningModule):
         """A point of the training curves every `trainer.log_every` steps and at the end of every epoch."""
         stepped = self.micro == -1
         self.micro += 1
-        if stepped and (self.step % self.run.trainer.log_every == 0 or self.step % self.steps_per_epoch == 0 or self.step == self.total_steps):
+        if not stepped:
+            return
+        if self.step % self.run.trainer.log_every == 0 or self.step % self.steps_per_epoch == 0 or self.step == self.total_steps:
             self.flush()
+        self.keep.step(self)
 
     def flush(self) -> None:
         """Read the window's sums, report them, and stop where the loss is no number any more."""
@@ -168,7 +189,12 @@ class Task(pl.LightningModule):
             self.schedule.epoch_end(loss)
         limit = self.run.trainer.divergence
         if limit is not None and self.window_loss > limit * self.guessing:
-            self.stop(f"train/loss is {self.window_loss:.3g} at step {self.step}, over {limit:g} times the loss of guessing, {self.guessing:.3g}")
+            guess = f"{limit:g} times the loss of guessing, {self.guessing:.3g}"
+            self.stop(f"train/loss is {self.window_loss:.3g} at step {self.step}, over {guess}")
+
+    def on_train_epoch_end(self) -> None:
+        """Validation is done: the state at the start of the next epoch can be kept."""
+        self.keep.epoch(self)
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step

@@ -1,0 +1,52 @@
+"""`bakeoff list [SLOT ...]`: every slot and its choices, one line each with what it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from bakeoff.errors import ChoiceError, ConfigError, listed, near_miss
+from bakeoff.slots import GROUPS, shipped
+
+
+def main(argv: list[str]) -> int:
+    """Print the choices."""
+    parser = argparse.ArgumentParser(prog="bakeoff list", description=__doc__)
+    parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"of {listed(GROUPS)}, sweep; all where none is named")
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    args = parser.parse_args(argv)
+    known = (*GROUPS, "sweep")
+    for slot in args.slots:
+        if slot not in known:
+            raise ChoiceError(f"{slot}: no such slot{near_miss(slot, known)}; slots: {listed(known)}")
+    if args.config_dir is not None and not args.config_dir.is_dir():
+        raise ConfigError(f"--config-dir={args.config_dir}: no such folder")
+    found = {slot: choices(slot, args.config_dir) for slot in args.slots or known}
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    width = max((len(name) for group in found.values() for name in group), default=0)
+    for slot, group in found.items():
+        print(slot)
+        for name, about in group.items():
+            print(f"  {name:<{width}}  {about}".rstrip())
+    sys.stdout.flush()
+    return 0
+
+
+def choices(slot: str, own: Path | None) -> dict[str, str]:
+    """Name -> what it is, of one slot, a user's own included."""
+    folders = [shipped("sweeps")] if slot == "sweep" else [shipped("conf") / slot, *([own / slot] if own else [])]
+    files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {name: about(path) for name, path in sorted(files.items())}
+
+
+def about(path: Path) -> str:
+    """A file's `about` line, or a sweep's question."""
+    tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return str(tree.get("about") or tree.get("question") or "")

@@ -1,0 +1,67 @@
+"""`bakeoff COMMAND ...`: finds the command and tells a user's error as one line with exit code 2."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from bakeoff.errors import BakeoffError, listed, near_miss
+
+COMMANDS = {
+    "train": "train one net, or a grid of them with -m",
+    "sweep": "run a comparison from sweeps/, or resume it where it stopped",
+    "report": "build a sweep's report again from the store",
+    "reproduce": "train a logged run again and say whether it came out the same",
+    "list": "every slot and its choices",
+    "ui": "the MLflow page on this machine alone",
+    "sync": "bring the store up to the journals",
+    "completion": "shell completion: eval \"$(bakeoff completion bash)\"",
+}
+
+
+def usage() -> str:
+    """The page that --help prints."""
+    rows = "\n".join(f"  {name:<11} {about}" for name, about in COMMANDS.items())
+    return f"""bakeoff: which initializer, activation, optimizer or loss trains AlexNet and VGG best?
+
+usage: bakeoff COMMAND [key=value ...]
+
+{rows}
+
+bakeoff train                                        a small net on scikit-learn's digits
+bakeoff train model=vgg11 optimizer=adam seed=1      other choices
+bakeoff train -m optimizer=sgd,adam seed=1,2,3       a grid
+bakeoff sweep quickstart                             a fair comparison with a verdict
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 for a result that is not as hoped, 2 for a user's error, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"bakeoff {version('bakeoff')}")
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise BakeoffError(f"{words[0]}: no such command{near_miss(words[0], COMMANDS)}; commands: {listed(COMMANDS)}")
+        module = importlib.import_module(f"bakeoff.commands.{words[0]}")
+        return int(module.main(words[1:]))
+    except BakeoffError as error:
+        print(f"bakeoff: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bakeoff: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What commands beside `train` and `sweep` take from the shell: flags of their own, and `tracking.*` overrides."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from bakeoff.errors import ConfigError
+from bakeoff.recipe import Tracking
+
+
+def arguments(
+    name: str,
+    about: str | None,
+    argv: list[str],
+    *,
+    more: Callable[[argparse.ArgumentParser], None] | None = None,
+    keys: tuple[str, ...] = ("tracking.uri", "tracking.folder"),
+) -> tuple[argparse.Namespace, Tracking]:
+    """The flags, and the tracking site that `key=value` words describe; `ConfigError` for any other word."""
+    from bakeoff.compose import compose
+
+    parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
+    if more is not None:
+        more(parser)
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+    parser.add_argument("--config-dir", help="a folder of your own, laid over conf/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=", ".join(keys))
+    args = parser.parse_intermixed_args(argv)
+    for word in args.overrides:
+        key, equals, _ = word.partition("=")
+        if not equals or not (key in keys or key == "tracking"):
+            raise ConfigError(f"{word}: {name} takes {', '.join(keys)}")
+    return args, compose([word for word in args.overrides if word.startswith("tracking")], config_dir=args.config_dir).tracking

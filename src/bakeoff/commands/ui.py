@@ -1,0 +1,27 @@
+"""`bakeoff ui`: the MLflow page on this machine alone, on the same store."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bakeoff.commands.site import arguments
+from bakeoff.errors import ConfigError
+
+
+def main(argv: list[str]) -> int:
+    """Serve until Ctrl-C."""
+    args, site = arguments("ui", __doc__, argv, more=flags)
+    if not 1 <= args.port <= 65535:
+        raise ConfigError(f"--port={args.port}: must be at least 1 and at most 65535")
+    from bakeoff.tracking.store import default_uri
+    from bakeoff.tracking.ui import ui
+
+    ui(site.uri or default_uri(Path.cwd()), host=args.host, port=args.port)
+    return 0
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """Where to listen."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine by default")
+    parser.add_argument("--port", type=int, default=5000)

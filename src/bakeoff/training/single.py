@@ -1,0 +1,127 @@
+"""One run from Python or the shell: a run folder, a writer beside it, and the training in this process or on several devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bakeoff import build
+from bakeoff.compose import frozen_text, load_frozen
+from bakeoff.errors import ConfigError
+from bakeoff.recipe import Run
+from bakeoff.tracking.folders import Job, Kind, RunFolder, new_id
+from bakeoff.tracking.journal import Journal
+from bakeoff.tracking.store import default_uri
+from bakeoff.tracking.writer import Writer
+from bakeoff.training.run import Result, execute
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run's result and where it lies; `lagging` where the store has not yet got all of it."""
+
+    result: Result
+    folder: Path
+    uri: str
+    lagging: bool
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def store_uri(run: Run) -> str:
+    """The store of a run: its own, or the SQLite file of the working folder."""
+    return run.tracking.uri or default_uri(Path.cwd())
+
+
+def ready(run: Run) -> None:
+    """The whole door, the data read and split once: what is wrong is told before any folder is made."""
+    build.check(run)
+    data = build.make_data(run)
+    data.setup("fit")
+    if (len(data.mean), len(data.classes)) != (run.data.channels, run.data.num_classes):
+        raise ConfigError(
+            f"data.channels={run.data.channels}, data.num_classes={run.data.num_classes}: "
+            f"{run.data.source['_target_']} has {len(data.mean)} channels and {len(data.classes)} classes"
+        )
+
+
+def open_run(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None = None) -> RunFolder:
+    """A folder for a run that is `ready`, its number of CPU threads pinned."""
+    if run.trainer.threads is None:
+        run = run.replace(**{"trainer.threads": max(1, cores() // run.trainer.devices)})
+    job = Job(
+        id=new_id(),
+        name=run.title,
+        experiment=run.tracking.experiment,
+        kind=kind,
+        tags=dict(tags or {}),
+        export_model=kind != "reproduction",
+        tracking_uri=store_uri(run),
+    )
+    return RunFolder.create(Path(run.tracking.folder), config_text=frozen_text(run), job=job)
+
+
+def train(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None = None, progress: bool = False) -> Outcome:
+    """Train `run` and track it. Raises `BakeoffError` before anything is written where the run cannot be built."""
+    ready(run)
+    return carry_on(open_run(run, kind=kind, tags=tags), run, progress=progress)
+
+
+def carry_on(folder: RunFolder, run: Run, *, progress: bool) -> Outcome:
+    """Train the run of a folder, from its newest checkpoint where there is one, while a writer brings it to the store."""
+    from bakeoff.sweep import launch
+
+    job = folder.read_job()
+    with Writer(Path(run.tracking.folder)) as writer:
+        if run.trainer.devices > 1 or run.trainer.strategy == "ddp":
+            launch.alone(folder.path, progress=progress)
+            result = ended(folder)
+        else:
+            result = execute(folder.path, progress=progress)
+        lagging = writer.close()
+    return Outcome(result, folder.path, job.tracking_uri, lagging)
+
+
+def take_up(folder: RunFolder, *, progress: bool) -> Outcome:
+    """Go on with a run that was stopped, or that failed; one that is done is only told again."""
+    run = load_frozen(folder.config.read_text(), origin=str(folder.config))
+    before = folder.read_result()
+    if before is not None and before["status"] == "failed":
+        folder.result.unlink()
+    elif before is None:
+        ready(run)
+    return carry_on(folder, run, progress=progress)
+
+
+def apart(run: Run, *, context: ForkServerContext) -> Outcome:
+    """Train a run that is `ready` in a process tree of its own; its failure is its result."""
+    from bakeoff.sweep import launch
+
+    folder = open_run(run)
+    process = launch.child(folder.path, context=context)
+    process.join()
+    return Outcome(ended(folder), folder.path, folder.read_job().tracking_uri, lagging=False)
+
+
+def ended(folder: RunFolder) -> Result:
+    """The result of a run whose processes are gone; one that left none has failed, and says so in its journal."""
+    from bakeoff.sweep import launch
+
+    tree = folder.read_result()
+    if tree is not None:
+        return Result.of(tree)
+    job = folder.read_job()
+    reason = f"its process ended without a result; {folder.log} {launch.last_words(folder)}".strip()
+    with Journal(folder.journal) as journal:
+        journal.start(job)
+        journal.end("FAILED", reason=reason)
+    return Result(job.id, job.name, "failed", reason)
