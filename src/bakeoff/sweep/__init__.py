@@ -1,0 +1,1 @@
+"""Sweeps: a question's plan, its trials, and the processes that run them."""

@@ -1,0 +1,237 @@
+"""A sheet -> a `Plan`: every arm in every block composed, its spaces and points resolved, and the hash over all that matters."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bakeoff import compose
+from bakeoff.build import check_names
+from bakeoff.compose import Space
+from bakeoff.errors import ConfigError, PlanError, near_miss
+from bakeoff.recipe import SCIENCE, Run
+from bakeoff.slots import GROUPS, shipped
+from bakeoff.sweep.points import Point, points
+from bakeoff.sweep.sheet import Sheet, read
+from bakeoff.sweep.words import flat, parsed, text
+
+VERSION = 1
+WHOLE = "all"
+"""What a block is called in a sweep without blocks."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them)."""
+
+    arm: str
+    block: str
+    choices: dict[str, Any]
+    overrides: tuple[str, ...]
+    run: Run
+    spaces: dict[str, Space]
+    points: tuple[Point, ...]
+
+    @property
+    def title(self) -> str:
+        """A short name for runs and tables."""
+        return self.arm if self.block == WHOLE else f"{self.arm}-{self.block}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, whole and checked: what its hash stands for, what plan.json holds, and what the workers run."""
+
+    sheet: Sheet
+    cells: tuple[Cell, ...]
+    trust: tuple[str, ...]
+    hash: str
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.sheet.name
+
+    @property
+    def title(self) -> str:
+        """Its MLflow experiment, and its folder: the name and the hash."""
+        return f"{self.name}-{self.hash[:8]}"
+
+    @property
+    def site(self) -> Run:
+        """A run whose site (folders, tracking, devices) is the sweep's."""
+        return self.cells[0].run
+
+    @property
+    def trials(self) -> int:
+        """Tuning runs in all."""
+        return sum(len(cell.points) for cell in self.cells)
+
+    @property
+    def runs(self) -> int:
+        """Runs in all, the confirming ones included."""
+        return self.trials + len(self.cells) * len(self.sheet.seeds)
+
+    @property
+    def command(self) -> str:
+        """The line that runs it, and resumes it."""
+        name = self.name if is_named(self.sheet.origin) else str(self.sheet.origin)
+        return shlex.join(["bakeoff", "sweep", name, *self.sheet.words])
+
+    def tree(self) -> dict[str, Any]:
+        """plan.json: everything resolved, in plain types."""
+        sheet = self.sheet
+        return {
+            "version": VERSION,
+            "name": self.name,
+            "hash": self.hash,
+            "question": sheet.question,
+            "metric": {"name": sheet.metric, "goal": sheet.goal},
+            "margin": sheet.margin,
+            "factors": {key: list(found) for key, found in sheet.factors.items()},
+            "blocks": {key: list(found) for key, found in sheet.blocks.items()},
+            "tune": {key: "space" if found is None else asdict(found) for key, found in sheet.tune.items()},
+            "budget": {"trials": max(len(cell.points) for cell in self.cells), "sampler": sheet.sampler},
+            "confirm": {"seeds": list(sheet.seeds)},
+            "fixed": {key: parsed(key, value) for key, value in sheet.fixed.items() if key != "trust" and not key.startswith("tracking")},
+            "scale": sheet.scale,
+            "overrides": list(sheet.words),
+            "command": self.command,
+            "cells": [{**resolved(cell), "choices": cell.choices, "overrides": list(cell.overrides)} for cell in self.cells],
+        }
+
+
+def is_named(path: Path) -> bool:
+    """Whether a sweep's file is found by its name alone."""
+    return path.parent == Path("sweeps") or path.parent == shipped("sweeps")
+
+
+def plan(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None = None) -> Plan:
+    """The plan of a sweep: read, composed and checked as far as that goes without torch. `PlanError` or `ConfigError` in one line."""
+    sheet = read(name, words=words, config_dir=config_dir)
+    with compose.session(config_dir):
+        made: list[Cell] = []
+        trust: tuple[str, ...] = ()
+        for arm, block in itertools.product(assignments(sheet.factors), assignments(sheet.blocks)):
+            cell, trust = composed(sheet, arm, block)
+            made.append(cell)
+    for key in sheet.tune:
+        if not any(key in cell.spaces for cell in made):
+            raise PlanError(untunable(sheet, key, made))
+    labels = [(cell.arm, cell.block) for cell in made]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise PlanError(f"{sheet.origin.name}: two arms are called {twice[0]}")
+    return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made))
+
+
+def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[Cell, tuple[str, ...]]:
+    """One cell, and the homes that its line trusts."""
+    choices = {**block, **arm}
+    overrides = tuple(f"{key}={value}" for key, value in {**sheet.fixed, **{key: text(value) for key, value in choices.items()}}.items())
+    label = f"{name_of(arm)} in {name_of(block)}" if block else name_of(arm)
+    try:
+        found = compose.composed_here(overrides)
+    except ConfigError as error:
+        raise type(error)(f"{error} [arm {label}]") from None
+    if found.run.test:
+        raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
+    held = found.run.flat()
+    spaces: dict[str, Space] = {}
+    for key, space in sheet.tune.items():
+        mine = found.spaces.get(key) if space is None else space if key in held else None
+        if mine is not None:
+            spaces[key] = mine
+    for key, space in spaces.items():
+        for end in ends(space):
+            try:
+                check_names(found.run.replace(**{key: end}), trust=found.trust)
+            except ConfigError as error:
+                raise PlanError(f"tune.{key}: an end of the space is not allowed: {error} [arm {label}]") from None
+    cell = Cell(
+        arm=name_of(arm),
+        block=name_of(block),
+        choices=choices,
+        overrides=overrides,
+        run=found.run,
+        spaces=spaces,
+        points=points(spaces, trials=sheet.trials, sampler=sheet.sampler, seed=found.run.seed),
+    )
+    return cell, found.trust
+
+
+def ends(space: Space) -> tuple[float | int, float | int]:
+    """The two outermost values of a space."""
+    return (int(space.low), int(space.high)) if space.integer else (space.low, space.high)
+
+
+def untunable(sheet: Sheet, key: str, cells: Sequence[Cell]) -> str:
+    """Why a key cannot be tuned."""
+    held = sorted({name for cell in cells for name in cell.run.flat() if not name.startswith("choices.")})
+    if key in held:
+        return f"tune.{key}=space: no arm declares a space for it; give one, as {{low: 1e-4, high: 1, log: true}}"
+    return f"tune.{key}: no arm has this key{near_miss(key, held)}"
+
+
+def assignments(values: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Every combination of the values, the last key running fastest."""
+    return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
+
+
+def name_of(assignment: Mapping[str, Any]) -> str:
+    """What a combination is called: `adam`, `adam+elu`, `lr=0.1`."""
+    words = [str(value) if key in GROUPS else f"{key.rpartition('.')[2]}={text(value)}" for key, value in assignment.items()]
+    return "+".join(word.replace("/", "_") for word in words) or WHOLE
+
+
+def resolved(cell: Cell) -> dict[str, Any]:
+    """What of a cell decides its outcome."""
+    spaces = {key: asdict(space) for key, space in cell.spaces.items()}
+    return {"arm": cell.arm, "block": cell.block, "spaces": spaces, "points": list(cell.points), "recipe": cell.run.part(SCIENCE)}
+
+
+def digest(sheet: Sheet, cells: Sequence[Cell]) -> str:
+    """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, seeds, metric, margin.
+
+    Workers, devices, threads, folders, addresses, the wording of the question and the order of the arms are no part of it.
+    """
+    science = {
+        "version": VERSION,
+        "name": sheet.name,
+        "metric": [sheet.metric, sheet.goal],
+        "margin": sheet.margin,
+        "sampler": sheet.sampler,
+        "trials": sheet.trials,
+        "seeds": list(sheet.seeds),
+        "cells": sorted((resolved(cell) for cell in cells), key=lambda cell: (str(cell["arm"]), str(cell["block"]))),
+    }
+    return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two plan.json trees, one line a key; for the note that a changed plan is a sibling."""
+    parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "confirm", "fixed")
+    before, after = (dict(flat({part: tree.get(part) for part in parts})) for tree in (old, new))
+    found = changes(before, after)
+    if found:
+        return found
+    cells = [{(cell["arm"], cell["block"]): dict(flat(cell["recipe"])) for cell in tree.get("cells", ())} for tree in (old, new)]
+    for label in cells[0].keys() & cells[1].keys():
+        found += changes(cells[0][label], cells[1][label])
+    return sorted(set(found)) or ["spaces or defaults"]
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: before -> after` for every key that differs."""
+    return [f"{key}: {told(old.get(key))} -> {told(new.get(key))}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def told(value: Any) -> str:
+    """A value in a message."""
+    return "not set" if value is None else text(value)
