@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ def build(name: str, *, uri: str, out: Path | None = None, sweep_hash: str | Non
     `out` defaults to reports/<name>-<hash8>/ below the working folder. `sweep_hash` chooses a plan where several have the name; the
     newest one is taken else. NotFoundError, StoreError, FolderError.
     """
+    from bakeoff.tracking import store
+
     sweep = load(name, uri=uri, sweep_hash=sweep_hash)
+    sweep = replace(sweep, named_store=uri != store.default_uri(Path.cwd()))
     return write(sweep, out if out is not None else Path("reports") / sweep.title)
 
 

@@ -36,16 +36,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm in one block: what is tuned in it, in which space."""
+    """One arm in one block: what is tuned in it, in which space, with how many trials."""
 
     arm: str
     block: str
     spaces: Mapping[str, Range]
+    trials: int
 
 
 @dataclass(frozen=True)
 class Design:
-    """A sweep's declaration. `metric` is what tuning looked at; `trials` and `seeds` are planned numbers per arm and block."""
+    """A sweep's declaration. `metric` is what tuning looked at; `seeds` are the confirm seeds of every cell."""
 
     name: str
     hash: str
@@ -56,11 +57,20 @@ class Design:
     arms: tuple[str, ...]
     blocks: tuple[str, ...]
     cells: tuple[Cell, ...]
-    trials: int
     sampler: str
     seeds: int
     fixed: Mapping[str, Any]
-    overrides: tuple[str, ...]
+    command: str
+
+    @property
+    def trials(self) -> int:
+        """Planned tuning runs in all."""
+        return sum(cell.trials for cell in self.cells)
+
+    @property
+    def confirms(self) -> int:
+        """Planned confirm runs in all."""
+        return self.seeds * len(self.cells)
 
     @property
     def tuned(self) -> tuple[str, ...]:
@@ -80,6 +90,7 @@ def design(plan: Mapping[str, Any]) -> Design:
                 str(cell["arm"]),
                 str(cell["block"]),
                 {key: Range(float(s["low"]), float(s["high"]), bool(s.get("log", False))) for key, s in cell["spaces"].items()},
+                len(cell["points"]),
             )
             for cell in plan["cells"]
         )
@@ -93,11 +104,10 @@ def design(plan: Mapping[str, Any]) -> Design:
             arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
             blocks=tuple(dict.fromkeys(cell.block for cell in cells)),
             cells=cells,
-            trials=int(plan["budget"]["trials"]),
             sampler=str(plan["budget"]["sampler"]),
-            seeds=len(plan["confirm"]["seeds"]) if isinstance(plan["confirm"]["seeds"], list) else int(plan["confirm"]["seeds"]),
+            seeds=len(plan["confirm"]["seeds"]),
             fixed=dict(plan["fixed"]),
-            overrides=tuple(str(word) for word in plan.get("overrides", ())),
+            command=str(plan["command"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"plan.json of the sweep's summary run is not a plan of this version: {type(error).__name__}: {error}") from None

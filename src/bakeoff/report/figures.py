@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def finals(sweep: Sweep, block: str, order: Sequence[str]) -> Spec:
                 "marker": {"color": looks[arm].colour, "size": 12, "symbol": looks[arm].marker, "line": {"color": "#fff", "width": 1.5}},
             }
         )  # fmt: skip
-    layout = _layout(x=_axis(sweep.scored), y=None, height=110 + 34 * len(order))
+    layout = _layout(x=_axis(sweep.scored), y=None, height=124 + 34 * len(order))
     layout["yaxis"] |= {"tickvals": list(range(len(order))), "ticktext": list(reversed(order)), "range": [-0.6, len(order) - 0.4]}
     return {"data": data, "layout": layout}
 
@@ -87,7 +87,7 @@ def gaps(differences: Sequence[Difference], sweep: Sweep, leader: str) -> Spec:
         )  # fmt: skip
     names = [d.worse if ahead else d.better for d, ahead in chosen]
     points = " (points)" if unit == 100 else ""
-    layout = _layout(x=f"advantage over {leader}{points}", y=None, height=110 + 34 * len(chosen))
+    layout = _layout(x=f"advantage over {leader}{points}", y=None, height=124 + 34 * len(chosen))
     layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": names, "range": [-0.6, len(names) - 0.4]}
     margin = sweep.design.margin * unit
     layout["shapes"] = [
@@ -146,22 +146,23 @@ def tuning(sweep: Sweep, block: str, key: str) -> Spec | None:
     metric, looks, data = sweep.design.metric, styles(sweep.design.arms), list[Spec]()
     unit, spaces = _unit(metric), {arm: sweep.design.space(arm, block, key) for arm in sweep.design.arms}
     rows = sweep.stage("tune")
-    rows = rows[(rows["block"] == block) & rows["score"].notna() & rows[key].notna()]
+    rows = rows[(rows["block"] == block) & rows[key].notna() & (rows["score"].notna() | (rows["state"] == "diverged"))]
+    rows = rows.assign(height=_heights(rows, unit))
     for arm in sweep.design.arms:
         mine, best, look = rows[rows["arm"] == arm].sort_values(key), sweep.best(arm, block), looks[arm]
         if mine.empty or spaces[arm] is None:
             continue
-        words = [f"{arm}, point {p:.0f}, {state}" for p, state in zip(mine["point"], mine["state"], strict=True)]
+        words = [f"{arm}, point {p:.0f}, {'diverged' if s == 'diverged' else wording.score(v, metric)}" for p, s, v in zip(mine["point"], mine["state"], mine["score"], strict=True)]
         data.append(
             {
-                "type": "scatter", "x": [float(v) for v in mine[key]], "y": [unit * float(v) for v in mine["score"]], "name": arm,
+                "type": "scatter", "x": [float(v) for v in mine[key]], "y": [float(v) for v in mine["height"]], "name": arm,
                 "mode": "markers" if len(sweep.design.tuned) > 1 else "lines+markers", "text": words,
                 "line": {"color": look.colour, "dash": look.dash, "width": 1}, "opacity": 0.75,
-                "hovertemplate": f"%{{text}}: {key} = %{{x:.3g}}, %{{y:.4g}}<extra></extra>",
-                "marker": {"color": look.colour, "symbol": [look.marker if s != "diverged" else "x-thin-open" for s in mine["state"]], "size": 6},
+                "hovertemplate": f"%{{text}}: {key} = %{{x:.3g}}<extra></extra>",
+                "marker": {"color": look.colour, "symbol": [look.marker if s != "diverged" else "x-thin-open" for s in mine["state"]], "size": 7},
             }
         )  # fmt: skip
-        if best is not None and not math.isnan(float(best[key])):
+        if best is not None and best["state"] != "diverged" and not math.isnan(float(best[key])):
             edge = spaces[arm].edge(float(best[key])) if spaces[arm] else None  # type: ignore[union-attr]
             data.append(
                 {
@@ -177,9 +178,11 @@ def tuning(sweep: Sweep, block: str, key: str) -> Spec | None:
     return {"data": data, "layout": layout} if data else None
 
 
-def legend(arms: Sequence[str]) -> Mapping[str, Style]:
-    """The page's own legend, one for all figures."""
-    return styles(arms)
+def _heights(rows: pd.DataFrame, unit: float) -> list[float]:
+    """Scores as drawn: runs that diverged stand at the foot, below all others, so that they do not flatten the rest."""
+    real = [unit * float(v) for v, s in zip(rows["score"], rows["state"], strict=True) if s != "diverged"]
+    foot = min(real) - 0.08 * ((max(real) - min(real)) or 1.0) if real else 0.0
+    return [foot if s == "diverged" else unit * float(v) for v, s in zip(rows["score"], rows["state"], strict=True)]
 
 
 def _unit(metric: str) -> float:
@@ -199,7 +202,8 @@ def _layout(*, x: str, y: str | None, height: int) -> Spec:
     line = {"gridcolor": "#e8e8e8", "zeroline": False, "automargin": True, "linecolor": "#999", "ticks": "outside", "tickcolor": "#bbb"}
     return {
         "height": height,
-        "margin": {"l": 50, "r": 14, "t": 10, "b": 46},
+        "margin": {"l": 50, "r": 14, "t": 24, "b": 46},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#c4c8cd", "activecolor": "#555"},
         "showlegend": False,
         "hovermode": "closest",
         "paper_bgcolor": "rgba(0,0,0,0)",

@@ -3,7 +3,7 @@ const figures = JSON.parse(document.getElementById("figures").textContent);
 const plots = [];
 for (const [id, figure] of Object.entries(figures)) {
   const place = document.getElementById(id);
-  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+  Plotly.newPlot(place, figure.data, figure.layout, { displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] });
   plots.push(place);
 }
 for (const button of document.querySelectorAll(".legend button")) {
@@ -16,7 +16,9 @@ for (const button of document.querySelectorAll(".legend button")) {
     }
   });
 }
+// A window, a frame, an opened section: whatever changes the width of a plot's place.
+const watcher = new ResizeObserver((seen) => seen.forEach((one) => one.contentRect.width && Plotly.Plots.resize(one.target)));
+plots.forEach((place) => watcher.observe(place));
 const resize = () => plots.forEach((place) => Plotly.Plots.resize(place));
 window.addEventListener("beforeprint", resize);
 window.addEventListener("afterprint", resize);
-document.querySelectorAll("details").forEach((one) => one.addEventListener("toggle", resize));

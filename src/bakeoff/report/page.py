@@ -76,14 +76,14 @@ def _section(title: str, note: str, *parts: str) -> str:
     return f'<section><h2>{_t(title)}</h2><p class="note">{_t(note)}</p>{"".join(parts)}</section>'
 
 
-def _figure(drawn: dict[str, Spec], title: str, spec: Spec | None) -> str:
+def _figure(drawn: dict[str, Spec], title: str, spec: Spec | None, *, wide: bool = False) -> str:
     if spec is None:
         return ""
     name = f"figure-{len(drawn) + 1}"
     drawn[name] = spec
     head = f"<h3>{_t(title)}</h3>" if title else ""
     label = _t(title or "figure")
-    return f'<figure>{head}<div class="plot" id="{name}" role="img" aria-label="{label}" style="min-height:{spec["layout"]["height"]}px"></div></figure>'
+    return f'<figure{" class=wide" if wide else ""}>{head}<div class="plot" id="{name}" role="img" aria-label="{label}" style="min-height:{spec["layout"]["height"]}px"></div></figure>'
 
 
 def _grid(parts: Iterable[str]) -> str:
@@ -105,8 +105,8 @@ def _top(sweep: Sweep, verdict: Verdict) -> str:
     facts = [
         ("arms", len(plan.arms)),
         ("blocks", len(plan.blocks)),
-        ("tuning runs", f"{counted.get('tune', 0)} of {plan.trials * len(plan.cells)}"),
-        ("confirm runs", f"{counted.get('confirm', 0)} of {plan.seeds * len(plan.cells)}"),
+        ("tuning runs", f"{counted.get('tune', 0)} of {plan.trials}"),
+        ("confirm runs", f"{counted.get('confirm', 0)} of {plan.confirms}"),
         ("score", wording.metric_name(sweep.scored)),
         ("margin", wording.gap(plan.margin, sweep.scored)),
     ]
@@ -152,7 +152,7 @@ def _gaps(sweep: Sweep, verdict: Verdict, drawn: dict[str, Spec]) -> str:
         means = standing(sweep, block)
         family = [d for d in verdict.differences if d.block == block]
         if family and means:
-            plots.append(_figure(drawn, _name(sweep, block), figures.gaps(family, sweep, next(iter(means)))))
+            plots.append(_figure(drawn, _name(sweep, block), figures.gaps(family, sweep, next(iter(means))), wide=block == OVERALL))
     note = (
         "Differences seed by seed, against the arm with the best mean, each with its own 95 % interval. Left of zero is behind. The grey band is "
         "the margin: differences within it do not matter. With several pairs the grade rests on p corrected by Holm. Data: differences.csv."
@@ -180,7 +180,7 @@ def _tuning(sweep: Sweep, drawn: dict[str, Spec]) -> str:
     ]
     note = (
         f"Every tuning run, by {wording.metric_name(sweep.design.metric)}; the ring is each arm's best, 'edge' where that lies within the outer "
-        "tenth of its space. A thin x is a run that diverged. Data: runs.csv."
+        "tenth of its space. An x at the foot is a run that diverged. Data: runs.csv."
     )
     return _section("Score against what was tuned", note, _grid(plots)) if any(plots) else ""
 
@@ -192,7 +192,7 @@ def _arms(sweep: Sweep, verdict: Verdict) -> str:
     head = [*head[:at], *(f"space of {key}" for key in sweep.design.tuned), *head[at:]]
     spaces = [[str(row[f"space of {key}"] or "") for key in sweep.design.tuned] for row in table.to_dict("records")]
     rows = [[*row[:at], *space, *row[at:]] for row, space in zip(rows, spaces, strict=True)]
-    note = f"n confirm runs with a score; {LEVEL:.0%} Student t intervals of the mean. Validation: of the confirm runs, else the best tuning run's. Data: arms.csv."
+    note = f"n confirm runs with a score; {wording.percent(LEVEL)} Student t intervals of the mean. Validation: of the confirm runs, else the best tuning run's. Data: arms.csv."
     return _section("Arms", note, _table(head, rows, best=verdict.winner))
 
 
@@ -253,7 +253,8 @@ def _origin(sweep: Sweep) -> str:
         if items:
             lists.append(f"<h3>{title}</h3><dl>{''.join(f'<div><dt>{_t(k)}</dt><dd>{_t(v)}</dd></div>' for k, v in items.items())}</dl>")
     plan = sweep.design
-    budget = f"{wording.count(plan.trials, 'tuning run')} an arm and block ({plan.sampler}), {wording.count(plan.seeds, 'confirm seed')}."
+    each = max(cell.trials for cell in plan.cells)
+    budget = f"{wording.count(each, 'tuning run')} an arm and block (sampler: {plan.sampler}), {wording.count(plan.seeds, 'confirm seed')}."
     return _section("How it was made", f"{budget} Several values mean that the runs differ.", *lists)
 
 

@@ -20,19 +20,14 @@ from bakeoff.report.verdict import Verdict, standing
 
 def commands(sweep: Sweep) -> dict[str, str]:
     """What makes these numbers again: the whole sweep, this report, and one run (with ID in place of its id)."""
-    store = f" {_word('tracking.uri', sweep.uri)}" if sweep.named_store else ""
-    words = " ".join(shlex.quote(word) for word in sweep.design.overrides)
-    return {
-        "sweep": f"bakeoff sweep {shlex.quote(sweep.design.name)}{' ' + words if words else ''}",
-        "report": f"bakeoff report {shlex.quote(sweep.title)}{store}",
-        "run": f"bakeoff reproduce ID{store}",
-    }
-
-
-def _word(key: str, text: str) -> str:
     from bakeoff.tracking import store
 
-    return shlex.quote(f"{key}={store.redact(text)}")
+    where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.named_store else ""
+    return {
+        "sweep": store.redact(sweep.design.command),
+        "report": f"bakeoff report {shlex.quote(sweep.title)}{where}",
+        "run": f"bakeoff reproduce ID{where}",
+    }
 
 
 def arms(sweep: Sweep) -> pd.DataFrame:
@@ -101,7 +96,7 @@ def summary(sweep: Sweep, verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.headline,
         "details": list(verdict.details),
         "caveats": list(verdict.caveats),
-        "planned": {"trials": plan.trials, "seeds": plan.seeds, "cells": len(plan.cells), "sampler": plan.sampler},
+        "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirms, "seeds": plan.seeds, "sampler": plan.sampler},
         "arms": arms(sweep).to_dict("records"),
         "differences": [dataclasses.asdict(d) for d in verdict.differences],
         "fixed": dict(plan.fixed),
@@ -125,11 +120,11 @@ def shown(sweep: Sweep, table: pd.DataFrame) -> tuple[list[str], list[list[str]]
     """(head, rows) of the arms table as people read it; the block's column only where there are several."""
     plan, metric = sweep.design, sweep.scored
     name = wording.metric_name(metric)
-    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{LEVEL:.0%} interval", "validation"]
-    head += [f"best {key}" for key in plan.tuned] + ["trials", "diverged", "failed", "time a run", "parameters"]
+    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{wording.percent(LEVEL)} interval", "validation"]
+    head += [f"best {key}" for key in plan.tuned] + ["trials", "diverged", "failed", "time", "parameters"]
     rows: list[list[str]] = []
     for row in table.to_dict("records"):
-        interval = "none (n = 1)" if row["n"] == 1 else f"{wording.score(row['low'], metric)} to {wording.score(row['high'], metric)}"
+        interval = "none (n = 1)" if row["n"] == 1 else f"{wording.score(row['low'], metric).removesuffix(' %')} to {wording.score(row['high'], metric)}"
         cells = [row["block"]] if len(plan.blocks) > 1 else []
         cells += [row["arm"], str(row["n"]), wording.score(row["mean"], metric), interval if row["n"] else "none"]
         cells.append(wording.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))

@@ -28,7 +28,8 @@ class Sweep:
 
     `runs`: id, mlflow_id, name, stage (tune|confirm), arm, block, seed, point, state (finished|diverged|failed|killed|running), reason,
     tuned (the metric that tuning looked at), score (what the run counts for: for a confirm run on the test set), seconds, parameters,
-    and one column a tuned key, under the key's own name. `curves`: id, stage, arm, block, seed, metric, step, value.
+    and one column a tuned key, under the key's own name. `curves`: id, stage, arm, block, seed, metric, step, value. `scored` is the metric
+    of the verdict; `origin` tells where the runs come from; `named_store`: commands must name the store, as it is not the default one.
     """
 
     design: Design
@@ -169,7 +170,7 @@ def curve_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, i
     keys = ["id", "stage", "arm", "block", "seed"]
     about = {row["mlflow_id"]: tuple(row[key] for key in keys) for row in runs.to_dict("records")}
     rows = [(*about[run], metric, step, value) for (run, metric), points in histories.items() for step, value, _ in points]
-    return pd.DataFrame(rows, columns=[*keys, "metric", "step", "value"])
+    return pd.DataFrame(rows, columns=[*keys, "metric", "step", "value"]).astype({"step": int, "value": float})
 
 
 def _origin(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -38,9 +38,14 @@ def judge(sweep: Sweep) -> Verdict:
     kind, winner, headline, details = conclude(sweep, family, differences)
     if len(plan.blocks) > 1:
         details += [f"In {block}: {conclude(sweep, block, differences)[2]}" for block in plan.blocks]
+    lost = sweep.stage("confirm").query("state == 'diverged' and score != score")
+    if winner is not None and (lost["arm"] == winner).any():
+        # Without its diverged runs an arm would look better than it is.
+        headline = f"No winner: {winner} leads where it trains, but some of its confirm runs diverged and cannot be counted in a mean."
+        kind, winner = "unknown", None
     missing = unfinished(sweep)
     if missing:
-        planned = plan.seeds * len(plan.cells)
+        planned = plan.confirms
         headline = (
             f"No verdict yet: {planned - missing} of {wording.count(planned, 'confirm run')} are done. "
             "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."
@@ -105,7 +110,7 @@ def evidence(d: Difference, metric: str, *, pairs: int) -> str:
         return f"{start} on each of {wording.count(d.n, 'seed')}: without any spread there is nothing to test against."
     corrected = f", corrected over {pairs} pairs" if pairs > 1 else ""
     low, high = wording.gap(d.low, metric, unit=False), wording.gap(d.high, metric, unit=False)
-    return f"{start} ({LEVEL:.0%} interval of the paired difference {low} to {high}; n = {d.n} seeds; {wording.p_value(d.p_holm)}{corrected})."
+    return f"{start} ({wording.percent(LEVEL)} interval of the paired difference {low} to {high}; n = {d.n} seeds; {wording.p_value(d.p_holm)}{corrected})."
 
 
 def _rival(rest: Sequence[str], nearest: Difference) -> str:
@@ -119,7 +124,7 @@ def _other(d: Difference, leader: str) -> str:
 def _behind(leader: str, beaten: Sequence[str], against: Mapping[str, Difference | None]) -> str:
     least = min(d.n for arm in beaten if (d := against[arm]) is not None)
     verb = "is" if len(beaten) == 1 else "are each"
-    return f"{wording.joined(beaten)} {verb} behind {leader} (the interval of the paired difference excludes zero; n >= {least} seeds)."
+    return f"{wording.joined(beaten)} {verb} behind {leader} (p < {1 - LEVEL:.2f} after correction for all pairs; n >= {least} seeds)."
 
 
 def _more(open_pairs: Sequence[Difference], sweep: Sweep) -> list[str]:
@@ -128,16 +133,17 @@ def _more(open_pairs: Sequence[Difference], sweep: Sweep) -> list[str]:
         return []
     closest = min(weak, key=lambda d: d.advantage)
     size = wording.gap(max(closest.advantage, sweep.design.margin), sweep.scored)
+    chance = f"a chance of {wording.percent(POWER)} to find a true difference of"
     between = f"between {closest.better} and {closest.worse}"
     if closest.more is None:
-        return [f"More than {MOST_SEEDS} seeds would be needed to find a difference of {size} {between} with {POWER:.0%} power."]
-    return [f"About {wording.count(closest.more, 'more seed')} would find a true difference of {size} {between} with {POWER:.0%} power."]
+        return [f"More than {MOST_SEEDS} seeds would be needed for {chance} {size} {between}."]
+    return [f"About {wording.count(closest.more, 'more seed')} would give {chance} {size} {between}."]
 
 
 def _exploratory(sweep: Sweep, caveats: tuple[str, ...]) -> Verdict:
     """Nothing but tuning runs: scores were chosen as the best of many, so they flatter."""
     done = counted(sweep.stage("tune"), ENDED)
-    planned = sweep.design.trials * len(sweep.design.cells)
+    planned = sweep.design.trials
     headline = f"Exploratory: {done} of {wording.count(planned, 'tuning run')} done and no confirm run has a score, so no winner is named."
     details = ["Tuned scores are optimistic: each is the best of several tries on the same validation data and the same seed."]
     for block in sweep.design.blocks:
@@ -168,12 +174,14 @@ def _caveats(sweep: Sweep) -> list[str]:
             rows = runs[(runs["stage"] == stage) & (runs["arm"] == arm)]
             diverged, failed = counted(rows, ["diverged"]), counted(rows, ["failed"])
             if diverged:
-                found.append(f"{arm}: {diverged} of {wording.count(len(rows), f'{word} run')} diverged and count as the worst outcome.")
+                counts = "count as the worst outcome" if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
+                found.append(f"{arm}: {diverged} of {wording.count(len(rows), f'{word} run')} diverged and {counts}.")
             if failed:
                 found.append(f"{arm}: {failed} of {wording.count(len(rows), f'{word} run')} failed and have no score.")
-    tuned = {cell: counted(runs[(runs["stage"] == "tune") & (runs["arm"] == cell.arm) & (runs["block"] == cell.block)], ENDED) for cell in plan.cells}
-    if len(set(tuned.values())) > 1:
-        found.append(f"Tuning budgets are not equal yet: between {min(tuned.values())} and {max(tuned.values())} runs an arm and block.")
+    tried = runs[(runs["stage"] == "tune") & runs["state"].isin(ENDED)].groupby(["arm", "block"]).size()
+    budgets = [int(tried.get((cell.arm, cell.block), 0)) for cell in plan.cells]
+    if len(set(budgets)) > 1:
+        found.append(f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block.")
     lacking = [a for a in plan.arms if not any(sweep.scores()[b][a] for b in plan.blocks)]
     if len(sweep.stage("confirm")) and lacking:
         found.append(f"{wording.joined(lacking)}: no confirm run has a score, so the verdict says nothing about it.")

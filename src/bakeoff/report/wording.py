@@ -24,6 +24,11 @@ def gap(value: float | None, metric: str, *, unit: bool = True) -> str:
     return f"{number} points" if unit else number
 
 
+def percent(share: float) -> str:
+    """'95 %' for 0.95."""
+    return f"{100 * share:.0f} %"
+
+
 def p_value(p: float | None) -> str:
     """'p = 0.012', 'p < 0.001' or 'p unknown'."""
     if p is None:

@@ -1,0 +1,106 @@
+"""Simulated sweeps with a known truth, made as the store's own frame, so that they go through the code that reads real ones."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bakeoff.report.design import design
+from bakeoff.report.tidy import Sweep, curve_table, tabulate
+
+LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
+
+
+def plan_tree(arms: list[str], *, blocks: tuple[str, ...] = ("all",), trials: int = 8, seeds: int = 10, metric: str = "val/accuracy") -> dict[str, Any]:
+    """plan.json of a sweep over optimizers that tunes the learning rate."""
+    goal = "maximize" if metric.endswith("accuracy") else "minimize"
+    cells = [
+        {"arm": arm, "block": block, "spaces": {"optimizer.lr": LR}, "points": [{"optimizer.lr": 0.1}] * trials} for arm in arms for block in blocks
+    ]
+    return {
+        "name": "sim",
+        "hash": "0123456789abcdef" * 4,
+        "question": "Which optimizer trains best when each gets its own best learning rate?",
+        "metric": {"name": metric, "goal": goal},
+        "margin": 0.005,
+        "budget": {"trials": trials, "sampler": "halton"},
+        "confirm": {"seeds": [1001 + i for i in range(seeds)]},
+        "fixed": {"data": "digits", "model.width": 0.25, "trainer.max_epochs": 8},
+        "command": "bakeoff sweep sim workers=2",
+        "cells": cells,
+    }
+
+
+def simulate(
+    effects: dict[str, float],
+    *,
+    rng: np.random.Generator,
+    blocks: tuple[str, ...] = ("all",),
+    trials: int = 8,
+    seeds: int = 10,
+    planned: int | None = None,
+    metric: str = "val/accuracy",
+    base: float = 0.9,
+    sd_seed: float = 0.006,
+    sd_run: float = 0.004,
+    diverge: Callable[[str, float], bool] = lambda arm, lr: False,
+    curves: bool = False,
+) -> Sweep:
+    """A sweep whose arms' true scores are base + effect + an effect of the seed that all arms share + the run's own noise."""
+    tree = plan_tree(list(effects), blocks=blocks, trials=trials, seeds=planned or seeds, metric=metric)
+    test, rows, histories = metric.replace("val/", "test/"), [], {}
+    for b, block in enumerate(blocks):
+        shared = rng.normal(0, sd_seed, size=seeds)
+        for a, (arm, effect) in enumerate(effects.items()):
+            for i in range(trials + seeds):
+                tune, seed = i < trials, 0 if i < trials else 1001 + i - trials
+                lr = 10 ** (-4 + 4 * ((i * 0.618 + 0.1 * a) % 1)) if tune else 10 ** (-2.5 + 0.15 * a)
+                bowl = -0.05 * (math.log10(lr) + 2.5 - 0.15 * a) ** 2 if tune else 0.0
+                value = base - 0.04 * b + effect + bowl + rng.normal(0, sd_run) + (0.0 if tune else shared[i - trials])
+                ident, lost = f"{b:02x}{a:02x}{i:08x}", tune and diverge(arm, lr)
+                rows.append(
+                    {
+                        "id": ident, "mlflow_id": f"m{ident}", "name": f"{arm}-{block}-{i}", "kind": "trial" if tune else "confirm", "status": "FINISHED",
+                        "start": 1_000 * i, "end": 1_000 * i + 900, "tags.kind": "trial" if tune else "confirm", "tags.arm": arm, "tags.block": block,
+                        "tags.seed": str(seed), "tags.point": str(i) if tune else None, "tags.diverged": str(lost).lower(), "tags.reason": "",
+                        f"metrics.{metric}": value + (0 if tune else 0.003), f"metrics.{test}": math.nan if tune else value, "metrics.seconds": 12.5 + a,
+                        "params.parameters": "1541898", "params.optimizer.lr": repr(lr), "tags.git.commit": "5353a7e0c0ffee", "tags.version.torch": "2.14.1",
+                        "tags.python": "3.11.9", "tags.cpu": "two cores of something", "params.cpu_threads": "1",
+                    }
+                )  # fmt: skip
+                if curves and not tune:
+                    steps = np.arange(1, 9) * 40
+                    path = value - (value - 0.1) * np.exp(-steps / (50 + 12 * a)) + rng.normal(0, 0.004, 8)
+                    histories[f"m{ident}", metric] = [(int(s), float(v), 0) for s, v in zip(steps, path, strict=True)]
+                    fine = np.arange(0, 320, 1)
+                    loss = 2.3 * np.exp(-fine / (60 + 10 * a)) + 0.05 + rng.normal(0, 0.03, len(fine)) ** 2
+                    histories[f"m{ident}", "train/loss"] = [(int(s), float(v), 0) for s, v in zip(fine, loss, strict=True)]
+    return sweep_of(pd.DataFrame(rows), tree, histories=histories)
+
+
+def sweep_of(frame: pd.DataFrame, tree: dict[str, Any], *, histories: dict[tuple[str, str], list[tuple[int, float, int]]] | None = None) -> Sweep:
+    """What `tidy.load` makes of a store's frame."""
+    from bakeoff.report.tidy import _origin, _scored
+
+    plan = design(json.loads(json.dumps(tree)))
+    scored = _scored(frame, plan)
+    runs = tabulate(frame, plan, scored=scored)
+    return Sweep(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, _origin(frame))
+
+
+@pytest.fixture
+def simulated() -> Callable[..., Sweep]:
+    """`simulate`, for tests."""
+    return simulate
+
+
+@pytest.fixture
+def plan_of() -> Callable[..., dict[str, Any]]:
+    """`plan_tree`, for tests."""
+    return plan_tree
