@@ -16,7 +16,7 @@ COMMANDS = {
     "list": "every slot and its choices",
     "ui": "the MLflow page on this machine alone",
     "sync": "bring the store up to the journals",
-    "completion": "shell completion: eval \"$(bakeoff completion bash)\"",
+    "completion": 'shell completion: eval "$(bakeoff completion bash)"',
 }
 
 

@@ -1,12 +1,15 @@
-"""What commands beside `train` and `sweep` take from the shell: flags of their own, and `tracking.*` overrides."""
+"""What commands beside `train` and `sweep` take from the shell: flags of their own, and overrides of where things are."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from bakeoff.errors import ConfigError
-from bakeoff.recipe import Tracking
+
+if TYPE_CHECKING:
+    from bakeoff.compose import Composed
 
 
 def arguments(
@@ -16,9 +19,9 @@ def arguments(
     *,
     more: Callable[[argparse.ArgumentParser], None] | None = None,
     keys: tuple[str, ...] = ("tracking.uri", "tracking.folder"),
-) -> tuple[argparse.Namespace, Tracking]:
-    """The flags, and the tracking site that `key=value` words describe; `ConfigError` for any other word."""
-    from bakeoff.compose import compose
+) -> tuple[argparse.Namespace, Composed]:
+    """The flags, and the composition of the `key=value` words; `ConfigError` for any other word."""
+    from bakeoff.compose import compose_all
 
     parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
     if more is not None:
@@ -31,4 +34,4 @@ def arguments(
         key, equals, _ = word.partition("=")
         if not equals or not (key in keys or key == "tracking"):
             raise ConfigError(f"{word}: {name} takes {', '.join(keys)}")
-    return args, compose([word for word in args.overrides if word.startswith("tracking")], config_dir=args.config_dir).tracking
+    return args, compose_all(args.overrides, config_dir=args.config_dir)

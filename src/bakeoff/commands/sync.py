@@ -11,7 +11,8 @@ from bakeoff.commands.site import arguments
 
 def main(argv: list[str]) -> int:
     """Replay every journal that the store lags behind; exit code 1 where something could not be brought over."""
-    args, site = arguments("sync", __doc__, argv)
+    args, composed = arguments("sync", __doc__, argv)
+    site = composed.run.tracking
     from bakeoff.tracking.writer import sync
 
     root = Path(site.folder)

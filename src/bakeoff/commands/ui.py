@@ -11,13 +11,13 @@ from bakeoff.errors import ConfigError
 
 def main(argv: list[str]) -> int:
     """Serve until Ctrl-C."""
-    args, site = arguments("ui", __doc__, argv, more=flags)
+    args, composed = arguments("ui", __doc__, argv, more=flags)
     if not 1 <= args.port <= 65535:
         raise ConfigError(f"--port={args.port}: must be at least 1 and at most 65535")
     from bakeoff.tracking.store import default_uri
     from bakeoff.tracking.ui import ui
 
-    ui(site.uri or default_uri(Path.cwd()), host=args.host, port=args.port)
+    ui(composed.run.tracking.uri or default_uri(Path.cwd()), host=args.host, port=args.port)
     return 0
 
 

@@ -21,6 +21,8 @@ from bakeoff.training.run import Result, execute
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
+    from bakeoff.data.module import ImageData
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -42,8 +44,8 @@ def store_uri(run: Run) -> str:
     return run.tracking.uri or default_uri(Path.cwd())
 
 
-def ready(run: Run) -> None:
-    """The whole door, the data read and split once: what is wrong is told before any folder is made."""
+def ready(run: Run) -> ImageData:
+    """The whole door, and the data, read and split: what is wrong is told before any folder is made."""
     build.check(run)
     data = build.make_data(run)
     data.setup("fit")
@@ -52,6 +54,7 @@ def ready(run: Run) -> None:
             f"data.channels={run.data.channels}, data.num_classes={run.data.num_classes}: "
             f"{run.data.source['_target_']} has {len(data.mean)} channels and {len(data.classes)} classes"
         )
+    return data
 
 
 def open_run(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None = None) -> RunFolder:

@@ -1,0 +1,149 @@
+"""`bakeoff reproduce RUN_ID`: trains a logged run again from its logged config and says whether it came out the same.
+
+Exit code 0 for identical and within --tolerance, 1 for a run that parts from the logged one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bakeoff.commands.site import arguments
+from bakeoff.errors import BakeoffError, ConfigError, StoreError
+
+KEYS = ("tracking.uri", "tracking.folder", "tracking.experiment", "data.root", "data.download", "trust")
+
+
+def main(argv: list[str]) -> int:
+    """Fetch, check, train, compare."""
+    args, composed = arguments("reproduce", __doc__, argv, more=flags, keys=KEYS)
+    if not args.tolerance >= 0:
+        raise ConfigError(f"--tolerance={args.tolerance}: must be 0 or more")
+    from bakeoff.commands.train import trust
+    from bakeoff.tracking.store import default_uri
+
+    trust([composed.trust])
+    uri = composed.run.tracking.uri or default_uri(Path.cwd())
+    if args.at_commit:
+        return at_commit(args.run, uri, argv)
+    from bakeoff import reproduction
+    from bakeoff.training import single
+
+    logged = reproduction.fetch(uri, args.run)
+    site = composed.run
+    # Reproductions have an experiment of their own, so that they do not mix with the runs of a sweep.
+    named = {word.partition("=")[0] for word in args.overrides}
+    experiment = site.tracking.experiment if "tracking.experiment" in named else "reproductions"
+    tracking = site.tracking.model_copy(update={"uri": uri, "experiment": experiment})
+    changes: dict[str, object] = {"tracking": tracking.model_dump(), "name": f"{logged.name} again"[:200], "trainer.progress": True}
+    changes |= {key: getattr(site.data, key.removeprefix("data.")) for key in ("data.root", "data.download") if key in named}
+    run = logged.run.replace(**changes)
+    data = single.ready(run)
+    differing = reproduction.differences(logged.tags, digest=data.digest)
+    for line in differing:
+        print(f"differs: {line}", file=sys.stderr)
+    if logged.status != "FINISHED":
+        print(f"note: the logged run is {logged.status}; what it logged is compared", file=sys.stderr)
+    outcome = single.carry_on(single.open_run(run, kind="reproduction", tags={"reproduces": logged.id}), run, progress=True)
+    here = reproduction.journaled(outcome.folder / "journal.jsonl")
+    verdict = reproduction.compare(logged.series, here, tolerance=args.tolerance)
+    sentence = verdict.sentence(tolerance=args.tolerance)
+    lagging = record(outcome.folder, sentence)
+    if args.json:
+        tree = {
+            "run": outcome.result.id,
+            "reproduces": logged.id,
+            "verdict": verdict.kind,
+            "sentence": sentence,
+            "step": verdict.step,
+            "metric": verdict.metric,
+            "worst": verdict.worst,
+            "compared": verdict.compared,
+            "differs": differing,
+            "lagging": lagging,
+        }
+        print(json.dumps(tree))
+    else:
+        print(sentence)
+        print(f"  logged  {logged.id}  {logged.name}")
+        print(f"  again   {outcome.result.id}  {outcome.folder}")
+    return 1 if verdict.kind == "parts" else 0
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """The run and how strictly to compare."""
+    parser.add_argument("run", metavar="RUN_ID", help="id of a logged run, ours or MLflow's")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="largest absolute difference of a value that still counts as the same")
+    parser.add_argument("--at-commit", action="store_true", help="by the code of the logged commit with the logged diff, in a git worktree")
+
+
+def record(folder: Path, sentence: str) -> bool:
+    """Tag the new run with the verdict; True where the store could not be told now."""
+    from bakeoff.tracking.folders import RunFolder
+    from bakeoff.tracking.journal import Journal
+    from bakeoff.tracking.replay import replay
+
+    with Journal(RunFolder(folder).journal) as journal:
+        journal.tags({"reproduction": sentence})
+    try:
+        replay(RunFolder(folder))
+    except StoreError as error:
+        print(f"bakeoff: {error}; bakeoff sync brings the verdict to the store", file=sys.stderr)
+        return True
+    return False
+
+
+def at_commit(run_id: str, uri: str, argv: list[str]) -> int:
+    """The same command by the code of the logged commit."""
+    from bakeoff.tracking import store
+
+    stored = store.resolve(uri, run_id)
+    commit = stored.data.tags.get("git.commit")
+    if commit is None:
+        raise ConfigError(f"--at-commit: run {run_id} was trained by an installed package, not from a checkout; leave --at-commit out")
+    if stored.data.tags.get("git.diff_cut") == "True":
+        raise ConfigError(f"--at-commit: the changes on top of {commit[:12]} were too large to be logged whole")
+    diff = None
+    if stored.data.tags.get("git.dirty") == "True":
+        try:
+            diff = store.artifact(uri, stored.info.run_id, "git.diff")
+        except BakeoffError:
+            print("note: the logged checkout had files that no commit knew, and no other changes", file=sys.stderr)
+    with worktree(commit, diff) as top:
+        words = [word for word in argv if word != "--at-commit"]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(top / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+        code = "import sys; from bakeoff.commands.main import main; sys.exit(main())"
+        return subprocess.run([sys.executable, "-c", code, "reproduce", *words], env=env, check=False).returncode
+
+
+@contextmanager
+def worktree(commit: str, diff: Path | None) -> Iterator[Path]:
+    """A git worktree of `commit` with `diff` applied, gone at the end; `ConfigError` where there is no such commit here."""
+    top = Path(__file__).resolve().parents[3]
+    if git(top, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise ConfigError(f"--at-commit: {top} is no checkout that has commit {commit[:12]}")
+    with tempfile.TemporaryDirectory(prefix="bakeoff-") as folder:
+        place = Path(folder) / "tree"
+        try:
+            made = git(top, "worktree", "add", "--detach", str(place), commit)
+            if made.returncode:
+                raise ConfigError(f"--at-commit: git worktree add failed: {made.stderr.strip()}")
+            if diff is not None:
+                applied = git(place, "apply", "--whitespace=nowarn", str(diff.resolve()))
+                if applied.returncode:
+                    raise ConfigError(f"--at-commit: the logged changes do not apply to {commit[:12]}: {applied.stderr.strip()}")
+            yield place
+        finally:
+            git(top, "worktree", "remove", "--force", str(place))
+
+
+def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """One git command, its output kept."""
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
