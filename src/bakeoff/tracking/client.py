@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bakeoff.errors import StoreError
+from bakeoff.errors import BakeoffError, StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -115,7 +115,7 @@ def guarded(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, BakeoffError):
             raise
         said = redact(str(error).replace(uri, redact(uri))).strip() or type(error).__name__
         raise StoreError(f"tracking.uri={redact(uri)}: {said.splitlines()[0][:400]}") from error

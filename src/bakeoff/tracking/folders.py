@@ -129,9 +129,13 @@ class RunFolder:
     def read_job(self) -> Job:
         """The job of this folder. FolderError where job.json is missing or damaged."""
         try:
-            return Job.from_json(self.job.read_text(encoding="utf-8"))
+            text = self.job.read_text(encoding="utf-8")
         except OSError as error:
             raise FolderError(f"{self.path}: no run folder: job.json: {error.strerror}") from error
+        try:
+            return Job.from_json(text)
+        except FolderError as error:
+            raise FolderError(f"{self.path}: {error}") from error
 
     def read_result(self) -> dict[str, Any] | None:
         """What the run wrote at its end; None while there is no result. FolderError where the file is damaged."""

@@ -104,7 +104,7 @@ def _cores() -> int:
 
 
 def _gpus() -> list[str]:
-    """Names, only where this process has loaded torch: asking must not cost an import, nor touch CUDA before a fork does."""
+    """Names, only where this process has loaded torch: asking must not cost an import. It opens CUDA, so ask where the training runs."""
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_available():
         return []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.tracking import export
-from bakeoff.tracking.client import artifact_root, default_uri, guarded, open_client, redact
+from bakeoff.tracking.client import artifact_root, default_uri, guarded, open_client, redact, sqlite_path
 from bakeoff.tracking.cursor import alone, read_cursors, write_cursor
 from bakeoff.tracking.folders import RunFolder
 from bakeoff.tracking.journal import now, scan
@@ -43,7 +43,9 @@ class Progress:
 
 def store_of(folder: RunFolder, *, uri: str | None = None) -> str:
     """The address that a run is replayed into: the given one, else its job's, else the working folder's SQLite store."""
-    return uri or folder.read_job().tracking_uri or default_uri(Path.cwd())
+    address = uri or folder.read_job().tracking_uri or default_uri(Path.cwd())
+    file = sqlite_path(address)
+    return f"sqlite:///{file}" if file else address
 
 
 def lags(folder: RunFolder, *, uri: str | None = None) -> bool:

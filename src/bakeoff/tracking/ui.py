@@ -72,14 +72,15 @@ def _page(uri: str) -> str:
 
 
 def _check_port(host: str, port: int) -> None:
+    if not 0 < port < 65536:
+        raise PortError(f"port={port}: expected 1 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PortError(f"port={port}: cannot be used on {host}: {reason} (choose another, as in port={port + 1 & 0xFFFF})") from error
+    except OSError as error:
+        raise PortError(f"port={port}: cannot be used on {host}: {error.strerror} (try port={port % 65535 + 1})") from error
 
 
 def _wait_ready(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:

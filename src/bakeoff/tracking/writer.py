@@ -69,10 +69,10 @@ class _Pass:
         return left
 
     def _one(self, folder: RunFolder, *, models: bool, last: bool) -> bool:
-        size = folder.journal.stat().st_size
-        if self.sizes.get(folder.path) == size:
-            return False
         try:
+            size = folder.journal.stat().st_size
+            if self.sizes.get(folder.path) == size:
+                return False
             if folder.path not in self.sizes and not lags(folder, uri=self.uri):
                 self.sizes[folder.path] = size
                 return False
@@ -84,6 +84,8 @@ class _Pass:
             except StoreError:
                 self.away[address] = time.monotonic() + RETRY
                 raise
+        except FileNotFoundError:
+            return False  # the folder was thrown away under our eyes
         except BakeoffError as error:
             self._tell(str(error))
             return True

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from bakeoff.tracking import export, store
+from bakeoff.tracking.client import open_client
+from bakeoff.tracking.journal import Journal
+from bakeoff.tracking.replay import replay
+
+NET = """
+import torch
+def load(folder):
+    assert (folder / "config.yaml").is_file()
+    torch.manual_seed(0)
+    n = torch.nn
+    return n.Sequential(n.Conv2d(1, 4, 3), n.BatchNorm2d(4), n.ReLU(), n.Dropout(0.5), n.Flatten(), n.Linear(144, 10)).eval()
+def broken(folder):
+    raise RuntimeError("checkpoint is torn")
+"""
+
+
+@pytest.fixture
+def exporting(written, tmp_path, monkeypatch):
+    (tmp_path / "toy_net_builder.py").write_text(NET)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(function):
+        folder = written(steps=2, end=False)
+        with Journal(folder.journal) as journal:
+            journal.model(f"toy_net_builder:{function}", input_shape=(1, 8, 8), classes=10, requirements=["torch", "bakeoff"])
+            journal.end("FINISHED")
+        return folder
+
+    yield make
+    sys.modules.pop("toy_net_builder", None)
+
+
+def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
+    import torch
+    from safetensors.torch import load_file
+
+    folder = exporting("load")
+    waiting = replay(folder, uri=uri, models=False)
+    assert (waiting.status, waiting.pending) == ("FINISHED", 1)
+    progress = replay(folder, uri=uri)
+    assert (progress.pending, progress.problems) == (0, [])
+    client = open_client(uri)
+    run = client.get_run(progress.mlflow_id)
+    (output,) = run.outputs.model_outputs
+    assert run.data.tags[export.DONE_TAG] == output.model_id and run.info.status == "FINISHED"
+    model = client.get_logged_model(output.model_id)
+    assert (model.experiment_id, str(model.status), model.name) == (run.info.experiment_id, "READY", "model")
+
+    import mlflow.pyfunc
+    import mlflow.pytorch
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    import toy_net_builder
+
+    x = torch.randn(7, 1, 8, 8)
+    with _use_tracking_uri(uri), torch.no_grad():
+        net = toy_net_builder.load(folder.path)
+        loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
+        for n in (1, 7):
+            torch.testing.assert_close(loaded(x[:n]), net(x[:n]), rtol=0, atol=1e-6)
+        served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+        assert served.predict(x.numpy()).shape == (7, 10)
+        assert [s.shape for s in (*served.metadata.signature.inputs, *served.metadata.signature.outputs)] == [(-1, 1, 8, 8), (-1, 10)]
+    weights = load_file(store.artifact(uri, progress.mlflow_id, export.WEIGHTS))
+    assert weights.keys() == net.state_dict().keys() and all(torch.equal(weights[k], v) for k, v in net.state_dict().items())
+
+    folder.cursor.unlink()  # told once more, exported no second time
+    assert replay(folder, uri=uri).pending == 0
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+
+
+def test_half_made_export_is_replaced(exporting, uri):
+    folder = exporting("load")
+    run = replay(folder, uri=uri, models=False).mlflow_id
+    client = open_client(uri)
+    experiment = client.get_run(run).info.experiment_id
+    client.create_logged_model(experiment, name="model", source_run_id=run)  # what a kill in the middle leaves
+    replay(folder, uri=uri)
+    assert [str(m.status) for m in client.search_logged_models([experiment])] == ["READY"]
+
+
+def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting, uri):
+    folder = exporting("broken")
+    progress = replay(folder, uri=uri)
+    assert progress.pending == 0 and progress.status == "FINISHED" and "checkpoint is torn" in progress.problems[0]
+    tags = open_client(uri).get_run(progress.mlflow_id).data.tags
+    assert "checkpoint is torn" in tags[f"{export.DONE_TAG}.problem"] and export.DONE_TAG not in tags

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bakeoff.errors import BusyError, FolderError, NotFoundError
+from bakeoff.tracking.folders import Job, RunFolder, find, folders, new_id, write_atomic
+
+
+def test_job_survives_its_file(make_folder):
+    folder = make_folder(kind="trial", tags={"sweep": "quickstart"}, export_model=True, tracking_uri="http://localhost:5000")
+    job = folder.read_job()
+    assert (job.kind, job.tags, job.export_model, job.tracking_uri) == ("trial", {"sweep": "quickstart"}, True, "http://localhost:5000")
+    assert Job.from_json(job.to_json()) == job
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"id": "xyz", "name": "a", "experiment": "b"}', '{"name": "a"}'])
+def test_damaged_job_is_told_in_one_line(make_folder, text):
+    folder = make_folder()
+    folder.job.write_text(text)
+    with pytest.raises(FolderError, match=r"vgg11_adam-[0-9a-f]{12}: job\.json is damaged"):
+        folder.read_job()
+
+
+def test_folder_is_named_after_run_and_is_whole(make_folder, tmp_path):
+    folder = make_folder(name="vgg/11 lr=0.1", experiment="../up")
+    assert folder.path.parent.parent == tmp_path / "runs"
+    assert folder.path.name.startswith("vgg_11_lr=0.1-")
+    assert folder.config.read_text() == "seed: 1\n" and folder.checkpoints.is_dir()
+    assert not [p for p in folder.path.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_unwritable_folder_names_the_key_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderError, match=r"^tracking\.folder=.*file.*: cannot make a run folder there"):
+        RunFolder.create(tmp_path / "file", config_text="", job=Job(new_id(), "a", "b"))
+
+
+def test_find_by_id_prefix_and_near_miss(make_folder, tmp_path):
+    one, two = make_folder(id="abcdef012345"), make_folder(id="abcdef999999")
+    root = tmp_path / "runs"
+    assert find(root, "abcdef012345") == one and find(root, "abcdef9") == two
+    assert set(folders(root)) == {one, two}
+    with pytest.raises(NotFoundError, match="2 runs"):
+        find(root, "abcdef")
+    with pytest.raises(NotFoundError, match="did you mean abcdef012345"):
+        find(root, "abcdef012344")
+    with pytest.raises(NotFoundError):
+        find(root, "abcde")
+    with pytest.raises(NotFoundError):
+        find(tmp_path / "nowhere", "abcdef012345")
+
+
+def test_result_is_none_until_written_whole(make_folder):
+    folder = make_folder()
+    assert folder.read_result() is None
+    folder.write_result({"status": "FINISHED", "val/accuracy": 0.5})
+    assert folder.read_result() == {"status": "FINISHED", "val/accuracy": 0.5}
+    folder.result.write_text('{"status": ')
+    with pytest.raises(FolderError, match=r"result\.json"):
+        folder.read_result()
+
+
+def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomic(path, "old")
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_second_process_is_told_who_trains(make_folder):
+    folder = make_folder()
+    code = (
+        "import sys; from pathlib import Path; from bakeoff.tracking.folders import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert folder.busy()
+        with pytest.raises(BusyError, match=f"is being trained by pid {other.pid}$"), folder.locked():
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    assert not folder.busy()  # a killed process leaves no lock behind
+    with folder.locked():
+        assert folder.busy()
+
+
+def test_light_to_import():
+    code = "import sys, bakeoff.tracking.journal, bakeoff.tracking.folders, bakeoff.tracking.provenance, bakeoff.tracking.writer, json\n"
+    code += "print(json.dumps([m for m in ('torch', 'mlflow', 'pandas', 'numpy') if m in sys.modules]))"
+    assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from bakeoff.tracking import store, writer
+from bakeoff.tracking.folders import RunFolder
+from bakeoff.tracking.journal import Journal
+from bakeoff.tracking.replay import lags
+from bakeoff.tracking.writer import LAGS, Writer, run_writer
+
+
+def wait_for(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_follows_a_run_while_it_trains_and_drains_at_the_end(written, uri, tmp_path, capfd):
+    with Writer(tmp_path / "runs", uri=uri) as follower:
+        folder = written(steps=5, end=False)  # comes after the writer has begun
+        with Journal(folder.journal) as journal:
+            wait_for(lambda: not lags(folder, uri=uri))
+            assert list(store.frame(uri)["status"]) == ["RUNNING"]
+            for step in range(5, 50):
+                journal.metrics({"train/loss": 1 / (step + 1)}, step=step)
+            journal.end("FINISHED")
+        assert follower.close(timeout=30) is False
+    table = store.frame(uri)
+    assert list(table["status"]) == ["FINISHED"] and len(store.history(uri, table.iloc[0]["mlflow_id"], "train/loss")) == 50
+    assert LAGS not in capfd.readouterr().err
+
+
+def test_from_a_multiprocessing_context(written, uri, tmp_path):
+    folder = written(steps=5)
+    with Writer(tmp_path / "runs", uri=uri, context=multiprocessing.get_context("spawn")) as follower:
+        assert follower.close(timeout=60) is False
+    assert not lags(folder, uri=uri)
+
+
+def test_says_that_the_store_lags(written, tmp_path, capfd):
+    written(tracking_uri="http://a:secret@127.0.0.1:9")
+    with Writer(tmp_path / "runs") as follower:
+        start = time.monotonic()
+        assert follower.close(timeout=2) is True
+        assert time.monotonic() - start < 15 and follower.close() is False
+    said = capfd.readouterr().err
+    assert said.count(LAGS) == 1 and "does not answer" in said and "secret" not in said
+
+
+def test_killed_writer_loses_nothing(written, uri, tmp_path):
+    folder = written(steps=20_000)
+    with Writer(tmp_path / "runs", uri=uri) as follower:
+        wait_for(folder.cursor.exists)
+        follower._child.process.kill()
+        assert follower.close(timeout=2) is True
+    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+    assert len(store.history(uri, store.frame(uri).iloc[0]["mlflow_id"], "train/loss")) == 20_000
+
+
+def test_ends_when_its_parent_is_killed(tmp_path):
+    code = "import sys, time; from bakeoff.tracking.writer import Writer\n"
+    code += "w = Writer(sys.argv[1])\nprint(w._child.process.pid, flush=True)\ntime.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.communicate()
+
+    def gone():
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    wait_for(gone, 20)
+
+
+def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeypatch):
+    folder = written(steps=1)
+    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+    text = folder.journal.read_bytes(), folder.cursor.read_bytes(), folder.job.read_bytes()
+    for i in range(1000):
+        other = RunFolder(folder.path.parent / f"copy-{i:012x}")
+        other.path.mkdir()
+        for path, content in zip((other.journal, other.cursor, other.job), text, strict=True):
+            path.write_bytes(content)
+    work = writer._Pass(tmp_path / "runs", uri)
+    monkeypatch.setattr(writer, "replay", None)  # nothing is to be replayed
+    assert work.once() is False
+    start = time.process_time()
+    for _ in range(5):
+        work.once()
+    assert (time.process_time() - start) / 5 < 0.1
+
+
+def test_a_resumed_run_is_followed_again(tmp_path, written, uri):
+    folder = written(steps=2)
+    work = writer._Pass(tmp_path / "runs", uri)
+    work.once()
+    with Journal(folder.journal) as journal:
+        journal.start(folder.read_job())
+        journal.metrics({"train/loss": 1 / 3}, step=2)
+    work.once()
+    assert store.frame(uri).iloc[0]["status"] == "RUNNING" and store.frame(uri).iloc[0]["metrics.train/loss"] == 1 / 3
