@@ -6,14 +6,14 @@ import hashlib
 import itertools
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bakeoff import compose
 from bakeoff.build import check_names
-from bakeoff.compose import Space
+from bakeoff.compose import Composed, Space
 from bakeoff.errors import ConfigError, PlanError, near_miss
 from bakeoff.recipe import SCIENCE, Run
 from bakeoff.slots import GROUPS, shipped
@@ -112,15 +112,23 @@ def is_named(path: Path) -> bool:
     return path.parent == Path("sweeps") or path.parent == shipped("sweeps")
 
 
-def plan(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None = None) -> Plan:
-    """The plan of a sweep: read, composed and checked as far as that goes without torch. `PlanError` or `ConfigError` in one line."""
+def plan(
+    name: str, *, words: Sequence[str] = (), config_dir: str | Path | None = None, early: Callable[[Sheet, Composed], None] | None = None
+) -> Plan:
+    """The plan of a sweep: read, composed and checked as far as that goes without torch. `PlanError` or `ConfigError` in one line.
+
+    `early` is called with the first cell's composition, for what can start while the others are composed.
+    """
     sheet = read(name, words=words, config_dir=config_dir)
     with compose.session(config_dir):
         made: list[Cell] = []
         trust: tuple[str, ...] = ()
         for arm, block in itertools.product(assignments(sheet.factors), assignments(sheet.blocks)):
-            cell, trust = composed(sheet, arm, block)
+            cell, found = composed(sheet, arm, block)
+            if not made and early is not None:
+                early(sheet, found)
             made.append(cell)
+            trust = found.trust
     for key in sheet.tune:
         if not any(key in cell.spaces for cell in made):
             raise PlanError(untunable(sheet, key, made))
@@ -131,8 +139,8 @@ def plan(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None 
     return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made))
 
 
-def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[Cell, tuple[str, ...]]:
-    """One cell, and the homes that its line trusts."""
+def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[Cell, Composed]:
+    """One cell, and its composition."""
     choices = {**block, **arm}
     overrides = tuple(f"{key}={value}" for key, value in {**sheet.fixed, **{key: text(value) for key, value in choices.items()}}.items())
     label = f"{name_of(arm)} in {name_of(block)}" if block else name_of(arm)
@@ -163,7 +171,7 @@ def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> 
         spaces=spaces,
         points=points(spaces, trials=sheet.trials, sampler=sheet.sampler, seed=found.run.seed),
     )
-    return cell, found.trust
+    return cell, found
 
 
 def ends(space: Space) -> tuple[float | int, float | int]:

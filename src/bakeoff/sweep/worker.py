@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BakeoffError, ConfigError
 from bakeoff.sweep import launch, lease
 from bakeoff.sweep.jobs import FINAL, Claim, folder_of, name_of
 from bakeoff.sweep.plan import Plan
@@ -66,7 +66,7 @@ def serve(post: Post, wire: Connection) -> None:
                 wire.send(attempt(post, board, claim, wire))
             elif board.over() or wire.poll(IDLE):
                 return
-    except StopError:
+    except (StopError, BrokenPipeError):
         return
     except BakeoffError as error:
         wire.send({"error": str(error)})
@@ -87,13 +87,12 @@ def attempt(post: Post, board: Board, claim: Claim, wire: Connection) -> dict[st
             raise StopError
         if result is None and claim.deaths + 1 < DEATHS:
             board.put_back(claim, died=True)
-            return {"name": name_of(plan.cells[claim.cell], claim), "status": "put back", "reason": launch.last_words(folder), "stage": claim.stage}
+            return {"name": name_of(plan.cells[claim.cell], claim), "status": "put back", "reason": launch.last_words(folder)}
         if result is None:
             result = failed(folder, f"its process ended {DEATHS} times without a result: {launch.last_words(folder)}")
     told = board.tell(claim, result)
     return {
         "name": name_of(plan.cells[claim.cell], claim),
-        "stage": claim.stage,
         "status": str(result["status"]) if told else "not heard",
         "reason": str(result.get("reason") or ""),
         "value": result.get("metrics", {}).get(plan.sheet.metric),
@@ -143,7 +142,10 @@ def close(folder: RunFolder, status: Any, reason: str) -> None:
 
 
 def examine(plan: Plan, wire: Connection, ready: Sequence[int]) -> None:
-    """The whole door for every cell, at the ends of its spaces too, and the data of the cells in `ready`: sends the first complaint, or ''."""
+    """The whole door for every cell, at the ends of its spaces too, and the data of the cells in `ready`.
+
+    Sends the first complaint, or ''.
+    """
     from bakeoff import build
     from bakeoff.sweep.plan import ends
     from bakeoff.training.single import ready as check
@@ -157,7 +159,7 @@ def examine(plan: Plan, wire: Connection, ready: Sequence[int]) -> None:
                     for end in ends(space):
                         build.check(cell.run.replace(**{key: end}))
             except BakeoffError as error:
-                wire.send(f"{error} [arm {cell.title}]")
+                wire.send(f"{error} [arm {cell.title}]" if isinstance(error, ConfigError) else str(error))
                 return
         wire.send("")
     finally:

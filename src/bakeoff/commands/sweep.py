@@ -1,0 +1,95 @@
+"""`bakeoff sweep NAME [key=value ...]`: runs a comparison from sweeps/, or resumes it where it stopped.
+
+key=value words win over the file's `fixed`, narrow its factors and blocks (optimizer=sgd,adam), set its numbers (budget.trials=4,
+confirm.seeds=3), and say workers=N and scale=NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bakeoff.compose import Composed
+    from bakeoff.sweep.conduct import Outcome
+    from bakeoff.sweep.sheet import Sheet
+
+
+def main(argv: list[str]) -> int:
+    """Plan, check everything, run what is left, and print the verdict."""
+    parser = argparse.ArgumentParser(prog="bakeoff sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", help="the sweep: a file of sweeps/ by its name, or a path to one")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+    parser.add_argument("--config-dir", help="a folder of your own, laid over conf/; sweeps/ inside or beside it is looked into first")
+    parser.add_argument("words", nargs="*", metavar="key=value")
+    args = parser.parse_intermixed_args(argv)
+    # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    from bakeoff.sweep import launch
+    from bakeoff.sweep.conduct import conduct, examine
+    from bakeoff.sweep.crew import Crew, crew
+    from bakeoff.sweep.plan import plan as make_plan
+
+    prepared: list[tuple[Any, Crew]] = []
+
+    def early(sheet: Sheet, first: Composed) -> None:
+        # The fork server imports for seconds, meanwhile the other arms are composed.
+        trust(first.trust)
+        cells = max(1, len(sheet.factors)) * sheet.trials
+        team = crew(first.run, workers=sheet.workers, jobs=cells)
+        prepared.append((launch.context(threads=team.threads), team))
+
+    plan = make_plan(args.name, words=args.words, config_dir=args.config_dir, early=early)
+    (context, team) = prepared[0]
+    examine(plan, context=context)
+    try:
+        outcome = conduct(plan, context=context, crew=team)
+    except KeyboardInterrupt:
+        print(f"stopped; the same line goes on: {plan.command}", file=sys.stderr)
+        raise
+    tell(outcome, as_json=args.json)
+    return 0 if any(standing.best is not None for standing in outcome.standings) else 1
+
+
+def trust(homes: tuple[str, ...]) -> None:
+    """Hand the homes named on the command line on to this process and its children."""
+    import os
+
+    from bakeoff.build import TRUST, trusted
+
+    named = [*trusted(), *homes]
+    if named:
+        os.environ[TRUST] = ",".join(dict.fromkeys(named))
+
+
+def tell(outcome: Outcome, *, as_json: bool) -> None:
+    """The verdict and the table on standard output, and what to do next on standard error."""
+    plan, report = outcome.plan, outcome.report
+    if outcome.problem:
+        print(f"bakeoff: no report yet: {outcome.problem}; bakeoff sync, then bakeoff report {plan.title}", file=sys.stderr)
+    if as_json:
+        tree = {
+            "sweep": plan.name,
+            "hash": plan.hash,
+            "experiment": plan.title,
+            "tracking_uri": outcome.uri,
+            "cells": [standing.tree() for standing in outcome.standings],
+            "report": None if report is None else report.plain(),
+        }
+        print(json.dumps(tree))
+        return
+    if report is not None:
+        from bakeoff.report import show
+
+        print(show(report))
+    else:
+        from rich.console import Console
+
+        from bakeoff.sweep.display import table
+
+        Console().print(table(plan, outcome.standings))
+    print("in the store: bakeoff ui", file=sys.stderr)

@@ -1,0 +1,211 @@
+"""A planned sweep from its first trial to its report: workers, writer, summary run, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.errors import BakeoffError, FolderError, PlanError
+from bakeoff.sweep import launch, lease, worker
+from bakeoff.sweep.crew import Crew
+from bakeoff.sweep.display import Display
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.standing import Standing
+from bakeoff.sweep.summary import Summary, siblings
+from bakeoff.tracking.client import default_uri
+from bakeoff.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+    from multiprocessing.process import BaseProcess
+
+    from bakeoff.report import Report
+
+LOCK = "sweep.lock"
+CLOSING = 1.5
+"""Seconds that workers, and then the writer, get when the sweep is stopped."""
+DRAIN = 300.0
+"""Seconds that the store gets to take in what is left, trained nets included, when the sweep is over."""
+LOSSES = 5
+"""Workers that may be lost in a row, with no run decided between them, before the sweep gives up."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A sweep that has come to its end. `report` is None where the store could not give one; `problem` says why."""
+
+    plan: Plan
+    standings: list[Standing]
+    report: Report | None
+    uri: str
+    problem: str = ""
+
+
+def examine(plan: Plan, *, context: ForkServerContext) -> None:
+    """The whole door for all cells, and their data, in a process of the fork server; raises the first complaint."""
+    here, there = context.Pipe(duplex=False)
+    sources: dict[str, int] = {}
+    for index, cell in enumerate(plan.cells):
+        sources.setdefault(repr(cell.run.data), index)
+    process = context.Process(target=worker.examine, args=(plan, there, tuple(sources.values())), daemon=True)
+    process.start()
+    there.close()
+    try:
+        complaint = here.recv()
+    except EOFError:
+        process.join()
+        raise PlanError(f"the check of the arms ended with exit code {process.exitcode}, without an answer") from None
+    if complaint:
+        raise PlanError(complaint)
+
+
+def conduct(plan: Plan, *, context: ForkServerContext, crew: Crew, trial: str = launch.TRIAL) -> Outcome:
+    """Run what is left of a sweep and report on it. `BusyError` where another process runs it; `KeyboardInterrupt` leaves it resumable."""
+    root, uri = Path(plan.site.tracking.folder), plan.site.tracking.uri or default_uri(Path.cwd())
+    notes = siblings(plan, root=root)
+    folder = root / plan.title
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"tracking.folder={root}: cannot make a folder there: {error.strerror}") from None
+    with lease.sole(folder / LOCK, what=f"sweep {plan.title}"):
+        summary = Summary(plan, root=root, uri=uri)
+        writer = Writer(root, context=context)
+        try:
+            with Display(plan, workers=crew.workers) as display:
+                for note in notes:
+                    display.say(note)
+                display.say(f"{plan.title}: {plan.runs} runs, {crew.workers} workers, {crew.threads} threads each; store {uri_shown(uri)}")
+                standings = work(plan, crew=crew, root=root, uri=uri, context=context, trial=trial, display=display)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            summary.end("KILLED" if stopped else "FAILED", reason="stopped; the same line goes on with it" if stopped else str(error))
+            writer.close(CLOSING)
+            raise
+        return close(plan, summary, writer, standings, uri=uri)
+
+
+def uri_shown(uri: str) -> str:
+    """A store's address without its password."""
+    from bakeoff.tracking.client import redact
+
+    return redact(uri)
+
+
+def close(plan: Plan, summary: Summary, writer: Writer, standings: list[Standing], *, uri: str) -> Outcome:
+    """Bring the store up to date, report from it, and put the report into the summary run."""
+    from bakeoff.tracking.replay import replay
+
+    lagging = writer.close(DRAIN)
+    try:
+        if lagging:
+            raise BakeoffError("the store lags")
+        # The report counts runs as they are in the store, so the summary must be there before it, and is closed after it.
+        replay(summary.folder)
+        from bakeoff.report import build
+        from bakeoff.tracking.store import analyze
+
+        report = build(plan.name, uri=uri, out=Path("reports") / plan.title, sweep_hash=plan.hash)
+        summary.attach(report.out)
+        summary.end("FINISHED")
+        replay(summary.folder)
+        analyze(uri)
+        return Outcome(plan, standings, report, uri)
+    except BakeoffError as error:
+        summary.end("FINISHED", reason=str(error))
+        return Outcome(plan, standings, None, uri, problem=str(error))
+
+
+def work(
+    plan: Plan, *, crew: Crew, root: Path, uri: str, context: ForkServerContext, trial: str, display: Display
+) -> list[Standing]:
+    """Keep the workers going until every point is decided; a worker that is lost is replaced."""
+    from bakeoff.sweep.study import Board
+
+    board = Board(plan, folder=root / plan.title)
+    standings = board.standings()
+    display.update(standings)
+    if board.over():
+        return standings
+    team = Team(plan, crew=crew, root=root, uri=uri, context=context, trial=trial)
+    with team.running():
+        while team.live:
+            for told in team.listen():
+                if "error" in told:
+                    raise BakeoffError(told["error"])
+                standings = board.standings()
+                display.event(told, standings)
+            team.replace_lost(over=board.over)
+    return board.standings()
+
+
+class Team:
+    """The worker processes of a sweep, by their number."""
+
+    def __init__(self, plan: Plan, *, crew: Crew, root: Path, uri: str, context: ForkServerContext, trial: str) -> None:
+        self.context, self.losses = context, 0
+        self.live: dict[int, tuple[BaseProcess, Connection]] = {}
+        self.posts = [
+            worker.Post(plan=plan, root=root, uri=uri, threads=crew.threads, devices=crew.gpus[index] if crew.gpus else None, trial=trial)
+            for index in range(crew.workers)
+        ]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """All workers, which are gone when the block ends however it ends."""
+        try:
+            for index in range(len(self.posts)):
+                self.start(index)
+            yield
+        finally:
+            self.stop()
+
+    def start(self, index: int) -> None:
+        """One worker."""
+        here, there = self.context.Pipe()
+        process = self.context.Process(target=worker.serve, args=(self.posts[index], there), name=f"worker-{index}")
+        process.start()
+        there.close()
+        self.live[index] = (process, here)
+
+    def listen(self, *, seconds: float = 1.0) -> list[Mapping[str, Any]]:
+        """What workers have told."""
+        told: list[Mapping[str, Any]] = []
+        wires = {wire: index for index, (_, wire) in self.live.items()}
+        for ready in wait([*wires, *(process.sentinel for process, _ in self.live.values())], timeout=seconds):
+            if isinstance(ready, Connection):
+                with contextlib.suppress(EOFError, ConnectionResetError):
+                    told.append(ready.recv())
+                    self.losses = 0
+        return told
+
+    def replace_lost(self, *, over: Callable[[], bool]) -> None:
+        """Forget workers that are done, and start others for those that died."""
+        for index, (process, wire) in list(self.live.items()):
+            if process.is_alive() or wire.poll():
+                continue
+            wire.close()
+            del self.live[index]
+            if process.exitcode == 0 or over():
+                continue
+            self.losses += 1
+            if self.losses > LOSSES:
+                raise BakeoffError(f"{self.losses} workers died in a row, the last with exit code {process.exitcode}")
+            self.start(index)
+
+    def stop(self) -> None:
+        """Say stop, wait a little, then kill; a killed worker's trial takes itself down."""
+        for _, wire in self.live.values():
+            with contextlib.suppress(OSError):
+                wire.send("stop")
+        for process, wire in self.live.values():
+            process.join(CLOSING)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            wire.close()
+        self.live.clear()
