@@ -17,12 +17,13 @@ from bakeoff.report.tidy import Sweep, curve_table, tabulate
 LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
 
 
-def plan_tree(arms: list[str], *, blocks: tuple[str, ...] = ("all",), trials: int = 8, seeds: int = 10, metric: str = "val/accuracy") -> dict[str, Any]:
+def plan_tree(
+    arms: list[str], *, blocks: tuple[str, ...] = ("all",), trials: int = 8, seeds: int = 10, metric: str = "val/accuracy"
+) -> dict[str, Any]:
     """plan.json of a sweep over optimizers that tunes the learning rate."""
     goal = "maximize" if metric.endswith("accuracy") else "minimize"
-    cells = [
-        {"arm": arm, "block": block, "spaces": {"optimizer.lr": LR}, "points": [{"optimizer.lr": 0.1}] * trials} for arm in arms for block in blocks
-    ]
+    same = {"spaces": {"optimizer.lr": LR}, "points": [{"optimizer.lr": 0.1}] * trials}
+    cells = [{"arm": arm, "block": block, **same} for arm in arms for block in blocks]
     return {
         "name": "sim",
         "hash": "0123456789abcdef" * 4,
@@ -64,14 +65,16 @@ def simulate(
                 bowl = -0.05 * (math.log10(lr) + 2.5 - 0.15 * a) ** 2 if tune else 0.0
                 value = base - 0.04 * b + effect + bowl + rng.normal(0, sd_run) + (0.0 if tune else shared[i - trials])
                 ident, lost = f"{b:02x}{a:02x}{i:08x}", tune and diverge(arm, lr)
+                kind = "trial" if tune else "confirm"
                 rows.append(
                     {
-                        "id": ident, "mlflow_id": f"m{ident}", "name": f"{arm}-{block}-{i}", "kind": "trial" if tune else "confirm", "status": "FINISHED",
-                        "start": 1_000 * i, "end": 1_000 * i + 900, "tags.kind": "trial" if tune else "confirm", "tags.arm": arm, "tags.block": block,
-                        "tags.seed": str(seed), "tags.point": str(i) if tune else None, "tags.diverged": str(lost).lower(), "tags.reason": "",
-                        f"metrics.{metric}": value + (0 if tune else 0.003), f"metrics.{test}": math.nan if tune else value, "metrics.seconds": 12.5 + a,
-                        "params.parameters": "1541898", "params.optimizer.lr": repr(lr), "tags.git.commit": "5353a7e0c0ffee", "tags.version.torch": "2.14.1",
-                        "tags.python": "3.11.9", "tags.cpu": "two cores of something", "params.cpu_threads": "1",
+                        "id": ident, "mlflow_id": f"m{ident}", "name": f"{arm}-{block}-{i}", "kind": kind, "status": "FINISHED",
+                        "start": 1_000 * i, "end": 1_000 * i + 900, "tags.kind": kind, "tags.arm": arm, "tags.block": block,
+                        "tags.seed": str(seed), "tags.point": str(i) if tune else None, "tags.diverged": str(lost).lower(),
+                        f"metrics.{metric}": value + (0 if tune else 0.003), f"metrics.{test}": math.nan if tune else value,
+                        "metrics.seconds": 12.5 + a, "params.parameters": "1541898", "params.optimizer.lr": repr(lr), "tags.reason": "",
+                        "tags.git.commit": "5353a7e0c0ffee", "tags.version.torch": "2.14.1", "tags.python": "3.11.9",
+                        "tags.cpu": "two cores of something", "params.cpu_threads": "1",
                     }
                 )  # fmt: skip
                 if curves and not tune:
@@ -84,7 +87,9 @@ def simulate(
     return sweep_of(pd.DataFrame(rows), tree, histories=histories)
 
 
-def sweep_of(frame: pd.DataFrame, tree: dict[str, Any], *, histories: dict[tuple[str, str], list[tuple[int, float, int]]] | None = None) -> Sweep:
+def sweep_of(
+    frame: pd.DataFrame, tree: dict[str, Any], *, histories: dict[tuple[str, str], list[tuple[int, float, int]]] | None = None
+) -> Sweep:
     """What `tidy.load` makes of a store's frame."""
     from bakeoff.report.tidy import _origin, _scored
 
@@ -100,7 +105,7 @@ def simulated() -> Callable[..., Sweep]:
     return simulate
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan_of() -> Callable[..., dict[str, Any]]:
     """`plan_tree`, for tests."""
     return plan_tree

@@ -34,8 +34,11 @@ class Style:
 
 def styles(arms: Sequence[str]) -> dict[str, Style]:
     """A style for each arm, in the plan's order: colours first, and a new dash with every turn through them."""
-    k = len(COLOURS)
-    return {arm: Style(COLOURS[i % k], DASHES[(i + i // k) % len(DASHES)], MARKERS[(i + 3 * (i // k)) % len(MARKERS)]) for i, arm in enumerate(arms)}
+    turns = [divmod(i, len(COLOURS)) for i in range(len(arms))]
+    return {
+        arm: Style(COLOURS[place], DASHES[(place + turn) % len(DASHES)], MARKERS[(place + 3 * turn) % len(MARKERS)])
+        for arm, (turn, place) in zip(arms, turns, strict=True)
+    }
 
 
 def finals(sweep: Sweep, block: str, order: Sequence[str]) -> Spec:
@@ -89,11 +92,11 @@ def gaps(differences: Sequence[Difference], sweep: Sweep, leader: str) -> Spec:
     points = " (points)" if unit == 100 else ""
     layout = _layout(x=f"advantage over {leader}{points}", y=None, height=124 + 34 * len(chosen))
     layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": names, "range": [-0.6, len(names) - 0.4]}
-    margin = sweep.design.margin * unit
+    margin, tall = sweep.design.margin * unit, {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
     layout["shapes"] = [
-        {"type": "rect", "xref": "x", "yref": "paper", "x0": -margin, "x1": margin, "y0": 0, "y1": 1, "fillcolor": "#000", "opacity": 0.07, "line": {"width": 0}},
-        {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "line": {"color": "#333", "width": 1}},
-    ]  # fmt: skip
+        {**tall, "type": "rect", "x0": -margin, "x1": margin, "fillcolor": "#000", "opacity": 0.07, "line": {"width": 0}},
+        {**tall, "type": "line", "x0": 0, "x1": 0, "line": {"color": "#333", "width": 1}},
+    ]
     return {"data": data, "layout": layout}
 
 
@@ -118,7 +121,8 @@ def curves(sweep: Sweep, block: str, metric: str) -> Spec | None:
         mode = "lines+markers" if len(x) <= 12 else "lines"
         data.append(
             {
-                "type": "scatter", "x": x, "y": middle, "mode": mode, "name": arm, "line": {"color": look.colour, "dash": look.dash, "width": 2},
+                "type": "scatter", "x": x, "y": middle, "mode": mode, "name": arm,
+                "line": {"color": look.colour, "dash": look.dash, "width": 2},
                 "marker": {"symbol": look.marker, "size": 6}, "hovertemplate": f"{arm}, step %{{x}}: %{{y:.4g}}<extra></extra>",
             }
         )  # fmt: skip
@@ -133,7 +137,8 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
     if len(np.unique(steps)) > POINTS:
         width = (int(steps.max()) - int(steps.min()) + 1) / POINTS
         stretch = ((steps - steps.min()) / width).astype(int)
-        rows = rows.assign(step=(steps.min() + (stretch + 0.5) * width).astype(int)).groupby(["id", "step"], as_index=False)["value"].mean()
+        thin = rows.assign(step=(steps.min() + (stretch + 0.5) * width).astype(int))
+        rows = pd.DataFrame(thin.groupby(["id", "step"], as_index=False)["value"].mean())
     wide = rows.pivot_table(index="step", columns="id", values="value")
     values, n = wide.to_numpy(), wide.notna().sum(axis=1).to_numpy()
     whole = int(n.max()) < QUARTILES
@@ -147,28 +152,31 @@ def tuning(sweep: Sweep, block: str, key: str) -> Spec | None:
     unit, spaces = _unit(metric), {arm: sweep.design.space(arm, block, key) for arm in sweep.design.arms}
     rows = sweep.stage("tune")
     rows = rows[(rows["block"] == block) & rows[key].notna() & (rows["score"].notna() | (rows["state"] == "diverged"))]
-    rows = rows.assign(height=_heights(rows, unit))
+    rows = rows.assign(height=_heights(rows, unit)).sort_values(key, kind="stable")
     for arm in sweep.design.arms:
-        mine, best, look = rows[rows["arm"] == arm].sort_values(key), sweep.best(arm, block), looks[arm]
-        if mine.empty or spaces[arm] is None:
+        mine, best, look, space = rows[rows["arm"] == arm], sweep.best(arm, block), looks[arm], spaces[arm]
+        if mine.empty or space is None:
             continue
-        words = [f"{arm}, point {p:.0f}, {'diverged' if s == 'diverged' else wording.score(v, metric)}" for p, s, v in zip(mine["point"], mine["state"], mine["score"], strict=True)]
+        told = [s if s == "diverged" else wording.score(v, metric) for s, v in zip(mine["state"], mine["score"], strict=True)]
+        words = [f"{arm}, point {p:.0f}, {how}" for p, how in zip(mine["point"], told, strict=True)]
+        symbols = ["x-thin-open" if s == "diverged" else look.marker for s in mine["state"]]
         data.append(
             {
                 "type": "scatter", "x": [float(v) for v in mine[key]], "y": [float(v) for v in mine["height"]], "name": arm,
                 "mode": "markers" if len(sweep.design.tuned) > 1 else "lines+markers", "text": words,
                 "line": {"color": look.colour, "dash": look.dash, "width": 1}, "opacity": 0.75,
                 "hovertemplate": f"%{{text}}: {key} = %{{x:.3g}}<extra></extra>",
-                "marker": {"color": look.colour, "symbol": [look.marker if s != "diverged" else "x-thin-open" for s in mine["state"]], "size": 7},
+                "marker": {"color": look.colour, "symbol": symbols, "size": 7},
             }
         )  # fmt: skip
         if best is not None and best["state"] != "diverged" and not math.isnan(float(best[key])):
-            edge = spaces[arm].edge(float(best[key])) if spaces[arm] else None  # type: ignore[union-attr]
+            edge = space.edge(float(best[key]))
+            place = f"best of {arm}{', at the edge of its space' if edge else ''}"
             data.append(
                 {
                     "type": "scatter", "x": [float(best[key])], "y": [unit * float(best["score"])], "mode": "markers+text", "name": arm,
                     "text": ["edge" if edge else ""], "textposition": "top center", "textfont": {"size": 10, "color": look.colour},
-                    "hovertemplate": f"best of {arm}{', at the edge of its space' if edge else ''}: {key} = %{{x:.3g}}, %{{y:.4g}}<extra></extra>",
+                    "hovertemplate": f"{place}: {key} = %{{x:.3g}}, %{{y:.4g}}<extra></extra>",
                     "marker": {"symbol": "circle-open", "size": 15, "color": look.colour, "line": {"width": 2.5}},
                 }
             )  # fmt: skip

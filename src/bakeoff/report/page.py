@@ -18,7 +18,7 @@ from bakeoff.report.tidy import Sweep
 from bakeoff.report.verdict import Verdict, standing
 
 #: Nothing may be loaded from anywhere: what a browser enforces even if a library should try.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
 GRADES = {
     "supported": "supported",
     "tie": "tie",
@@ -82,15 +82,18 @@ def _figure(drawn: dict[str, Spec], title: str, spec: Spec | None, *, wide: bool
     name = f"figure-{len(drawn) + 1}"
     drawn[name] = spec
     head = f"<h3>{_t(title)}</h3>" if title else ""
-    label = _t(title or "figure")
-    return f'<figure{" class=wide" if wide else ""}>{head}<div class="plot" id="{name}" role="img" aria-label="{label}" style="min-height:{spec["layout"]["height"]}px"></div></figure>'
+    height = spec["layout"]["height"]
+    place = f'<div class="plot" id="{name}" role="img" aria-label="{_t(title or "figure")}" style="min-height:{height}px">'
+    return f"<figure{' class=wide' if wide else ''}>{head}{place}</div></figure>"
 
 
 def _grid(parts: Iterable[str]) -> str:
     return f'<div class="grid">{"".join(parts)}</div>'
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, best: str | None = None, code: int | None = None, tall: bool = False) -> str:
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, best: str | None = None, code: int | None = None, tall: bool = False
+) -> str:
     top = "".join(f'<th scope="col">{_t(name)}</th>' for name in head)
     lines = []
     for row in rows:
@@ -113,7 +116,8 @@ def _top(sweep: Sweep, verdict: Verdict) -> str:
     shown = "".join(f"<span>{_t(name)} <b>{_t(value)}</b></span>" for name, value in facts)
     details = "".join(f"<p>{_t(line)}</p>" for line in verdict.details)
     caveats = "".join(f"<li>{_t(line)}</li>" for line in verdict.caveats)
-    before = f'<details{" open" if len(verdict.caveats) <= 4 else ""}><summary>Before you use this ({len(verdict.caveats)})</summary><ul class="caveats">{caveats}</ul></details>'
+    opened = " open" if len(verdict.caveats) <= 4 else ""
+    before = f"<details{opened}><summary>Before you use this ({len(verdict.caveats)})</summary><ul class=caveats>{caveats}</ul></details>"
     return (
         f'<p class="kicker">bakeoff report &middot; {_t(sweep.title)}</p><h1>{_t(plan.question)}</h1>'
         f'<section class="verdict {verdict.kind}"><span class="grade">{_t(GRADES[verdict.kind])}</span>'
@@ -123,7 +127,8 @@ def _top(sweep: Sweep, verdict: Verdict) -> str:
 
 def _legend(sweep: Sweep) -> str:
     looks = figures.styles(sweep.design.arms)
-    buttons = (f'<button type="button" aria-pressed="true" data-arm="{_t(arm)}">{_swatch(look)}{_t(arm)}</button>' for arm, look in looks.items())
+    start = '<button type="button" aria-pressed="true" data-arm='
+    buttons = (f'{start}"{_t(arm)}">{_swatch(look)}{_t(arm)}</button>' for arm, look in looks.items())
     return f'<div class="legend" role="group" aria-label="Arms: press to hide or show">{"".join(buttons)}</div>'
 
 
@@ -142,7 +147,8 @@ def _finals(sweep: Sweep, verdict: Verdict, drawn: dict[str, Spec]) -> str:
     order += [arm for arm in sweep.design.arms if arm not in order]
     plots = [_figure(drawn, _name(sweep, block), figures.finals(sweep, block, order)) for block in sweep.design.blocks]
     seeds = "a small dot is one seed; the large mark is the mean, with its 95 % t interval (none for a single seed)"
-    return _section("Final score of every arm", f"{wording.metric_name(sweep.scored).capitalize()}: {seeds}. Data: arms.csv, runs.csv.", _grid(plots))
+    note = f"{wording.metric_name(sweep.scored).capitalize()}: {seeds}. Data: arms.csv, runs.csv."
+    return _section("Final score of every arm", note, _grid(plots))
 
 
 def _gaps(sweep: Sweep, verdict: Verdict, drawn: dict[str, Spec]) -> str:
@@ -154,8 +160,9 @@ def _gaps(sweep: Sweep, verdict: Verdict, drawn: dict[str, Spec]) -> str:
         if family and means:
             plots.append(_figure(drawn, _name(sweep, block), figures.gaps(family, sweep, next(iter(means))), wide=block == OVERALL))
     note = (
-        "Differences seed by seed, against the arm with the best mean, each with its own 95 % interval. Left of zero is behind. The grey band is "
-        "the margin: differences within it do not matter. With several pairs the grade rests on p corrected by Holm. Data: differences.csv."
+        "Differences seed by seed, against the arm with the best mean, each with its own 95 % interval. Left of zero is behind. The grey "
+        "band is the margin: differences within it do not matter. With several pairs the grade rests on p corrected by Holm. "
+        "Data: differences.csv."
     )
     return _section("How sure is the difference?", note, _grid(plots)) if plots else ""
 
@@ -179,8 +186,8 @@ def _tuning(sweep: Sweep, drawn: dict[str, Spec]) -> str:
         for block in sweep.design.blocks
     ]
     note = (
-        f"Every tuning run, by {wording.metric_name(sweep.design.metric)}; the ring is each arm's best, 'edge' where that lies within the outer "
-        "tenth of its space. An x at the foot is a run that diverged. Data: runs.csv."
+        f"Every tuning run, by {wording.metric_name(sweep.design.metric)}; the ring is each arm's best, 'edge' where that lies within the "
+        "outer tenth of its space. An x at the foot is a run that diverged. Data: runs.csv."
     )
     return _section("Score against what was tuned", note, _grid(plots)) if any(plots) else ""
 
@@ -192,7 +199,10 @@ def _arms(sweep: Sweep, verdict: Verdict) -> str:
     head = [*head[:at], *(f"space of {key}" for key in sweep.design.tuned), *head[at:]]
     spaces = [[str(row[f"space of {key}"] or "") for key in sweep.design.tuned] for row in table.to_dict("records")]
     rows = [[*row[:at], *space, *row[at:]] for row, space in zip(rows, spaces, strict=True)]
-    note = f"n confirm runs with a score; {wording.percent(LEVEL)} Student t intervals of the mean. Validation: of the confirm runs, else the best tuning run's. Data: arms.csv."
+    note = (
+        f"n confirm runs with a score; {wording.percent(LEVEL)} Student t intervals of the mean. Validation: the mean of the confirm runs, "
+        "else the best tuning run's. Data: arms.csv."
+    )
     return _section("Arms", note, _table(head, rows, best=verdict.winner))
 
 

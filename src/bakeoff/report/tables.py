@@ -124,7 +124,8 @@ def shown(sweep: Sweep, table: pd.DataFrame) -> tuple[list[str], list[list[str]]
     head += [f"best {key}" for key in plan.tuned] + ["trials", "diverged", "failed", "time", "parameters"]
     rows: list[list[str]] = []
     for row in table.to_dict("records"):
-        interval = "none (n = 1)" if row["n"] == 1 else f"{wording.score(row['low'], metric).removesuffix(' %')} to {wording.score(row['high'], metric)}"
+        low, high = wording.score(row["low"], metric).removesuffix(" %"), wording.score(row["high"], metric)
+        interval = "none (n = 1)" if row["n"] == 1 else f"{low} to {high}"
         cells = [row["block"]] if len(plan.blocks) > 1 else []
         cells += [row["arm"], str(row["n"]), wording.score(row["mean"], metric), interval if row["n"] else "none"]
         cells.append(wording.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))

@@ -90,7 +90,7 @@ def load(name: str, *, uri: str, sweep_hash: str | None = None) -> Sweep:
 def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Series[Any]:
     """The summary run that is meant."""
     if "tags.sweep" not in frame.columns or "tags.sweep.hash" not in frame.columns:
-        frame = frame.iloc[:0].assign(**{"tags.sweep": "", "tags.sweep.hash": "", "start": 0})
+        frame = pd.DataFrame({"tags.sweep": [], "tags.sweep.hash": [], "start": []}, dtype=object)
     hashes = frame["tags.sweep.hash"].astype(str)
     titles = frame["tags.sweep"].astype(str) + "-" + hashes.str[:8]
     found = frame[(frame["tags.sweep"] == name) | (titles == name)]

@@ -98,7 +98,8 @@ def conclude(sweep: Sweep, block: str, differences: Sequence[Difference]) -> tup
         margin = wording.gap(sweep.design.margin, metric)
         return "tie", None, f"A tie: {wording.joined([leader, *level])} differ by less than the margin of {margin} of {told}.", details
     kind: Kind = "under-powered" if any(d.grade == "under-powered" for d in open_pairs) else "unknown"
-    return kind, None, f"No winner: these runs cannot tell {leader} from {wording.joined(level, last='or')} in {told}.", details + _more(open_pairs, sweep)
+    head = f"No winner: these runs cannot tell {leader} from {wording.joined(level, last='or')} in {told}."
+    return kind, None, head, details + _more(open_pairs, sweep)
 
 
 def evidence(d: Difference, metric: str, *, pairs: int) -> str:
@@ -110,7 +111,8 @@ def evidence(d: Difference, metric: str, *, pairs: int) -> str:
         return f"{start} on each of {wording.count(d.n, 'seed')}: without any spread there is nothing to test against."
     corrected = f", corrected over {pairs} pairs" if pairs > 1 else ""
     low, high = wording.gap(d.low, metric, unit=False), wording.gap(d.high, metric, unit=False)
-    return f"{start} ({wording.percent(LEVEL)} interval of the paired difference {low} to {high}; n = {d.n} seeds; {wording.p_value(d.p_holm)}{corrected})."
+    interval = f"{wording.percent(LEVEL)} interval of the paired difference {low} to {high}"
+    return f"{start} ({interval}; n = {d.n} seeds; {wording.p_value(d.p_holm)}{corrected})."
 
 
 def _rival(rest: Sequence[str], nearest: Difference) -> str:
@@ -174,7 +176,8 @@ def _caveats(sweep: Sweep) -> list[str]:
             rows = runs[(runs["stage"] == stage) & (runs["arm"] == arm)]
             diverged, failed = counted(rows, ["diverged"]), counted(rows, ["failed"])
             if diverged:
-                counts = "count as the worst outcome" if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
+                worst = plan.metric.endswith("accuracy")
+                counts = "count as the worst outcome" if worst else "have no score, since a loss has no worst value"
                 found.append(f"{arm}: {diverged} of {wording.count(len(rows), f'{word} run')} diverged and {counts}.")
             if failed:
                 found.append(f"{arm}: {failed} of {wording.count(len(rows), f'{word} run')} failed and have no score.")

@@ -1,0 +1,138 @@
+"""Every number against a computation of its own, and the promise that identical arms are rarely called different."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bakeoff.report.statistics import OVERALL, averaged, compare, holm, mean_interval, paired_p, seeds_needed
+
+
+def test_interval_of_the_mean_by_hand() -> None:
+    told = mean_interval([0.90, 0.92, 0.94])
+    # sd = 0.02, t(0.975, 2) = 4.302653: half = 4.302653 * 0.02 / sqrt(3)
+    assert told.mean == pytest.approx(0.92)
+    assert told.sd == pytest.approx(0.02)
+    assert told.high == pytest.approx(0.92 + 4.302653 * 0.02 / math.sqrt(3), abs=1e-8)
+    assert told.low == pytest.approx(0.92 - 4.302653 * 0.02 / math.sqrt(3), abs=1e-8)
+
+
+def test_one_value_has_no_interval() -> None:
+    told = mean_interval([0.9])
+    assert (told.n, told.sd, told.low, told.high) == (1, None, None, None)
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 40])
+def test_paired_p_is_that_of_scipy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(0.1, 1, n), rng.normal(0, 1, n)
+    assert paired_p(list(a - b)) == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
+
+
+def test_no_spread_is_no_evidence() -> None:
+    assert paired_p([0.01, 0.01, 0.01]) is None
+    assert paired_p([0.91 - 0.9, 0.92 - 0.91, 0.93 - 0.92]) is None  # equal but for rounding
+    assert paired_p([0.0, 0.0]) == 1.0
+    assert paired_p([0.3]) is None
+
+
+def test_holm_by_hand() -> None:
+    # sorted: .01 * 4, .02 * 3, .03 * 2 -> max with .06, .04 * 1 -> max with .06
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("delta", "sd"), [(1.0, 1.0), (0.5, 1.0), (0.005, 0.008), (3.0, 1.0)])
+def test_seeds_needed_is_the_first_n_with_that_power(delta: float, sd: float) -> None:
+    def power(n: int) -> float:
+        return float(stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, delta * math.sqrt(n) / sd))
+
+    n = seeds_needed(delta, sd=sd)
+    assert n is not None
+    assert power(n) >= 0.8
+    assert n == 2 or power(n - 1) < 0.8
+
+
+def test_one_standard_deviation_takes_ten_pairs() -> None:
+    assert seeds_needed(1.0, sd=1.0) == 10  # the textbook value (Cohen's tables)
+    assert seeds_needed(1e-6, sd=1.0) is None
+
+
+def test_power_holds_in_simulation() -> None:
+    rng = np.random.default_rng(0)
+    n = seeds_needed(0.7, sd=1.0)
+    assert n is not None
+    found = [(paired_p(list(rng.normal(0.7, 1.0, n))) or 1.0) < 0.05 for _ in range(3000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+def test_intervals_cover() -> None:
+    rng = np.random.default_rng(1)
+    told = [mean_interval(list(rng.normal(0.5, 0.1, 5))) for _ in range(4000)]
+    assert np.mean([t.low <= 0.5 <= t.high for t in told if t.low is not None and t.high is not None]) == pytest.approx(0.95, abs=0.012)
+
+
+def test_difference_over_blocks_is_that_of_per_seed_means() -> None:
+    rng = np.random.default_rng(2)
+    scores = {b: {a: {s: float(rng.normal()) for s in range(6)} for a in "xyz"} for b in ("one", "two", "three")}
+    found = [d for d in compare(scores, list("xyz"), goal="maximize", margin=0.1) if d.block == OVERALL]
+    assert len(found) == 3
+    ps = []
+    for a, b in itertools.combinations("xyz", 2):
+        gaps = [np.mean([scores[k][a][s] - scores[k][b][s] for k in scores]) for s in range(6)]
+        one = next(d for d in found if {d.better, d.worse} == {a, b})
+        assert one.advantage == pytest.approx(abs(np.mean(gaps)))
+        low, high = stats.t.interval(0.95, 5, loc=one.advantage, scale=np.std(gaps, ddof=1) / math.sqrt(6))
+        assert (one.low, one.high) == (pytest.approx(low), pytest.approx(high))
+        ps.append(stats.ttest_1samp(gaps, 0).pvalue)
+    assert sorted(d.p for d in found if d.p is not None) == pytest.approx(sorted(ps))
+
+
+def test_only_seeds_that_both_arms_have_in_every_block_count() -> None:
+    scores = {"one": {"x": {1: 1.0, 2: 2.0, 3: 3.0}, "y": {1: 0.5, 2: 0.0}}, "two": {"x": {1: 1.0, 2: 2.0}, "y": {1: 1.0, 2: 1.0}}}
+    assert averaged(scores, ["x", "y"]) == {"x": {1: 1.0, 2: 2.0}, "y": {1: 0.75, 2: 0.5}}
+    found = {d.block: d for d in compare(scores, ["x", "y"], goal="maximize", margin=0.1)}
+    assert {block: d.n for block, d in found.items()} == {"one": 2, "two": 2, OVERALL: 2}
+    assert found[OVERALL].advantage == pytest.approx((0.25 + 1.5) / 2)
+
+
+def test_a_loss_is_better_when_it_is_lower() -> None:
+    scores = {"all": {"x": {1: 1.0, 2: 1.1}, "y": {1: 0.5, 2: 0.7}}}
+    (one,) = compare(scores, ["x", "y"], goal="minimize", margin=0.01)
+    assert (one.better, one.worse) == ("y", "x")
+    assert one.advantage == pytest.approx(0.45)
+
+
+def test_grades() -> None:
+    def grade(gaps: list[float]) -> str:
+        table = {"x": dict(enumerate(gaps)), "y": dict.fromkeys(range(len(gaps)), 0.0)}
+        (one,) = compare({"all": table}, ["x", "y"], goal="maximize", margin=0.5)
+        return one.grade
+
+    assert grade([2.0, 2.1, 1.9, 2.05]) == "supported"
+    assert grade([0.01, -0.02, 0.015, -0.01]) == "tie"
+    assert grade([1.0, -2.0, 2.5, 0.1]) == "under-powered"
+    assert grade([1.0]) == "unknown"
+    assert grade([1.0, 1.0, 1.0]) == "unknown"
+    assert grade([0.0, 0.0]) == "tie"
+
+
+@pytest.mark.parametrize("images", [None, 360])
+def test_identical_arms_are_called_different_in_at_most_five_percent(images: int | None) -> None:
+    """Also where scores come in steps, as accuracies on a small test set do."""
+    rng, times, called = np.random.default_rng(3), 800, 0
+    for _ in range(times):
+        table = {}
+        shared = rng.normal(0, 0.01, 4)
+        for arm in "abcd":
+            values = 0.95 + shared + rng.normal(0, 0.006, 4)
+            table[arm] = {s: float(v if images is None else round(v * images) / images) for s, v in enumerate(values)}
+        called += any(d.grade == "supported" for d in compare({"all": table}, list("abcd"), goal="maximize", margin=0.005))
+    assert called / times <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / times)

@@ -1,0 +1,156 @@
+"""From journals written by hand through a real MLflow store to the report, and the shell command on top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakeoff.commands import main as shell
+from bakeoff.errors import NotFoundError, StoreError
+from bakeoff.report import build
+from bakeoff.report.tidy import load
+from bakeoff.tracking.client import default_uri, ensure_schema
+from bakeoff.tracking.folders import Job, RunFolder
+from bakeoff.tracking.journal import Journal
+from bakeoff.tracking.replay import replay
+
+SEEDS = 3
+
+
+def record(root: Path, job: Job, *, lr: float, value: float, end: str = "FINISHED", diverged: bool = False) -> None:
+    """One run, as training writes it."""
+    folder = RunFolder.create(root, config_text="seed: 0\n", job=job)
+    with Journal(folder.journal) as journal:
+        journal.start(job)
+        journal.params({"optimizer": job.tags["arm"], "optimizer.lr": lr, "seed": job.tags["seed"], "parameters": 1234})
+        journal.tags({"git.commit": "abc", "version.torch": "2.14.1", "bakeoff.folder": "/somewhere"})
+        for epoch in range(1, 4):
+            journal.metrics({"val/accuracy": value - 0.1 / epoch + 0.1 / 3, "train/loss": 1 / epoch}, step=10 * epoch)
+        if end == "FINISHED":
+            if job.kind == "confirm":
+                journal.metrics({"test/accuracy": value - 0.01}, step=30)
+            journal.tags({"diverged": str(diverged).lower()})
+            journal.metrics({"seconds": 2.0}, step=30)
+        journal.end(end, reason="" if end == "FINISHED" else "ValueError: no")  # type: ignore[arg-type]
+    replay(folder)
+
+
+def open_summary(root: Path, uri: str, tree: dict[str, Any], *, ident: str) -> None:
+    job = Job(
+        id=ident, name="summary", experiment=f"{tree['name']}-{tree['hash'][:8]}", kind="summary",
+        tags={"sweep": tree["name"], "sweep.hash": tree["hash"]}, tracking_uri=uri,
+    )  # fmt: skip
+    folder = RunFolder.create(root, config_text="", job=job)
+    (folder.path / "plan.json").write_text(json.dumps(tree))
+    with Journal(folder.journal) as journal:
+        journal.start(job)
+        journal.artifact("plan.json")
+    replay(folder)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., dict[str, Any]]) -> Path:
+    """A working folder with a store that holds the sweep `duel` (two arms, one failed and one diverged trial) and an older plan of it."""
+    folder = tmp_path_factory.mktemp("store")
+    uri, root = default_uri(folder), folder / "runs"
+    ensure_schema(uri)
+    older = {**plan_of(["sgd", "adam"], trials=1, seeds=1), "name": "duel", "hash": "b" * 64}
+    open_summary(root, uri, older, ident="b" * 12)
+    tree = {**plan_of(["sgd", "adam"], trials=3, seeds=SEEDS), "name": "duel", "hash": "a" * 64}
+    open_summary(root, uri, tree, ident="a" * 12)
+    for a, arm in enumerate(["sgd", "adam"]):
+        for i in range(3 + SEEDS):
+            tune = i < 3
+            seed = 0 if tune else 1001 + i - 3
+            tags = {"sweep": "duel", "sweep.hash": "a" * 64, "arm": arm, "block": "all", "seed": str(seed)}
+            tags["stage"] = "tune" if tune else "confirm"
+            job = Job(
+                id=f"{a:06x}{i:06x}", name=f"{arm}-{i}", experiment="duel-aaaaaaaa", kind="trial" if tune else "confirm",
+                tags=tags | ({"point": str(i)} if tune else {}), tracking_uri=uri,
+            )  # fmt: skip
+            bad = tune and a == 0
+            value = 0.8 + 0.1 * a + 0.001 * (i * (a + 1) % 4)
+            end = "FAILED" if bad and i == 1 else "FINISHED"
+            record(root, job, lr=[0.9, 0.01, 0.1][i % 3], value=value, end=end, diverged=bad and i == 2)
+    return folder
+
+
+def test_runs_are_read_as_they_were(store: Path) -> None:
+    made = load("duel", uri=default_uri(store))
+    assert made.title == "duel-aaaaaaaa"
+    assert made.scored == "test/accuracy"
+    assert made.runs.groupby(["arm", "stage"]).size().to_dict() == {(a, s): 3 for a in ("sgd", "adam") for s in ("tune", "confirm")}
+    sgd = made.runs[(made.runs["arm"] == "sgd") & (made.runs["stage"] == "tune")]
+    assert list(sgd["state"]) == ["finished", "failed", "diverged"]
+    assert sgd["score"].isna().tolist() == [False, True, False]
+    assert list(sgd["optimizer.lr"]) == [0.9, 0.01, 0.1]
+    assert sgd["reason"].iloc[1] == "ValueError: no"
+    best = made.best("sgd", "all")
+    assert best is not None
+    assert best["optimizer.lr"] == 0.9
+    assert set(made.scores()["all"]["adam"]) == {1001, 1002, 1003}
+    assert made.scores()["all"]["adam"][1001] == pytest.approx(0.9 + 0.001 * (3 * 2 % 4) - 0.01)
+    assert made.origin["git.commit"] == ("abc",)
+    assert not any("folder" in key for key in made.origin)
+    curve = made.curves[(made.curves["metric"] == "val/accuracy") & (made.curves["arm"] == "adam")]
+    assert len(curve) == SEEDS * 3
+    assert (made.runs["parameters"] == 1234).all()
+    assert (made.runs.loc[made.runs["state"] == "finished", "seconds"] == 2.0).all()
+
+
+def test_report_from_the_store_alone(store: Path, tmp_path: Path) -> None:
+    report = build("duel", uri=default_uri(store), out=tmp_path)
+    assert report.verdict.winner == "adam"
+    assert "sgd: 1 of 3 tuning runs failed and have no score." in report.verdict.caveats
+    assert any(line.startswith("Edge of the space: sgd's best optimizer.lr is 0.9") for line in report.verdict.caveats)
+    text = (tmp_path / "report.md").read_text()
+    assert f"tracking.uri=sqlite:///{store}/mlflow.db" in text  # the store is not the working folder's: commands name it
+
+
+def test_a_plan_is_chosen_by_hash_or_title(store: Path) -> None:
+    uri = default_uri(store)
+    assert load("duel", uri=uri, sweep_hash="b" * 8).title == "duel-bbbbbbbb"
+    assert load("duel-bbbbbbbb", uri=uri).runs.empty
+    with pytest.raises(NotFoundError, match=r"sweep duel: no plan cccccccc in the store \(there are: aaaaaaaa, bbbbbbbb\)"):
+        load("duel", uri=uri, sweep_hash="c" * 8)
+
+
+def test_unknown_sweep_names_the_near_miss(store: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"sweep deul: not in the store \(did you mean duel\?\); sweeps in the store: duel"):
+        load("deul", uri=default_uri(store))
+
+
+def test_command(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(store)
+    assert shell.main(["report", "duel", "--json", "--out", str(tmp_path)]) == 0
+    out, _ = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["winner"], told["page"]) == ("adam", str(tmp_path / "index.html"))
+    assert told["commands"]["report"] == "bakeoff report duel-aaaaaaaa"
+    assert shell.main(["report", "duel"]) == 0
+    out, _ = capsys.readouterr()
+    assert "adam beats sgd" in out
+    assert (store / "reports" / "duel-aaaaaaaa" / "index.html").is_file()
+    assert shell.main(["report", "deul"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "did you mean duel?" in err
+
+
+def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell.main(["report", "duel"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_plan_is_told_in_one_line() -> None:
+    from bakeoff.report.design import design
+
+    with pytest.raises(StoreError, match=r"plan.json .* KeyError: 'cells'"):
+        design({"name": "x"})
