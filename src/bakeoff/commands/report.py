@@ -15,13 +15,14 @@ def main(argv: list[str]) -> int:
     args, composed = arguments("report", __doc__, argv, more=flags)
     site = composed.run.tracking
     from bakeoff.report import build, show
+    from bakeoff.report.wording import count
     from bakeoff.tracking.store import default_uri
 
     folder = Path(site.folder)
     report = build(args.name, uri=site.uri or default_uri(Path.cwd()), out=args.out, sweep_hash=args.hash)
     behind = lagging(folder / report.sweep.title)
     if behind:
-        print(f"bakeoff: the store lags behind {behind} runs of this sweep: bakeoff sync", file=sys.stderr)
+        print(f"bakeoff: the store lags behind {count(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
     print(json.dumps(report.plain(), allow_nan=False) if args.json else show(report))
     return 0
 

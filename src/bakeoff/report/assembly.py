@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bakeoff.errors import FolderError
 from bakeoff.report import page, tables
 from bakeoff.report.tidy import Sweep, load
@@ -15,17 +17,18 @@ from bakeoff.report.verdict import Verdict, judge
 
 @dataclass(frozen=True)
 class Report:
-    """A report that is written: where it lies, and what it says."""
+    """A report that is written: where it lies, what it says, and the table of its arms."""
 
     out: Path
     page: Path
     files: tuple[Path, ...]
     sweep: Sweep
     verdict: Verdict
+    arms: pd.DataFrame
 
     def plain(self) -> dict[str, Any]:
         """One JSON object: summary.json's content, and the paths."""
-        return {**tables.summary(self.sweep, self.verdict), "page": str(self.page), "files": [str(path) for path in self.files]}
+        return {**tables.summary(self.sweep, self.verdict, self.arms), "page": str(self.page), "files": [str(path) for path in self.files]}
 
 
 def build(name: str, *, uri: str, out: Path | None = None, sweep_hash: str | None = None) -> Report:
@@ -43,20 +46,20 @@ def build(name: str, *, uri: str, out: Path | None = None, sweep_hash: str | Non
 
 def write(sweep: Sweep, out: Path) -> Report:
     """The report's files of a sweep that is read already."""
-    verdict = judge(sweep)
+    verdict, table = judge(sweep), tables.arms(sweep)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files = [page.write(sweep, verdict, out), *tables.write(sweep, verdict, out)]
+        files = [page.write(sweep, verdict, table, out), *tables.write(sweep, verdict, table, out)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
-    return Report(out, files[0], tuple(files), sweep, verdict)
+    return Report(out, files[0], tuple(files), sweep, verdict, table)
 
 
 def show(report: Report) -> str:
     """The verdict and the arms as text for the terminal: a rich table where standard output is one, plain columns else."""
     import sys
 
-    head, rows = tables.shown(report.sweep, tables.arms(report.sweep))
+    head, rows = tables.shown(report.sweep, report.arms)
     lines = [report.sweep.design.question, "", report.verdict.headline, *report.verdict.details, ""]
     table = _rich(head, rows) if sys.stdout.isatty() else _columns(head, rows)
     notes = ["", *(f"note: {line}" for line in report.verdict.caveats)] if report.verdict.caveats else []

@@ -30,8 +30,8 @@ GRADES = {
 MOST_RUNS = 400  # rows of a runs table in the page; runs.csv has them all
 
 
-def page(sweep: Sweep, verdict: Verdict) -> str:
-    """The whole page as text; plotly.js is in it once."""
+def page(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> str:
+    """The whole page as text, with the table of `tables.arms`; plotly.js is in it once."""
     from plotly.offline import get_plotlyjs
 
     drawn: dict[str, Spec] = {}
@@ -43,7 +43,7 @@ def page(sweep: Sweep, verdict: Verdict) -> str:
             _gaps(sweep, verdict, drawn),
             _curves(sweep, drawn),
             _tuning(sweep, drawn),
-            _arms(sweep, verdict),
+            _arms(sweep, verdict, table),
             _pairs(sweep, verdict),
             _runs(sweep),
             _origin(sweep),
@@ -61,10 +61,10 @@ def page(sweep: Sweep, verdict: Verdict) -> str:
     )
 
 
-def write(sweep: Sweep, verdict: Verdict, out: Path) -> Path:
+def write(sweep: Sweep, verdict: Verdict, table: pd.DataFrame, out: Path) -> Path:
     """Writes index.html into `out`, which is there."""
     path = out / "index.html"
-    path.write_text(page(sweep, verdict), encoding="utf-8")
+    path.write_text(page(sweep, verdict, table), encoding="utf-8")
     return path
 
 
@@ -192,12 +192,11 @@ def _tuning(sweep: Sweep, drawn: dict[str, Spec]) -> str:
     return _section("Score against what was tuned", note, _grid(plots)) if any(plots) else ""
 
 
-def _arms(sweep: Sweep, verdict: Verdict) -> str:
-    table = tables.arms(sweep)
+def _arms(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> str:
     head, rows = tables.shown(sweep, table)
     at = head.index("trials")
     head = [*head[:at], *(f"space of {key}" for key in sweep.design.tuned), *head[at:]]
-    spaces = [[str(row[f"space of {key}"] or "") for key in sweep.design.tuned] for row in table.to_dict("records")]
+    spaces = [["" if pd.isna(row[f"space of {key}"]) else str(row[f"space of {key}"]) for key in sweep.design.tuned] for row in table.to_dict("records")]
     rows = [[*row[:at], *space, *row[at:]] for row, space in zip(rows, spaces, strict=True)]
     note = (
         f"n confirm runs with a score; {wording.percent(LEVEL)} Student t intervals of the mean. Validation: the mean of the confirm runs, "

@@ -177,15 +177,14 @@ def _grade(d: Difference, p_holm: float | None, pairs: int, margin: float) -> Di
 
 
 def compare(scores: Scores, arms: Sequence[str], *, goal: Goal, margin: float) -> list[Difference]:
-    """Every pair of arms in every block and, where there is more than one block, over them.
+    """Every pair of arms over the blocks, where there is more than one, and in every block.
 
     Over the blocks a seed's score is its mean over the blocks: the claim is about the mean of these very blocks. Each block's pairs, and
     the pairs over the blocks, are a family of their own for Holm's correction; the verdict rests on one family only.
     """
     found: list[Difference] = []
-    tables = {block: {arm: dict(seeds.get(arm, {})) for arm in arms} for block, seeds in scores.items()}
-    if len(scores) > 1:
-        tables[OVERALL] = averaged(scores, arms)
+    tables = {OVERALL: averaged(scores, arms)} if len(scores) > 1 else {}
+    tables |= {block: {arm: dict(seeds.get(arm, {})) for arm in arms} for block, seeds in scores.items()}
     for block, table in tables.items():
         pairs = itertools.combinations(arms, 2)
         told = (difference(block, (a, table[a]), (b, table[b]), goal=goal) for a, b in pairs)

@@ -79,8 +79,8 @@ def runs(sweep: Sweep) -> pd.DataFrame:
     return sweep.runs.assign(command=[command.replace(" ID", f" {run}", 1) for run in sweep.runs["id"]])
 
 
-def summary(sweep: Sweep, verdict: Verdict) -> dict[str, Any]:
-    """The whole report but the runs, as plain JSON: unknown numbers are null."""
+def summary(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> dict[str, Any]:
+    """The whole report but the runs, as plain JSON, with the table of `arms`: unknown numbers are null."""
     plan = sweep.design
     tree = {
         "sweep": plan.name,
@@ -97,7 +97,7 @@ def summary(sweep: Sweep, verdict: Verdict) -> dict[str, Any]:
         "details": list(verdict.details),
         "caveats": list(verdict.caveats),
         "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirms, "seeds": plan.seeds, "sampler": plan.sampler},
-        "arms": arms(sweep).to_dict("records"),
+        "arms": table.to_dict("records"),
         "differences": [dataclasses.asdict(d) for d in verdict.differences],
         "fixed": dict(plan.fixed),
         "origin": {name: list(values) for name, values in sweep.origin.items()},
@@ -139,9 +139,9 @@ def shown(sweep: Sweep, table: pd.DataFrame) -> tuple[list[str], list[list[str]]
     return head, rows
 
 
-def markdown(sweep: Sweep, verdict: Verdict) -> str:
-    """report.md: question, verdict, table, caveats, commands."""
-    head, rows = shown(sweep, arms(sweep))
+def markdown(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> str:
+    """report.md: question, verdict, the table of `arms`, caveats, commands."""
+    head, rows = shown(sweep, table)
     parts = [f"# {sweep.design.question}", f"**{verdict.headline}**", *verdict.details, _pipes(head, rows)]
     if verdict.caveats:
         parts += ["## Before you use this", "\n".join(f"- {line}" for line in verdict.caveats)]
@@ -155,11 +155,12 @@ def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def write(sweep: Sweep, verdict: Verdict, out: Path) -> list[Path]:
-    """Writes arms.csv, runs.csv, curves.csv, differences.csv, summary.json and report.md into `out`, which is there."""
-    tables = {"arms": arms(sweep), "runs": runs(sweep), "curves": sweep.curves, "differences": differences(verdict)}
-    for name, table in tables.items():
-        table.to_csv(out / f"{name}.csv", index=False)
-    (out / "summary.json").write_text(json.dumps(summary(sweep, verdict), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(sweep, verdict), encoding="utf-8")
+def write(sweep: Sweep, verdict: Verdict, table: pd.DataFrame, out: Path) -> list[Path]:
+    """With the table of `arms`: writes the four CSV files, summary.json and report.md into `out`, which is there."""
+    tables = {"arms": table, "runs": runs(sweep), "curves": sweep.curves, "differences": differences(verdict)}
+    for name, rows in tables.items():
+        rows.to_csv(out / f"{name}.csv", index=False)
+    text = json.dumps(summary(sweep, verdict, table), indent=2, allow_nan=False)
+    (out / "summary.json").write_text(text + "\n", encoding="utf-8")
+    (out / "report.md").write_text(markdown(sweep, verdict, table), encoding="utf-8")
     return [*(out / f"{name}.csv" for name in tables), out / "summary.json", out / "report.md"]

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,14 @@ class Sweep:
 
     def best(self, arm: str, block: str) -> pd.Series[Any] | None:
         """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
+        return self._bests.get((arm, block))
+
+    @cached_property
+    def _bests(self) -> dict[tuple[str, str], pd.Series[Any]]:
         rows = self.stage("tune")
-        rows = rows[(rows["arm"] == arm) & (rows["block"] == block) & rows["score"].notna() & rows["state"].isin(["finished", "diverged"])]
-        if rows.empty:
-            return None
-        ordered = rows.sort_values(["score", "point"], ascending=[self.design.goal == "minimize", True], kind="stable")
-        return ordered.iloc[0]
+        rows = rows[rows["score"].notna() & rows["state"].isin(["finished", "diverged"])]
+        rows = rows.sort_values(["score", "point"], ascending=[self.design.goal == "minimize", True], kind="stable")
+        return {(str(row["arm"]), str(row["block"])): row for _, row in rows.groupby(["arm", "block"], sort=False).head(1).iterrows()}
 
 
 def load(name: str, *, uri: str, sweep_hash: str | None = None) -> Sweep:

@@ -17,7 +17,7 @@ SMALL = 6  # below this many pairs the t interval leans on the differences being
 
 @dataclass(frozen=True)
 class Verdict:
-    """`winner` is None unless the grade is supported. `differences` has every pair of every block, then those over the blocks."""
+    """`winner` is None unless the grade is supported. `differences` has every pair over the blocks and in each."""
 
     kind: Kind
     winner: str | None

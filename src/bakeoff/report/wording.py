@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+LISTED = 8
+
 
 def score(value: float | None, metric: str, *, digits: int = 2) -> str:
     """An accuracy in percent, anything else with four significant digits; 'n/a' where there is none."""
@@ -49,7 +51,9 @@ def metric_name(metric: str) -> str:
 
 
 def joined(words: Sequence[str], *, last: str = "and") -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """'a', 'a and b', 'a, b and c'; of a long list the first `LISTED` and the number of the others."""
+    if len(words) > LISTED + 1:
+        words = [*words[:LISTED], f"{len(words) - LISTED} others"]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else "none"
 
 
