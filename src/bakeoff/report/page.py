@@ -194,9 +194,9 @@ def _tuning(sweep: Sweep, drawn: dict[str, Spec]) -> str:
 
 def _arms(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> str:
     head, rows = tables.shown(sweep, table)
-    at = head.index("trials")
-    head = [*head[:at], *(f"space of {key}" for key in sweep.design.tuned), *head[at:]]
-    spaces = [["" if pd.isna(row[f"space of {key}"]) else str(row[f"space of {key}"]) for key in sweep.design.tuned] for row in table.to_dict("records")]
+    at, columns = head.index("trials"), [f"space of {key}" for key in sweep.design.tuned]
+    head = [*head[:at], *columns, *head[at:]]
+    spaces = [["" if pd.isna(row[name]) else str(row[name]) for name in columns] for row in table.to_dict("records")]
     rows = [[*row[:at], *space, *row[at:]] for row, space in zip(rows, spaces, strict=True)]
     note = (
         f"n confirm runs with a score; {wording.percent(LEVEL)} Student t intervals of the mean. Validation: the mean of the confirm runs, "
