@@ -148,6 +148,7 @@ class Team:
 
     def __init__(self, plan: Plan, *, crew: Crew, root: Path, uri: str, context: ForkServerContext, trial: str) -> None:
         self.context, self.losses = context, 0
+        self.silent: set[int] = set()
         self.live: dict[int, tuple[BaseProcess, Connection]] = {}
         self.posts = [
             worker.Post(plan=plan, root=root, uri=uri, threads=crew.threads, devices=crew.gpus[index] if crew.gpus else None, trial=trial)
@@ -175,21 +176,26 @@ class Team:
     def listen(self, *, seconds: float = 1.0) -> list[Mapping[str, Any]]:
         """What workers have told."""
         told: list[Mapping[str, Any]] = []
-        wires = {wire: index for index, (_, wire) in self.live.items()}
-        for ready in wait([*wires, *(process.sentinel for process, _ in self.live.values())], timeout=seconds):
+        wires = {wire: index for index, (_, wire) in self.live.items() if index not in self.silent}
+        for ready in wait(list(wires), timeout=seconds):
             if isinstance(ready, Connection):
-                with contextlib.suppress(EOFError, ConnectionResetError):
+                try:
                     told.append(ready.recv())
                     self.losses = 0
+                except (EOFError, ConnectionResetError):
+                    self.silent.add(wires[ready])
         return told
 
     def replace_lost(self, *, over: Callable[[], bool]) -> None:
         """Forget workers that are done, and start others for those that died."""
         for index, (process, wire) in list(self.live.items()):
-            if process.is_alive() or wire.poll():
+            # Its last words come before its end: the wire closes with the process.
+            if index not in self.silent:
                 continue
+            process.join()
             wire.close()
             del self.live[index]
+            self.silent.discard(index)
             if process.exitcode == 0 or over():
                 continue
             self.losses += 1
@@ -200,7 +206,7 @@ class Team:
     def stop(self) -> None:
         """Say stop, wait a little, then kill; a killed worker's trial takes itself down."""
         for _, wire in self.live.values():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it has gone already
                 wire.send("stop")
         for process, wire in self.live.values():
             process.join(CLOSING)
@@ -209,3 +215,4 @@ class Team:
                 process.join()
             wire.close()
         self.live.clear()
+        self.silent.clear()
