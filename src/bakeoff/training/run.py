@@ -124,6 +124,7 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
     trainer.fit_loop.max_epochs = data.epochs(run.trainer.max_epochs)
     if state is not None:
         counters(trainer, epoch=state["epoch"])
+        data.load_state_dict({"epoch": state["epoch"], "skip": state["skip"]})
     began = time.perf_counter()
     with Sampler(journal, every=run.tracking.system_every) if chief else contextlib.nullcontext():
         if state is None or not state["diverged"]:

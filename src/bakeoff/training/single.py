@@ -49,10 +49,10 @@ def ready(run: Run) -> ImageData:
     build.check(run)
     data = build.make_data(run)
     data.setup("fit")
-    if (len(data.mean), len(data.classes)) != (run.data.channels, run.data.num_classes):
+    if (data.channels, len(data.classes)) != (run.data.channels, run.data.num_classes):
         raise ConfigError(
             f"data.channels={run.data.channels}, data.num_classes={run.data.num_classes}: "
-            f"{run.data.source['_target_']} has {len(data.mean)} channels and {len(data.classes)} classes"
+            f"{run.data.source['_target_']} has {data.channels} channels and {len(data.classes)} classes"
         )
     return data
 
