@@ -1,1 +1,75 @@
-"""bakeoff: fair comparisons of initializers, activations, optimizers and losses on AlexNet and VGG."""
+"""bakeoff: fair comparisons of initializers, activations, optimizers and losses on AlexNet and VGG.
+
+    import bakeoff
+
+    run = bakeoff.compose(["model=vgg11", "optimizer=adam", "optimizer.lr=3e-4"])
+    result = bakeoff.train(run)
+    bakeoff.runs("params.model = 'vgg11'")
+
+Importing this package is light: torch, Lightning and MLflow are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import nn
+
+    from bakeoff.recipe import Run
+    from bakeoff.training.run import Result
+
+__all__ = ["compose", "make_loss", "make_model", "make_optimizer", "runs", "train"]
+
+
+def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Run:
+    """The run that `bakeoff train OVERRIDES` describes. Raises `bakeoff.errors.ConfigError` for the first thing that is wrong."""
+    from bakeoff.composition import compose as composed
+
+    return composed(overrides, config_dir=config_dir)
+
+
+def make_model(run: Run) -> nn.Module:
+    """The run's net on the CPU, initialized from the run's seed; takes images (N, C, S, S), gives scores (N, classes)."""
+    from bakeoff.build import make_model as made
+
+    return made(run)
+
+
+def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+    """The run's optimizer over the parameters of `model`."""
+    from bakeoff.build import make_optimizer as made
+
+    return made(run, model)
+
+
+def make_loss(run: Run) -> nn.Module:
+    """The run's loss, called as loss(scores (N, classes), targets (N,) int64) -> mean over the batch."""
+    from bakeoff.build import make_loss as made
+
+    return made(run)
+
+
+def train(run: Run, *, progress: bool = False) -> Result:
+    """Train `run`, tracked in its store: the result has the run's `id`, `status` and final `metrics`.
+
+    Raises `bakeoff.errors.BakeoffError` before anything is written where the run cannot be built; an error of the training is raised on.
+    """
+    from bakeoff.training.single import train as trained
+
+    return trained(run, progress=progress).result
+
+
+def runs(query: str | None = None, *, uri: str | None = None) -> pd.DataFrame:
+    """The runs that an MLflow filter selects (`params.model = 'vgg11'`; None: all), newest first, one row each.
+
+    Columns: id, mlflow_id, name, experiment, kind, status, start, end, params.*, metrics.* (last values) and tags.*. `uri` is the
+    store's address; by default the SQLite file of the working folder.
+    """
+    from bakeoff.tracking.store import default_uri, frame
+
+    return frame(uri or default_uri(Path.cwd()), query)

@@ -314,7 +314,7 @@ def check(run: Run) -> None:
 
 def load_model(folder: Path) -> nn.Module:
     """The trained net of a run folder, on the CPU in eval mode: the weights of its last checkpoint."""
-    from bakeoff.compose import load_frozen
+    from bakeoff.composition import load_frozen
     from bakeoff.training.checkpoints import weights
 
     run = load_frozen((folder / "config.yaml").read_text(), origin=str(folder / "config.yaml"))

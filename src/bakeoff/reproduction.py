@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.compose import load_frozen
+from bakeoff.composition import load_frozen
 from bakeoff.errors import NotFoundError
 from bakeoff.recipe import Run
 from bakeoff.tracking import journal, store

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bakeoff.compose import compose
+from bakeoff.composition import compose
 from bakeoff.reproduction import compare, journaled
 from bakeoff.tracking.folders import RunFolder
 from bakeoff.training import checkpoints

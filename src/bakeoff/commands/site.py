@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bakeoff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bakeoff.compose import Composed
+    from bakeoff.composition import Composed
 
 
 def arguments(
@@ -21,7 +21,7 @@ def arguments(
     keys: tuple[str, ...] = ("tracking.uri", "tracking.folder"),
 ) -> tuple[argparse.Namespace, Composed]:
     """The flags, and the composition of the `key=value` words; `ConfigError` for any other word."""
-    from bakeoff.compose import compose_all
+    from bakeoff.composition import compose_all
 
     parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
     if more is not None:

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bakeoff.compose import Composed
+    from bakeoff.composition import Composed
     from bakeoff.sweep.conduct import Outcome
     from bakeoff.sweep.sheet import Sheet
 

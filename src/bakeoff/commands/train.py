@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import compose
+from bakeoff import composition
 from bakeoff.errors import BakeoffError, ConfigError
 from bakeoff.slots import SLOTS, shipped
 
 if TYPE_CHECKING:
-    from bakeoff.compose import Composed
+    from bakeoff.composition import Composed
     from bakeoff.training.single import Outcome
 
 OWN = ("tracking.", "trust=", "resume=", "trainer.progress=", "hydra.")
@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
     shows = args.help or args.hydra_help or args.shell_completion or args.cfg or args.info or args.experimental_rerun
     jobs: list[Composed] = []
     if not (args.help or args.hydra_help or args.shell_completion):
-        with compose.session(folder):
-            jobs = [compose.composed_here(job) for job in (expand(args.overrides) if args.multirun else [args.overrides])]
+        with composition.session(folder):
+            jobs = [composition.composed_here(job) for job in (expand(args.overrides) if args.multirun else [args.overrides])]
     if shows:
         return hydra(words, folder, lambda config: None)
     trust(job.trust for job in jobs)
@@ -62,14 +62,14 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         parsed = OverridesParser.create(config_loader=state.config_loader).parse_overrides(list(overrides))
         return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
     except HydraException as error:
-        raise compose.told(error, overrides) from None
+        raise composition.told(error, overrides) from None
 
 
 def hydra(words: Sequence[str], folder: Path | None, task: Any) -> int:
     """Hand the line over to Hydra: the one `@hydra.main`."""
     import hydra as library
 
-    compose.search_beneath()
+    composition.search_beneath()
     # The user's folder goes in front, where Hydra's own flag would put it behind conf/.
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     flags.add_argument("--config-dir", "-cd")
@@ -101,7 +101,7 @@ def composed(config: Any) -> Composed:
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(tree, dict)
     chosen = {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if group in SLOTS}
-    return compose.from_tree({str(key): value for key, value in tree.items()}, choices=chosen)
+    return composition.from_tree({str(key): value for key, value in tree.items()}, choices=chosen)
 
 
 def single(words: Sequence[str], folder: Path | None, *, as_json: bool) -> int:

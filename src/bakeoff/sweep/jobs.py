@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bakeoff.compose import frozen_text
+from bakeoff.composition import frozen_text
 from bakeoff.recipe import Run
 from bakeoff.sweep.plan import Cell, Plan
 from bakeoff.sweep.points import Point

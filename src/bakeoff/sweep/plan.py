@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff import compose
+from bakeoff import composition
 from bakeoff.build import check_names
-from bakeoff.compose import Composed, Space
+from bakeoff.composition import Composed, Space
 from bakeoff.errors import ConfigError, PlanError, near_miss
 from bakeoff.recipe import SCIENCE, Run
 from bakeoff.slots import GROUPS, shipped
@@ -120,7 +120,7 @@ def plan(
     `early` is called with the first cell's composition, for what can start while the others are composed.
     """
     sheet = read(name, words=words, config_dir=config_dir)
-    with compose.session(config_dir):
+    with composition.session(config_dir):
         made: list[Cell] = []
         trust: tuple[str, ...] = ()
         for arm, block in itertools.product(assignments(sheet.factors), assignments(sheet.blocks)):
@@ -145,7 +145,7 @@ def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> 
     overrides = tuple(f"{key}={value}" for key, value in {**sheet.fixed, **{key: text(value) for key, value in choices.items()}}.items())
     label = f"{name_of(arm)} in {name_of(block)}" if block else name_of(arm)
     try:
-        found = compose.composed_here(overrides)
+        found = composition.composed_here(overrides)
     except ConfigError as error:
         raise type(error)(f"{error} [arm {label}]") from None
     if found.run.test:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bakeoff.compose import Space
+from bakeoff.composition import Space
 
 DIGITS = 6
 """Significant digits of a point: enough for any range, and a command line stays readable."""

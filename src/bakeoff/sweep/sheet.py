@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bakeoff.compose import Space, space
+from bakeoff.composition import Space, space
 from bakeoff.errors import ConfigError, PlanError, listed, near_miss
 from bakeoff.slots import METRICS, shipped
 from bakeoff.sweep.words import flat, parsed, pieces, split_word, text

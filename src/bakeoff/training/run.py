@@ -20,7 +20,7 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from bakeoff import build, seeds
-from bakeoff.compose import load_frozen
+from bakeoff.composition import load_frozen
 from bakeoff.data.module import ImageData
 from bakeoff.errors import BakeoffError
 from bakeoff.recipe import Run, fingerprint

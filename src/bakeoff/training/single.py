@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff import build
-from bakeoff.compose import frozen_text, load_frozen
+from bakeoff.composition import frozen_text, load_frozen
 from bakeoff.errors import ConfigError
 from bakeoff.recipe import Run
 from bakeoff.tracking.folders import Job, Kind, RunFolder, new_id
