@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets as tv
+from omegaconf import OmegaConf
 
 from bakeoff.data import idx, sources
 from bakeoff.errors import DataError
@@ -128,7 +129,7 @@ def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert "download" in str(error.value) and "name resolution" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_download_is_read_from_where_torchvision_puts_it(tmp_path: Path, fashion: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_read_where_torchvision_puts_it(tmp_path: Path, fashion: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tv.FashionMNIST, "download", lambda self: write(Path(self.raw_folder), fashion, zipped=False))
     assert len(sources.fashion_mnist(root=tmp_path, download=True).train_x) == 20
 
@@ -226,3 +227,13 @@ def test_the_real_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sources.fashion_mnist(root=Path("data"), download=False).digest() == images.digest()
     with pytest.raises(DataError, match=f"data.root={idx.DEBIAN_FOLDER}"):  # a root of one's own is taken at its word
         sources.fashion_mnist(root=tmp_path / "mine", download=False)
+
+
+def test_the_configs_agree_with_the_sources() -> None:
+    for file in sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml")):
+        node = OmegaConf.to_container(OmegaConf.load(file))
+        assert isinstance(node, dict)
+        assert node["source"] == {"_target_": f"bakeoff.data.sources.{file.stem}"} and callable(getattr(sources, file.stem))
+        known = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
+        assert (node["num_classes"], node["channels"], node["native_size"]) == known[file.stem]
+        assert node["size"] == 32 and node["about"]

@@ -1,0 +1,251 @@
+"""The data module: what it measures, and what a real Trainer gets from it, also after a kill and with max_steps within an epoch."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from bakeoff.data import module, sources
+from bakeoff.data.module import ImageData, fitted, home, load, moments
+from bakeoff.data.sources import Images
+from bakeoff.errors import ChoiceError, DataError
+
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+pytestmark = pytest.mark.filterwarnings("ignore:::(pytorch_lightning|lightning_fabric)")
+
+
+def toy(n: int = 100, *, channels: int = 1, size: int = 6) -> Images:
+    draw = torch.Generator().manual_seed(5)
+    x = torch.randint(0, 256, (n + 20, channels, size, size), dtype=torch.uint8, generator=draw)
+    y = torch.arange(n + 20) % 4
+    return Images(x[:n], y[:n], x[n:], y[n:], ("a", "b", "c", "d"))
+
+
+def image_data(source: Callable[[], Images] = toy, **changes: Any) -> ImageData:
+    settings: dict[str, Any] = {
+        "size": 8, "fit": "pad", "crop": 1, "flip": True, "normalize": True, "batch_size": 16, "accumulate": 1,
+        "val_fraction": 0.1, "split_seed": 0, "subset": None, "seed": 3,
+    }  # fmt: skip
+    return ImageData(source, **(settings | changes))
+
+
+def test_setup_measures_the_training_split_and_loads_once() -> None:
+    calls = []
+
+    def source() -> Images:
+        calls.append(1)
+        return toy(channels=3)
+
+    data = image_data(source)
+    data.setup()
+    data.setup("fit")
+    data.setup("test")
+    assert len(calls) == 1
+    assert (data.n_train, data.n_val, data.n_test, data.steps_per_epoch) == (90, 10, 20, 5)
+    assert (data.channels, data.classes) == (3, ("a", "b", "c", "d"))
+    assert data.digest == toy(channels=3).digest()
+    x = torch.cat([x for x, _ in image_data_without_augmentation(source)])
+    assert torch.allclose(x.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(x.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+
+
+def image_data_without_augmentation(source: Callable[[], Images]) -> Any:
+    data = image_data(source, crop=0, flip=False, batch_size=90)
+    data.setup()
+    return data.train_dataloader()
+
+
+def test_moments_are_those_of_the_pixels() -> None:
+    x = torch.randint(0, 256, (40, 3, 5, 5), dtype=torch.uint8)
+    mean, std = moments(x)
+    exact = x.double() / 255
+    assert torch.allclose(torch.tensor(mean, dtype=torch.float64), exact.mean((0, 2, 3)), atol=1e-12)
+    assert torch.allclose(torch.tensor(std, dtype=torch.float64), exact.std((0, 2, 3), correction=0), atol=1e-12)
+
+
+def test_split_digest_follows_the_split_and_nothing_else() -> None:
+    digests = []
+    variants: list[dict[str, Any]] = [{}, {"seed": 9, "batch_size": 8}, {"split_seed": 1}, {"subset": 50}]
+    for changes in variants:
+        data = image_data(**changes)
+        data.setup()
+        digests.append(data.split_digest)
+    assert digests[0] == digests[1] and len(set(digests)) == 3
+
+
+def test_images_are_padded_centred_or_resized() -> None:
+    x = torch.full((2, 1, 6, 6), 200, dtype=torch.uint8)
+    padded = fitted(x, size=8, fit="pad")
+    assert padded.shape == (2, 1, 8, 8) and (padded[:, :, 1:7, 1:7] == 200).all() and int(padded.sum()) == 200 * 72
+    assert (fitted(x, size=9, fit="resize") == 200).all() and fitted(x, size=9, fit="resize").dtype == torch.uint8
+    assert fitted(x, size=6, fit="pad") is x
+    with pytest.raises(ChoiceError, match=r"data\.fit=pad: images of 6x6 do not fit into data.size=4"):
+        fitted(x, size=4, fit="pad")
+    with pytest.raises(ChoiceError, match=r"data\.fit=crop: must be one of resize, pad"):
+        fitted(x, size=8, fit="crop")  # type: ignore[arg-type]
+
+
+def test_resizing_is_torchvisions_within_rounding() -> None:
+    from torchvision.transforms.v2 import functional as F
+
+    x = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    for size in (8, 32):
+        assert (fitted(x, size=size, fit="resize").int() - F.resize(x, [size, size], antialias=True).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"batch_size": 15, "accumulate": 2}, ChoiceError, "data.batch_size=15"),
+        ({"batch_size": 96}, DataError, "data.batch_size=96: is larger than the 90 training images"),
+        ({"subset": 101}, DataError, "data.subset=101"),
+        ({"val_fraction": 1.5}, DataError, "data.val_fraction=1.5"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_its_key(changes: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        image_data(**changes).setup()
+
+
+def test_constant_images_cannot_be_normalized() -> None:
+    lit = toy()
+    dark = Images(torch.zeros_like(lit.train_x), lit.train_y, lit.test_x, lit.test_y, lit.classes)
+    with pytest.raises(DataError, match=r"data\.normalize=true"):
+        image_data(lambda: dark, fit="resize").setup()
+
+
+def test_images_live_on_the_device_only_where_they_leave_half_of_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    gpu = torch.device("cuda", 0)
+    assert home(gpu, need=500) == gpu
+    assert home(gpu, need=501) == torch.device("cpu")
+    with pytest.raises(DataError, match=r"data\.size, data\.subset"):
+        home(torch.device("cpu"), need=2**60)
+
+
+def test_a_source_is_read_once_by_what_it_is_called_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_loaded", {})
+    first, _ = load(functools.partial(sources.digits, root=Path("a"), download=False))
+    assert load(functools.partial(sources.digits, root=Path("a"), download=False))[0] is first
+    assert load(functools.partial(sources.digits, root=Path("b"), download=False))[0] is not first
+
+
+class Linear(pl.LightningModule):
+    """A net that writes down every batch that it is given and when it was validated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Linear(64, 4)
+        self.seen: list[tuple[int, Tensor, Tensor]] = []
+        self.validated: list[tuple[int, int]] = []
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.net.parameters(), lr=0.05, momentum=0.9)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self.seen.append((self.current_epoch, batch[0].clone(), batch[1].clone()))
+        return nn.functional.cross_entropy(self.net(batch[0].flatten(1)), batch[1])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.validated.append((self.current_epoch, len(batch[1])))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.validated.append((-1, len(batch[1])))
+
+
+class KillAfter(pl.Callback):
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if len(pl_module.seen) == self.batches:  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+
+
+def trainer(epochs: int, *callbacks: pl.Callback, accumulate: int = 1) -> pl.Trainer:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(
+            max_epochs=epochs, accelerator="cpu", devices=1, accumulate_grad_batches=accumulate, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1, callbacks=list(callbacks),
+        )  # fmt: skip
+
+
+def train(data: ImageData, net: Linear, epochs: int, *callbacks: pl.Callback, epoch: int = 0, momentum: Any = None) -> pl.Trainer:
+    made = trainer(epochs, *callbacks, accumulate=data.accumulate)
+    for counter in ("ready", "started", "processed", "completed"):
+        setattr(made.fit_loop.epoch_progress.current, counter, epoch)
+    if momentum is not None:
+        net.configure_optimizers = lambda: momentum(net)  # type: ignore[method-assign]
+    made.fit(net, datamodule=data)
+    return made
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("kill", [2, 6, 8, 14])
+def test_a_resumed_fit_sees_exactly_what_remained(kill: int, accumulate: int) -> None:
+    whole = Linear()
+    train(image_data(accumulate=accumulate), whole, 3)
+    per_epoch = 5 * accumulate
+    assert [e for e, _, _ in whole.seen] == [e for e in range(3) for _ in range(per_epoch)]
+
+    first = Linear()
+    with pytest.raises(SystemExit):  # Lightning's answer to a KeyboardInterrupt
+        train(image_data(accumulate=accumulate), first, 3, KillAfter(kill))
+    state = first.trainer.optimizers[0].state_dict()
+    epoch, skip = divmod(kill, per_epoch)
+
+    second = Linear()
+    second.net.load_state_dict(first.net.state_dict())
+
+    def optimizer(net: Linear) -> torch.optim.Optimizer:
+        made = torch.optim.SGD(net.net.parameters(), lr=0.05, momentum=0.9)
+        made.load_state_dict(state)
+        return made
+
+    data = image_data(accumulate=accumulate)
+    data.load_state_dict({"epoch": epoch, "skip": skip})
+    train(data, second, 3, epoch=epoch, momentum=optimizer)
+    seen = first.seen + second.seen
+    assert len(seen) == len(whole.seen)
+    for (e, x, y), (f, u, v) in zip(whole.seen, seen, strict=True):
+        assert e == f and torch.equal(x, u) and torch.equal(y, v)
+    assert first.validated + second.validated == whole.validated == [(0, 10), (1, 10), (2, 10)]
+    assert all(torch.equal(a, b) for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("max_steps", "epochs"), [(3, 1), (5, 1), (7, 2), (13, 3), (99, 4)])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_max_steps_ends_training_with_a_validation(max_steps: int, epochs: int, accumulate: int) -> None:
+    data, net = image_data(max_steps=max_steps, accumulate=accumulate), Linear()
+    data.setup()
+    assert data.epochs(4) == epochs and data.total_steps(4) == min(max_steps, 20)
+    made = train(data, net, data.epochs(4))
+    assert made.global_step == data.total_steps(4)
+    assert net.validated == [(e, 10) for e in range(epochs)]
+
+
+def test_a_trainer_tests_on_every_test_image_in_batches() -> None:
+    data, net = image_data(eval_batch_size=8), Linear()
+    made = train(data, net, 1)
+    net.validated.clear()
+    made.test(net, datamodule=data, verbose=False)
+    assert net.validated == [(-1, 8), (-1, 8), (-1, 4)]
+
+
+def test_a_second_fit_begins_anew() -> None:
+    data, first, second = image_data(), Linear(), Linear()
+    train(data, first, 2)
+    train(data, second, 2)
+    assert all(torch.equal(x, u) for (_, x, _), (_, u, _) in zip(first.seen, second.seen, strict=True))
