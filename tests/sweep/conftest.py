@@ -1,0 +1,60 @@
+"""Small sweeps in a folder of their own, with a trial that trains nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bakeoff.sweep.plan import Plan, plan
+
+HERE = Path(__file__).parent
+SHEET = {
+    "question": "Which optimizer?",
+    "factors": {"optimizer": ["momentum", "adam"]},
+    "metric": {"name": "val/accuracy", "goal": "maximize"},
+    "tune": {"optimizer.lr": "space"},
+    "budget": {"trials": 3},
+    "confirm": {"seeds": 2},
+    "fixed": {"data": "digits", "model.width": 0.125, "trainer.max_epochs": 1},
+    "scales": {"smoke": {"trainer.max_epochs": 2, "budget.trials": 2}, "paper": {"trainer.max_epochs": 90}},
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder of the test's own; the fake trial can be imported by children too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(HERE))
+    source = str(HERE.parents[1] / "src")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), source, *sys.path[:0]]))
+    yield tmp_path
+
+
+@pytest.fixture
+def sheet() -> Callable[..., Path]:
+    """Writes sweeps/small.yaml with keys changed, or left out by `...`."""
+
+    def write(name: str = "small", **changes: object) -> Path:
+        tree = {**SHEET, **changes}
+        path = Path("sweeps") / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({key: value for key, value in tree.items() if value is not ...}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small(sheet: Callable[..., Path]) -> Callable[..., Plan]:
+    """The plan of sweeps/small.yaml with words behind it."""
+
+    def make(*words: str, **changes: object) -> Plan:
+        sheet(**changes)
+        return plan("small", words=words)
+
+    return make

@@ -1,0 +1,47 @@
+"""A run that trains nothing: ends as fake.json in the runs' folder says, and writes down that it began and that it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bakeoff.composition import load_frozen
+from bakeoff.tracking.folders import RunFolder
+from bakeoff.tracking.journal import Journal
+
+DEFAULT = {"sleep": 0.02, "fail": [], "diverge": [], "die": [], "exit": [], "nan": []}
+
+
+def execute(path: Path) -> None:
+    folder = RunFolder(path)
+    root = path.parent.parent
+    asked = root / "fake.json"
+    how = {**DEFAULT, **(json.loads(asked.read_text()) if asked.exists() else {})}
+    job, run = folder.read_job(), load_frozen(folder.config.read_text(), origin="fake")
+    with folder.locked(), Journal(folder.journal) as journal:
+        note(root, f"begin {job.name} {os.getpid()}")
+        journal.start(job)
+        journal.params({"optimizer.lr": run.optimizer["lr"], "seed": run.seed, **run.choices})
+        time.sleep(how["sleep"])
+        if job.name in how["die"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.name in how["exit"]:
+            print("no reason at all")
+            sys.exit(0)
+        status = "failed" if job.name in how["fail"] else "diverged" if job.name in how["diverge"] else "finished"
+        value: float | str = "nan" if job.name in how["nan"] else round(1.0 / (1.0 + run.optimizer["lr"]), 6)
+        metrics = {} if status == "failed" else {"val/accuracy": value, "test/accuracy": value}
+        journal.metrics({key: float(number) for key, number in metrics.items()}, step=1)
+        reason = "as asked" if status != "finished" else ""
+        note(root, f"end {job.name} {os.getpid()}")
+        folder.write_result({"id": job.id, "name": job.name, "status": status, "reason": reason, "metrics": metrics, "best": {}, "seconds": 0.1})
+        journal.end("FAILED" if status == "failed" else "FINISHED", reason=reason)
+
+
+def note(root: Path, line: str) -> None:
+    with open(root / "attempts.log", "a") as file:
+        file.write(line + "\n")
