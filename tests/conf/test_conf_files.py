@@ -1,0 +1,213 @@
+"""Every file under conf/ and sweeps/ composes and builds, the trunk's YAML and its Python defaults agree, and fingerprints are pinned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+
+from bakeoff import composition
+from bakeoff.build import RULES, TABLE, check, check_names
+from bakeoff.errors import ConfigError
+from bakeoff.recipe import SCIENCE, Augment, Data, Kind, Run, Tracking, Trainer, fingerprint
+from bakeoff.slots import GROUPS, SLOTS, shipped
+from bakeoff.sweep.plan import ends, plan
+
+CONF, SWEEPS = shipped("conf"), shipped("sweeps")
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+BY_DATASET = {"source", "num_classes", "channels", "native_size", "size", "fit", "augment", "batch_size"}
+"""Fields of `data` that each dataset's file sets for itself; in the others all files and the Python defaults agree."""
+CALL = {"trust", "resume"}
+"""Keys of run.yaml that belong to one command line, not to the run."""
+
+PINNED = {
+    (): "b007e56db956078d",
+    ("model=vgg11_bn", "data=cifar10", "optimizer=adam", "optimizer.lr=3e-4", "seed=1"): "2f7648315c32cf16",
+    ("model=alexnet", "activation=elu", "initializer=orthogonal", "optimizer=sgd", "scheduler=step", "loss=svm"): "2f418b5a896ba6d1",
+}
+"""A change of these numbers makes every earlier result one of another recipe: a new field's default must leave them as they are."""
+
+CHANGED: dict[str, Any] = {
+    "model": {"_target_": "bakeoff.nets.alexnet.alexnet", "width": 0.5},
+    "activation": {"_target_": "torch.nn.Tanh"},
+    "initializer": {"_target_": "bakeoff.arms.initializers.zeros"},
+    "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.123},
+    "scheduler": {"_target_": "bakeoff.arms.schedulers.constant"},
+    "loss": {"_target_": "torch.nn.MultiMarginLoss"},
+    "seed": 7,
+    "test": True,
+    "name": "another",
+    "choices": {"model": "renamed"},
+    "data.source": {"_target_": "bakeoff.data.sources.cifar10"},
+    "data.num_classes": 11,
+    "data.channels": 4,
+    "data.native_size": 9,
+    "data.size": 40,
+    "data.fit": "pad",
+    "data.augment": {"crop": 7, "flip": True},
+    "data.normalize": False,
+    "data.batch_size": 48,
+    "data.val_fraction": 0.25,
+    "data.split_seed": 3,
+    "data.subset": 500,
+    "data.eval_batch_size": 100,
+    "data.root": "elsewhere",
+    "data.download": True,
+    "trainer.max_epochs": 99,
+    "trainer.max_steps": 5,
+    "trainer.precision": "bf16-mixed",
+    "trainer.accumulate": 2,
+    "trainer.clip": 1.0,
+    "trainer.divergence": 3.0,
+    "trainer.accelerator": "cpu",
+    "trainer.devices": 2,
+    "trainer.strategy": "ddp",
+    "trainer.threads": 3,
+    "trainer.deterministic": False,
+    "trainer.channels_last": False,
+    "trainer.compile": True,
+    "trainer.log_every": 77,
+    "trainer.checkpoint_every": 4,
+    "trainer.progress": False,
+    "tracking.uri": "http://127.0.0.1:5999",
+    "tracking.experiment": "other",
+    "tracking.folder": "other",
+    "tracking.system_every": 3.0,
+}
+"""Another value for every field of the trunk."""
+
+
+def read(path: str) -> dict[str, Any]:
+    tree = yaml.safe_load((CONF / path).read_text(encoding="utf-8"))
+    assert isinstance(tree, dict)
+    return tree
+
+
+def kinds(node: type[BaseModel], prefix: str = "") -> dict[str, Kind]:
+    """Dotted field -> its kind."""
+    found: dict[str, Kind] = {}
+    for name, info in node.model_fields.items():
+        own = [item for item in info.metadata if isinstance(item, Kind)]
+        if own:
+            assert len(own) == 1, f"{prefix}{name} is of {own}"
+            found[f"{prefix}{name}"] = own[0]
+        else:
+            inner = info.annotation
+            assert isinstance(inner, type) and issubclass(inner, BaseModel), f"{prefix}{name} says nowhere what it decides"
+            found |= kinds(inner, f"{prefix}{name}.")
+    return found
+
+
+KINDS = kinds(Run)
+
+
+@pytest.fixture(scope="module")
+def default() -> Run:
+    return composition.compose()
+
+
+def test_no_slot_is_empty() -> None:
+    assert {group for group, _ in CHOICES} >= {*SLOTS, "trainer", "tracking"}
+    assert len(SHEETS) >= 5
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str) -> None:
+    found = composition.compose_all([f"{group}={name}"])
+    if name == "gpu" and not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="has 0 GPUs"):
+            check(found.run)
+    else:
+        check(found.run)
+    about = str(read(f"{group}/{name}.yaml").get("about", ""))
+    assert about and "\n" not in about.strip()
+    for key, space in found.spaces.items():
+        assert key in found.run.flat(), f"{group}/{name}.yaml: space for {key}, which is no argument"
+        for end in ends(space):
+            check_names(found.run.replace(**{key: end}))
+    if group in SLOTS:
+        assert found.run.choices[group] == name
+
+
+@pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot != "data"])
+def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str) -> None:
+    default = getattr(composition.compose(), slot)
+    for name in [name for group, name in CHOICES if group == slot]:
+        leaf, files = getattr(composition.compose([f"{slot}={name}"]), slot), [name]
+        for file in files:
+            files += [base for base in read(f"{slot}/{file}.yaml").get("defaults", []) if isinstance(base, str) and base != "_self_"]
+        own = {key for file in files for key in read(f"{slot}/{file}.yaml")} - {"defaults", *composition.SIBLINGS}
+        assert set(leaf) == own, f"{slot}={name} after {default['_target_']}"
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_every_sweep_makes_a_plan(name: str) -> None:
+    scales = (yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")).get("scales")) or {}
+    assert name == "quickstart" or {"smoke", "paper"} <= set(scales), f"sweeps/{name}.yaml has no scales"
+    whole = plan(name)
+    assert whole.sheet.question.endswith("?")
+    hashes = {whole.hash}
+    for scale in scales:
+        made = plan(name, words=[f"scale={scale}"])
+        hashes.add(made.hash)
+        if scale == "smoke":
+            assert made.runs < whole.runs
+            for cell in made.cells:
+                check(cell.run)
+    assert len(hashes) == 1 + len(scales), "a scale changes nothing"
+
+
+@pytest.mark.parametrize(("path", "node"), [("trainer/auto.yaml", Trainer), ("tracking/local.yaml", Tracking)])
+def test_the_trunk_has_the_same_defaults_in_yaml_and_python(path: str, node: type[BaseModel]) -> None:
+    tree = read(path)
+    tree.pop("about")
+    assert tree == node().model_dump()
+
+
+@pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "data"])
+def test_every_dataset_has_every_key_of_data(name: str) -> None:
+    tree = read(f"data/{name}.yaml")
+    tree.pop("about")
+    tree.pop("space", None)
+    assert set(tree) == set(Data.model_fields)
+    assert set(tree["augment"]) == set(Augment.model_fields)
+    for key in set(tree) - BY_DATASET:
+        assert tree[key] == Data.model_fields[key].default, f"data/{name}.yaml: {key}"
+
+
+def test_run_yaml_has_every_key_of_a_run() -> None:
+    tree = read("run.yaml")
+    groups = {key for entry in tree["defaults"] if isinstance(entry, dict) for key in entry if not key.startswith("override ")}
+    assert groups == set(GROUPS)
+    values = {key: value for key, value in tree.items() if key not in {"defaults", "hydra"}}
+    own = {name: info for name, info in Run.model_fields.items() if name not in {*GROUPS, "choices"}}
+    assert set(values) - CALL == set(own)
+    for key, info in own.items():
+        assert values[key] == info.default, f"run.yaml: {key}"
+
+
+def test_rules_speak_of_keys_that_some_choice_has() -> None:
+    held = {key for group, name in CHOICES if group in SLOTS for key in composition.compose([f"{group}={name}"]).flat()}
+    assert set(RULES) <= held
+    assert {name.split(".")[0] for name in TABLE} == set(SLOTS)
+
+
+@pytest.mark.parametrize("overrides", PINNED, ids=lambda overrides: " ".join(overrides) or "default")
+def test_fingerprints_stay_as_they_are(overrides: tuple[str, ...]) -> None:
+    assert fingerprint(composition.compose(overrides)) == PINNED[overrides]
+
+
+def test_every_field_has_another_value_to_try() -> None:
+    assert set(CHANGED) == set(KINDS)
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_the_fingerprint_moves_with_science_alone(key: str, default: Run) -> None:
+    changed = default.replace(**{key: CHANGED[key]})
+    assert changed != default, f"{key}: not another value"
+    assert (fingerprint(changed) != fingerprint(default)) == (KINDS[key] is SCIENCE)
+    assert fingerprint(composition.load_frozen(composition.frozen_text(changed), origin="test")) == fingerprint(changed)
