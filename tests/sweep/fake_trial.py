@@ -38,7 +38,9 @@ def execute(path: Path) -> None:
         journal.metrics({key: float(number) for key, number in metrics.items()}, step=1)
         reason = "as asked" if status != "finished" else ""
         note(root, f"end {job.name} {os.getpid()}")
-        folder.write_result({"id": job.id, "name": job.name, "status": status, "reason": reason, "metrics": metrics, "best": {}, "seconds": 0.1})
+        folder.write_result(
+            {"id": job.id, "name": job.name, "status": status, "reason": reason, "metrics": metrics, "best": {}, "seconds": 0.1}
+        )
         journal.end("FAILED" if status == "failed" else "FINISHED", reason=reason)
 
 

@@ -93,7 +93,9 @@ def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
         ({}, ("fast",), ("fast", "key=value")),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(small: Small, changes: dict[str, object], words: tuple[str, ...], parts: tuple[str, ...]) -> None:
+def test_what_is_wrong_is_told_in_one_line(
+    small: Small, changes: dict[str, object], words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
     with pytest.raises(BakeoffError) as caught:
         small(*words, **changes)
     message = str(caught.value)
@@ -125,7 +127,15 @@ def test_a_scale_is_a_set_of_fixed_values_below_the_line(small: Small) -> None:
     assert small("scale=paper").hash != small().hash
 
 
-SITE = ("workers=2", "trainer.devices=2", "trainer.threads=1", "tracking.uri=http://127.0.0.1:9", "tracking.folder=elsewhere", "data.root=/x", "data.download=true")
+SITE = (
+    "workers=2",
+    "trainer.devices=2",
+    "trainer.threads=1",
+    "tracking.uri=http://127.0.0.1:9",
+    "tracking.folder=elsewhere",
+    "data.root=/x",
+    "data.download=true",
+)
 SCIENCE = (
     "trainer.max_epochs=2",
     "optimizer=adam",
@@ -141,8 +151,6 @@ SCIENCE = (
 
 @pytest.mark.parametrize("word", SITE)
 def test_where_it_runs_leaves_the_hash_as_it_is(small: Small, word: str) -> None:
-    if word == "metric.name=val/loss":
-        return
     assert small(word).hash == small().hash
 
 
@@ -161,7 +169,10 @@ def test_words_and_order_of_a_file_are_no_part_of_the_hash(small: Small) -> None
 
 def test_a_changed_plan_says_what_differs(small: Small) -> None:
     old = json.loads(json.dumps(small().tree()))
-    assert difference(old, small("trainer.max_epochs=2", "budget.trials=5").tree()) == ["budget.trials: 3 -> 5", "fixed.trainer.max_epochs: 1 -> 2"]
+    assert difference(old, small("trainer.max_epochs=2", "budget.trials=5").tree()) == [
+        "budget.trials: 3 -> 5",
+        "fixed.trainer.max_epochs: 1 -> 2",
+    ]
     assert difference(old, old) == ["spaces or defaults"]
 
 
@@ -171,7 +182,7 @@ def test_plan_json_holds_all_that_a_report_reads(small: Small) -> None:
     made = small("workers=2", blocks={"model": ["alexnet", "vgg11"]})
     read_back = design(json.loads(json.dumps(made.tree())))
     assert read_back.arms == ("momentum", "adam") and read_back.blocks == ("alexnet", "vgg11")
-    assert (read_back.trials, read_back.seeds, read_back.hash) == (3, 2, made.hash)
+    assert (read_back.trials, read_back.seeds, read_back.hash) == (made.trials, 2, made.hash)
     assert read_back.overrides == ("workers=2",)
     assert made.command == "bakeoff sweep small workers=2"
 
@@ -222,5 +233,8 @@ def test_every_shipped_sweep_makes_a_plan(path: Path) -> None:
 def test_planning_needs_neither_torch_nor_optuna() -> None:
     import subprocess
 
-    code = "import sys, bakeoff.sweep.plan, bakeoff.sweep.launch, bakeoff.commands.sweep as c; print([m for m in ('torch','optuna','mlflow','hydra') if m in sys.modules])"
+    code = (
+        "import sys, bakeoff.sweep.plan, bakeoff.sweep.launch, bakeoff.sweep.conduct, bakeoff.commands.sweep;"
+        "print([name for name in ('torch', 'optuna', 'mlflow', 'hydra') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,253 @@
+"""Real processes, real signals, a trial that trains nothing: every point ends once, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bakeoff.errors import BakeoffError
+from bakeoff.sweep import conduct, launch
+from bakeoff.sweep.crew import Crew
+from bakeoff.sweep.display import Display
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.study import Board
+from bakeoff.tracking.folders import RunFolder, folders
+
+Small = Callable[..., Plan]
+TRIAL = "fake_trial:execute"
+LINE = """
+import sys, signal
+from pathlib import Path
+from bakeoff.sweep import launch
+from bakeoff.sweep.conduct import conduct
+from bakeoff.sweep.crew import Crew
+from bakeoff.sweep.plan import plan
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if __name__ == "__main__":
+    context = launch.context(threads=1, preload=("bakeoff.sweep.study",))
+    try:
+        print(len(conduct(plan("small", words=sys.argv[1:]), context=context, crew=Crew(2, 1, None), trial="fake_trial:execute").standings))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    return launch.context(threads=1, preload=("bakeoff.sweep.study",))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No process of a trial outlives its test."""
+    yield
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(psutil.pid_exists(pid) for pid in begun().values()):
+        time.sleep(0.05)
+    assert not [pid for pid in begun().values() if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def begun() -> dict[str, int]:
+    """Name -> the last process that began it."""
+    return {name: int(pid) for word, name, pid in attempts() if word == "begin"}
+
+
+def at_work() -> list[int]:
+    """Processes that have begun a trial and not ended it."""
+    ended = {pid for word, _, pid in attempts() if word == "end"}
+    return [pid for pid in begun().values() if str(pid) not in ended and psutil.pid_exists(pid)]
+
+
+def attempts() -> list[list[str]]:
+    path = Path("runs/attempts.log")
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def fake(**how: Any) -> None:
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs/fake.json").write_text(json.dumps(how))
+
+
+def work(plan: Plan, server: Any, *, workers: int = 2) -> list[Any]:
+    root = Path("runs")
+    (root / plan.title).mkdir(parents=True, exist_ok=True)
+    with Display(plan, workers=workers) as display:
+        return conduct.work(plan, crew=Crew(workers, 1, None), root=root, uri="", context=server, trial=TRIAL, display=display)
+
+
+def check_whole(plan: Plan) -> None:
+    """As many told trials, and as many folders with a result, as the plan has points, and every point once."""
+    board = Board(plan, folder=Path("runs") / plan.title)
+    assert board.over()
+    planned = {(stage, index): board.planned(stage, index) for stage, index in board.studies}
+    assert {key: len(study.trials) for key, study in board.studies.items()} == planned
+    found = [folder for folder in folders(Path("runs")) if folder.read_job().kind in ("trial", "confirm")]
+    assert len(found) == plan.runs and all(folder.read_result() for folder in found)
+    ended = Counter(name for word, name, _ in attempts() if word == "end")
+    assert all(count == 1 for count in ended.values()), ended
+
+
+def test_two_workers_run_a_sweep(small: Small, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = small()
+    standings = work(plan, server)
+    check_whole(plan)
+    assert [(s.done, s.confirmed, s.failed, s.diverged) for s in standings] == [(3, 2, 0, 0)] * 2
+    err = capsys.readouterr().err
+    assert err.count("finished") == plan.runs and "[10/10]" in err
+    before = attempts()
+    assert work(plan, server) == standings and attempts() == before, "a sweep that is done trains nothing again"
+
+
+def test_failing_and_diverging_runs_are_kept_and_the_sweep_goes_on(small: Small, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fake(fail=["adam-p01"], diverge=["momentum-p00", "adam-s1002"], nan=["momentum-p02"])
+    plan = small()
+    momentum, adam = work(plan, server)
+    check_whole(plan)
+    assert (momentum.done, momentum.diverged, adam.failed, adam.confirm_diverged) == (3, 2, 1, 1)
+    assert "adam-p01: failed" in (err := capsys.readouterr().err) and "(as asked)" in err
+    assert begun()["momentum-s1001"], "the one setting that trained is confirmed"
+
+
+def test_a_process_that_dies_is_tried_three_times(small: Small, server: Any) -> None:
+    fake(die=["adam-p01"], exit=["momentum-p01"])
+    plan = small()
+    momentum, adam = work(plan, server)
+    assert momentum.failed == adam.failed == 1
+    tries = Counter(name for word, name, _ in attempts() if word == "begin")
+    assert tries.pop("adam-p01") == tries.pop("momentum-p01") == 3 and set(tries.values()) == {1}
+    assert "no reason at all" in " ".join(momentum.reasons), "the last line of its log is the reason"
+    check_whole(plan)
+
+
+def test_a_killed_worker_s_point_is_taken_up_once(small: Small, server: Any) -> None:
+    fake(sleep=0.5)
+    plan = small()
+    killed: list[int] = []
+
+    def strike() -> None:
+        for seen in (1, 4):
+            wait_for(lambda seen=seen: len([line for line in attempts() if line[0] == "begin"]) >= seen)
+            wait_for(lambda: bool(at_work()))
+            killed.append(psutil.Process(at_work()[-1]).ppid())
+            os.kill(killed[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    work(plan, server)
+    thread.join()
+    check_whole(plan)
+    assert len(set(killed)) == 2
+    tries = Counter(name for word, name, _ in attempts() if word == "begin")
+    assert sorted(tries.values()) == [1] * 8 + [2] * 2, "two points began twice, the rest once"
+
+
+def test_a_sweep_gives_up_when_its_workers_keep_dying(small: Small, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = small()
+    (Path("runs") / plan.title).mkdir(parents=True)
+    monkeypatch.setattr(conduct.worker, "serve", os.abort)
+    with pytest.raises(BakeoffError, match="workers died in a row"), Display(plan, workers=2) as display:
+        conduct.work(plan, crew=Crew(2, 1, None), root=Path("runs"), uri="", context=server, trial=TRIAL, display=display)
+
+
+def test_a_child_s_tree_goes_down_with_its_parent(small: Small) -> None:
+    fake(sleep=60)
+    script = Path("parent.py")
+    script.write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom bakeoff.sweep import launch\n"
+        "if __name__ == '__main__':\n"
+        "    context = launch.context(threads=1, preload=())\n"
+        f"    launch.child(Path(sys.argv[1]), context=context, trial={TRIAL!r})\n    time.sleep(60)\n"
+    )
+    from bakeoff.sweep.jobs import Claim, folder_of
+
+    plan = small()
+    folder = folder_of(plan, Claim("tune", 0, 0, {"optimizer.lr": 0.1}, 0, 1, 0), root=Path("runs"), threads=1, uri="")
+    parent = subprocess.Popen([sys.executable, str(script), str(folder.path)])
+    wait_for(lambda: bool(begun()))
+    assert folder.busy() and os.getsid(begun()["momentum-p00"]) == begun()["momentum-p00"], "it leads a session of its own"
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not folder.busy(), seconds=3)
+
+
+def wait_for(reached: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def line(*words: str) -> subprocess.Popen[str]:
+    Path("line.py").write_text(LINE)
+    command = [sys.executable, "line.py", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_ctrl_c_stops_in_seconds_and_the_same_line_goes_on(small: Small) -> None:
+    fake(sleep=2.5)
+    plan = small()
+    first = line()
+    wait_for(lambda: len([words for words in attempts() if words[0] == "end"]) >= 2)
+    wait_for(lambda: len(begun()) >= 4)
+    # A second command beside it is refused, and harms nothing.
+    second = line()
+    _, told = second.communicate(timeout=60)
+    assert "is being run by pid" in told and second.returncode == 1
+    began = time.monotonic()
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    first.communicate(timeout=30)
+    assert first.returncode == 130 and time.monotonic() - began < 8
+    running = [words for words in attempts() if words[0] == "begin"]
+    stopped = [
+        RunFolder(folder.path) for folder in folders(Path("runs")) if folder.read_result() is None and folder.read_job().kind != "summary"
+    ]
+    assert stopped and all('"KILLED"' in folder.journal.read_text() and not folder.busy() for folder in stopped)
+    ended = [words for words in attempts() if words[0] == "end"]
+    fake(sleep=0.01)
+    third = line()
+    out, err = third.communicate(timeout=120)
+    assert third.returncode == 0 and out.strip() == "2", err
+    check_whole(plan)
+    tries = Counter(name for word, name, _ in attempts() if word == "begin")
+    assert sum(tries.values()) == plan.runs + len(running) - len(ended), "only what was stopped began again"
+    check_store(plan)
+
+
+def check_store(plan: Plan) -> None:
+    """The store has one run a point, all finished, and the summary with the plan and the report."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    experiment = client.get_experiment_by_name(plan.title)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert Counter(run.data.tags["kind"] for run in runs) == {"trial": plan.trials, "confirm": plan.runs - plan.trials, "summary": 1}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (summary,) = [run for run in runs if run.data.tags["kind"] == "summary"]
+    assert summary.data.tags["sweep.hash"] == plan.hash
+    files = {item.path for item in client.list_artifacts(summary.info.run_id)}
+    assert files == {"plan.json", "report"}
+    assert "report/index.html" in {item.path for item in client.list_artifacts(summary.info.run_id, "report")}
+
+
+def test_a_changed_plan_is_a_sibling_and_says_so(small: Small) -> None:
+    from bakeoff.sweep.summary import Summary, siblings
+
+    root = Path("runs")
+    first = small()
+    assert siblings(first, root=root) == []
+    Summary(first, root=root, uri="").end("FINISHED")
+    assert siblings(first, root=root) == []
+    (note,) = siblings(small("trainer.max_epochs=2"), root=root)
+    assert first.title in note and "fixed.trainer.max_epochs: 1 -> 2" in note

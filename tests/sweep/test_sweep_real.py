@@ -1,0 +1,125 @@
+"""Whole lines from the shell, with real training on digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bakeoff.sweep.plan import Plan
+from bakeoff.tracking.folders import folders
+
+Small = Callable[..., Plan]
+TINY = ("data.subset=400", "data.batch_size=32", "trainer.accelerator=cpu")
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bakeoff.commands.main", "sweep", "small", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def sweep(*words: str) -> tuple[int, str, str]:
+    process = start(*words)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("words", [("optimizer=lion",), ("metric.name=val/f1",), ("trainer.max_epochs=few",)])
+def test_a_bad_line_ends_at_once_and_leaves_nothing(small: Small, words: tuple[str, ...]) -> None:
+    small()
+    began = time.monotonic()
+    code, out, err = sweep(*words)
+    assert code == 2 and out == "" and err.count("\n") == 1 and words[0].partition("=")[0].split(".")[-1] in err
+    assert time.monotonic() - began < 5
+    assert sorted(path.name for path in Path().iterdir()) == ["sweeps"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [("data=fashion_mnist", "data.root=nowhere"), ("model.width=0.001", "model=vgg11", "model.head=imagenet")]
+)
+def test_what_only_torch_and_the_data_can_tell_is_told_before_any_folder_is_made(small: Small, words: tuple[str, ...]) -> None:
+    small()
+    code, out, err = sweep(*words)
+    assert code == 2 and out == "" and err.count("\n") == 1, err
+    assert not Path("runs").exists() and not Path("mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_survives_the_kill_of_a_worker_and_of_itself(small: Small) -> None:
+    plan = small(*TINY, "trainer.max_epochs=3")
+    words = (*TINY, "trainer.max_epochs=3", "workers=2", "--json")
+    first = start(*words)
+    trials: set[int] = set()
+    while not (trials := {pid for pid in descendants(first.pid) if is_session(pid)}):
+        time.sleep(0.05)
+    os.kill(psutil.Process(max(trials)).ppid(), signal.SIGKILL)
+    while len(results()) < 3:
+        time.sleep(0.05)
+    first.kill()  # the command itself, too
+    first.communicate()
+    kept = results()
+    time.sleep(1.0)
+    code, out, err = sweep(*words)
+    assert code == 0, err
+    told: dict[str, Any] = json.loads(out)
+    assert [(cell["done"], cell["confirmed"], cell["failed"]) for cell in told["cells"]] == [(3, 2, 0)] * 2
+    assert {name: text for name, text in results().items() if name in kept} == kept, "no finished run is run again"
+    check_store(plan)
+
+
+def check_store(plan: Plan) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name(plan.title).experiment_id], max_results=1000)
+    assert len(runs) == plan.runs + 1 and {run.info.status for run in runs} == {"FINISHED"}
+    ids = [run.data.tags["bakeoff.id"] for run in runs]
+    assert len(set(ids)) == len(ids)
+    confirmed = [run for run in runs if run.data.tags["kind"] == "confirm"]
+    assert all("test/accuracy" in run.data.metrics for run in confirmed)
+    assert all("test/accuracy" not in run.data.metrics for run in runs if run.data.tags["kind"] == "trial")
+
+
+def results() -> dict[str, str]:
+    return {folder.path.name: folder.result.read_text() for folder in folders(Path("runs")) if folder.result.exists()}
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_session(pid: int) -> bool:
+    """Whether a process leads a session: a trial does, a worker does not."""
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_trial_on_two_devices_is_a_trial_like_any_other(small: Small) -> None:
+    small()
+    words = (*TINY, "optimizer=adam", "budget.trials=1", "confirm.seeds=1", "--json")
+    code, out, err = sweep(*words, "trainer=ddp", "trainer.devices=2", "workers=1")
+    assert code == 0, err
+    two = json.loads(out)
+    code, out, err = sweep(*words, "tracking.folder=other", "tracking.uri=sqlite:///other.db", "workers=1")
+    one = json.loads(out)
+    assert two["hash"] == one["hash"], "devices are no part of a plan"
+    assert two["cells"][0]["done"] == two["cells"][0]["confirmed"] == 1
+    assert two["cells"][0]["best"] == pytest.approx(one["cells"][0]["best"], abs=0.1), "the same global batch, the same data"
+    logs = [folder.log.read_text() for folder in folders(Path("runs")) if folder.log.exists()]
+    assert len(logs) == 2
