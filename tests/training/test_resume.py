@@ -54,9 +54,7 @@ class Died(BaseException):
         (18, ["scheduler=step", "trainer.max_steps=21"]),
     ],
 )
-def test_a_stopped_run_goes_on_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, overrides: list[str]
-) -> None:
+def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, overrides: list[str]) -> None:
     whole, broken = folder(tmp_path, "whole", *overrides), folder(tmp_path, "broken", *overrides)
     expected = execute(whole.path)
     from bakeoff.training.task import Task

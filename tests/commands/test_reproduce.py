@@ -1,0 +1,138 @@
+"""A logged run is trained again from the store alone and comes out the same; what differs is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import bakeoff
+from bakeoff import reproduction
+from bakeoff.commands.main import main
+from bakeoff.composition import load_frozen, shipped
+from bakeoff.errors import ConfigError
+from bakeoff.tracking import store
+from bakeoff.tracking.writer import sync
+from bakeoff.training.run import execute
+from bakeoff.training.single import open_run
+
+TINY = ["data.subset=96", "data.batch_size=16", "trainer.max_steps=4", "trainer.threads=1", "trainer.log_every=2", "trainer.progress=false"]
+OPTIMIZERS = sorted(path.stem for path in (shipped("conf") / "optimizer").glob("*.yaml"))
+NETS = sorted(path.stem for path in (shipped("conf") / "model").glob("*.yaml"))
+
+
+def train(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    assert main(["train", *TINY, *overrides, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return result
+
+
+def again(run_id: object, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, dict[str, object]]:
+    code = main(["reproduce", str(run_id), "--json", *flags])
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return code, result
+
+
+def test_train_and_reproduce_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = train(["model.width=0.05", "optimizer=adam", "optimizer.lr=3e-4", "seed=1", "test=true"], capsys)
+    assert result["status"] == "finished"
+    table = bakeoff.runs("params.optimizer = 'adam'")
+    (row,) = table.to_dict("records")
+    assert row["id"] == result["id"]
+    assert (row["kind"], row["status"]) == ("single", "FINISHED")
+    assert (row["params.model"], row["params.optimizer.lr"], row["params.seed"]) == ("alexnet_mini", "0.0003", "1")
+    assert row["metrics.test/accuracy"] == result["metrics"]["test/accuracy"]  # type: ignore[index]
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    uri = f"tracking.uri=sqlite:///{tmp_path / 'here' / 'mlflow.db'}"
+    code, verdict = again(row["mlflow_id"], capsys, uri)
+    assert (code, verdict["verdict"]) == (0, "identical")
+    assert verdict["compared"] > 10  # type: ignore[operator]
+    new = store.resolve(uri.removeprefix("tracking.uri="), str(verdict["run"]))
+    assert new.data.tags["kind"] == "reproduction"
+    assert new.data.tags["reproduces"] == result["id"]
+    assert new.data.tags["reproduction"].startswith("identical")
+
+
+def test_a_run_that_parts_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = train(["model.width=0.05"], capsys)
+    fetch = reproduction.fetch
+
+    def other(uri: str, run_id: str) -> reproduction.Logged:
+        logged = fetch(uri, run_id)
+        series = {name: dict(curve) for name, curve in logged.series.items()}
+        series["train/loss"][4] += 1e-6
+        return reproduction.Logged(**{**vars(logged), "series": series})
+
+    monkeypatch.setattr(reproduction, "fetch", other)
+    code, verdict = again(result["id"], capsys)
+    assert (code, verdict["verdict"], verdict["step"], verdict["metric"]) == (1, "parts", 4, "train/loss")
+    code, verdict = again(result["id"], capsys, "--tolerance", "1e-5")
+    assert (code, verdict["verdict"]) == (0, "within")
+
+
+def test_comparison_rules() -> None:
+    nan = math.nan
+    same = {"a": {1: 1.0, 2: nan}, "b": {1: math.inf}}
+    assert reproduction.compare(same, same).kind == "identical"
+    assert reproduction.compare(same, {"a": {1: 1.0}, "b": {1: math.inf}}).step == 2
+    assert reproduction.compare({"a": {1: nan}}, {"a": {1: 0.0}}, tolerance=9.0).kind == "parts"
+    late_first = reproduction.compare({"a": {5: 1.0}, "z": {3: 1.0}}, {"a": {5: 2.0}, "z": {3: 2.0}})
+    assert (late_first.step, late_first.metric) == (3, "z")
+    assert reproduction.compare({"a": {1: 1.0}}, {"a": {1: 1.25}}, tolerance=0.25).kind == "within"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model._target_", "os.system", "not a public name"),
+        ("optimizer.lr", "${oc.env:HOME}", "must be resolved"),
+        ("optimizer.lr", float("nan"), "not a finite number"),
+        ("hydra", {"run": 1}, "no such key"),
+        ("activation._partial_", True, "no such key"),
+    ],
+)
+def test_a_stored_config_passes_the_door_or_is_refused(key: str, value: object, words: str) -> None:
+    tree = bakeoff.compose().model_dump()
+    node = tree
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    with pytest.raises(ConfigError, match=words):
+        load_frozen(yaml.safe_dump(tree), origin="stored")
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One run of every optimizer and of every net, each trained in a process of its own by `train -m`."""
+    place = tmp_path_factory.mktemp("grid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for slot, names in (("optimizer", OPTIMIZERS), ("model", NETS)):
+            assert main(["train", "-m", *TINY, "model.width=0.05", f"{slot}={','.join(names)}"]) == 0
+        sync(place / "runs")
+        yield place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slot", "name"), [*(("optimizer", name) for name in OPTIMIZERS), *(("model", name) for name in NETS)])
+def test_every_optimizer_and_every_net_comes_out_identical(grid: Path, tmp_path: Path, slot: str, name: str) -> None:
+    uri = store.default_uri(grid)
+    found = bakeoff.runs(f"params.{slot} = '{name}'", uri=uri)
+    logged = reproduction.fetch(uri, found["id"].iloc[0])
+    run = logged.run.replace(**{"tracking.folder": str(tmp_path), "tracking.uri": uri})
+    folder = open_run(run, kind="reproduction")
+    execute(folder.path)
+    verdict = reproduction.compare(logged.series, reproduction.journaled(folder.journal))
+    assert verdict.kind == "identical", verdict
+    assert verdict.compared > 10
