@@ -136,3 +136,19 @@ def test_every_optimizer_and_every_net_comes_out_identical(grid: Path, tmp_path:
     verdict = reproduction.compare(logged.series, reproduction.journaled(folder.journal))
     assert verdict.kind == "identical", verdict
     assert verdict.compared > 10
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_the_same_global_batch_and_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = ["model.width=0.05", "model.dropout=0"]
+    one = train(plain, capsys)
+    two = train([*plain, "trainer=ddp", "trainer.devices=2"], capsys)
+    for metric in ("train/loss", "val/loss"):
+        # The sum over a batch is taken in another order: equal but for rounding.
+        assert two["metrics"][metric] == pytest.approx(one["metrics"][metric], rel=1e-4)  # type: ignore[index]
+    code, verdict = again(two["id"], capsys)
+    assert (code, verdict["verdict"]) == (0, "identical"), verdict
+    assert int(bakeoff.runs(f"tags.reproduces = '{two['id']}'")["params.world_size"].iloc[0]) == 2

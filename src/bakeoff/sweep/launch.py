@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BusyError
 from bakeoff.tracking.folders import RunFolder
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PRELOAD = ("bakeoff.training.preload", "bakeoff.sweep.worker")
 TRIAL = "bakeoff.training.run:execute"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+STDERR = 2
 MARK = "BAKEOFF_RUN_FOLDER"
 """Environment variable that every process of a run's tree carries, so that strays can be told from others' processes."""
 LEFTOVERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -92,10 +93,10 @@ def alone(folder: Path, *, progress: bool = False) -> int:
 
     Ctrl-C ends all ranks and is raised on; the folder's result, not the code, says how the run went.
     """
-    return ranks(folder, devices=devices_of(folder), stream=sys.stderr, progress=progress)
+    return ranks(folder, devices=devices_of(folder), stream=STDERR, progress=progress)
 
 
-def ranks(folder: Path, *, devices: int, stream: IO[str] | None, progress: bool = False) -> int:
+def ranks(folder: Path, *, devices: int, stream: int | None, progress: bool = False) -> int:
     """torchrun with one process a device in a session of its own, which is ended whole whatever happens."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
     command += ["-m", "bakeoff.training.rank", str(folder), *(["--progress"] if progress else [])]
