@@ -33,7 +33,7 @@ def stratified_split(labels: Tensor, *, val_fraction: float, seed: int, subset: 
         raise DataError(f"data.val_fraction={val_fraction}: must lie between 0 and 1, both excluded")
     kept = n if subset is None else subset
     n_val = round(kept * val_fraction)
-    where = f"data.val_fraction={val_fraction} of {f'data.subset={subset}' if subset is not None else 'the dataset: its'} {kept} images"
+    where = f"data.val_fraction={val_fraction} of {f'the {n}' if subset is None else f'data.subset={subset}'} images"
     if n_val == 0:
         raise DataError(f"{where} leaves no image for validation: raise one of the two")
     classes = torch.unique(labels).tolist()
