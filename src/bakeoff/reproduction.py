@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Series = Mapping[str, Mapping[int, float]]
 """Metric -> step -> value."""
 
-COMPARED = ("train/", "val/", "test/", "best/", "lr", "epoch")
+COMPARED = ("train/", "val/", "test/", "best_", "lr", "epoch")
 """Beginnings of the metrics that a run determines; speed, seconds and the machine's load are not among them."""
 
 FACTS = ("git.commit", "git.dirty", "python", "os", "cpu", "cores", "gpus")

@@ -28,7 +28,12 @@ class Summary:
                 name="summary",
                 experiment=plan.title,
                 kind="summary",
-                tags={"sweep": plan.name, "sweep.hash": plan.hash, "mlflow.note.content": f"{plan.sheet.question}\n\n`{plan.command}`"},
+                tags={
+                    "sweep": plan.name,
+                    "sweep.hash": plan.hash,
+                    "sweep.tuned": ",".join(plan.sheet.tune),
+                    "mlflow.note.content": f"{plan.sheet.question}\n\n`{plan.command}`",
+                },
                 tracking_uri=uri,
             )
             self.folder = RunFolder.create(root, config_text=text, job=job)

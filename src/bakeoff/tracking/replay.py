@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.tracking import export
+from bakeoff.tracking import export, pages
 from bakeoff.tracking.client import artifact_root, default_uri, guarded, open_client, redact, sqlite_path
 from bakeoff.tracking.cursor import alone, read_cursors, write_cursor
 from bakeoff.tracking.folders import RunFolder
@@ -173,6 +173,8 @@ class _Replay:
         else:
             clean = {_name(k): v[:TAG_LENGTH] for k, v in all_tags.items()}
             run = self.client.create_run(experiment, start_time=ts, run_name=self.job.name, tags=clean)
+            if self.job.kind == "summary":
+                pages.introduce(self.client, experiment, summary=run.info.run_id, tags=all_tags)
         self.cursor["run"], self.cursor["status"] = run.info.run_id, "RUNNING"
 
     def _experiment(self) -> str:
@@ -184,7 +186,7 @@ class _Replay:
             root = artifact_root(self.uri)
             location = (root / re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII)).as_uri() if root else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=location))
+                return str(self.client.create_experiment(name, artifact_location=location, tags=pages.KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -18,13 +18,14 @@ from typing import IO
 
 from bakeoff.errors import PortError, StoreError
 from bakeoff.tracking.client import SETTINGS, artifact_root, reach, redact
+from bakeoff.tracking.pages import runs_page
 from bakeoff.tracking.store import experiment_id
 
 READY = 90.0
 
 
 def ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
-    """Shows the store until Ctrl-C; prints the address of the newest experiment's runs on stdout once it answers.
+    """Shows the store until Ctrl-C; prints the address of the newest experiment's runs and curves on stdout once it answers.
 
     PortError where the port is taken, StoreError where there is no store or its server does not come up. A store that is a server
     already has its pages: their address is printed, and that is all.
@@ -68,7 +69,7 @@ def serve(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator[tu
 
 def _page(uri: str) -> str:
     experiment = experiment_id(uri)
-    return f"#/experiments/{experiment}/runs" if experiment else ""
+    return runs_page(experiment) if experiment else ""
 
 
 def _check_port(host: str, port: int) -> None:

@@ -155,8 +155,9 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
 def finish(run: Run, job: Job, folder: RunFolder, journal: Journal, result: Result) -> None:
     """The end of a run in the journal, then result.json, which decides."""
     journal.tags({"diverged": str(result.status == "diverged").lower(), **({"reason": result.reason} if result.reason else {})})
-    journal.metrics({f"best/{name}": value for name, value in result.best.items()}, step=result.steps)
-    journal.metrics({"seconds": result.seconds}, step=result.steps)
+    # One number a run: MLflow's chart page draws a metric that knows no step but 0 as bars, and names without a group come last.
+    best = {f"best_{name.replace('/', '_')}": value for name, value in result.best.items()}
+    journal.metrics({**best, "seconds": result.seconds}, step=0)
     if job.export_model and result.status == "finished":
         packages = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "bakeoff")]
         shape = (run.data.channels, run.data.size, run.data.size)

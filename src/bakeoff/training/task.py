@@ -204,12 +204,13 @@ class Task(pl.LightningModule):
         loss, accuracy, _ = self.evaluation.means()
         values = {"test/loss": loss, "test/accuracy": accuracy}
         self.latest.update(values)
-        self.tell(values)
+        # One number a run and no curve: at step 0 MLflow's chart page compares the runs by bars.
+        self.tell(values, step=0)
 
-    def tell(self, values: dict[str, float]) -> None:
-        """Report a point on rank 0."""
+    def tell(self, values: dict[str, float], *, step: int | None = None) -> None:
+        """Report a point on rank 0, at the present step where none is given."""
         if self.trainer.is_global_zero:
-            self.report(values, self.step)
+            self.report(values, self.step if step is None else step)
 
     def stop(self, reason: str) -> None:
         """End the fit: the run has diverged."""
