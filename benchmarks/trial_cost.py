@@ -19,14 +19,16 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from bakeoff.sweep import conduct, launch
+from bakeoff.sweep import conduct
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.jobs import Claim, folder_of
 from bakeoff.sweep.plan import Plan, plan
+from bakeoff.sweep.worker import PRELOAD
 from bakeoff.tracking.client import default_uri
 from bakeoff.tracking.folders import RunFolder, folders
 from bakeoff.tracking.writer import Writer
+from bakeoff.training import launch
 
 SHEET = """\
 question: What does a trial cost?
@@ -42,7 +44,7 @@ FRESH = "import sys; from pathlib import Path; from bakeoff.training.run import 
 
 def warm(made: Plan) -> list[float]:
     """Seconds beyond training of every trial but the first, which waits for the server's imports."""
-    context, root, uri = launch.context(threads=1), Path("runs"), default_uri(Path.cwd())
+    context, root, uri = launch.context(threads=1, preload=PRELOAD), Path("runs"), default_uri(Path.cwd())
     (root / made.title).mkdir(parents=True)
     with Writer(root, context=context), Display(made, workers=1) as display:
         conduct.work(made, crew=Crew(1, 1, None), root=root, uri=uri, context=context, trial=launch.TRIAL, display=display)

@@ -111,7 +111,7 @@ def composed_here(overrides: Sequence[str] = ()) -> Composed:
 
 def from_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Composed:
     """A composition from Hydra's finished tree."""
-    from bakeoff.build import check_names
+    from bakeoff.door import check_names
 
     trust, resume = tree.pop("trust", []), tree.pop("resume", None)
     if not isinstance(trust, list) or not all(isinstance(home, str) for home in trust):
@@ -153,7 +153,7 @@ def load_frozen(text: str, *, origin: str) -> Run:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from bakeoff.build import check_names
+    from bakeoff.door import check_names
 
     try:
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)

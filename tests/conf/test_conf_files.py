@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel
 
 from bakeoff import composition
-from bakeoff.build import RULES, TABLE, check, check_names
+from bakeoff.build import check
+from bakeoff.door import RULES, TABLE, check_names
 from bakeoff.errors import ConfigError
 from bakeoff.recipe import SCIENCE, Augment, Data, Kind, Run, Tracking, Trainer, fingerprint
 from bakeoff.slots import GROUPS, SLOTS, shipped

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-RANK = '''
+RANK = """
 import json, logging, sys
 import pytorch_lightning as pl, torch
 from bakeoff.data.module import ImageData
@@ -40,7 +40,7 @@ trainer = pl.Trainer(max_epochs=2, accelerator="cpu", devices=devices, strategy=
 net = Net()
 trainer.fit(net, datamodule=data)
 json.dump({"seen": net.seen, "val": net.val}, open(f"{out}/{devices}-{trainer.global_rank}.json", "w"))
-'''
+"""
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ LONGEST = 300
 TIERS = (
     {"errors", "slots", "seeds"},
     {"recipe", "nets", "arms", "data"},
-    {"composition", "build", "tracking"},
+    {"composition", "door", "build", "tracking"},
     {"reproduction", "training", "diagnostics", "sweep", "report"},
     {"commands", "bakeoff"},
 )

@@ -18,19 +18,20 @@ import psutil
 import pytest
 
 from bakeoff.errors import BakeoffError
-from bakeoff.sweep import conduct, launch
+from bakeoff.sweep import conduct
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.study import Board
 from bakeoff.tracking.folders import RunFolder, folders
+from bakeoff.training import launch
 
 Small = Callable[..., Plan]
 TRIAL = "fake_trial:execute"
 LINE = """
 import sys, signal
 from pathlib import Path
-from bakeoff.sweep import launch
+from bakeoff.training import launch
 from bakeoff.sweep.conduct import conduct
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.plan import plan
@@ -165,7 +166,7 @@ def test_a_child_s_tree_goes_down_with_its_parent(small: Small) -> None:
     fake(sleep=60)
     script = Path("parent.py")
     script.write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom bakeoff.sweep import launch\n"
+        "import sys, time\nfrom pathlib import Path\nfrom bakeoff.training import launch\n"
         "if __name__ == '__main__':\n"
         "    context = launch.context(threads=1, preload=())\n"
         f"    launch.child(Path(sys.argv[1]), context=context, trial={TRIAL!r})\n    time.sleep(60)\n"

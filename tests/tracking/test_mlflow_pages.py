@@ -90,7 +90,10 @@ def test_ctrl_c_ends_all_children(written, uri, port, number):
     code = "import sys; from bakeoff.tracking.ui import ui; ui(sys.argv[1], port=int(sys.argv[2]))"
     shell = subprocess.Popen([sys.executable, "-c", code, uri, str(port)], stdout=subprocess.PIPE, text=True)
     assert shell.stdout is not None
-    assert shell.stdout.readline() == f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART\n"
+    assert (
+        shell.stdout.readline()
+        == f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART\n"
+    )
     children = psutil.Process(shell.pid).children(recursive=True)
     assert children
     shell.send_signal(number)

@@ -7,7 +7,7 @@ import pytest
 from bakeoff.tracking import export, store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.journal import Journal
-from bakeoff.tracking.replay import replay
+from bakeoff.tracking.replay import lags, replay
 
 NET = """
 import torch
@@ -44,6 +44,7 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
     folder = exporting("load")
     waiting = replay(folder, uri=uri, models=False)
     assert (waiting.status, waiting.pending) == ("FINISHED", 1)
+    assert lags(folder, uri=uri) and not lags(folder, uri=uri, models=False)
     progress = replay(folder, uri=uri)
     assert (progress.pending, progress.problems) == (0, [])
     client = open_client(uri)

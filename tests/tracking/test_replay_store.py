@@ -191,3 +191,14 @@ def test_sync_tells_what_lagged_and_says_killed_of_the_dead(written, uri, tmp_pa
         journal.start(dead.read_job())
         journal.end("FINISHED")
     assert "FINISHED" in [p.status for p in sync(tmp_path / "runs", uri=uri)]
+
+
+def test_a_sweeps_experiment_introduces_itself(written, uri):
+    folder = written(kind="summary", tags={"mlflow.note.content": "Which?", "sweep.tuned": "optimizer.lr"}, experiment="which-0")
+    run = replay(folder, uri=uri).mlflow_id
+    experiment = open_client(uri).get_experiment_by_name("which-0")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.note.content"].endswith("Which?")
+    assert f"(#/experiments/{experiment.experiment_id}/runs/{run}/artifacts/report/index.html)" in experiment.tags["mlflow.note.content"]
+    view = json.loads(experiment.tags["mlflow.sharedViewState.sweep"])
+    assert view["runsPinned"] == [run] and "params.`optimizer.lr`" in view["selectedColumns"]

@@ -27,12 +27,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("words", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
     # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminated)
 
-    from bakeoff.sweep import launch
     from bakeoff.sweep.conduct import conduct, examine
     from bakeoff.sweep.crew import Crew, crew
     from bakeoff.sweep.plan import plan as make_plan
+    from bakeoff.sweep.worker import PRELOAD
+    from bakeoff.training import launch
 
     prepared: list[tuple[Any, Crew]] = []
 
@@ -41,25 +42,30 @@ def main(argv: list[str]) -> int:
         trust(first.trust)
         cells = max(1, len(sheet.factors)) * sheet.trials
         team = crew(first.run, workers=sheet.workers, jobs=cells)
-        prepared.append((launch.context(threads=team.threads), team))
+        prepared.append((launch.context(threads=team.threads, preload=PRELOAD), team))
 
     plan = make_plan(args.name, words=args.words, config_dir=args.config_dir, early=early)
     (context, team) = prepared[0]
     examine(plan, context=context)
     try:
         outcome = conduct(plan, context=context, crew=team)
-    except KeyboardInterrupt:
-        print(f"stopped; the same line goes on: {plan.command}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", file=sys.stderr)
         raise
     tell(outcome, as_json=args.json)
     return 0 if any(standing.best is not None for standing in outcome.standings) else 1
+
+
+def terminated(number: int, frame: object) -> None:
+    """SIGTERM stops as Ctrl-C does, and is told from it."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def trust(homes: tuple[str, ...]) -> None:
     """Hand the homes named on the command line on to this process and its children."""
     import os
 
-    from bakeoff.build import TRUST, trusted
+    from bakeoff.door import TRUST, trusted
 
     named = [*trusted(), *homes]
     if named:

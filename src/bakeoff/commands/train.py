@@ -86,7 +86,7 @@ def hydra(words: Sequence[str], folder: Path | None, task: Any) -> int:
 
 def trust(homes: Any) -> None:
     """Hand the homes named on the command line on to this process, its children and the writer."""
-    from bakeoff.build import TRUST, trusted
+    from bakeoff.door import TRUST, trusted
 
     named = [*trusted(), *(home for each in homes for home in each)]
     if named:
@@ -127,8 +127,8 @@ def single(words: Sequence[str], folder: Path | None, *, as_json: bool) -> int:
 
 def grid(jobs: Sequence[Composed], words: Sequence[str], folder: Path | None, *, as_json: bool) -> int:
     """Every job of a -m line in a process tree of its own; one that fails does not stop the others."""
-    from bakeoff.sweep import launch
     from bakeoff.tracking.writer import Writer
+    from bakeoff.training import launch
     from bakeoff.training import single as one
 
     threads = min(each.run.trainer.threads or max(1, one.cores() // each.run.trainer.devices) for each in jobs)

@@ -98,7 +98,7 @@ def _table(
     lines = []
     for row in rows:
         cells = "".join(f"<td><code>{_t(cell)}</code></td>" if i == code else f"<td>{_t(cell)}</td>" for i, cell in enumerate(row))
-        lines.append(f'<tr{" class=best" if best is not None and best in row[:2] else ""}>{cells}</tr>')
+        lines.append(f"<tr{' class=best' if best is not None and best in row[:2] else ''}>{cells}</tr>")
     return f'<div class="scroll{" tall" if tall else ""}"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 

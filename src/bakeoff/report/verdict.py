@@ -86,9 +86,12 @@ def conclude(sweep: Sweep, block: str, differences: Sequence[Difference]) -> tup
         head = f"{leader} beats {rest[0]}" if len(rest) == 1 else f"{leader} is the best of the {len(means)} arms"
         runner = f"{leader} reaches {wording.score(means[leader].mean, metric)} mean {told}, "
         runner += f"{nearest.worse} {wording.score(means[nearest.worse].mean, metric)}"
-        return "supported", leader, f"{head} by {wording.gap(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}.", [
-            f"{runner}. {evidence(nearest, metric, pairs=len(pairs))}"
-        ]
+        return (
+            "supported",
+            leader,
+            f"{head} by {wording.gap(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}.",
+            [f"{runner}. {evidence(nearest, metric, pairs=len(pairs))}"],
+        )
     details = [_behind(leader, beaten, against)] if beaten else []
     open_pairs = [d for arm in level if (d := against[arm]) is not None]
     details += [f"{leader} against {_other(d, leader)}: {evidence(d, metric, pairs=len(pairs))}" for d in open_pairs[:4]]

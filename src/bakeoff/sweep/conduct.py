@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BakeoffError, FolderError, PlanError
-from bakeoff.sweep import launch, lease, worker
+from bakeoff.sweep import lease, worker
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.standing import Standing
 from bakeoff.sweep.summary import Summary, siblings
 from bakeoff.tracking.client import default_uri
+from bakeoff.tracking.folders import RunFolder
 from bakeoff.tracking.writer import Writer
+from bakeoff.training import launch
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
@@ -98,12 +100,15 @@ def uri_shown(uri: str) -> str:
 
 def close(plan: Plan, summary: Summary, writer: Writer, standings: list[Standing], *, uri: str) -> Outcome:
     """Bring the store up to date, report from it, and put the report into the summary run."""
-    from bakeoff.tracking.replay import replay
+    from bakeoff.tracking.replay import lags, replay
 
     lagging = writer.close(DRAIN)
     try:
-        if lagging:
-            raise BakeoffError("the store lags")
+        # Nets are exported after everything else, and the report needs none of them.
+        jobs = summary.folder.path.parent.glob("[!.]*/job.json") if lagging else ()
+        behind = [job for job in jobs if lags(RunFolder(job.parent), models=False)]
+        if behind:
+            raise BakeoffError(f"the store lags behind {len(behind)} of the sweep's runs")
         # The report counts runs as they are in the store, so the summary must be there before it, and is closed after it.
         replay(summary.folder)
         from bakeoff.report import build
@@ -120,9 +125,7 @@ def close(plan: Plan, summary: Summary, writer: Writer, standings: list[Standing
         return Outcome(plan, standings, None, uri, problem=str(error))
 
 
-def work(
-    plan: Plan, *, crew: Crew, root: Path, uri: str, context: ForkServerContext, trial: str, display: Display
-) -> list[Standing]:
+def work(plan: Plan, *, crew: Crew, root: Path, uri: str, context: ForkServerContext, trial: str, display: Display) -> list[Standing]:
     """Keep the workers going until every point is decided; a worker that is lost is replaced."""
     from bakeoff.sweep.study import Board
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff import composition
-from bakeoff.build import check_names
 from bakeoff.composition import Composed, Space
+from bakeoff.door import check_names
 from bakeoff.errors import ConfigError, PlanError, near_miss
 from bakeoff.recipe import SCIENCE, Run
 from bakeoff.slots import GROUPS, shipped

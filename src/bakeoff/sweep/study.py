@@ -133,8 +133,11 @@ class Board:
         else:
             # The owner may have died between being given the trial and drawing its values: what is drawn already stays.
             trial = optuna.trial.Trial(study, self.trials(stage, index)[number]._trial_id)
-            for name, distribution in space.items():
-                trial._suggest(name, distribution)
+            for name, limits in cell.spaces.items() if stage == "tune" else ():
+                if limits.integer:
+                    trial.suggest_int(name, int(limits.low), int(limits.high))
+                else:
+                    trial.suggest_float(name, limits.low, limits.high, log=limits.log)
         before = trial.user_attrs
         token = int(before.get("token", 0)) + 1
         if stage == "tune":

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BakeoffError, ConfigError
-from bakeoff.sweep import launch, lease
+from bakeoff.sweep import lease
 from bakeoff.sweep.jobs import FINAL, Claim, folder_of, name_of
 from bakeoff.sweep.plan import Plan
 from bakeoff.tracking.folders import RunFolder
 from bakeoff.tracking.journal import Journal
+from bakeoff.training import launch
 
 if TYPE_CHECKING:
     from bakeoff.sweep.study import Board
 
+PRELOAD = (*launch.PRELOAD, "bakeoff.sweep.worker", "bakeoff.sweep.study")
+"""What a sweep's fork server imports once."""
 DEATHS = 3
 """How often a point's process may end without a result before the point counts as failed."""
 IDLE = 0.5

@@ -75,9 +75,7 @@ class Journal:
 
     def dataset(self, name: str, *, digest: str, source: str, context: str, profile: Mapping[str, object]) -> None:
         """A dataset that the run reads: `context` is training, validation or test; `profile` is plain JSON about it."""
-        self._append(
-            {"kind": "dataset", "name": name, "digest": digest, "source": source, "context": context, "profile": dict(profile)}
-        )
+        self._append({"kind": "dataset", "name": name, "digest": digest, "source": source, "context": context, "profile": dict(profile)})
 
     def artifact(self, path: Path | str, *, artifact_path: str = "") -> None:
         """A file or folder of the run folder, to be stored under `artifact_path` ('' is the run's own top). It must lie there."""
@@ -85,9 +83,7 @@ class Journal:
         relative = source.resolve().relative_to(self.path.parent.resolve())
         self._append({"kind": "artifact", "path": relative.as_posix(), "artifact_path": artifact_path, "ts": now()})
 
-    def model(
-        self, builder: str, *, input_shape: Sequence[int], classes: int, requirements: Sequence[str], name: str = "model"
-    ) -> None:
+    def model(self, builder: str, *, input_shape: Sequence[int], classes: int, requirements: Sequence[str], name: str = "model") -> None:
         """A trained net for the store to export: `builder` is `module:function`, called with the run folder's path, gives an nn.Module.
 
         `input_shape` is (C, H, W); `requirements` are pip requirements of the exported model.

@@ -48,10 +48,13 @@ def store_of(folder: RunFolder, *, uri: str | None = None) -> str:
     return f"sqlite:///{file}" if file else address
 
 
-def lags(folder: RunFolder, *, uri: str | None = None) -> bool:
-    """Whether the journal holds something that the store has not taken yet (a line still being written does not count)."""
+def lags(folder: RunFolder, *, uri: str | None = None, models: bool = True) -> bool:
+    """Whether the journal holds something that the store has not taken yet (a line still being written does not count).
+
+    With `models` false, trained nets that are still to be exported do not count either.
+    """
     cursor = read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
-    if cursor.get("pending"):
+    if models and cursor.get("pending"):
         return True
     return any(line is not None for _, line in scan(folder.journal, offset=cursor.get("offset", 0)))
 

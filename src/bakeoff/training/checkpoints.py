@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
+from bakeoff import build
+from bakeoff.composition import load_frozen
 from bakeoff.errors import FolderError
 
 MAGIC = b"bakeoff1"
@@ -77,3 +80,11 @@ def weights(folder: Path, *, name: str = "last") -> dict[str, torch.Tensor]:
     if state is None:
         raise FolderError(f"{folder}: no readable checkpoint")
     return cast("dict[str, torch.Tensor]", state["net"])
+
+
+def load_model(folder: Path) -> nn.Module:
+    """The trained net of a run folder, on the CPU in eval mode: the weights of its last checkpoint."""
+    run = load_frozen((folder / "config.yaml").read_text(encoding="utf-8"), origin=str(folder / "config.yaml"))
+    net = build.make_bare_model(run)
+    net.load_state_dict(weights(folder / "checkpoints"))
+    return net.eval()

@@ -161,7 +161,7 @@ def finish(run: Run, job: Job, folder: RunFolder, journal: Journal, result: Resu
     if job.export_model and result.status == "finished":
         packages = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "bakeoff")]
         shape = (run.data.channels, run.data.size, run.data.size)
-        journal.model("bakeoff.build:load_model", input_shape=shape, classes=run.data.num_classes, requirements=packages)
+        journal.model("bakeoff.training.checkpoints:load_model", input_shape=shape, classes=run.data.num_classes, requirements=packages)
     if job.kind == "single":
         journal.artifact("checkpoints/last.ckpt", artifact_path="checkpoints")
     folder.write_result(result.plain())
@@ -264,7 +264,9 @@ class Keep:
     def step(self, task: Task) -> None:
         """In the middle of an epoch. Collective; rank 0 writes."""
         done = task.step - task.current_epoch * task.steps_per_epoch
-        if self.every is not None and task.step % self.every == 0 and 0 < done < task.steps_per_epoch:
+        # Not behind the last step: what is left then is its validation, which a resumed fit would leave out.
+        inside = 0 < done < task.steps_per_epoch and task.step < task.total_steps
+        if self.every is not None and task.step % self.every == 0 and inside:
             self.save(task, epoch=task.current_epoch, skip=done * task.run.trainer.accumulate)
 
     def epoch(self, task: Task) -> None:

@@ -81,7 +81,7 @@ def train(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None = N
 
 def carry_on(folder: RunFolder, run: Run, *, progress: bool) -> Outcome:
     """Train the run of a folder, from its newest checkpoint where there is one, while a writer brings it to the store."""
-    from bakeoff.sweep import launch
+    from bakeoff.training import launch
 
     job = folder.read_job()
     with Writer(Path(run.tracking.folder)) as writer:
@@ -107,7 +107,7 @@ def take_up(folder: RunFolder, *, progress: bool) -> Outcome:
 
 def apart(run: Run, *, context: ForkServerContext) -> Outcome:
     """Train a run that is `ready` in a process tree of its own; its failure is its result."""
-    from bakeoff.sweep import launch
+    from bakeoff.training import launch
 
     folder = open_run(run)
     process = launch.child(folder.path, context=context)
@@ -117,7 +117,7 @@ def apart(run: Run, *, context: ForkServerContext) -> Outcome:
 
 def ended(folder: RunFolder) -> Result:
     """The result of a run whose processes are gone; one that left none has failed, and says so in its journal."""
-    from bakeoff.sweep import launch
+    from bakeoff.training import launch
 
     tree = folder.read_result()
     if tree is not None:

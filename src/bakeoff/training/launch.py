@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
     from multiprocessing.process import BaseProcess
 
-PRELOAD = ("bakeoff.training.preload", "bakeoff.sweep.worker")
+# scikit-learn is what reading the digits waits for.
+PRELOAD = ("bakeoff.training.preload", "sklearn.datasets")
 TRIAL = "bakeoff.training.run:execute"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 STDERR = 2
