@@ -32,12 +32,12 @@ def introduce(client: MlflowClient, experiment: str, *, summary: str, tags: Mapp
     table = f"#/experiments/{experiment}/runs?{TRAINING}&viewStateShareKey={VIEW}"
     links = f"[Report]({report}) (once the sweep is over) · [Curves]({runs_page(experiment)}) · [Table]({table})"
     client.set_experiment_tag(experiment, NOTE, f"{links}\n\n{tags.get(NOTE, '')}".strip())
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(_view(summary, tags)))
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(_view(tags)))
 
 
-def _view(summary: str, tags: Mapping[str, str]) -> dict[str, object]:
-    """State of MLflow's table of runs: what a sweep's runs differ in and what came out, the summary run pinned on top."""
+def _view(tags: Mapping[str, str]) -> dict[str, object]:
+    """State of MLflow's table of runs: what a sweep's runs differ in and what came out."""
     tuned = [f"params.`{key}`" for key in tags.get("sweep.tuned", "").split(",") if key]
-    metrics = [f"metrics.`{name}`" for name in ("val/accuracy", "test/accuracy", "val/loss", "train/loss")]
-    shown = [*(f"tags.`{name}`" for name in ("arm", "block", "stage", "diverged")), *tuned, *metrics]
-    return {"selectedColumns": shown, "runsPinned": [summary], "runsHiddenMode": "FIRST_20_RUNS"}
+    metrics = [f"metrics.`{name}`" for name in ("val/accuracy", "test/accuracy", "val/loss")]
+    shown = [*(f"tags.`{name}`" for name in ("arm", "block", "stage")), *tuned, *metrics]
+    return {"selectedColumns": shown, "runsHiddenMode": "FIRST_20_RUNS"}

@@ -13,7 +13,7 @@ LAST = "system/cpu_utilization_percentage"
 
 
 class Sampler:
-    """A thread that writes CPU, memory and GPU use every `every` seconds, as a context manager; step is the sample's index.
+    """A thread that writes CPU, memory and GPU use every `every` seconds and at the end, as a context manager; step is the sample's index.
 
     MB are 10^6 bytes, as in MLflow. GPUs are those that NVML sees, where pynvml can be imported.
     """
@@ -50,7 +50,10 @@ class Sampler:
         psutil.cpu_percent()  # the first call has nothing to compare with and says 0
         with contextlib.ExitStack() as stack:
             nvml, devices = _open_nvml(stack)
-            while not self._stop.wait(self._every):
+            last = False
+            while not last:
+                # One sample at the end too: a short run has no other.
+                last = self._stop.wait(self._every)
                 memory = psutil.virtual_memory()
                 values = {
                     LAST: psutil.cpu_percent(),
