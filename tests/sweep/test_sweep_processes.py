@@ -252,3 +252,16 @@ def test_a_changed_plan_is_a_sibling_and_says_so(small: Small) -> None:
     assert siblings(first, root=root) == []
     (note,) = siblings(small("trainer.max_epochs=2"), root=root)
     assert first.title in note and "fixed.trainer.max_epochs: 1 -> 2" in note
+
+
+def test_a_resumed_sweep_may_have_another_store(small: Small) -> None:
+    from bakeoff.sweep.summary import Summary, readdress
+
+    plan = small()
+    summary = Summary(plan, root=Path("runs"), uri="http://127.0.0.1:9")
+    readdress(Path("runs") / plan.title, uri="sqlite:///other.db")
+    assert summary.folder.read_job().tracking_uri == "sqlite:///other.db"
+    assert summary.folder.read_job().tags["sweep.hash"] == plan.hash
+    summary.end("FINISHED")
+    summary.end("FAILED")
+    assert summary.folder.journal.read_text().count('"kind": "end"') == 1

@@ -9,13 +9,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError, FolderError, PlanError
+from bakeoff.errors import BakeoffError, FolderError, PlanError, StoreError
 from bakeoff.sweep import lease, worker
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.standing import Standing
-from bakeoff.sweep.summary import Summary, siblings
+from bakeoff.sweep.summary import Summary, readdress, siblings
 from bakeoff.tracking.client import default_uri
 from bakeoff.tracking.folders import RunFolder
 from bakeoff.tracking.writer import Writer
@@ -32,6 +32,8 @@ CLOSING = 1.5
 """Seconds that workers, and then the writer, get when the sweep is stopped."""
 DRAIN = 300.0
 """Seconds that the store gets to take in what is left, trained nets included, when the sweep is over."""
+AWAY = 5.0
+"""The same, where the store does not answer."""
 LOSSES = 5
 """Workers that may be lost in a row, with no run decided between them, before the sweep gives up."""
 
@@ -75,6 +77,7 @@ def conduct(plan: Plan, *, context: ForkServerContext, crew: Crew, trial: str = 
     except OSError as error:
         raise FolderError(f"tracking.folder={root}: cannot make a folder there: {error.strerror}") from None
     with lease.sole(folder / LOCK, what=f"sweep {plan.title}"):
+        readdress(folder, uri=uri)
         summary = Summary(plan, root=root, uri=uri)
         writer = Writer(root, context=context)
         try:
@@ -98,11 +101,22 @@ def uri_shown(uri: str) -> str:
     return redact(uri)
 
 
+def patience(uri: str) -> float:
+    """Seconds that the store gets to take in what is left: few where it does not even answer."""
+    from bakeoff.tracking.client import reach
+
+    try:
+        reach(uri)
+    except StoreError:
+        return AWAY
+    return DRAIN
+
+
 def close(plan: Plan, summary: Summary, writer: Writer, standings: list[Standing], *, uri: str) -> Outcome:
     """Bring the store up to date, report from it, and put the report into the summary run."""
     from bakeoff.tracking.replay import lags, replay
 
-    lagging = writer.close(DRAIN)
+    lagging = writer.close(patience(uri))
     try:
         # Nets are exported after everything else, and the report needs none of them.
         jobs = summary.folder.path.parent.glob("[!.]*/job.json") if lagging else ()

@@ -87,7 +87,7 @@ def table(plan: Plan, standings: Sequence[Standing], *, left: float | None = Non
             *names,
             f"{standing.done}/{standing.planned}",
             figure(standing.best),
-            " ".join(f"{key.rpartition('.')[2]}={value:g}" for key, value in standing.setting.items()) or "-",
+            " ".join(f"{key.rpartition('.')[2]}={value:.3g}" for key, value in standing.setting.items()) or "-",
             f"{standing.confirmed}/{standing.seeds}",
             figure(standing.mean),
             str(standing.failed + standing.confirm_failed or "-"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -13,6 +14,15 @@ from bakeoff.tracking.folders import ID_LENGTH, Job, RunFolder, write_atomic
 from bakeoff.tracking.journal import Journal
 
 PLAN, REPORT = "plan.json", "report"
+
+
+def readdress(experiment: Path, *, uri: str) -> None:
+    """Send all runs of a sweep to one store: the address is no part of a plan, so a resumed sweep may have another."""
+    for path in experiment.glob("[!.]*/job.json"):
+        folder = RunFolder(path.parent)
+        job = folder.read_job()
+        if job.tracking_uri != uri:
+            write_atomic(folder.job, dataclasses.replace(job, tracking_uri=uri).to_json())
 
 
 class Summary:
@@ -43,7 +53,7 @@ class Summary:
         if not (self.folder.path / PLAN).exists():
             write_atomic(self.folder.path / PLAN, text)
             write_atomic(root / plan.title / PLAN, text)
-        self.journal = Journal(self.folder.journal)
+        self.journal, self.ended = Journal(self.folder.journal), False
         self.journal.start(self.folder.read_job())
         self.journal.artifact(PLAN)
 
@@ -55,9 +65,11 @@ class Summary:
         self.journal.artifact(REPORT, artifact_path=REPORT)
 
     def end(self, status: Any, *, reason: str = "") -> None:
-        """Close it."""
-        self.journal.end(status, reason=reason)
-        self.journal.close()
+        """Close it; a second call does nothing."""
+        if not self.ended:
+            self.journal.end(status, reason=reason)
+            self.journal.close()
+            self.ended = True
 
 
 def siblings(plan: Plan, *, root: Path) -> list[str]:
