@@ -28,6 +28,13 @@ class Kind(Enum):
 
 SCIENCE, NUMERICS, SITE = Kind.SCIENCE, Kind.NUMERICS, Kind.SITE
 Leaf = dict[str, Any]
+
+
+class Added:
+    """Marks a field that came after the first results: the fingerprint leaves it out while it holds its default."""
+
+
+ADDED = Added()
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -41,6 +48,18 @@ class Augment(_Node):
 
     crop: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
+    scale: Annotated[list[Count], Field(max_length=2), ADDED] = Field(default_factory=list)
+    lighting: Annotated[float, Field(ge=0), ADDED] = 0.0
+    mixup: Annotated[float, Field(ge=0), ADDED] = 0.0
+    cutmix: Annotated[float, Field(ge=0), ADDED] = 0.0
+
+
+class Views(_Node):
+    """How the test looks at an image: whole, as ten crops, or densely at one or several scales; scores are averaged over the views."""
+
+    kind: Literal["whole", "ten_crop", "dense"] = "whole"
+    flip: bool = False
+    scales: list[Count] = Field(default_factory=list)
 
 
 class Data(_Node):
@@ -58,9 +77,20 @@ class Data(_Node):
     val_fraction: Annotated[float, Field(gt=0, lt=1), SCIENCE] = 0.1
     split_seed: Annotated[Seed, SCIENCE] = 0
     subset: Annotated[Count | None, SCIENCE] = None
+    folds: Annotated[int | None, Field(ge=2), SCIENCE, ADDED] = None
+    fold: Annotated[int, Field(ge=0), SCIENCE, ADDED] = 0
+    views: Annotated[Views, SCIENCE, ADDED] = Views()
+    workers: Annotated[int | None, Field(ge=0), NUMERICS] = None
     eval_batch_size: Annotated[Count, NUMERICS] = 512
     root: Annotated[str, SITE] = "data"
     download: Annotated[bool, SITE] = False
+
+
+class Penalty(_Node):
+    """Added to the loss in training: l1 times the sum of |w|, and l2 / 2 times the sum of w^2, over the weights that would decay."""
+
+    l1: Annotated[float, Field(ge=0)] = 0.0
+    l2: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Trainer(_Node):
@@ -102,11 +132,13 @@ class Run(_Node):
     optimizer: Annotated[Leaf, SCIENCE]
     scheduler: Annotated[Leaf, SCIENCE]
     loss: Annotated[Leaf, SCIENCE]
+    penalty: Annotated[Penalty, SCIENCE, ADDED] = Penalty()
     data: Data
     trainer: Trainer = Trainer()
     tracking: Tracking = Tracking()
     seed: Annotated[Seed, SCIENCE] = 0
     test: Annotated[bool, SCIENCE] = False
+    diagnostics: Annotated[Literal["none", "light", "full"], SITE] = "light"
     name: Annotated[str | None, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$"), SITE] = None
     choices: Annotated[dict[str, str], SITE] = Field(default_factory=dict)
 
@@ -158,8 +190,19 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def fingerprint(run: Run) -> str:
     """16 hexadecimal digits of the SHA-256 over all fields that decide the result; names, folders and devices leave it as it is."""
-    text = json.dumps(run.part(SCIENCE), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_without_added(run, run.part(SCIENCE)), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_added(node: BaseModel, tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a node, less every `ADDED` field that holds its default."""
+    kept: dict[str, Any] = {}
+    for name, value in tree.items():
+        info, own = type(node).model_fields[name], getattr(node, name)
+        if ADDED in info.metadata and own == info.get_default(call_default_factory=True):
+            continue
+        kept[name] = _without_added(own, value) if isinstance(own, BaseModel) else value
+    return kept
 
 
 def parse(tree: Mapping[str, Any]) -> Run:
