@@ -1,4 +1,4 @@
-"""The image datasets: each function gives all images of one dataset as uint8 tensors.
+"""The image datasets: each function gives one dataset, as uint8 tensors or as lists of the files that hold its images.
 
 Every function takes `root` (where its files are looked for, and put by a download) and `download`. Nothing is written anywhere
 unless `download` is true. Files are checked against known MD5 sums before they are parsed.
@@ -7,6 +7,7 @@ unless `download` is true. Files are checked against known MD5 sums before they 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from bakeoff.data import cifar, idx
 from bakeoff.data.splits import every_fifth
+from bakeoff.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,36 @@ class Images:
         for part in (self.train_x, self.train_y, self.test_x, self.test_y):
             total.update(repr(tuple(part.shape)).encode())
             total.update(part.contiguous().numpy().data)
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A dataset that stays on disk: image files that nothing has decoded, labels int64[N] with values 0..len(classes) - 1."""
+
+    train: tuple[Path, ...]
+    train_y: Tensor
+    test: tuple[Path, ...]
+    test_y: Tensor
+    classes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the names below the folder that holds all files, their sizes in bytes, and the labels; no file is opened.
+
+        Errors: DataError for a file that is gone.
+        """
+        names = [*map(str, self.train), *map(str, self.test)]
+        # What the least and the greatest name share, all names share.
+        top = os.path.commonpath((os.path.dirname(min(names)), os.path.dirname(max(names))))
+        total = hashlib.sha256(repr((len(self.train), len(self.test))).encode())
+        for name in names:
+            try:
+                size = os.stat(name).st_size
+            except OSError as error:
+                raise DataError(f"{name}: cannot be read ({error.strerror or error})") from error
+            total.update(f"{os.path.relpath(name, top)}\0{size}\n".encode("utf-8", "surrogateescape"))
+        for labels in (self.train_y, self.test_y):
+            total.update(labels.contiguous().numpy().data)
         return total.hexdigest()
 
 
