@@ -99,6 +99,8 @@ def make_data(run: Run) -> ImageData:
         val_fraction=data.val_fraction,
         split_seed=data.split_seed,
         subset=data.subset,
+        folds=data.folds,
+        fold=data.fold,
         seed=run.seed,
         eval_batch_size=data.eval_batch_size,
         max_steps=run.trainer.max_steps,

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bakeoff.data.batches import EvalBatches, Pixels, TrainBatches, micro_batch_size
 from bakeoff.data.sources import Images
-from bakeoff.data.splits import stratified_split
+from bakeoff.data.splits import split
 from bakeoff.errors import ChoiceError, DataError
 
 Fit = Literal["resize", "pad"]
@@ -90,7 +90,7 @@ class ImageData(pl.LightningDataModule):
 
     source: gives the images. size, fit: the trained size and how images get there, once, before training. crop, flip, batch_size
     (global), accumulate: see TrainBatches. normalize: to zero mean and unit variance per channel, measured on the training split
-    at the trained size. val_fraction, split_seed, subset: see stratified_split. seed: of order and augmentation. eval_batch_size:
+    at the trained size. val_fraction, split_seed, subset, folds, fold: see splits.split. seed: of order and augmentation. eval_batch_size:
     per device. max_steps: optimizer steps after which training ends; it shortens the last epoch, so that validation follows it.
 
     The images live as uint8 on the training device where at most half of its free memory goes for them, else in main memory.
@@ -130,6 +130,8 @@ class ImageData(pl.LightningDataModule):
         split_seed: int,
         subset: int | None,
         seed: int,
+        folds: int | None = None,
+        fold: int = 0,
         eval_batch_size: int = 512,
         channels_last: bool = False,
         max_steps: int | None = None,
@@ -139,6 +141,7 @@ class ImageData(pl.LightningDataModule):
         self.source, self.size, self.fit, self.crop, self.flip, self.normalize = source, size, fit, crop, flip, normalize
         self.batch_size, self.accumulate, self.eval_batch_size = batch_size, accumulate, eval_batch_size
         self.val_fraction, self.split_seed, self.subset, self.seed = val_fraction, split_seed, subset, seed
+        self.folds, self.fold = folds, fold
         self.channels_last, self.max_steps = channels_last, max_steps
         self._train: TrainBatches | None = None
         self._resume: dict[str, int] | None = None
@@ -149,7 +152,14 @@ class ImageData(pl.LightningDataModule):
             return
         micro_batch_size(self.batch_size, devices=self._world, accumulate=self.accumulate)
         images, self.digest = load(self.source)
-        train, val = stratified_split(images.train_y, val_fraction=self.val_fraction, seed=self.split_seed, subset=self.subset)
+        train, val = split(
+            images.train_y,
+            val_fraction=self.val_fraction,
+            seed=self.split_seed,
+            subset=self.subset,
+            folds=self.folds,
+            fold=self.fold,
+        )
         self.split_digest = hashlib.sha256(train.numpy().tobytes() + b"|" + val.numpy().tobytes()).hexdigest()
         self.classes, self.n_train, self.n_val, self.n_test = images.classes, len(train), len(val), len(images.test_y)
         self.steps_per_epoch = self.n_train // self.batch_size

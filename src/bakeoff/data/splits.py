@@ -1,4 +1,4 @@
-"""Stratified train/validation splits from a seed of their own."""
+"""Stratified splits into training and validation, from a seed of their own: a fraction held out, or one of k folds."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from bakeoff.errors import DataError
 from bakeoff.seeds import generator
 
 
-def shares(total: int, counts: list[int]) -> list[int]:
-    """Divide `total` among classes in proportion to `counts`; whole numbers by largest remainder (Hamilton's method), ties to the first."""
-    n = sum(counts)
-    exact = [divmod(total * c, n) for c in counts]
-    missing = total - sum(whole for whole, _ in exact)
-    largest = sorted(range(len(counts)), key=lambda i: (-exact[i][1], i))[:missing]
-    return [whole + (i in largest) for i, (whole, _) in enumerate(exact)]
+def split(
+    labels: Tensor, *, val_fraction: float, seed: int, subset: int | None = None, folds: int | None = None, fold: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Sorted indices of the training and of the validation images: by `stratified_folds` where folds is a number, else by fraction.
+
+    Errors: DataError, also for a fold without folds, which would go unheard.
+    """
+    if folds is not None:
+        return stratified_folds(labels, folds=folds, fold=fold, seed=seed, subset=subset)
+    if fold != 0:
+        raise DataError(f"data.fold={fold}: needs data.folds, the number of folds; it is null")
+    return stratified_split(labels, val_fraction=val_fraction, seed=seed, subset=subset)
 
 
 def stratified_split(labels: Tensor, *, val_fraction: float, seed: int, subset: int | None = None) -> tuple[Tensor, Tensor]:
     """Sorted indices of the training and of the validation images, each class in its own proportion.
 
     labels: int64[N]. subset: how many images both parts have together; all N where it is None. Each class is shuffled once by
-    (seed, "split"), validation takes from the front and training from the back: with one seed, a smaller subset's training
-    images are among a larger one's, and so are its validation images, so the two parts of any two subsets never mix.
-    Errors: DataError where a part would be empty or a class would have no training image.
+    (seed, "split"); of all N, validation takes the front of each class and training the rest. A subset keeps the beginnings of
+    these two parts (see `ranked`): with one seed, a smaller subset's training images are among a larger one's, and so are its
+    validation images, so the two parts of any two subsets never mix. Errors: DataError where a part would be empty or a class
+    would have no training image.
     """
     n = len(labels)
-    if subset is not None and not 1 <= subset <= n:
-        raise DataError(f"data.subset={subset}: must lie between 1 and the {n} images that the dataset has for training and validation")
+    _check_subset(subset, n)
     if not 0.0 < val_fraction < 1.0:
         raise DataError(f"data.val_fraction={val_fraction}: must lie between 0 and 1, both excluded")
     kept = n if subset is None else subset
@@ -36,22 +41,76 @@ def stratified_split(labels: Tensor, *, val_fraction: float, seed: int, subset: 
     where = f"data.val_fraction={val_fraction} of {f'the {n}' if subset is None else f'data.subset={subset}'} images"
     if n_val == 0:
         raise DataError(f"{where} leaves no image for validation: raise one of the two")
-    classes = torch.unique(labels).tolist()
-    members = [torch.nonzero(labels == c).squeeze(1) for c in classes]
-    counts = [len(m) for m in members]
-    val_counts = shares(n_val, shares(kept, counts))
-    train_counts = [k - v for k, v in zip(shares(kept, counts), val_counts, strict=True)]
-    if min(train_counts) < 1:
+    members = shuffled(labels, seed=seed)
+    val_counts = shares(round(n * val_fraction), [len(m) for m in members])
+    val = [m[:count] for m, count in zip(members, val_counts, strict=True)]
+    rest = [m[count:].flip(0) for m, count in zip(members, val_counts, strict=True)]
+    train = ranked(rest)[: kept - n_val]
+    if len(torch.unique(labels[train])) < len(members):
         raise DataError(
-            f"{where} leaves one of the {len(classes)} classes without a training image: raise data.subset or lower data.val_fraction"
+            f"{where} leaves one of the {len(members)} classes without a training image: raise data.subset or lower data.val_fraction"
         )
+    return train.sort().values, ranked(val)[:n_val].sort().values
+
+
+def stratified_folds(labels: Tensor, *, folds: int, fold: int, seed: int, subset: int | None = None) -> tuple[Tensor, Tensor]:
+    """Sorted indices of the training images and of fold number `fold` of `folds`, which validates.
+
+    labels: int64[N]. Each class is shuffled by (seed, "split") and dealt out to the folds in turn, one class going on where the one
+    before it stopped: every image is in exactly one fold, and the folds' sizes differ by at most 1, in each class and in all. A
+    subset keeps the beginnings of the classes (see `ranked`), and each kept image stays in its fold: for each fold, a smaller
+    subset's training images are among a larger one's, and so are its validation images; the folds' sizes still differ by at most 1
+    in each class. Errors: DataError where a fold would be empty or a class would have no training image.
+    Source: R. Kohavi, A study of cross-validation and bootstrap for accuracy estimation and model selection (1995).
+    """
+    n = len(labels)
+    if folds < 2:
+        raise DataError(f"data.folds={folds}: must be 2 or more")
+    if not 0 <= fold < folds:
+        raise DataError(f"data.fold={fold}: must be at least 0 and below data.folds={folds}")
+    _check_subset(subset, n)
+    members = shuffled(labels, seed=seed)
+    number = torch.empty(n, dtype=torch.int64)
+    number[torch.cat(members)] = torch.arange(n) % folds
+    kept = (ranked(members)[:subset] if subset is not None else torch.arange(n)).sort().values
+    where = f"data.folds={folds} of {f'the {n}' if subset is None else f'data.subset={subset}'} images"
+    train, val = kept[number[kept] != fold], kept[number[kept] == fold]
+    if len(val) == 0:
+        raise DataError(f"{where} leaves no image for validation in data.fold={fold}: raise data.subset or lower data.folds")
+    if len(torch.unique(labels[train])) < len(members):
+        raise DataError(
+            f"{where} leaves one of the {len(members)} classes without a training image in data.fold={fold}: "
+            "raise data.subset, or leave out classes of one image"
+        )
+    return train, val
+
+
+def shuffled(labels: Tensor, *, seed: int) -> list[Tensor]:
+    """The indices of each class in increasing order of its label, shuffled by (seed, "split")."""
+    _, counts = torch.unique(labels, return_counts=True)
+    members = torch.argsort(labels, stable=True).split(counts.tolist())
     draw = generator(seed, "split")
-    train, val = [], []
-    for indices, k_train, k_val in zip(members, train_counts, val_counts, strict=True):
-        shuffled = indices[torch.randperm(len(indices), generator=draw)]
-        val.append(shuffled[:k_val])
-        train.append(shuffled[len(shuffled) - k_train :])
-    return torch.cat(train).sort().values, torch.cat(val).sort().values
+    return [indices[torch.randperm(len(indices), generator=draw)] for indices in members]
+
+
+def ranked(members: list[Tensor]) -> Tensor:
+    """All members in one order whose every beginning holds each class in its own proportion, as whole numbers allow.
+
+    members: the indices of each class, in the order in which they are to come. Member j of a class of c comes at (2j + 1) / 2c, so
+    that the shares of a beginning of n are those of Webster's (Sainte-Lague's) method: no class has fewer in a longer beginning.
+    Source: M. L. Balinski, H. P. Young, Fair Representation (1982).
+    """
+    when = torch.cat([(2 * torch.arange(len(m), dtype=torch.float64) + 1) / (2 * len(m)) for m in members])
+    return torch.cat(members)[torch.argsort(when, stable=True)]
+
+
+def shares(total: int, counts: list[int]) -> list[int]:
+    """Divide `total` among classes in proportion to `counts`; whole numbers by largest remainder (Hamilton's method), ties to the first."""
+    n = sum(counts)
+    exact = [divmod(total * c, n) for c in counts]
+    missing = total - sum(whole for whole, _ in exact)
+    largest = set(sorted(range(len(counts)), key=lambda i: (-exact[i][1], i))[:missing])
+    return [whole + (i in largest) for i, (whole, _) in enumerate(exact)]
 
 
 def every_fifth(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,3 +122,8 @@ def every_fifth(labels: Tensor) -> tuple[Tensor, Tensor]:
     for c in torch.unique(labels):
         held[torch.nonzero(labels == c).squeeze(1)[4::5]] = True
     return torch.nonzero(~held).squeeze(1), torch.nonzero(held).squeeze(1)
+
+
+def _check_subset(subset: int | None, n: int) -> None:
+    if subset is not None and not 1 <= subset <= n:
+        raise DataError(f"data.subset={subset}: must lie between 1 and the {n} images that the dataset has for training and validation")
