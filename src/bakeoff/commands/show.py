@@ -1,0 +1,46 @@
+"""`bakeoff show NAME [key=value ...]`: the ideas as pictures (PNG, SVG and an HTML page), drawn from the classes that train the nets."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from bakeoff.diagnostics.show.gallery import GALLERY, request, show
+
+
+def main(argv: list[str]) -> int:
+    """Draw one picture and say where its files are; without a name, list the pictures and their keys."""
+    parser = argparse.ArgumentParser(prog="bakeoff show", description=__doc__)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the list that `bakeoff show` prints")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="the picture's own keys, or choices as in bakeoff train")
+    parser.add_argument("--out", type=Path, help="folder of the files (default: pictures/NAME)")
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
+    args = parser.parse_intermixed_args(argv)
+    if args.name is None:
+        print(names())
+        return 0
+    asked = request(args.name, args.words, config_dir=args.config_dir)
+    text, paths = show(asked, args.out or Path("pictures") / args.name, line=shlex.join(["bakeoff", "show", *argv]))
+    if text:
+        print(text, end="\n\n")
+    for path in paths:
+        print(path)
+    sys.stdout.flush()
+    return 0
+
+
+def names() -> str:
+    """Every picture with what it shows and the keys that it takes."""
+    lines = []
+    for name, picture in GALLERY.items():
+        lines.append(f"{name:<13} {picture.about}")
+        for key, option in picture.options.items():
+            default = ",".join(str(item) for item in option.default) if isinstance(option.default, tuple) else option.default
+            lines.append(f"{'':<13}   {key}={default}  {option.about}")
+        if picture.slots:
+            lines.append(f"{'':<13}   {', '.join(picture.slots)}: one choice, or several with commas; their arguments as in bakeoff train")
+        if picture.free:
+            lines.append(f"{'':<13}   NAME=number for every name of the expression")
+    return "\n".join(lines)
