@@ -12,20 +12,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bakeoff.errors import ChoiceError, DataError
+from bakeoff.data.colour import Lighting
+from bakeoff.data.order import Batch, Order, micro_batch_size
 from bakeoff.seeds import generator
 
-Batch = tuple[Tensor, Tensor]
-
-
-def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
-    """How many images one device takes in one forward pass. Errors: ChoiceError where the global batch does not divide."""
-    if batch_size < 1 or batch_size % (devices * accumulate):
-        raise ChoiceError(
-            f"data.batch_size={batch_size}: is the global batch, and must be a positive multiple of "
-            f"trainer.devices={devices} times trainer.accumulate={accumulate} (= {devices * accumulate})"
-        )
-    return batch_size // (devices * accumulate)
+__all__ = ["Batch", "EvalBatches", "Pixels", "TrainBatches", "layout", "micro_batch_size"]
 
 
 class Pixels:
@@ -53,10 +44,20 @@ class Pixels:
             scale, shift = scale.permute(1, 2, 0), shift.permute(1, 2, 0)
         self.channels_last, self.device = channels_last, torch.device(device)
         self._scale, self._shift = (v.to(self.device, torch.float32).contiguous() for v in (scale, shift))
+        self._unit = 1 / spread
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """float32[b, C, S, S] on the device."""
-        x = images.to(self.device, non_blocking=True).to(torch.float32).mul_(self._scale).add_(self._shift)
+    def __call__(self, images: Tensor, *, shift: Tensor | None = None) -> Tensor:
+        """float32[b, C, H, W] on the device; H = W = size, but for views of an image.
+
+        shift: float64[b, C] that is added to each image's channels, of pixels scaled to 0..1, before they are normalized.
+        """
+        scale, move = self._scale, self._shift
+        if self.channels_last and images.shape[1:] != scale.shape:
+            scale, move = scale[:1, :1], move[:1, :1]
+        x = images.to(self.device, non_blocking=True).to(torch.float32).mul_(scale).add_(move)
+        if shift is not None:
+            step = (shift * self._unit).to(torch.float32).to(self.device, non_blocking=True)
+            x.add_(step[:, None, None, :] if self.channels_last else step[:, :, None, None])
         return x.permute(0, 3, 1, 2) if self.channels_last else x
 
 
@@ -65,17 +66,13 @@ def layout(images: Tensor, *, channels_last: bool) -> Tensor:
     return images.permute(0, 2, 3, 1).contiguous() if channels_last else images.contiguous()
 
 
-class TrainBatches:
-    """One rank's training micro-batches (float32[m, C, S, S], int64[m]) of one epoch at a time, as a sized iterable.
+class TrainBatches(Order):
+    """One rank's training micro-batches (float32[m, C, S, S], int64[m]) of one epoch at a time, from images in memory.
 
     images: uint8[N, C, S, S] at the trained size; labels: int64[N]; both on the device where they are to live (the batches come
     out on `pixels.device`). crop: zero padding on each side before a random cut of S x S; flip: mirror with probability 1/2, both
     decided for each image on its own. The padded images, and a mirrored copy of them, are kept; nothing is copied where nothing
-    is augmented. batch_size is global; the last, incomplete batch of an epoch is dropped. max_steps ends the last epoch early.
-
-    Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself.
-
-    Errors: ChoiceError where the batch does not divide, DataError where it is larger than the split.
+    is augmented. lighting: noise along the principal components of the colours. The other arguments, and the errors: see Order.
     """
 
     def __init__(
@@ -88,22 +85,25 @@ class TrainBatches:
         seed: int,
         crop: int = 0,
         flip: bool = False,
+        lighting: Lighting | None = None,
         accumulate: int = 1,
         rank: int = 0,
         world: int = 1,
         max_steps: int | None = None,
         epoch: int = 0,
     ) -> None:
-        self.micro = micro_batch_size(batch_size, devices=world, accumulate=accumulate)
-        if batch_size > len(images):
-            raise DataError(
-                f"data.batch_size={batch_size}: is larger than the {len(images)} training images (see data.subset, data.val_fraction)"
-            )
-        self.n, self.size, self.crop, self.flip = len(images), images.shape[-1], crop, flip
-        self.batch_size, self.accumulate, self.rank, self.world = batch_size, accumulate, rank, world
-        self.seed, self.epoch, self.max_steps = seed, epoch, max_steps
+        super().__init__(
+            len(images),
+            batch_size=batch_size,
+            seed=seed,
+            accumulate=accumulate,
+            rank=rank,
+            world=world,
+            max_steps=max_steps,
+            epoch=epoch,
+        )
+        self.size, self.crop, self.flip, self.lighting = images.shape[-1], crop, flip, lighting
         self._pixels, self._labels = pixels, labels
-        self._skip = (-1, 0)
         self._windows = self._cuts(images)
 
     def _cuts(self, images: Tensor) -> Tensor:
@@ -123,40 +123,6 @@ class TrainBatches:
             return kept.unfold(1, self.size, 1).unfold(2, self.size, 1).permute(0, 1, 2, 4, 5, 3)
         return kept.unfold(2, self.size, 1).unfold(3, self.size, 1).permute(0, 2, 3, 1, 4, 5)
 
-    @property
-    def sampler(self) -> TrainBatches:
-        """Itself: where Lightning looks for `set_epoch`."""
-        return self
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of a whole epoch."""
-        return self.n // self.batch_size
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of this epoch: fewer where max_steps ends it."""
-        if self.max_steps is None:
-            return self.steps_per_epoch
-        return max(0, min(self.steps_per_epoch, self.max_steps - self.epoch * self.steps_per_epoch))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives."""
-        self.epoch = epoch
-
-    def resume(self, *, epoch: int, skip: int) -> None:
-        """Leave out the first `skip` micro-batches of `epoch`, which were trained on before; other epochs stay whole."""
-        self._skip = (epoch, skip)
-
-    @property
-    def start(self) -> int:
-        """The first micro-batch of this epoch that is given out."""
-        epoch, skip = self._skip
-        return skip if epoch == self.epoch else 0
-
-    def __len__(self) -> int:
-        return max(0, self.steps * self.accumulate - self.start)
-
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing is read before the first batch is asked for, when Lightning has set the epoch.
         first = self.start // self.accumulate
@@ -167,13 +133,19 @@ class TrainBatches:
                 images = self._windows[index + self.n * mirrored if self.flip else index, dy, dx]
             else:
                 images = self._windows[:, 0, 0].index_select(0, index)
-            yield self._pixels(images), self._labels[index].to(self._pixels.device, non_blocking=True)
+            yield self._pixels(images, shift=self._lit(k)), self._labels[index].to(self._pixels.device, non_blocking=True)
+
+    def _lit(self, k: int) -> Tensor | None:
+        """float64[micro, C]: the lighting of micro-batch k of this epoch."""
+        if self.lighting is None:
+            return None
+        alphas = self.alphas(self.epoch, k // self.accumulate, channels=self.lighting.channels, std=self.lighting.std)
+        return self.lighting.shift(self.part(alphas, k))
 
     def _draw(self, epoch: int, first: int) -> Tensor:
         """int64[steps, 4, accumulate, world, micro]: index, mirrored, dy, dx of every image from step `first` on."""
-        order = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))[: self.steps * self.batch_size]
         draws = torch.zeros(self.steps - first, 4, self.batch_size, dtype=torch.int64)
-        draws[:, 0] = order.view(self.steps, self.batch_size)[first:]
+        draws[:, 0] = self.order(epoch)[first:]
         if self.crop or self.flip:
             for step in range(first, self.steps):
                 draw = generator(self.seed, "augment", epoch, step)
