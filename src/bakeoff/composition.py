@@ -21,12 +21,16 @@ SIBLINGS = ("about", "space")
 
 @dataclass(frozen=True)
 class Space:
-    """A search range that a choice declares for one of its arguments, or that a sweep gives."""
+    """A search range that a choice declares for one of its arguments, or that a sweep gives.
+
+    Where there are `choices`, the values are those, and low and high are the first and the last of their numbers.
+    """
 
     low: float
     high: float
     log: bool = False
     integer: bool = False
+    choices: tuple[str | int | float | bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,13 @@ def from_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Composed:
 
 
 def space(key: str, value: Any) -> Space:
-    """A search space from `{low: 1e-4, high: 1, log: true}`."""
+    """A search space from `{low: 1e-4, high: 1, log: true}`, or from `{choices: [a, b]}`."""
+    if isinstance(value, Mapping) and "choices" in value:
+        items = value["choices"]
+        plain = isinstance(items, list) and all(isinstance(item, str | int | float) for item in items)
+        if len(value) > 1 or not plain or len({repr(item) for item in items}) < max(2, len(items)):
+            raise ConfigError(f"{key}={value}: must be {{choices: [a, b]}} with two or more plain values, none of them twice")
+        return Space(low=0.0, high=len(items) - 1.0, integer=True, choices=tuple(items))
     if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) or not set(value) <= {"low", "high", "log"}:
         raise ConfigError(f"{key}={value}: must be {{low: 1e-4, high: 1, log: true}}")
     low, high, log = value["low"], value["high"], value.get("log", False)
