@@ -1,7 +1,7 @@
 """The image datasets: each function gives one dataset, as uint8 tensors or as lists of the files that hold its images.
 
 Every function takes `root` (where its files are looked for, and put by a download) and `download`. Nothing is written anywhere
-unless `download` is true. Files are checked against known MD5 sums before they are parsed.
+unless `download` is true. The files of published datasets in few files are checked against known MD5 sums before they are parsed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bakeoff.data import cifar, idx
+from bakeoff.data import cifar, folders, idx
+from bakeoff.data import stl10 as _stl10
+from bakeoff.data import svhn as _svhn
 from bakeoff.data.splits import every_fifth
 from bakeoff.errors import DataError
 
@@ -113,6 +117,54 @@ def cifar100(*, root: Path, download: bool) -> Images:
     return _cifar("cifar100", root=root, download=download)
 
 
+def svhn(*, root: Path, download: bool, extra: bool = False) -> Images:
+    """SVHN's cropped digits: 73,257 + 26,032 colour 32x32 images of house numbers in 10 classes, the digits.
+
+    extra: train also on the 531,131 easier images of the third part. Files: train_32x32.mat, test_32x32.mat and extra_32x32.mat in
+    root or root/svhn. Errors: DataError where they are missing or damaged. Source: Y. Netzer et al., Reading Digits in Natural
+    Images with Unsupervised Feature Learning (2011).
+    """
+    (train_x, train_y), (test_x, test_y) = _svhn.load(root, download=download, extra=extra)
+    return _images(train_x, train_y, test_x, test_y, tuple("0123456789"))
+
+
+def stl10(*, root: Path, download: bool) -> Images:
+    """STL-10: 5,000 + 8,000 colour 96x96 images in 10 classes; its 100,000 images without labels are left alone.
+
+    Files: stl10_binary.tar.gz, or the folder stl10_binary taken out of it, in root; or root is one of the two. Errors: DataError
+    where they are missing or damaged. Source: A. Coates, H. Lee, A. Y. Ng, An Analysis of Single-Layer Networks in Unsupervised
+    Feature Learning (2011).
+    """
+    (train_x, train_y), (test_x, test_y) = _stl10.load(root, download=download)
+    return _images(train_x, train_y, test_x, test_y, _stl10.CLASSES)
+
+
+def folder(*, root: Path, download: bool, test: str | None = None) -> ImageFiles:
+    """Image files in class folders of one's own: root/train/<class>/ and root/test/<class>/ (or val), or root/<class>/ alone.
+
+    test: the name of the folder of test images; None for `test` or `val`, whichever is there. Where root holds the class folders
+    themselves, every fifth file of each class, in the order of names, is a test image. `download` has nothing to fetch. Errors:
+    DataError for a folder that is missing, unreadable or without images, and for test classes that are none of the train classes.
+    """
+    return ImageFiles(*folders.folder(root, test=test))
+
+
+def imagenet(*, root: Path, download: bool) -> ImageFiles:
+    """ImageNet-1k (ILSVRC 2012): 1,281,167 + 50,000 colour images in 1,000 classes, the authors' validation part as the test set.
+
+    Files: train/<wnid>/ and val/<wnid>/ as torchvision's ImageNet unpacks them, in root or root/imagenet; meta.bin beside them
+    gives the classes their names. `download` has nothing to fetch: the licence forbids it. Errors: DataError. Source:
+    O. Russakovsky et al., arXiv:1409.0575.
+    """
+    return ImageFiles(*folders.imagenet(root))
+
+
 def _cifar(name: cifar.Name, *, root: Path, download: bool) -> Images:
     (train_x, train_y), (test_x, test_y), classes = cifar.load(name, root=root, download=download)
+    return _images(train_x, train_y, test_x, test_y, classes)
+
+
+def _images(
+    train_x: NDArray[np.uint8], train_y: NDArray[np.int64], test_x: NDArray[np.uint8], test_y: NDArray[np.int64], classes: tuple[str, ...]
+) -> Images:
     return Images(torch.from_numpy(train_x), torch.from_numpy(train_y), torch.from_numpy(test_x), torch.from_numpy(test_y), classes)

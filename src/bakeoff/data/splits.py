@@ -88,7 +88,7 @@ def stratified_folds(labels: Tensor, *, folds: int, fold: int, seed: int, subset
 def shuffled(labels: Tensor, *, seed: int) -> list[Tensor]:
     """The indices of each class in increasing order of its label, shuffled by (seed, "split")."""
     _, counts = torch.unique(labels, return_counts=True)
-    members = torch.argsort(labels, stable=True).split(counts.tolist())
+    members = torch.split(torch.argsort(labels, stable=True), counts.tolist())
     draw = generator(seed, "split")
     return [indices[torch.randperm(len(indices), generator=draw)] for indices in members]
 
