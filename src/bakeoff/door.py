@@ -34,9 +34,14 @@ class Slot:
 
 TABLE = {
     "model": Slot(("bakeoff.nets.alexnet", "bakeoff.nets.vgg"), "torch.nn.Module", given=("activation",)),
-    "activation": Slot(("torch.nn",), "torch.nn.Module"),
+    "activation": Slot(("torch.nn", "bakeoff.arms.activations"), "torch.nn.Module"),
     "initializer": Slot(("bakeoff.arms.initializers",), "bakeoff.arms.initializers.Initializer"),
-    "optimizer": Slot(("torch.optim",), "torch.optim.Optimizer", given=("params",), siblings=("decay_all",)),
+    "optimizer": Slot(
+        ("torch.optim", "timm.optim", "pytorch_optimizer", "schedulefree", "bakeoff.arms.optimizers"),
+        "torch.optim.Optimizer",
+        given=("params",),
+        siblings=("decay_all",),
+    ),
     "scheduler": Slot(
         ("bakeoff.arms.schedulers",),
         "torch.optim.lr_scheduler.LRScheduler",
@@ -51,10 +56,14 @@ RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "optimizer.weight_decay": ("0 or more", lambda x: x >= 0),
     "optimizer.momentum": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optimizer.eps": ("0 or more", lambda x: x >= 0),
+    "optimizer.adamw_lr": ("above 0", lambda x: x > 0),
+    "optimizer.rho": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "optimizer.d_coef": ("above 0", lambda x: x > 0),
     "model.width": ("above 0", lambda x: x > 0),
     "model.dropout": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "initializer.std": ("0 or more", lambda x: x >= 0),
     "loss.label_smoothing": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    "loss.gamma": ("0 or more", lambda x: x >= 0),
     "scheduler.warmup": ("at least 0 and below 1 (a share of all steps)", lambda x: 0 <= x < 1),
 }
 
@@ -133,7 +142,9 @@ def arguments(slot: str, leaf: Mapping[str, Any], thing: Callable[..., Any]) -> 
     parameters = inspect.signature(thing).parameters
     names = [name for name, parameter in parameters.items() if parameter.kind.name in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")]
     own = [name for name in names if name not in spec.given]
-    open_ended = any(parameter.kind.name == "VAR_KEYWORD" for parameter in parameters.values())
+    # A library's **kwargs swallow a misspelt word; a class of the user's own may hand them on.
+    foreign = home_of(slot, leaf)[0] not in spec.homes
+    open_ended = foreign and any(parameter.kind.name == "VAR_KEYWORD" for parameter in parameters.values())
     title = getattr(thing, "__name__", str(thing))
     hints = hints_of(thing)
     for name, value in given.items():

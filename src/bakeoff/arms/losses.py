@@ -1,4 +1,9 @@
-"""Losses that torch lacks, called as loss(scores, targets)."""
+"""Losses that torch lacks, called as loss(scores, targets).
+
+scores: float [batch, C]; targets: int64 [batch], the classes, or float [batch, C], a probability for each class (what mixup and cutmix
+give); a scalar comes back, the mean over the batch. The loss of soft targets is the mixture: the sum over the classes of their
+probability times the loss of that class. Scores below float32 are raised to float32 first.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,30 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bakeoff.errors import ChoiceError
 
 # The names that a config may use as a target.
-__all__ = ["MulticlassHinge"]
+__all__ = ["Focal", "MulticlassHinge", "OneAgainstRest", "SquaredError"]
+
+
+def widened(scores: Tensor) -> Tensor:
+    """Scores in float32, or in float64 where they are."""
+    return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def shares(targets: Tensor, scores: Tensor) -> Tensor:
+    """Targets of either kind as probabilities [batch, C] of the scores' type."""
+    if targets.ndim == 1:
+        return functional.one_hot(targets, scores.shape[1]).to(scores.dtype)
+    return targets.to(scores.dtype)
 
 
 class MulticlassHinge(nn.Module):
     """Mean over the batch of sum over the wrong classes j of max(0, margin - s_y + s_j)^p: Weston, Watkins (1998), the "SVM loss".
 
-    scores: float [batch, C]; targets: int64 [batch]; a scalar comes back. Scores of zero give (C - 1) * margin^p, so C - 1 with
-    p=1 and margin=1. torch's `MultiMarginLoss` is the same divided by C. Scores below float32 are raised to float32 first.
+    Scores of zero give (C - 1) * margin^p, so C - 1 with margin=1. torch's `MultiMarginLoss` is the same divided by C.
     """
 
     def __init__(self, *, p: Literal[1, 2] = 1, margin: float = 1.0) -> None:
@@ -32,9 +49,69 @@ class MulticlassHinge(nn.Module):
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss as a scalar, with a gradient to `scores`."""
-        wide = scores if scores.dtype == torch.float64 else scores.float()
-        return scores.shape[1] * nn.functional.multi_margin_loss(wide, targets, p=self.p, margin=self.margin)
+        wide, classes = widened(scores), scores.shape[1]
+        if targets.ndim == 1:
+            return classes * functional.multi_margin_loss(wide, targets, p=self.p, margin=self.margin)
+        # A mixed batch has few classes an image: each is one pass, instead of all C of them.
+        several = max(1, int((targets > 0).sum(1).max()))
+        weights, labels = targets.to(wide.dtype).topk(several, dim=1)
+        total = torch.zeros((), dtype=wide.dtype, device=wide.device)
+        for share, label in zip(weights.T, labels.T, strict=True):
+            each = functional.multi_margin_loss(wide, label.contiguous(), p=self.p, margin=self.margin, reduction="none")
+            total = total + classes * (share * each).mean()
+        return total
 
     def extra_repr(self) -> str:
         """p and margin, as print shows them."""
         return f"p={self.p}, margin={self.margin}"
+
+
+class SquaredError(nn.Module):
+    """Mean over the batch of the sum over all classes j of (s_j - t_j)^2, with t the target as 0 and 1: Brier (1950), on raw scores.
+
+    Scores of zero give 1, whatever C. torch's `MSELoss` of the same is this divided by C.
+    """
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss as a scalar; a soft target adds sum t - sum t^2, which has no gradient, to the square of its distance."""
+        wide = widened(scores)
+        t = shares(targets, wide)
+        return (t.sum(1) * (wide.square().sum(1) + 1) - 2 * (wide * t).sum(1)).mean()
+
+
+class OneAgainstRest(nn.Module):
+    """Mean over batch and classes of the binary cross entropy of sigmoid(s_j) against "it is class j": one logistic regression a class.
+
+    Scores of zero give ln 2 = 0.693, whatever C. Source: Rifkin, Klautau (2004), In Defense of One-Vs-All Classification.
+    """
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss as a scalar, with a gradient to `scores`."""
+        wide = widened(scores)
+        return functional.binary_cross_entropy_with_logits(wide, shares(targets, wide))
+
+
+class Focal(nn.Module):
+    """Mean over the batch of -(1 - q_y)^gamma ln q_y, q the softmax of the scores: Lin et al. (2017), arXiv:1708.02002.
+
+    gamma=0 is the cross entropy. Scores of zero give (1 - 1/C)^gamma ln C.
+    """
+
+    def __init__(self, *, gamma: float = 2.0) -> None:
+        super().__init__()
+        if not (math.isfinite(gamma) and gamma >= 0):
+            raise ChoiceError(f"loss.gamma={gamma}: must be a finite number, 0 or more")
+        self.gamma = gamma
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss as a scalar, with a gradient to `scores`."""
+        wide = widened(scores)
+        logs = wide.log_softmax(1)
+        # At q = 1 a power below 1 has no finite slope; the clamp gives that entry a slope of zero.
+        rest = (-torch.expm1(logs)).clamp(min=torch.finfo(logs.dtype).tiny)
+        each = -logs if self.gamma == 0 else -(rest**self.gamma) * logs
+        return (shares(targets, wide) * each).sum(1).mean()
+
+    def extra_repr(self) -> str:
+        """gamma, as print shows it."""
+        return f"gamma={self.gamma}"
