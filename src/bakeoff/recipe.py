@@ -35,6 +35,18 @@ class Added:
 
 
 ADDED = Added()
+ADDED_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "bakeoff.nets.alexnet": {
+        "dropout_kind": "auto",
+        "batch_norm": False,
+        "norm_place": "before",
+        "lrn": "own",
+        "pool": "own",
+        "hidden": [],
+    },
+    "bakeoff.nets.vgg": {"dropout_kind": "auto", "norm_place": "before", "lrn": "own", "pool": "own"},
+}
+"""As `ADDED`, for the arguments of choices: module of the target -> argument -> its default."""
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -201,8 +213,16 @@ def _without_added(node: BaseModel, tree: dict[str, Any]) -> dict[str, Any]:
         info, own = type(node).model_fields[name], getattr(node, name)
         if ADDED in info.metadata and own == info.get_default(call_default_factory=True):
             continue
-        kept[name] = _without_added(own, value) if isinstance(own, BaseModel) else value
+        kept[name] = _without_added(own, value) if isinstance(own, BaseModel) else _leaf_without_added(value)
     return kept
+
+
+def _leaf_without_added(value: Any) -> Any:
+    """A leaf less every argument of `ADDED_ARGUMENTS` that holds its default; any other value as it is."""
+    if not isinstance(value, dict):
+        return value
+    added = ADDED_ARGUMENTS.get(str(value.get("_target_")).rpartition(".")[0], {})
+    return {name: own for name, own in value.items() if name not in added or own != added[name]}
 
 
 def parse(tree: Mapping[str, Any]) -> Run:

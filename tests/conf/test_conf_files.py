@@ -22,6 +22,12 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 BY_DATASET = {"source", "num_classes", "channels", "native_size", "size", "fit", "augment", "batch_size"}
 """Fields of `data` that each dataset's file sets for itself; in the others all files and the Python defaults agree."""
+NEEDS = {
+    "model=alexnet_2012": ["data.size=227"],
+    "model=alexnet_caffe": ["data.size=227"],
+    "model=alexnet_owt": ["data.size=224"],
+}
+"""What a choice says that it needs beside the trunk's defaults."""
 CALL = {"trust", "resume"}
 """Keys of run.yaml that belong to one command line, not to the run."""
 
@@ -128,7 +134,7 @@ def test_no_slot_is_empty() -> None:
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
 def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str) -> None:
-    found = composition.compose_all([f"{group}={name}"])
+    found = composition.compose_all([f"{group}={name}", *NEEDS.get(f"{group}={name}", [])])
     if name == "gpu" and not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="has 0 GPUs"):
             check(found.run)

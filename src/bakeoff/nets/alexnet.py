@@ -1,22 +1,18 @@
-"""AlexNet in two forms: for small images (the default), and the 224-pixel form that torchvision ships."""
+"""AlexNet: the paper of 2012, its widely replicated reading, the net that torchvision ships, and a form for small pictures."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import ClassVar
 
-from bakeoff.nets.fit import Activation, Head, check_shape, check_size, pooled, scaled
+from bakeoff.nets.convnet import ConvNet
+from bakeoff.nets.layout import Conv, DropoutPlace, Lrn, Pool
 
-# The names that a config may use as a target.
-__all__ = ["alexnet"]
-
-CHANNELS = (64, 192, 384, 256, 256)
-POOLED = (True, True, False, False, True)
+# The names that a config may use as a target: classes in lower case, as the choices are called.
+__all__ = ["alexnet", "alexnet_2012", "alexnet_caffe", "alexnet_owt"]
 
 
-class AlexNet(nn.Module):
+class AlexNet(ConvNet):
     """Five convolutions, three overlapping 3x3/2 max poolings, two hidden fully connected layers and the scores.
-
-    Maps float [batch, in_channels, size, size] to scores [batch, num_classes]; every layer but the last is followed by `activation()`.
 
     `head="small"`, shapes at 3x32x32 and width 1 (all convolutions have stride 1 and keep the size):
 
@@ -27,71 +23,101 @@ class AlexNet(nn.Module):
         conv5 3x3, pad 1    256 x  7 x  7    pool 3x3/2   256 x  3 x  3
         dropout, fc 2304 -> 1024; dropout, fc 1024 -> 1024; fc 1024 -> num_classes
 
-    `head="imagenet"`, shapes at 3x224x224: the single-column net of Krizhevsky, "One weird trick for parallelizing convolutional
-    neural networks" (arXiv:1404.5997) in torchvision's geometry (61,100,840 parameters with 1000 classes):
+    `head="imagenet"`, shapes at 3x224x224:
 
         conv1 11x11/4, pad 2     64 x 55 x 55    pool 3x3/2    64 x 27 x 27
         conv2 5x5, pad 2        192 x 27 x 27    pool 3x3/2   192 x 13 x 13
         conv3, conv4, conv5 as above, on 13 x 13; pool 3x3/2  256 x  6 x  6
         dropout, fc 9216 -> 4096; dropout, fc 4096 -> 4096; fc 4096 -> num_classes
-
-    Differences from the paper of 2012 (Krizhevsky, Sutskever, Hinton): fewer channels, no groups, no local response
-    normalization, dropout at the inputs of the hidden layers instead of their outputs; from torchvision: no adaptive pooling,
-    so another `size` changes the first fully connected layer instead of the picture of features.
-
-    `width` scales the channels and the hidden layers. Weights are as torch leaves them: initializing is a choice of its own.
-    Errors: ChoiceError where the picture is too small or an argument is out of its range.
     """
 
-    def __init__(
-        self, *, num_classes: int, in_channels: int, activation: Activation, head: Head, width: float, dropout: float, size: int
-    ) -> None:
-        super().__init__()
-        check_shape("alexnet", num_classes=num_classes, in_channels=in_channels, width=width, dropout=dropout, head=head)
-        check_size("alexnet", size=size, least=15 if head == "small" else 63, head=head)
-        # (kernel, stride, padding) of the first convolution; the others are the same in both forms
-        first = (5, 1, 2) if head == "small" else (11, 4, 2)
-        layers: list[nn.Module] = []
-        before, side = in_channels, size
-        for channels, pools, (kernel, stride, padding) in zip(
-            CHANNELS, POOLED, (first, (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)), strict=True
-        ):
-            after = scaled(channels, width=width)
-            layers += [nn.Conv2d(before, after, kernel, stride, padding), activation()]
-            side = pooled(side, kernel=kernel, stride=stride, padding=padding)
-            if pools:
-                layers.append(nn.MaxPool2d(3, 2))
-                side = pooled(side, kernel=3, stride=2)
-            before = after
-        self.features = nn.Sequential(*layers)
-        hidden = scaled(1024 if head == "small" else 4096, width=width)
-        self.classifier = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(before * side * side, hidden),
-            activation(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            activation(),
-            nn.Linear(hidden, num_classes),
+    fully: ClassVar = {"small": (1024, 1024), "imagenet": (4096, 4096)}
+    own_pool: ClassVar[Pool] = "overlapping"
+    overlap: ClassVar = 0
+    dropout_place: ClassVar[DropoutPlace] = "inputs"
+    channels: ClassVar[tuple[int, ...]] = (64, 192, 384, 256, 256)
+    groups: ClassVar[tuple[int, ...]] = (1, 1, 1, 1, 1)
+    padding: ClassVar[int] = 2
+
+    @classmethod
+    def convolutions(cls, head: str) -> tuple[Conv, ...]:
+        """Kernels and strides are the same in all variants; channels, groups and the padding of the 11x11 are the variant's."""
+        c1, c2, c3, c4, c5 = cls.channels
+        g1, g2, g3, g4, g5 = cls.groups
+        kernel, stride, padding = (5, 1, 2) if head == "small" else (11, 4, cls.padding)
+        return (
+            Conv(channels=c1, kernel=kernel, stride=stride, padding=padding, groups=g1, lrn=True, pool=True),
+            Conv(channels=c2, kernel=5, padding=2, groups=g2, lrn=True, pool=True),
+            Conv(channels=c3, groups=g3),
+            Conv(channels=c4, groups=g4),
+            Conv(channels=c5, groups=g5, pool=True),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Scores [batch, num_classes] of float images [batch, in_channels, size, size]."""
-        scores: Tensor = self.classifier(self.features(images).flatten(1))
-        return scores
+
+class alexnet(AlexNet):
+    """The form for small pictures, the default in sweeps; see `AlexNet` for its layers and `ConvNet` for its arguments.
+
+    Differences from the paper of 2012 (Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
+    networks"): 32-pixel pictures with a first convolution of 5x5/1 and hidden layers of 1024 (`head="small"`); the channels of the
+    "one weird trick" net (`alexnet_owt`), no groups, no local response normalization, dropout at the inputs of the hidden layers.
+    `head="imagenet"` is `alexnet_owt` without its adaptive pooling: another `size` changes the first fully connected layer instead of
+    the picture of features.
+    """
 
 
-def alexnet(
-    *,
-    num_classes: int,
-    in_channels: int,
-    activation: Activation,
-    head: Head = "small",
-    width: float = 1.0,
-    dropout: float = 0.5,
-    size: int = 32,
-) -> AlexNet:
-    """AlexNet for pictures of `size` pixels a side; see the class for its layers, sources and errors."""
-    return AlexNet(
-        num_classes=num_classes, in_channels=in_channels, activation=activation, head=head, width=width, dropout=dropout, size=size
-    )
+class alexnet_2012(AlexNet):
+    """The paper: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS 2012).
+
+    At `head="imagenet"`, `size=227` and 1000 classes, 60,965,224 parameters:
+
+        conv1 11x11/4, pad 0     96 x 55 x 55    LRN, pool 3x3/2    96 x 27 x 27
+        conv2 5x5, 2 groups     256 x 27 x 27    LRN, pool 3x3/2   256 x 13 x 13
+        conv3 3x3               384 x 13 x 13
+        conv4 3x3, 2 groups     384 x 13 x 13
+        conv5 3x3, 2 groups     256 x 13 x 13    pool 3x3/2        256 x  6 x  6
+        fc 9216 -> 4096, dropout; fc 4096 -> 4096, dropout; fc 4096 -> num_classes
+
+    The groups are the paper's two GPUs: conv3 and the fully connected layers see both halves. Local response normalization acts
+    behind the activation of conv1 and conv2 with k 2, n 5, alpha 1e-4, beta 0.75. Dropout acts on the outputs of the hidden layers.
+
+    Differences from the paper: the crop is 227 pixels, since 55 = (227 - 11) / 4 + 1 holds and the paper's 224 does not divide; the
+    two halves are groups of one convolution, so that the normalization of conv1 and conv2 also sums over neighbours across the seam
+    between them; dropout scales by 1 / (1 - p) in training instead of by 1 - p in the test. The paper's start (std 0.01, biases of 1)
+    is the initializer `alexnet_paper`, its update the optimizer `momentum_caffe`.
+    `head="small"` keeps the paper's channels, groups, normalization and dropout on 32 pixels, with conv1 5x5/1 and hidden layers of 1024.
+    """
+
+    native: ClassVar = {"small": 32, "imagenet": 227}
+    own_lrn: ClassVar[Lrn] = "paper"
+    dropout_place: ClassVar[DropoutPlace] = "outputs"
+    channels: ClassVar = (96, 256, 384, 384, 256)
+    groups: ClassVar = (1, 2, 1, 2, 2)
+    padding: ClassVar = 0
+
+
+class alexnet_caffe(alexnet_2012):
+    """The widely replicated reading of the paper: BVLC Caffe's `bvlc_alexnet`, in layers, order and shapes `alexnet_2012`.
+
+    Differences from the paper: the k of local response normalization is 1, and its alpha 2e-5, since Caffe divides the 1e-4 of its
+    settings by n = 5. Those in the start belong to an initializer: biases of 0.1 instead of 1 in conv2, conv4, conv5 and the hidden
+    layers, and a std of 0.005 instead of 0.01 in the hidden layers. Normalization comes before the pooling, as in the paper
+    (`bvlc_reference_caffenet` has the two the other way round).
+    """
+
+    own_lrn: ClassVar[Lrn] = "caffe"
+
+
+class alexnet_owt(AlexNet):
+    """The single-column net of 2014 in the geometry that torchvision ships, whose weights load as they are.
+
+    Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (arXiv:1404.5997); 61,100,840 parameters with 1000
+    classes at `head="imagenet"`.
+
+    Differences from the paper of 2012: 224 pixels with conv1 padded by 2; channels 64-192-384-256-256; no groups; no local response
+    normalization; dropout at the inputs of the hidden layers; features averaged to 6x6 (nothing changes at 224), so that the fully
+    connected layers are the same at any `size`. A footnote of the paper of 2014 gives conv4 384 channels; its author's settings for
+    one GPU (cuda-convnet2), which torchvision follows, have 256.
+    `head="small"` is `alexnet`.
+    """
+
+    squeezed: ClassVar = {"imagenet": 6}

@@ -15,14 +15,14 @@ Head = Literal["small", "imagenet"]
 Activation = Callable[[], nn.Module]
 
 
-def scaled(units: int, *, width: float) -> int:
-    """`units` times `width`, rounded, at least 1 (channels or hidden units)."""
-    return max(1, round(units * width))
+def scaled(units: int, *, width: float, multiple: int = 1) -> int:
+    """`units` times `width`, rounded to a multiple of `multiple` and at least that (channels or hidden units)."""
+    return multiple * max(1, round(units * width / multiple))
 
 
 def pooled(size: int, *, kernel: int, stride: int, padding: int = 0) -> int:
-    """Side in pixels that a convolution or pooling makes of `size` pixels; below 1 where the kernel does not fit in."""
-    return (size + 2 * padding - kernel) // stride + 1
+    """Side in pixels that a convolution or pooling makes of `size` pixels; 0 where the kernel does not fit in."""
+    return max(0, (size + 2 * padding - kernel) // stride + 1)
 
 
 def check_shape(net: str, *, num_classes: int, in_channels: int, width: float, dropout: float, head: str) -> None:
@@ -39,8 +39,17 @@ def check_shape(net: str, *, num_classes: int, in_channels: int, width: float, d
         raise ChoiceError(f"model.dropout={dropout}: must be at least 0 and below 1")
 
 
-def check_size(net: str, *, size: int, least: int, head: str) -> None:
-    """Raises ChoiceError where pictures of `size` pixels leave nothing after the last pooling of this head."""
-    if size < least:
-        hint = "; model.head=small takes smaller pictures" if head == "imagenet" else ""
-        raise ChoiceError(f"data.size={size}: {net} with model.head={head} needs pictures of at least {least}x{least} pixels{hint}")
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ChoiceError in one line where `model.<key>` is none of the choices."""
+    if value not in choices:
+        raise ChoiceError(f"model.{key}={value}: no such choice{near_miss(str(value), choices)}; choices: {listed(choices)}")
+
+
+def check_hidden(hidden: tuple[int, ...], *, head: str, own: tuple[int, ...]) -> None:
+    """Raises ChoiceError where hidden layers are asked for that the head does not take, or that have no unit."""
+    if any(units < 1 for units in hidden):
+        raise ChoiceError(f"model.hidden={list(hidden)}: every hidden layer needs at least 1 unit")
+    if head == "imagenet" and hidden:
+        raise ChoiceError(
+            f"model.hidden={list(hidden)}: the hidden layers of model.head=imagenet are {listed(map(str, own))}; leave it at []"
+        )
