@@ -113,16 +113,21 @@ def check(run: Run) -> None:
     import torch
     from torch import nn
 
+    from bakeoff.nets.matching import expansion_of
+
     check_names(run)
     gpus = torch.cuda.device_count()
     if run.trainer.accelerator == "gpu" and gpus < run.trainer.devices:
         raise ConfigError(f"trainer.accelerator=gpu: this machine has {gpus} GPUs, trainer.devices={run.trainer.devices} are asked for")
     found("data.source", run.data.source)
     with refusals("activation", run.activation):
-        probe = torch.linspace(-3, 3, 24).reshape(2, 3, 2, 2)
-        shape = make_activation(run)()(probe).shape
-    if shape != probe.shape:
-        raise ChoiceError(f"activation: {run.activation['_target_']} turns {tuple(probe.shape)} into {tuple(shape)}; the shape must stay")
+        activation = make_activation(run)()
+        expansion, _ = expansion_of(activation)
+        probe = torch.linspace(-3, 3, 24 * expansion).reshape(2, 3 * expansion, 2, 2)
+        shape = tuple(activation(probe).shape)
+    if shape != (2, 3, 2, 2):
+        rule = "the shape must stay" if expansion == 1 else f"with an expansion of {expansion} it must give (2, 3, 2, 2)"
+        raise ChoiceError(f"activation: {run.activation['_target_']} turns {tuple(probe.shape)} into {shape}; {rule}")
     data = run.data
     with torch.device("meta"), refusals("model", run.model):
         scores = make_bare_model(run)(torch.empty(2, data.channels, data.size, data.size))
