@@ -61,7 +61,7 @@ class Lighting:
         # An eigenvector's sign is the library's whim: the largest entry is made positive.
         largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
         self.std, self.channels = std, len(values)
-        self._steps = (vectors * largest.sign() * values.clamp(min=0)).T.contiguous()
+        self._steps: Tensor = (vectors * largest.sign() * values.clamp(min=0)).T.contiguous()
 
     def shift(self, alphas: Tensor) -> Tensor:
         """float64[m, C] alphas -> float64[m, C]: what is added to each channel of each image, of pixels scaled to 0..1."""

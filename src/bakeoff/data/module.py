@@ -5,26 +5,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Hashable
-from typing import Literal
+from collections.abc import Callable, Hashable, Sequence
 
-import psutil
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bakeoff.data.batches import EvalBatches, Pixels, TrainBatches, micro_batch_size
-from bakeoff.data.sources import Images
+from bakeoff.data.colour import Lighting, Tally
+from bakeoff.data.file_batches import EvalFiles, FileBatches
+from bakeoff.data.file_store import FileStore
+from bakeoff.data.memory import Fit, fitted, home, moments
+from bakeoff.data.sources import ImageFiles, Images
 from bakeoff.data.splits import split
+from bakeoff.data.view_batches import FileViews, ImageViews, ViewPlan
 from bakeoff.errors import ChoiceError, DataError
 
-Fit = Literal["resize", "pad"]
-_loaded: dict[Hashable, tuple[Images, str]] = {}
+__all__ = ["Fit", "ImageData", "fitted", "home", "load", "moments"]
+
+Source = Callable[[], Images | ImageFiles]
+_loaded: dict[Hashable, tuple[Images | ImageFiles, str]] = {}
 
 
-def load(source: Callable[[], Images]) -> tuple[Images, str]:
-    """A source's images and their digest; the last source is kept, so that a process (and its forked children) reads it once."""
+def load(source: Source) -> tuple[Images | ImageFiles, str]:
+    """A source's images, or its list of files, and their digest; the last one is kept: a process and its forks read it once."""
     key: Hashable = source
     if isinstance(source, functools.partial):
         key = (source.func.__module__, source.func.__qualname__, repr(source.args), repr(sorted(source.keywords.items())))
@@ -35,65 +39,17 @@ def load(source: Callable[[], Images]) -> tuple[Images, str]:
     return _loaded[key]
 
 
-def fitted(images: Tensor, *, size: int, fit: Fit) -> Tensor:
-    """uint8[N, C, H, W] -> uint8[N, C, size, size]: resized (bilinear, antialiased) or padded with zeros all around, centred.
-
-    Errors: ChoiceError where fit=pad has to shrink, or fit is neither.
-    """
-    height, width = images.shape[-2:]
-    if (height, width) == (size, size):
-        return images
-    if fit == "pad":
-        if max(height, width) > size:
-            raise ChoiceError(f"data.fit=pad: images of {height}x{width} do not fit into data.size={size}: use data.fit=resize")
-        top, left = (size - height) // 2, (size - width) // 2
-        return functional.pad(images, (left, size - width - left, top, size - height - top))
-    if fit != "resize":
-        raise ChoiceError(f"data.fit={fit}: must be one of resize, pad")
-    out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
-    for start in range(0, len(images), 1024):  # in parts: the float copies are four times the bytes
-        part = images[start : start + 1024].float()
-        out[start : start + 1024] = functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True).round().clamp(0, 255)
-    return out
-
-
-def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation per channel of uint8[N, C, H, W], scaled to 0..1; exact, from integer counts."""
-    value = torch.arange(256, dtype=torch.int64)
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256)
-        n, total, squares = int(counts.sum()), int((counts * value).sum()), int((counts * value * value).sum())
-        means.append(total / n / 255)
-        stds.append(math.sqrt(n * squares - total * total) / n / 255)
-    return tuple(means), tuple(stds)
-
-
-def home(device: torch.device, *, need: int) -> torch.device:
-    """Where the images live: on the CUDA device where `need` bytes take at most half of its free memory, else in main memory.
-
-    Errors: DataError where main memory is too small as well.
-    """
-    if device.type == "cuda" and need <= torch.cuda.mem_get_info(device)[0] // 2:
-        return device
-    free = psutil.virtual_memory().available
-    if need > free:
-        raise DataError(
-            f"data.size, data.subset: the images need {need / 2**30:.1f} GiB at this size and {free / 2**30:.1f} GiB of memory are free: "
-            "lower one of the two"
-        )
-    return torch.device("cpu")
-
-
 class ImageData(pl.LightningDataModule):
     """Training, validation and test batches of one image source.
 
     source: gives the images. size, fit: the trained size and how images get there, once, before training. crop, flip, batch_size
     (global), accumulate: see TrainBatches. normalize: to zero mean and unit variance per channel, measured on the training split
     at the trained size. val_fraction, split_seed, subset, folds, fold: see splits.split. seed: of order and augmentation. eval_batch_size:
-    per device. max_steps: optimizer steps after which training ends; it shortens the last epoch, so that validation follows it.
+    per device. lighting: the std of PCA lighting, off at 0. scale, workers, channels: of image files, see FileStore. views: how the
+    test looks at an image. max_steps: optimizer steps after which training ends; it shortens the last epoch, so that validation follows it.
 
-    The images live as uint8 on the training device where at most half of its free memory goes for them, else in main memory.
+    Images live as uint8 on the training device where at most half of its free memory goes for them, else in main memory; image files
+    stay on disk and are decoded for every batch.
     Rank, world size and device are those of the attached Trainer; without one: 0, 1 and the CPU. The Trainer needs
     use_distributed_sampler=False, `max_epochs=self.epochs(...)`, no max_steps of its own (Lightning then restarts otherwise), and
     reload_dataloaders_every_n_epochs=1 where max_steps ends within an epoch behind the first.
@@ -117,7 +73,7 @@ class ImageData(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: Callable[[], Images],
+        source: Source,
         *,
         size: int,
         fit: Fit,
@@ -135,6 +91,11 @@ class ImageData(pl.LightningDataModule):
         eval_batch_size: int = 512,
         channels_last: bool = False,
         max_steps: int | None = None,
+        lighting: float = 0.0,
+        scale: Sequence[int] = (),
+        views: ViewPlan | None = None,
+        channels: int = 3,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no validation image where there are few
@@ -143,7 +104,11 @@ class ImageData(pl.LightningDataModule):
         self.val_fraction, self.split_seed, self.subset, self.seed = val_fraction, split_seed, subset, seed
         self.folds, self.fold = folds, fold
         self.channels_last, self.max_steps = channels_last, max_steps
-        self._train: TrainBatches | None = None
+        self.lighting, self.scale, self.views, self._workers = lighting, scale, views or ViewPlan(), workers
+        self.channels = channels
+        self._store: FileStore | None = None
+        self._train: TrainBatches | FileBatches | None = None
+        self._val: EvalBatches | EvalFiles
         self._resume: dict[str, int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -167,12 +132,83 @@ class ImageData(pl.LightningDataModule):
             raise DataError(
                 f"data.batch_size={self.batch_size}: is larger than the {self.n_train} training images (see data.subset, data.val_fraction)"
             )
+        self.views.check(size=self.size)
+        if isinstance(images, ImageFiles):
+            self._set_up_files(images, train, val)
+        else:
+            self._set_up_images(images, train, val)
+
+    def _set_up_images(self, images: Images, train: Tensor, val: Tensor) -> None:
+        if self.scale:
+            raise ChoiceError(
+                f"data.augment.scale={list(self.scale)}: is for image files, which are resized as they are decoded; these images are in "
+                "memory: use data.augment.crop"
+            )
         self.channels = images.train_x.shape[1]
         cut = self.channels * (self.size + 2 * self.crop) ** 2 * (2 if self.flip else 1)
         self._home = home(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * self.size**2)
         train_x = fitted(images.train_x[train], size=self.size, fit=self.fit)
         val_x = fitted(images.train_x[val], size=self.size, fit=self.fit)
         self.mean, self.std = moments(train_x)
+        covariance: Tensor | None = None
+        if self.lighting:
+            tally = Tally(self.channels)
+            tally.add(train_x)
+            covariance = tally.covariance
+        self._make_pixels()
+        self._val = self._eval_batches(val_x, images.train_y[val])
+        self._train = TrainBatches(
+            train_x.to(self._home),
+            images.train_y[train].to(self._home),
+            pixels=self._pixels,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            crop=self.crop,
+            flip=self.flip,
+            lighting=Lighting(covariance, std=self.lighting) if covariance is not None else None,
+            accumulate=self.accumulate,
+            rank=self._rank,
+            world=self._world,
+            max_steps=self.max_steps,
+        )
+
+    def _set_up_files(self, files: ImageFiles, train: Tensor, val: Tensor) -> None:
+        if self.crop or self.fit != "resize":
+            name, value = ("augment.crop", str(self.crop)) if self.crop else ("fit", self.fit)
+            raise ChoiceError(f"data.{name}={value}: is for images in memory; image files are resized and cut, see data.augment.scale")
+        self._store = FileStore(
+            size=self.size,
+            scale=self.scale,
+            channels=self.channels,
+            workers=self._workers,
+            eval_batch_size=self.eval_batch_size,
+            rank=self._rank,
+            world=self._world,
+            pinned=self._device.type == "cuda",
+        )
+        paths = [str(files.train[i]) for i in train.tolist()]
+        tally = self._store.tally(paths, key=(self.digest, self.split_digest), seed=self.split_seed)
+        self.mean, self.std = tally.mean, tally.std
+        self._make_pixels()
+        self._val = self._store.evaluation([str(files.train[i]) for i in val.tolist()], files.train_y[val], pixels=self._pixels)
+        self._train = FileBatches(
+            paths,
+            files.train_y[train],
+            decoder=self._store.decoder,
+            pixels=self._pixels,
+            size=self.size,
+            side=self._store.side,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            flip=self.flip,
+            lighting=Lighting(tally.covariance, std=self.lighting) if self.lighting else None,
+            accumulate=self.accumulate,
+            rank=self._rank,
+            world=self._world,
+            max_steps=self.max_steps,
+        )
+
+    def _make_pixels(self) -> None:
         if self.normalize and min(self.std) == 0:
             raise DataError(f"data.normalize=true: a channel of the {self.n_train} training images is constant: set data.normalize=false")
         self._pixels = Pixels(
@@ -183,20 +219,11 @@ class ImageData(pl.LightningDataModule):
             channels_last=self.channels_last,
             device=self._device,
         )
-        self._val = self._eval_batches(val_x, images.train_y[val])
-        self._train = TrainBatches(
-            train_x.to(self._home),
-            images.train_y[train].to(self._home),
-            pixels=self._pixels,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            crop=self.crop,
-            flip=self.flip,
-            accumulate=self.accumulate,
-            rank=self._rank,
-            world=self._world,
-            max_steps=self.max_steps,
-        )
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode images: 0 for images in memory."""
+        return self._store.decoder.workers if self._store is not None else 0
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Take up training at micro-batch `skip` of `epoch`: that epoch's loader gives, and counts, only what remains of it."""
@@ -211,7 +238,7 @@ class ImageData(pl.LightningDataModule):
         steps = max_epochs * self.steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
-    def train_dataloader(self) -> TrainBatches:
+    def train_dataloader(self) -> TrainBatches | FileBatches:
         """This rank's micro-batches, standing at the Trainer's epoch: the same object each time, so that reloading costs nothing."""
         assert self._train is not None, "setup comes first"
         if self._resume is not None:
@@ -219,14 +246,29 @@ class ImageData(pl.LightningDataModule):
         self._train.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
         return self._train
 
-    def val_dataloader(self) -> EvalBatches:
+    def val_dataloader(self) -> EvalBatches | EvalFiles:
         """This rank's share of the validation images."""
         return self._val
 
-    def test_dataloader(self) -> EvalBatches:
-        """This rank's share of the test images, which nothing else touches."""
+    def test_dataloader(self) -> EvalBatches | EvalFiles | ImageViews | FileViews:
+        """This rank's share of the test images, which nothing else touches; in several views of each where `views` says so."""
         images, _ = load(self.source)
-        return self._eval_batches(fitted(images.test_x, size=self.size, fit=self.fit), images.test_y)
+        if isinstance(images, ImageFiles):
+            assert self._store is not None, "setup comes first"
+            paths = [str(path) for path in images.test]
+            if self.views.plain:
+                return self._store.evaluation(paths, images.test_y, pixels=self._pixels)
+            return self._store.views(paths, images.test_y, pixels=self._pixels, plan=self.views)
+        if self.views.plain:
+            return self._eval_batches(fitted(images.test_x, size=self.size, fit=self.fit), images.test_y)
+        return ImageViews(
+            self.views.images(images.test_x, fit=functools.partial(fitted, fit=self.fit), size=self.size, crop=self.crop),
+            images.test_y,
+            pixels=self._pixels,
+            batch_size=self.eval_batch_size,
+            rank=self._rank,
+            world=self._world,
+        )
 
     def _eval_batches(self, images: Tensor, labels: Tensor) -> EvalBatches:
         return EvalBatches(

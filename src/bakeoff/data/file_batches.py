@@ -1,0 +1,149 @@
+"""Batches from image files: workers decode, resize and cut; mirroring, lighting and normalizing are done by whole batches on the device.
+
+Every random decision is a pure function of (seed, epoch, step), drawn for the whole global batch before it is shared out: neither the
+number of workers or devices, nor accumulation, nor a stop and a resume changes what is trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from bakeoff.data.batches import Pixels
+from bakeoff.data.colour import Lighting
+from bakeoff.data.decoding import Decoder, Request
+from bakeoff.data.order import Batch, Order
+from bakeoff.errors import ChoiceError
+from bakeoff.seeds import generator
+
+PAPER = (256, 224)
+"""The shorter side that both papers resize to, and the size of their cuts."""
+
+
+def sides(scale: Sequence[int], *, size: int) -> tuple[int, int]:
+    """(least, greatest) shorter side S of a training image: `data.augment.scale`, or size x 256 / 224 where it is empty.
+
+    One number fixes S, two are a range from which S is drawn for each presentation of an image. Errors: ChoiceError where S could be
+    less than the cut. Source: K. Simonyan, A. Zisserman, arXiv:1409.1556, section 3.1.
+    """
+    low, high = (scale[0], scale[-1]) if scale else (round(size * PAPER[0] / PAPER[1]),) * 2
+    if not size <= low <= high:
+        raise ChoiceError(
+            f"data.augment.scale={list(scale)}: the shorter side must be at least data.size={size}, and the first of two numbers the "
+            "smaller"
+        )
+    return low, high
+
+
+class FileBatches(Order):
+    """One rank's training micro-batches (float32[m, C, size, size], int64[m]) of one epoch at a time, from image files.
+
+    paths, labels (int64[N]): of the training split. side: (least, greatest) shorter side, see `sides`. flip: mirror with probability
+    1/2. lighting: noise along the principal components of the colours. A resumed epoch decodes nothing of what is skipped. The
+    other arguments, and the errors: see Order and Decoder.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Tensor,
+        *,
+        decoder: Decoder,
+        pixels: Pixels,
+        size: int,
+        side: tuple[int, int],
+        batch_size: int,
+        seed: int,
+        flip: bool = False,
+        lighting: Lighting | None = None,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        max_steps: int | None = None,
+        epoch: int = 0,
+    ) -> None:
+        super().__init__(
+            len(paths),
+            batch_size=batch_size,
+            seed=seed,
+            accumulate=accumulate,
+            rank=rank,
+            world=world,
+            max_steps=max_steps,
+            epoch=epoch,
+        )
+        decoder.check_room(batch=self.micro, images=self.n, side=size)
+        self.size, self.side, self.flip, self.lighting = size, side, flip, lighting
+        self._paths, self._labels, self._decoder, self._pixels = paths, labels, decoder, pixels
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing is decoded before the first batch is asked for, when Lightning has set the epoch.
+        epoch, order, numbers = self.epoch, self.order(self.epoch), range(self.start, self.steps * self.accumulate)
+        requests = (self._requests(epoch, self.part(order[k // self.accumulate], k).tolist(), k) for k in numbers)
+        for k, images in zip(numbers, self._decoder.read(requests, count=len(numbers)), strict=False):
+            assert isinstance(images, Tensor)
+            index = self.part(order[k // self.accumulate], k)
+            images = images.to(self._pixels.device, non_blocking=True)
+            if self.flip:
+                mirrored = self.part(self._draw(epoch, k // self.accumulate)[0], k).nonzero().squeeze(1)
+                mirrored = mirrored.to(self._pixels.device, non_blocking=True)
+                images = images.index_copy(0, mirrored, images.index_select(0, mirrored).flip(2))
+            shift = None
+            if self.lighting is not None:
+                alphas = self.alphas(epoch, k // self.accumulate, channels=self.lighting.channels, std=self.lighting.std)
+                shift = self.lighting.shift(self.part(alphas, k))
+            yield self._pixels(ordered(images, self._pixels), shift=shift), self._labels[index].to(self._pixels.device, non_blocking=True)
+
+    def _draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the images of one global batch: mirrored int64[B], shorter side int64[B], place of the cut float64[B, 2]."""
+        draw = generator(self.seed, "augment", epoch, step)
+        mirrored = torch.randint(0, 2, (self.batch_size,), generator=draw)
+        side = torch.randint(self.side[0], self.side[1] + 1, (self.batch_size,), generator=draw)
+        return mirrored, side, torch.rand(self.batch_size, 2, dtype=torch.float64, generator=draw)
+
+    def _requests(self, epoch: int, index: list[int], k: int) -> list[Request]:
+        _, side, places = (self.part(drawn, k).tolist() for drawn in self._draw(epoch, k // self.accumulate))
+        return [Request(self._paths[i], s, self.size, top, left) for i, s, (top, left) in zip(index, side, places, strict=True)]
+
+
+class EvalFiles:
+    """One rank's share (every world-th file) in fixed order, each file exactly once overall: (float32[b, C, S, S], int64[b]).
+
+    The shorter side is resized to `side` and the size x size square in the middle is taken. batch_size is that of one device.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Tensor,
+        *,
+        decoder: Decoder,
+        pixels: Pixels,
+        size: int,
+        side: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        decoder.check_room(batch=batch_size, images=len(labels[rank::world]), side=size)
+        self._paths, self._labels, self.batch_size = paths[rank::world], labels[rank::world], batch_size
+        self._decoder, self._pixels, self.size, self.side = decoder, pixels, size, side
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        starts = range(0, len(self._labels), self.batch_size)
+        requests = ([Request(path, self.side, self.size) for path in self._paths[s : s + self.batch_size]] for s in starts)
+        for start, images in zip(starts, self._decoder.read(requests, count=len(starts)), strict=False):
+            assert isinstance(images, Tensor)
+            labels = self._labels[start : start + self.batch_size].to(self._pixels.device, non_blocking=True)
+            yield self._pixels(ordered(images.to(self._pixels.device, non_blocking=True), self._pixels)), labels
+
+
+def ordered(images: Tensor, pixels: Pixels) -> Tensor:
+    """uint8[m, H, W, C] in the memory order that `pixels` takes."""
+    return images if pixels.channels_last else images.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,65 @@
+"""Images in memory: brought to the trained size, measured, and given a place to live."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bakeoff.errors import ChoiceError, DataError
+
+Fit = Literal["resize", "pad"]
+
+
+def fitted(images: Tensor, *, size: int, fit: Fit) -> Tensor:
+    """uint8[N, C, H, W] -> uint8[N, C, size, size]: resized (bilinear, antialiased) or padded with zeros all around, centred.
+
+    Errors: ChoiceError where fit=pad has to shrink, or fit is neither.
+    """
+    height, width = images.shape[-2:]
+    if (height, width) == (size, size):
+        return images
+    if fit == "pad":
+        if max(height, width) > size:
+            raise ChoiceError(f"data.fit=pad: images of {height}x{width} do not fit into data.size={size}: use data.fit=resize")
+        top, left = (size - height) // 2, (size - width) // 2
+        return functional.pad(images, (left, size - width - left, top, size - height - top))
+    if fit != "resize":
+        raise ChoiceError(f"data.fit={fit}: must be one of resize, pad")
+    out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
+    for start in range(0, len(images), 1024):  # in parts: the float copies are four times the bytes
+        part = images[start : start + 1024].float()
+        out[start : start + 1024] = functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True).round().clamp(0, 255)
+    return out
+
+
+def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation per channel of uint8[N, C, H, W], scaled to 0..1; exact, from integer counts."""
+    value = torch.arange(256, dtype=torch.int64)
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = torch.bincount(images[:, channel].flatten(), minlength=256)
+        n, total, squares = int(counts.sum()), int((counts * value).sum()), int((counts * value * value).sum())
+        means.append(total / n / 255)
+        stds.append(math.sqrt(n * squares - total * total) / n / 255)
+    return tuple(means), tuple(stds)
+
+
+def home(device: torch.device, *, need: int) -> torch.device:
+    """Where the images live: on the CUDA device where `need` bytes take at most half of its free memory, else in main memory.
+
+    Errors: DataError where main memory is too small as well.
+    """
+    if device.type == "cuda" and need <= torch.cuda.mem_get_info(device)[0] // 2:
+        return device
+    free = psutil.virtual_memory().available
+    if need > free:
+        raise DataError(
+            f"data.size, data.subset: the images need {need / 2**30:.1f} GiB at this size and {free / 2**30:.1f} GiB of memory are free: "
+            "lower one of the two"
+        )
+    return torch.device("cpu")
