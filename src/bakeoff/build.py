@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,6 +85,7 @@ def make_loss(run: Run) -> nn.Module:
 def make_data(run: Run) -> ImageData:
     """The run's data module; nothing is read until its `setup`."""
     from bakeoff.data.module import ImageData
+    from bakeoff.data.view_batches import ViewPlan
 
     data, source = run.data, found("data.source", run.data.source)
     keywords = arguments("data.source", data.source, source)
@@ -105,7 +107,17 @@ def make_data(run: Run) -> ImageData:
         eval_batch_size=data.eval_batch_size,
         max_steps=run.trainer.max_steps,
         channels_last=run.trainer.channels_last,
+        lighting=data.augment.lighting,
+        scale=data.augment.scale,
+        views=ViewPlan(kind=data.views.kind, flip=data.views.flip, scales=tuple(data.views.scales)),
+        channels=data.channels,
+        workers=data.workers if data.workers is not None else run.trainer.threads or max(1, cores() // run.trainer.devices),
     )
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(run: Run) -> None:

@@ -179,7 +179,7 @@ def describe(run: Run, job: Job, folder: RunFolder, journal: Journal, data: Imag
         (folder.path / "git.diff").write_text(str(diff))
         journal.artifact("git.diff")
     flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
-    numerics = {"world_size": run.trainer.devices, "data_workers": 0, "cpu_threads": torch.get_num_threads()}
+    numerics = {"world_size": run.trainer.devices, "data_workers": data.workers, "cpu_threads": torch.get_num_threads()}
     counts = {
         "parameters": sum(p.numel() for p in task.net.parameters()),
         "total_steps": task.total_steps,

@@ -12,10 +12,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from bakeoff import build, seeds
-from bakeoff.recipe import Run
+from bakeoff.nets.dense import dense
+from bakeoff.recipe import Run, Views
+from bakeoff.training.views import ViewScores
 
 Report = Callable[[dict[str, float], int], None]
 
@@ -27,24 +29,37 @@ class Keeper(Protocol):
     def epoch(self, task: Task) -> None: ...
 
 
-class Sums:
-    """Loss, hits and images, added up on the device: one read-out a window instead of one a step."""
+TOP = 5
+MANY_CLASSES = 100
+"""From so many classes on, the accuracy within the TOP best scores is told as well."""
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.values = torch.zeros(3, dtype=torch.float64, device="cpu" if str(device) == "mps" else device)
+
+class Sums:
+    """Loss, hits and images, added up on the device: one read-out a window instead of one a step.
+
+    top: count also the images whose class is among so many best scores; 0 does not.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu", *, top: int = 0) -> None:
+        self.top, self.top_accuracy = top, math.nan
+        self.values = torch.zeros(4 if top else 3, dtype=torch.float64, device="cpu" if str(device) == "mps" else device)
 
     def add(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
         """One batch: its mean loss, its scores (N, classes) and its targets (N,)."""
         n = targets.shape[0]
         hits = (scores.detach().argmax(1) == targets).sum()
-        self.values += torch.stack([loss.detach().double() * n, hits.double(), torch.full_like(hits, n, dtype=torch.float64)])
+        counts = [loss.detach().double() * n, hits.double(), torch.full_like(hits, n, dtype=torch.float64)]
+        if self.top:
+            counts.append((scores.detach().topk(self.top, 1).indices == targets.unsqueeze(1)).sum().double())
+        self.values += torch.stack(counts)
 
     def means(self) -> tuple[float, float, float]:
-        """(mean loss, accuracy, images) over all ranks."""
+        """(mean loss, accuracy, images) over all ranks; `top_accuracy` is set beside."""
         values = self.values.clone()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(values)
-        loss, hits, n = values.tolist()
+        loss, hits, n, *among = values.tolist()
+        self.top_accuracy = among[0] / n if among and n else math.nan
         return (loss / n, hits / n, n) if n else (math.nan, math.nan, 0.0)
 
 
@@ -84,6 +99,7 @@ class Task(pl.LightningModule):
         self.diverged: str | None = state["diverged"] if state else None
         self.guessing = float(self.loss(torch.zeros(run.data.num_classes, run.data.num_classes), torch.arange(run.data.num_classes)))
         self.window, self.epoch, self.evaluation = Sums(), Sums(), Sums()
+        self.views: ViewScores | None = None
         self.window_loss = math.nan
         self.clock, self.clock_images, self.speed = 0.0, 0.0, 0.0
 
@@ -165,7 +181,7 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Fresh sums."""
-        self.evaluation = Sums(self.device)
+        self.evaluation = Sums(self.device, top=TOP if self.run.data.num_classes >= MANY_CLASSES else 0)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Adds one batch to the sums."""
@@ -176,7 +192,7 @@ class Task(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """The epoch's figures: validation, and the means over the epoch's training steps."""
         loss, accuracy, _ = self.evaluation.means()
-        values = {"val/loss": loss, "val/accuracy": accuracy}
+        values = {"val/loss": loss, "val/accuracy": accuracy} | self.ranked("val")
         if self.trainer.state.fn == "fit":
             train_loss, train_accuracy, _ = self.epoch.means()
             self.epoch.values.zero_()
@@ -196,13 +212,30 @@ class Task(pl.LightningModule):
         """Validation is done: the state at the start of the next epoch can be kept."""
         self.keep.epoch(self)
 
-    on_test_epoch_start = on_validation_epoch_start
-    test_step = validation_step
+    def on_test_epoch_start(self) -> None:
+        """Fresh sums, and the views that the test takes of an image."""
+        self.on_validation_epoch_start()
+        if self.run.data.views != Views():
+            softmax = isinstance(self.loss, nn.CrossEntropyLoss)
+            self.views = ViewScores(self.net, self.run.data.views, size=self.run.data.size, probabilities=softmax, slide=dense)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds one batch to the sums; the scores of several views of an image are averaged first."""
+        if self.views is None:
+            self.validation_step(batch, batch_idx)
+            return
+        scaled, targets = batch
+        scores = self.views(scaled, count=len(targets))
+        self.evaluation.add(self.loss(scores, targets), scores, targets)
+
+    def ranked(self, part: str) -> dict[str, float]:
+        """The accuracy within the best scores, where it is counted."""
+        return {f"{part}/top{TOP}_accuracy": self.evaluation.top_accuracy} if self.evaluation.top else {}
 
     def on_test_epoch_end(self) -> None:
         """The test set's figures."""
         loss, accuracy, _ = self.evaluation.means()
-        values = {"test/loss": loss, "test/accuracy": accuracy}
+        values = {"test/loss": loss, "test/accuracy": accuracy} | self.ranked("test")
         self.latest.update(values)
         # One number a run and no curve: at step 0 MLflow's chart page compares the runs by bars.
         self.tell(values, step=0)
