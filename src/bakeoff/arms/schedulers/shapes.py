@@ -1,4 +1,4 @@
-"""Learning-rate schedules with one interface: `step()` after every optimizer step, `epoch_end(value)` after every validation.
+"""The shapes of learning-rate schedules: `step()` after every optimizer step, `epoch_end(value)` after every validation.
 
 Each is a torch LRScheduler whose lengths come from the run's own number of steps. `warmup` is the fraction of all steps over which
 the rate rises linearly: with W warm-up steps, step k (from 0) has (k + 1) / W of the schedule's rate, so the first is never zero.
@@ -14,9 +14,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from bakeoff.errors import ChoiceError
-
-# The names that a config may use as a target.
-__all__ = ["constant", "cosine", "plateau", "step"]
 
 
 def require(key: str, value: object, *, fits: bool, rule: str) -> None:
@@ -56,37 +53,111 @@ class Schedule(LRScheduler):
 
 
 class Step(Schedule):
-    """Multiplied by `factor` at each fraction `at` of all steps (rounded to a step)."""
+    """Multiplied by the next of `factors` at each fraction `at` of all steps (rounded to a step)."""
 
     def __init__(
-        self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float, at: Sequence[float], factor: float
+        self,
+        optimizer: Optimizer,
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+        warmup: float,
+        at: Sequence[float],
+        factors: Sequence[float],
     ) -> None:
         ascending = all(a < b for a, b in pairwise(at))
         rule = "must be ascending fractions of all steps between 0 and 1"
         require("at", list(at), fits=ascending and all(0 < fraction < 1 for fraction in at), rule=rule)
-        require("factor", factor, fits=0 < factor <= 1, rule="must be above 0 and at most 1")
         self.drops = [round(fraction * total_steps) for fraction in at]
-        self.factor = factor
+        self.factors = [float(factor) for factor in factors]
         super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup)
 
     def shape(self, step: int) -> float:
-        """factor to the power of the drops passed."""
-        return self.factor ** sum(step >= drop for drop in self.drops)
+        """The product of the factors of the drops passed."""
+        passed = self.factors[: sum(step >= drop for drop in self.drops)]
+        # A power and a product differ in the last bit: equal factors are a power.
+        return passed[0] ** len(passed) if len(set(passed)) == 1 else math.prod(passed)
 
 
-class Cosine(Schedule):
-    """Half a cosine from 1 after the warm-up down to `final`, which a step after the last would have."""
+class Descent(Schedule):
+    """Falls from 1 after the warm-up to `final`, which a step after the last would have; `fall(t)` goes from 1 to 0 as t from 0 to 1."""
 
     def __init__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float, final: float) -> None:
         require("final", final, fits=0 <= final <= 1, rule="must be a fraction of the rate, between 0 and 1")
         self.final = final
         super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup)
 
+    def fall(self, t: float) -> float:
+        """What is left at a fraction t of the steps behind the warm-up."""
+        raise NotImplementedError
+
     def shape(self, step: int) -> float:
-        """final + (1 - final) (1 + cos(pi t)) / 2 with t from 0 to 1 after the warm-up."""
+        """final + (1 - final) fall(t)."""
         length = max(1, self.total_steps - self.warmup_steps)
-        t = min(1.0, max(0, step - self.warmup_steps) / length)
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * t)) / 2
+        return self.final + (1 - self.final) * self.fall(min(1.0, max(0, step - self.warmup_steps) / length))
+
+
+class Cosine(Descent):
+    """Half a cosine."""
+
+    def fall(self, t: float) -> float:
+        """(1 + cos(pi t)) / 2."""
+        return (1 + math.cos(math.pi * t)) / 2
+
+
+class Poly(Descent):
+    """A power of what is left of the run."""
+
+    def __init__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float, final: float, power: float) -> None:
+        require("power", power, fits=power > 0, rule="must be above 0")
+        self.power = power
+        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
+
+    def fall(self, t: float) -> float:
+        """(1 - t) to the power."""
+        return float((1 - t) ** self.power)
+
+
+class Wsd(Descent):
+    """Stays at 1 until a fraction `decay` of all steps is left, then falls by `way`."""
+
+    def __init__(
+        self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float, final: float, decay: float, way: str
+    ) -> None:
+        require("decay", decay, fits=0 < decay <= 1, rule="must be a fraction of all steps, above 0 and at most 1")
+        require("way", way, fits=way in ("linear", "sqrt"), rule="choices: linear, sqrt")
+        self.decay_steps = max(1, round(decay * total_steps))
+        self.way = way
+        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
+
+    def fall(self, t: float) -> float:
+        """1 - t, or 1 - sqrt(t)."""
+        return 1 - (math.sqrt(t) if self.way == "sqrt" else t)
+
+    def shape(self, step: int) -> float:
+        """1, and behind the stable part final + (1 - final) fall(t)."""
+        begin = max(self.warmup_steps, self.total_steps - self.decay_steps)
+        t = min(1.0, max(0, step - begin) / max(1, self.total_steps - begin))
+        return self.final + (1 - self.final) * self.fall(t)
+
+
+class OneCycle(Descent):
+    """Half a cosine up from `start` over the warm-up, and half a cosine down to `final`."""
+
+    def __init__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float, start: float, final: float) -> None:
+        require("start", start, fits=0 < start <= 1, rule="must be a fraction of the rate, above 0 and at most 1")
+        self.start = start
+        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
+
+    def fall(self, t: float) -> float:
+        """(1 + cos(pi t)) / 2."""
+        return (1 + math.cos(math.pi * t)) / 2
+
+    def factor_at(self, step: int) -> float:
+        """1 - (1 - start) fall(t) on the way up, `shape` from there on."""
+        if step < self.warmup_steps:
+            return 1 - (1 - self.start) * self.fall(step / self.warmup_steps)
+        return self.shape(step)
 
 
 class Plateau(Schedule):
@@ -140,50 +211,3 @@ class Plateau(Schedule):
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
             self._last_lr = [*rates]
-
-
-def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float = 0.0) -> LRScheduler:
-    """The optimizer's own rate throughout, after the warm-up."""
-    return Schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup)
-
-
-def step(
-    optimizer: Optimizer,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    warmup: float = 0.0,
-    at: Sequence[float] = (0.5, 0.75),
-    factor: float = 0.1,
-) -> LRScheduler:
-    """Multiplied by `factor` at each fraction `at` of all steps."""
-    return Step(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, at=at, factor=factor)
-
-
-def cosine(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float = 0.0, final: float = 0.0) -> LRScheduler:
-    """Half a cosine down to the fraction `final`: Loshchilov, Hutter, SGDR (arXiv:1608.03983) without restarts."""
-    return Cosine(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
-
-
-def plateau(
-    optimizer: Optimizer,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    warmup: float = 0.0,
-    patience: int = 2,
-    factor: float = 0.1,
-    threshold: float = 1e-4,
-    floor: float = 1e-3,
-) -> LRScheduler:
-    """Dropped by `factor` when the validation loss stalls for more than `patience` epochs, the rule of the AlexNet and VGG papers."""
-    return Plateau(
-        optimizer,
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-        warmup=warmup,
-        patience=patience,
-        factor=factor,
-        threshold=threshold,
-        floor=floor,
-    )
