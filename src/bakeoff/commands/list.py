@@ -1,4 +1,4 @@
-"""`bakeoff list [SLOT ...]`: every slot and its choices, one line each with what it is."""
+"""`bakeoff list [SLOT ...]`: every slot and its choices, one line each with what it is; `--diff`: the nets against their papers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"of {listed(GROUPS)}, sweep; all where none is named")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--diff", action="store_true", help="with the slot model: what each net changes against its paper's")
     args = parser.parse_args(argv)
     known = (*GROUPS, "sweep")
     for slot in args.slots:
@@ -26,6 +27,11 @@ def main(argv: list[str]) -> int:
             raise ChoiceError(f"{slot}: no such slot{near_miss(slot, known)}; slots: {listed(known)}")
     if args.config_dir is not None and not args.config_dir.is_dir():
         raise ConfigError(f"--config-dir={args.config_dir}: no such folder")
+    if args.diff:
+        if args.slots != ["model"]:
+            raise ConfigError("--diff: compares the nets of one slot; write bakeoff list model --diff")
+        print(differences(args.config_dir, plain=args.json))
+        return 0
     found = {slot: choices(slot, args.config_dir) for slot in args.slots or known}
     if args.json:
         print(json.dumps(found))
@@ -37,6 +43,14 @@ def main(argv: list[str]) -> int:
             print(f"  {name:<{width}}  {about}".rstrip())
     sys.stdout.flush()
     return 0
+
+
+def differences(own: Path | None, *, plain: bool) -> str:
+    """What each net changes against its paper's, as tables or as JSON."""
+    from bakeoff.commands.variants import text, variants
+
+    found = variants(own)
+    return json.dumps({variant.choice: variant.changes for variant in found}) if plain else text(found)
 
 
 def choices(slot: str, own: Path | None) -> dict[str, str]:

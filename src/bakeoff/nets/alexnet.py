@@ -53,6 +53,11 @@ class AlexNet(ConvNet):
             Conv(channels=c5, groups=g5, pool=True),
         )
 
+    @classmethod
+    def paper(cls) -> type[ConvNet]:
+        """The net of 2012."""
+        return alexnet_2012
+
 
 class alexnet(AlexNet):
     """The form for small pictures, the default in sweeps; see `AlexNet` for its layers and `ConvNet` for its arguments.

@@ -109,6 +109,11 @@ class ConvNet(nn.Module):
     def convolutions(cls, head: str) -> tuple[Conv, ...]:
         """The net's table for one head."""
 
+    @classmethod
+    @abstractmethod
+    def paper(cls) -> type[ConvNet]:
+        """The published net that this one goes back to."""
+
     def forward(self, images: Tensor) -> Tensor:
         """Scores [batch, num_classes] of float images [batch, in_channels, size, size]."""
         maps = self.features(images)

@@ -43,6 +43,11 @@ class VGG(ConvNet):
             for place, kernel in enumerate(kernels)
         )
 
+    @classmethod
+    def paper(cls) -> type[ConvNet]:
+        """The same column, plain and with its own head."""
+        return cls
+
 
 class vgg11(VGG):
     """Configuration A: eight convolutions (132,863,336 parameters at 224 pixels and 1000 classes); see `VGG` and `ConvNet`."""
