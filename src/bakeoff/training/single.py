@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +33,6 @@ class Outcome:
     lagging: bool
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def store_uri(run: Run) -> str:
     """The store of a run: its own, or the SQLite file of the working folder."""
     return run.tracking.uri or default_uri(Path.cwd())
@@ -60,7 +54,7 @@ def ready(run: Run) -> ImageData:
 def open_run(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None = None) -> RunFolder:
     """A folder for a run that is `ready`, its number of CPU threads pinned."""
     if run.trainer.threads is None:
-        run = run.replace(**{"trainer.threads": max(1, cores() // run.trainer.devices)})
+        run = run.replace(**{"trainer.threads": max(1, build.cores() // run.trainer.devices)})
     job = Job(
         id=new_id(),
         name=run.title,
