@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import typing
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from bakeoff.arms.initializers import Initializer
     from bakeoff.data.module import ImageData
 
 
@@ -40,11 +42,24 @@ def make_bare_model(run: Run) -> nn.Module:
     return typing.cast("nn.Module", make("model", run.model, activation=make_activation(run)))
 
 
+def make_initializer(run: Run) -> Initializer:
+    """The run's initializer; a leaf of its own under `rest` becomes one too, by the same door."""
+    leaf = dict(run.initializer)
+    if isinstance(leaf.get("rest"), Mapping):
+        leaf["rest"] = make("initializer", leaf["rest"])
+    return typing.cast("Initializer", make("initializer", leaf))
+
+
 def make_model(run: Run) -> nn.Module:
     """The run's net on the CPU, initialized from the run's seed: the same bits at every call.
 
     Takes images (N, channels, size, size), gives scores (N, classes).
     """
+    return initialized(run)[0]
+
+
+def initialized(run: Run) -> tuple[nn.Module, dict[str, str]]:
+    """`make_model`, and the facts that the initializer tells: tags for the run."""
     import torch
 
     from bakeoff import seeds
@@ -54,9 +69,48 @@ def make_model(run: Run) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(run.seed, "init"))
         net = make_bare_model(run)
-    initializer = make("initializer", run.initializer)
+    initializer = make_initializer(run)
+    given: dict[str, Any] = {}
+    if initializer.needs_images:
+        given["images"] = first_images(run, typing.cast("Any", initializer).images)
+    if initializer.needs_source:
+        given["source"] = trained_net(run, typing.cast("Any", initializer).run)
     with refusals("initializer", run.initializer):
-        initializer(net, activation_gain=activation_gain(make_activation(run)()), generator=seeds.generator(run.seed, "init"))
+        gain = activation_gain(make_activation(run)())
+        facts = initializer(net, activation_gain=gain, generator=seeds.generator(run.seed, "init"), **given)
+    return net, dict(facts or {})
+
+
+def first_images(run: Run, number: int) -> torch.Tensor:
+    """The first training images in the run's own order, as its net gets them but not augmented: float32 [number or all, C, S, S].
+
+    They are on the CPU, and the same on every rank and whatever the batch is.
+    """
+    import torch
+
+    plain = {"data.augment": {}, "data.batch_size": 1, "trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
+    data = make_data(run.replace(**plain))
+    data.setup("fit")
+    return torch.cat([images for images, _ in itertools.islice(data.train_dataloader(), number)])
+
+
+def trained_net(run: Run, name: str | None) -> nn.Module:
+    """The trained net of another run, on the CPU; `name` is its id, a beginning of it, or its folder."""
+    import torch
+
+    from bakeoff.composition import load_frozen
+    from bakeoff.tracking.store import default_uri
+    from bakeoff.tracking.weights import trained
+
+    if not name:
+        raise ChoiceError("initializer.run: names no run; take the id of one that is done, as in initializer.run=RUN_ID")
+    found = trained(name, root=Path(run.tracking.folder), uri=run.tracking.uri or default_uri(Path.cwd()))
+    with torch.random.fork_rng(devices=[]):
+        net = make_bare_model(load_frozen(found.config, origin=f"config of run {name}"))
+    try:
+        net.load_state_dict(found.net)
+    except RuntimeError as error:
+        raise ChoiceError(f"initializer.run={name}: its weights do not fit its net as this version builds it: {error}") from None
     return net
 
 
@@ -149,8 +203,7 @@ def check(run: Run) -> None:
             f"data.num_classes={data.num_classes} needs (2, {data.num_classes})"
         )
     small = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, data.num_classes))
-    with refusals("initializer", run.initializer):
-        make("initializer", run.initializer)(small, activation_gain=1.0, generator=torch.Generator().manual_seed(0))
+    check_initializer(run, small)
     with refusals("optimizer", run.optimizer):
         optimizer = make_optimizer(run, small)
     make_scheduler(run, optimizer, total_steps=10, steps_per_epoch=5)
@@ -158,3 +211,20 @@ def check(run: Run) -> None:
         loss = make_loss(run)(torch.zeros(4, data.num_classes, requires_grad=True), torch.zeros(4, dtype=torch.long))
     if loss.shape != () or not loss.requires_grad:
         raise ChoiceError(f"loss: {run.loss['_target_']} must give one number with a gradient; it gives shape {tuple(loss.shape)}")
+
+
+def check_initializer(run: Run, small: nn.Module) -> None:
+    """A dry run of the initializer: on `small`, a net for 2 x 2 images of 2 channels, or on the real one where it copies from another."""
+    import torch
+
+    initializer, generator = make_initializer(run), torch.Generator().manual_seed(0)
+    given: dict[str, Any] = {}
+    net = small
+    if initializer.needs_images:
+        given["images"] = torch.randn(8, 2, 2, 2, generator=generator)
+    if initializer.needs_source:
+        given["source"] = trained_net(run, typing.cast("Any", initializer).run)
+        with torch.device("meta"):
+            net = make_bare_model(run)
+    with refusals("initializer", run.initializer):
+        initializer(net, activation_gain=1.0, generator=generator, **given)

@@ -42,6 +42,9 @@ EVERY = [
     HeNormal(),
     Orthogonal(),
     TorchDefault(),
+    Sparse(),
+    DeltaOrthogonal(),
+    AlexNetPaper(),
 ]
 
 

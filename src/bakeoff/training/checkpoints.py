@@ -18,8 +18,9 @@ from torch import nn
 from bakeoff import build
 from bakeoff.composition import load_frozen
 from bakeoff.errors import FolderError
+from bakeoff.tracking.weights import MAGIC, latest, read
 
-MAGIC = b"bakeoff1"
+__all__ = ["latest", "load_model", "read", "save", "weights"]
 
 
 def save(folder: Path, state: dict[str, Any], *, name: str = "last") -> None:
@@ -50,28 +51,6 @@ def save(folder: Path, state: dict[str, Any], *, name: str = "last") -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise FolderError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from error
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """The state in one file, on the CPU; None where the file is missing or torn."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    head = len(MAGIC) + 32
-    payload = memoryview(raw)[head:]
-    if raw[: len(MAGIC)] != MAGIC or raw[len(MAGIC) : head] != hashlib.sha256(payload).digest():
-        return None
-    return cast("dict[str, Any]", torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
-
-
-def latest(folder: Path) -> dict[str, Any] | None:
-    """The newest state in a folder that is whole; None where there is none."""
-    for name in ("last", "last-1"):
-        state = read(folder / f"{name}.ckpt")
-        if state is not None:
-            return state
-    return None
 
 
 def weights(folder: Path, *, name: str = "last") -> dict[str, torch.Tensor]:

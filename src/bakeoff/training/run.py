@@ -191,7 +191,7 @@ def describe(run: Run, job: Job, folder: RunFolder, journal: Journal, data: Imag
     tags |= {"data.digest": data.digest, "data.split_digest": data.split_digest}
     if run.test and job.kind == "single":
         tags["exploratory"] = "true"
-    journal.tags(tags | short(facts))
+    journal.tags(tags | task.facts | short(facts))
     profile = {"train": data.n_train, "val": data.n_val, "test": data.n_test, "size": run.data.size, "classes": list(data.classes)}
     name, source = run.choices.get("data", "data"), run.data.source["_target_"]
     journal.dataset(name, digest=data.digest[:36], source=source, context="training", profile=profile)

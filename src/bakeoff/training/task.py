@@ -84,7 +84,7 @@ class Task(pl.LightningModule):
         super().__init__()
         self.run, self.total_steps, self.steps_per_epoch = run, total_steps, steps_per_epoch
         self.report, self.keep, self.state = report, keep, state
-        self.net = build.make_model(run)
+        self.net, self.facts = build.initialized(run)
         self.loss = build.make_loss(run)
         if state is not None:
             self.net.load_state_dict(state["net"])
