@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
 import io
 import pickle
 import struct
@@ -229,11 +230,26 @@ def test_the_real_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         sources.fashion_mnist(root=tmp_path / "mine", download=False)
 
 
+KNOWN = {
+    "digits": (10, 1, 8, 32),
+    "fashion_mnist": (10, 1, 28, 32),
+    "cifar10": (10, 3, 32, 32),
+    "cifar100": (100, 3, 32, 32),
+    "svhn": (10, 3, 32, 32),
+    "stl10": (10, 3, 96, 96),
+    "folder": (10, 3, 256, 224),
+    "imagenet": (1000, 3, 256, 224),
+}
+"""Classes, channels, native size, trained size."""
+
+
 def test_the_configs_agree_with_the_sources() -> None:
     for file in sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml")):
         node = OmegaConf.to_container(OmegaConf.load(file))
         assert isinstance(node, dict)
-        assert node["source"] == {"_target_": f"bakeoff.data.sources.{file.stem}"} and callable(getattr(sources, file.stem))
-        known = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
-        assert (node["num_classes"], node["channels"], node["native_size"]) == known[file.stem]
-        assert node["size"] == 32 and node["about"]
+        assert node["source"]["_target_"] == f"bakeoff.data.sources.{file.stem}"
+        source = inspect.signature(getattr(sources, file.stem)).parameters
+        own = {key: value.default for key, value in source.items() if key not in ("root", "download")}
+        assert node["source"] == {"_target_": node["source"]["_target_"], **own}
+        assert (node["num_classes"], node["channels"], node["native_size"], node["size"]) == KNOWN[file.stem]
+        assert node["about"]

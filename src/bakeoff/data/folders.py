@@ -104,7 +104,7 @@ def class_files(root: Path) -> dict[str, list[str]]:
     """The image files below each class folder of root, both sorted by name. Errors: DataError where there is none."""
     names = directories(root)
     if len(names) < 2:
-        raise DataError(f"{root}: has {len(names)} class folders, and needs 2 or more: one folder a class, with its images in it")
+        raise DataError(f"data.root: {root} has {len(names)} class folders, and needs 2 or more: one folder a class, with its images in it")
     found = {name: list(images(os.path.join(root, name))) for name in names}
     for name, held in found.items():
         if not held:
@@ -116,7 +116,7 @@ def directories(root: Path) -> list[str]:
     """The folders in root by name, sorted; links to folders are followed, names that begin with a dot are left out."""
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "there is no such folder"
-        raise DataError(f"{root}: {what}; it should hold one folder a class, or train/ and test/ with one folder a class each")
+        raise DataError(f"data.root={root}: {what}; it should hold one folder a class, or train/ and test/ with one folder a class each")
     return [entry.name for entry in scan(str(root)) if entry.is_dir()]
 
 

@@ -40,15 +40,21 @@ def store_uri(run: Run) -> str:
 
 def ready(run: Run) -> ImageData:
     """The whole door, and the data, read and split: what is wrong is told before any folder is made."""
+    from bakeoff.data.module import load
+
     build.check(run)
     data = build.make_data(run)
+    agree(run, "num_classes", len(load(data.source)[0].classes))  # before the setup, which decodes some of the images
     data.setup("fit")
-    if (data.channels, len(data.classes)) != (run.data.channels, run.data.num_classes):
-        raise ConfigError(
-            f"data.channels={run.data.channels}, data.num_classes={run.data.num_classes}: "
-            f"{run.data.source['_target_']} has {data.channels} channels and {len(data.classes)} classes"
-        )
+    agree(run, "channels", data.channels)
     return data
+
+
+def agree(run: Run, key: str, found: int) -> None:
+    """Errors: ConfigError where the run's data.<key> is not what the dataset has."""
+    told, source = getattr(run.data, key), run.data.source["_target_"].rpartition(".")[2]
+    if told != found:
+        raise ConfigError(f"data.{key}={told}: {source} has {found} in data.root={run.data.root}: set data.{key}={found}")
 
 
 def open_run(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None = None) -> RunFolder:

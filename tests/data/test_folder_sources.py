@@ -1,0 +1,306 @@
+"""Class folders and ImageNet: listed as torchvision lists them, nothing decoded or written, and every wrong layout told in one line."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.datasets as tv
+from PIL import Image
+
+from bakeoff import composition
+from bakeoff.build import make_data
+from bakeoff.commands.main import main
+from bakeoff.data import sources
+from bakeoff.data.sources import ImageFiles
+from bakeoff.data.splits import split
+from bakeoff.errors import DataError
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((5, 4), 60).convert("RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+BYTES = {".png": encoded("png"), ".JPEG": encoded("jpeg")}
+
+
+def fill(folder: Path, count: int, *, name: str = "image_{:02d}.png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        path = folder / name.format(i)
+        path.write_bytes(BYTES[path.suffix])
+
+
+@pytest.fixture
+def two_parts(tmp_path: Path) -> Path:
+    for part, counts in (("train", (6, 4, 5)), ("test", (2, 3, 1))):
+        for kind, count in zip(("ant", "bee", "cow"), counts, strict=True):
+            fill(tmp_path / part / kind, count)
+    return tmp_path
+
+
+@pytest.fixture
+def one_level(tmp_path: Path) -> Path:
+    for kind, count in (("ant", 12), ("bee", 5), ("train", 9)):  # a class may well be called train
+        fill(tmp_path / kind, count)
+    return tmp_path
+
+
+def relative(paths: tuple[Path, ...], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_train_and_test_folders_are_listed_as_torchvision_lists_them(two_parts: Path, test: str) -> None:
+    (two_parts / "test").rename(two_parts / test)
+    fill(two_parts / "train" / "bee" / "more", 2, name="IMG{:d}.JPEG")
+    before = sorted(two_parts.rglob("*"))
+    found = sources.folder(root=two_parts, download=False)
+    assert isinstance(found, ImageFiles) and found.classes == ("ant", "bee", "cow")
+    for paths, labels, part in ((found.train, found.train_y, "train"), (found.test, found.test_y, test)):
+        theirs = tv.ImageFolder(str(two_parts / part))
+        assert sorted(zip(map(str, paths), labels.tolist(), strict=True)) == sorted(theirs.samples)
+        assert labels.dtype == torch.int64
+    assert sorted(two_parts.rglob("*")) == before
+
+
+def test_of_class_folders_alone_every_fifth_file_is_a_test_image(one_level: Path) -> None:
+    found = sources.folder(root=one_level, download=False)
+    held = ["ant/image_04.png", "ant/image_09.png", "bee/image_04.png", "train/image_04.png"]
+    assert relative(found.test, one_level) == held and found.test_y.tolist() == [0, 0, 1, 2]
+    assert sorted(relative(found.train, one_level) + held) == sorted(p.relative_to(one_level).as_posix() for p in one_level.rglob("*.png"))
+    assert [path.parent.name for path in found.train] == [found.classes[y] for y in found.train_y.tolist()]
+
+
+def test_hidden_and_other_files_are_left_alone(one_level: Path) -> None:
+    before = sources.folder(root=one_level, download=False)
+    (one_level / "README.txt").write_text("hello")
+    (one_level / "ant" / "notes.txt").write_text("hello")
+    (one_level / "ant" / "._image_00.png").write_bytes(b"of another system")
+    fill(one_level / ".cache", 3)
+    after = sources.folder(root=one_level, download=False)
+    assert (after.train, after.test, after.classes) == (before.train, before.test, before.classes)
+
+
+def test_links_to_class_folders_and_images_are_followed_and_circles_are_not(one_level: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere" / "dog", 6)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    fill(root / "eel", 5)
+    (root / "eel" / "zz.png").symlink_to(tmp_path / "elsewhere" / "dog" / "image_00.png")
+    (root / "eel" / "again").symlink_to(root / "eel")
+    found = sources.folder(root=root, download=False)
+    assert (torch.bincount(found.train_y) + torch.bincount(found.test_y)).tolist() == [6, 6]
+    assert len(found.digest()) == 64
+
+
+def test_the_digest_follows_names_sizes_and_labels_and_not_the_place(two_parts: Path, tmp_path: Path) -> None:
+    first = sources.folder(root=two_parts, download=False).digest()
+    copy = tmp_path / "copied" / "deep"
+    for part in ("train", "test"):
+        shutil.copytree(two_parts / part, copy / part)
+    assert sources.folder(root=copy, download=False).digest() == first
+    image = copy / "train" / "ant" / "image_03.png"
+    data = image.read_bytes()
+    image.write_bytes(data + b"!")
+    assert sources.folder(root=copy, download=False).digest() != first
+    image.write_bytes(data)
+    image.rename(image.with_name("other.png"))
+    assert sources.folder(root=copy, download=False).digest() != first
+    image.with_name("other.png").rename(copy / "train" / "bee" / "image_30.png")
+    listing = sources.folder(root=copy, download=False)
+    moved = ImageFiles(listing.train, listing.train_y.flip(0), listing.test, listing.test_y, listing.classes)
+    assert moved.digest() != listing.digest()
+
+
+def test_a_file_that_goes_away_is_named(two_parts: Path) -> None:
+    found = sources.folder(root=two_parts, download=False)
+    (two_parts / "test" / "bee" / "image_01.png").unlink()
+    with pytest.raises(DataError, match=r"image_01\.png: cannot be read \(No such file or directory\)"):
+        found.digest()
+
+
+def told(root: Path, *, test: str | None = None) -> str:
+    with pytest.raises(DataError) as error:
+        sources.folder(root=root, download=False, test=test)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_root_that_is_no_folder_of_class_folders_is_told(tmp_path: Path) -> None:
+    assert "nowhere: there is no such folder" in told(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    assert "file: is a file, not a folder" in told(tmp_path / "file")
+    empty = tmp_path / "empty"
+    fill(empty, 3)  # images without class folders
+    assert "has 0 class folders, and needs 2 or more" in told(empty)
+    fill(empty / "ant", 5)
+    assert "has 1 class folders, and needs 2 or more" in told(empty)
+
+
+def test_a_class_without_images_or_with_too_few_to_hold_one_out_is_named(one_level: Path) -> None:
+    (one_level / "bee" / "image_00.png").unlink()
+    assert f"{one_level / 'bee'}: has 4 images" in told(one_level)
+    for image in (one_level / "bee").iterdir():
+        image.unlink()
+    (one_level / "bee" / "notes.txt").write_text("no image")
+    assert f"{one_level / 'bee'}: has no image (.jpg, .jpeg, .png" in told(one_level)
+
+
+def test_test_classes_must_be_train_classes_and_need_not_be_all_of_them(two_parts: Path) -> None:
+    shutil.rmtree(two_parts / "test" / "bee")
+    found = sources.folder(root=two_parts, download=False)
+    assert found.classes == ("ant", "bee", "cow") and found.test_y.tolist() == [0, 0, 2]
+    fill(two_parts / "test" / "cows", 1)
+    message = told(two_parts)
+    assert f"{two_parts / 'test' / 'cows'}: is no class of {two_parts / 'train'} (did you mean cow?)" in message
+
+
+def test_the_test_folder_is_chosen_by_name_where_there_are_two(two_parts: Path) -> None:
+    for kind in ("ant", "bee"):
+        fill(two_parts / "val" / kind, 4)
+        fill(two_parts / "hard" / kind, 3)
+    assert "has both test/ and val/" in told(two_parts)
+    sizes = {name: len(sources.folder(root=two_parts, download=False, test=name).test) for name in ("test", "val", "hard")}
+    assert sizes == {"test": 6, "val": 8, "hard": 6}
+    assert "has no folders train and hrad (did you mean hard?)" in told(two_parts, test="hrad")
+
+
+def test_train_alone_is_told_how_to_be_used(two_parts: Path) -> None:
+    shutil.rmtree(two_parts / "test")
+    assert f"set data.root={two_parts / 'train'}" in told(two_parts)
+    fill(two_parts / "train" / "bee", 5)
+    assert len(sources.folder(root=two_parts / "train", download=False).test) == 3
+
+
+def test_what_ends_like_an_image_and_is_no_file_is_named(one_level: Path) -> None:
+    (one_level / "ant" / "gone.png").symlink_to(one_level / "nowhere.png")
+    assert f"{one_level / 'ant' / 'gone.png'}: not a file, nor a link to one that is there" in told(one_level)
+    (one_level / "ant" / "gone.png").unlink()
+    os.mkfifo(one_level / "ant" / "pipe.jpg")
+    assert "pipe.jpg: not a file" in told(one_level)
+
+
+def test_a_folder_that_cannot_be_read_is_named(one_level: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(at: str) -> object:
+        if str(at).endswith("bee"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(at)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert told(one_level) == f"{one_level / 'bee'}: cannot be read (Permission denied)"
+
+
+NAMES = {"n01440764": ("tench", "Tinca tinca"), "n02012849": ("crane",), "n03126707": ("crane",)}
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    for wnid in NAMES:
+        fill(tmp_path / "train" / wnid, 6, name=wnid + "_{:d}.JPEG")
+    for i, wnid in enumerate(NAMES):
+        fill(tmp_path / "val" / wnid, 2, name=f"ILSVRC2012_val_{i}" + "{:07d}.JPEG")
+    torch.save((NAMES, ["n02012849", "n01440764"]), tmp_path / "meta.bin")
+    return tmp_path
+
+
+@pytest.mark.parametrize("inside", [".", "imagenet"])
+def test_imagenet_is_listed_as_torchvision_lists_it(imagenet: Path, inside: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("data")
+    shutil.copytree(imagenet, root / inside, dirs_exist_ok=True)
+    found = sources.imagenet(root=root, download=False)
+    for paths, labels, part in ((found.train, found.train_y, "train"), (found.test, found.test_y, "val")):
+        assert list(zip(map(str, paths), labels.tolist(), strict=True)) == tv.ImageNet(str(root / inside), split=part).samples
+    assert found.classes == ("n01440764 tench", "n02012849 crane", "n03126707 crane")
+
+
+def test_imagenets_classes_keep_their_folders_names_without_meta(imagenet: Path) -> None:
+    named = sources.imagenet(root=imagenet, download=False).digest()
+    (imagenet / "meta.bin").unlink()
+    found = sources.imagenet(root=imagenet, download=False)
+    assert found.classes == tuple(NAMES) and found.digest() == named
+
+
+class Planted:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.place,)
+
+
+def test_a_meta_file_that_is_not_torchvisions_is_named_and_runs_nothing(imagenet: Path) -> None:
+    meta = imagenet / "meta.bin"
+    whole = meta.read_bytes()
+    for content in (b"", b"nonsense", whole[: len(whole) // 2]):
+        meta.write_bytes(content)
+        with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
+            sources.imagenet(root=imagenet, download=False)
+    for held in (3, ([],), ({wnid: () for wnid in NAMES}, []), Planted(str(imagenet / "planted"))):
+        torch.save(held, meta)
+        with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
+            sources.imagenet(root=imagenet, download=False)
+    assert not (imagenet / "planted").exists()
+    torch.save(({"n01440764": ("tench",)}, []), meta)
+    with pytest.raises(DataError, match=r"meta\.bin: knows no class 'n02012849'"):
+        sources.imagenet(root=imagenet, download=False)
+
+
+def test_imagenet_that_is_not_there_or_not_sorted_says_how_to_get_it(imagenet: Path) -> None:
+    with pytest.raises(DataError, match=r"data=imagenet: not found in data\.root=.*torchvision\.datasets\.ImageNet"):
+        sources.imagenet(root=imagenet / "nowhere", download=True)
+    shutil.rmtree(imagenet / "val")
+    fill(imagenet / "val", 3, name="ILSVRC2012_val_{:08d}.JPEG")
+    with pytest.raises(DataError, match=r"data\.root: .*/val has 0 class folders, and needs 2 or more"):
+        sources.imagenet(root=imagenet, download=False)
+
+
+def test_files_are_split_by_folds_and_subsets_like_images(one_level: Path) -> None:
+    found = sources.folder(root=one_level, download=False)
+    union: list[int] = []
+    for fold in range(3):
+        train, val = split(found.train_y, val_fraction=0.1, seed=0, subset=15, folds=3, fold=fold)
+        assert len(train) + len(val) == 15
+        union += val.tolist()
+    assert len(set(union)) == 15
+    assert torch.bincount(found.train_y[union]).tolist() == [7, 3, 5]
+
+
+def test_a_config_names_the_folder(two_parts: Path) -> None:
+    run = composition.compose(["data=folder", f"data.root={two_parts}", "data.source.test=test"])
+    assert make_data(run).source().classes == ("ant", "bee", "cow")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "data.num_classes=10: folder has 3 in data.root={root}: set data.num_classes=3"),
+        (["data.num_classes=3", "data.source.test=tset"], "data.source.test=tset: data.root={root} has no folders train and tset"),
+        (
+            ["data.num_classes=3", "data.batch_size=4", "data.folds=3", "data.fold=3"],
+            "data.fold=3: must be at least 0 and below data.folds=3",
+        ),
+        (["data.source.tset=val"], "data.source.tset"),
+    ],
+)
+def test_what_does_not_fit_a_folder_is_one_line_and_leaves_nothing(
+    words: list[str], told: str, two_parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = two_parts / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert main(["train", "data=folder", f"data.root={two_parts}", "data.size=32", "data.augment.scale=[]", *words]) == 2
+    err = capsys.readouterr().err
+    assert told.format(root=two_parts) in err and err.count("\n") == 1, err
+    assert list(here.iterdir()) == []
