@@ -60,13 +60,14 @@ class ImageFiles:
         names = [*map(str, self.train), *map(str, self.test)]
         # What the least and the greatest name share, all names share.
         top = os.path.commonpath((os.path.dirname(min(names)), os.path.dirname(max(names))))
+        below = len(os.path.join(top, ""))
         total = hashlib.sha256(repr((len(self.train), len(self.test))).encode())
         for name in names:
             try:
                 size = os.stat(name).st_size
             except OSError as error:
                 raise DataError(f"{name}: cannot be read ({error.strerror or error})") from error
-            total.update(f"{os.path.relpath(name, top)}\0{size}\n".encode("utf-8", "surrogateescape"))
+            total.update(f"{name[below:]}\0{size}\n".encode("utf-8", "surrogateescape"))
         for labels in (self.train_y, self.test_y):
             total.update(labels.contiguous().numpy().data)
         return total.hexdigest()
