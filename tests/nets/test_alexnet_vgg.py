@@ -14,11 +14,11 @@ from torch import nn
 from bakeoff.errors import ChoiceError
 from bakeoff.nets import alexnet as alexnet_room
 from bakeoff.nets import vgg as vgg_room
-from bakeoff.nets.alexnet import alexnet
-from bakeoff.nets.vgg import vgg11, vgg13, vgg16, vgg19
+from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_caffe, alexnet_owt
+from bakeoff.nets.vgg import vgg11, vgg11_lrn, vgg13, vgg16, vgg16_c, vgg19
 
 Net = Callable[..., nn.Module]
-FACTORIES: list[Net] = [alexnet, vgg11, vgg13, vgg16, vgg19]
+FACTORIES: list[Net] = [alexnet, alexnet_2012, alexnet_caffe, alexnet_owt, vgg11, vgg11_lrn, vgg13, vgg16, vgg16_c, vgg19]
 
 
 def on_meta(net: Net, **arguments: Any) -> nn.Module:
@@ -31,7 +31,7 @@ def parameters(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
-# Counted by hand from the tables of layers; the 224-pixel counts are torchvision's.
+# Counted by hand from the tables of layers; the 224-pixel counts are torchvision's where it has the net.
 SMALL = [
     (alexnet, {}, 5_871_434),
     (vgg11, {}, 9_225_610),
@@ -42,10 +42,18 @@ SMALL = [
     (vgg13, {"batch_norm": True}, 9_416_010),
     (vgg16, {"batch_norm": True}, 14_728_266),
     (vgg19, {"batch_norm": True}, 20_040_522),
+    (vgg11_lrn, {}, 9_225_610),
+    (vgg16_c, {}, 10_001_226),
+    (alexnet_owt, {}, 5_871_434),
     (vgg11, {"hidden": [512, 512]}, 9_225_610 + 2 * (512 * 512 + 512)),
 ]
 IMAGENET = [
     (alexnet, {}, 61_100_840),
+    (alexnet_owt, {}, 61_100_840),
+    (alexnet_2012, {"size": 227}, 60_965_224),
+    (alexnet_caffe, {"size": 227}, 60_965_224),
+    (vgg11_lrn, {}, 132_863_336),
+    (vgg16_c, {}, 133_638_952),
     (vgg11, {}, 132_863_336),
     (vgg13, {}, 133_047_848),
     (vgg16, {}, 138_357_544),
@@ -66,9 +74,10 @@ def test_small_form_has_its_golden_count_and_shape(net: Net, arguments: dict[str
 
 @pytest.mark.parametrize(("net", "arguments", "expected"), IMAGENET)
 def test_imagenet_form_has_its_golden_count_and_shape(net: Net, arguments: dict[str, Any], expected: int) -> None:
-    built = on_meta(net, num_classes=1000, head="imagenet", size=224, **arguments)
+    settings = {"num_classes": 1000, "head": "imagenet", "size": 224, **arguments}
+    built = on_meta(net, **settings)
     assert parameters(built) == expected
-    assert built(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 1000)
+    assert built(torch.empty(2, 3, settings["size"], settings["size"], device="meta")).shape == (2, 1000)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "vgg16_bn", "vgg19"])
@@ -101,7 +110,7 @@ def test_small_alexnet_has_the_shapes_of_its_docstring() -> None:
 
 
 @pytest.mark.parametrize("net", FACTORIES)
-@pytest.mark.parametrize(("channels", "classes", "size", "head"), [(1, 7, 32, "small"), (3, 100, 47, "small"), (1, 5, 96, "imagenet")])
+@pytest.mark.parametrize(("channels", "classes", "size", "head"), [(1, 7, 32, "small"), (3, 100, 47, "small"), (1, 5, 99, "imagenet")])
 def test_every_size_that_fits_gives_scores(net: Net, channels: int, classes: int, size: int, head: str) -> None:
     built = on_meta(net, in_channels=channels, num_classes=classes, size=size, head=head)
     assert built(torch.empty(3, channels, size, size, device="meta")).shape == (3, classes)
@@ -114,8 +123,8 @@ def test_width_scales_every_hidden_layer_and_never_below_one_unit(net: Net) -> N
     sizes = [(a.out_channels, b.out_channels) for a, b in pairs if isinstance(a, nn.Conv2d) and isinstance(b, nn.Conv2d)]
     assert sizes and all(a == 4 * b for a, b in sizes)
     linear = [m.out_features for m in quarter.modules() if isinstance(m, nn.Linear)]
-    assert linear == ([256, 256, 10] if net is alexnet else [10])
-    assert {m.out_channels for m in least.modules() if isinstance(m, nn.Conv2d)} == {1}
+    assert linear == ([256, 256, 10] if net.__name__.startswith("alexnet") else [10])
+    assert {m.out_channels for m in least.modules() if isinstance(m, nn.Conv2d)} == {2 if net in (alexnet_2012, alexnet_caffe) else 1}
     assert [m.out_features for m in on_meta(vgg11, width=0.5, hidden=[512, 64]).modules() if isinstance(m, nn.Linear)] == [256, 32, 10]
 
 
@@ -155,6 +164,13 @@ def test_a_gradient_reaches_every_parameter(head: str) -> None:
     [
         (alexnet, {"size": 14}, ["data.size=14", "model.head=small", "15x15"]),
         (alexnet, {"size": 62, "head": "imagenet"}, ["data.size=62", "model.head=imagenet", "63x63"]),
+        (alexnet_2012, {"size": 32, "head": "imagenet"}, ["data.size=32", "alexnet_2012", "67x67", "set data.size=227"]),
+        (alexnet_caffe, {"size": 224, "head": "imagenet"}, ["data.size=224", "11 plus a multiple of 4", "set data.size=227"]),
+        (alexnet_owt, {"size": 32, "head": "imagenet"}, ["data.size=32", "set data.size=224", "model.head=small"]),
+        (vgg16, {"pool": "maxx"}, ["model.pool=maxx", "did you mean max", "overlapping"]),
+        (alexnet, {"lrn": "papers"}, ["model.lrn=papers", "did you mean paper"]),
+        (alexnet, {"norm_place": "behind"}, ["model.norm_place=behind", "before, after"]),
+        (alexnet, {"dropout_kind": "beta"}, ["model.dropout_kind=beta", "auto, plain, alpha"]),
         (vgg16, {"size": 31}, ["data.size=31", "model.head=small", "32x32"]),
         (vgg11, {"head": "smal"}, ["model.head=smal", "did you mean small", "imagenet"]),
         (vgg11, {"head": "imagenet", "hidden": [512]}, ["model.hidden=[512]", "4096"]),
@@ -172,7 +188,9 @@ def test_an_argument_that_does_not_fit_is_told_in_one_line(net: Net, arguments: 
     assert all(word in str(told.value) for word in words) and "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(("net", "least", "head"), [(alexnet, 15, "small"), (alexnet, 63, "imagenet"), (vgg11, 32, "small")])
+@pytest.mark.parametrize(
+    ("net", "least", "head"), [(alexnet, 15, "small"), (alexnet, 63, "imagenet"), (alexnet_2012, 67, "imagenet"), (vgg11, 32, "small")]
+)
 def test_the_smallest_size_named_does_fit(net: Net, least: int, head: str) -> None:
     assert on_meta(net, size=least, head=head)(torch.empty(2, 3, least, least, device="meta")).shape == (2, 10)
 

@@ -1,0 +1,97 @@
+"""The dense form: the net's own scores at its own size, a map of them on larger pictures, with shared weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bakeoff.errors import ChoiceError
+from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
+from bakeoff.nets.dense import dense
+from bakeoff.nets.vgg import vgg11, vgg16_c
+
+# (net, size it is made for, pixels from one cell of its map to the next)
+NETS = [(alexnet_2012, 99, 32), (alexnet_owt, 224, 32), (alexnet, 95, 32), (vgg11, 64, 32), (vgg16_c, 96, 32)]
+
+
+def build(net: Any, **given: Any) -> Any:
+    torch.manual_seed(0)
+    settings = {"num_classes": 7, "in_channels": 3, "activation": nn.ReLU, "head": "imagenet", "width": 0.06, **given}
+    return net(**settings).double().eval()
+
+
+@pytest.mark.parametrize(("net", "size", "step"), NETS)
+def test_at_its_own_size_it_is_the_net(net: Any, size: int, step: int) -> None:
+    built = build(net, size=size)
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    maps = dense(built)(images)
+    assert maps.shape == (2, 7, 1, 1)
+    torch.testing.assert_close(maps[:, :, 0, 0], built(images), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("net", "size", "step"), NETS)
+def test_each_cell_is_the_head_on_its_window_of_the_features(net: Any, size: int, step: int) -> None:
+    built = build(net, size=size)
+    images = torch.randn(1, 3, size + 2 * step, size + step, dtype=torch.float64)
+    maps, features, side = dense(built)(images), built.features(images), built.side
+    assert maps.shape == (1, 7, 3, 2)
+    for row, column in ((0, 0), (2, 1), (1, 0)):
+        window = features[:, :, row : row + side, column : column + side]
+        torch.testing.assert_close(maps[:, :, row, column], built.classifier(window.flatten(1)), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("net", "size", "step"), [row for row in NETS if row[0] in (alexnet_2012, vgg11, vgg16_c)])
+def test_corner_cells_are_the_net_on_the_corner_crops_where_no_kernel_reaches_over_their_edge(net: Any, size: int, step: int) -> None:
+    built = build(net, size=size)
+    # A padded convolution sees zeros at the edge of a crop and the picture in the whole: leave it its middle tap alone.
+    for layer in built.features:
+        if isinstance(layer, nn.Conv2d) and layer.padding != (0, 0):
+            middle = layer.kernel_size[0] // 2
+            taps = torch.zeros_like(layer.weight)
+            taps[..., middle, middle] = 1
+            layer.weight.data *= taps * 5
+    images = torch.randn(2, 3, size + step, size + step, dtype=torch.float64)
+    maps = dense(built)(images)
+    assert maps.shape == (2, 7, 2, 2)
+    for row in (0, 1):
+        for column in (0, 1):
+            crop = images[:, :, row * step : row * step + size, column * step : column * step + size]
+            torch.testing.assert_close(maps[:, :, row, column], built(crop), rtol=1e-9, atol=1e-12)
+    assert (maps[:, :, 0, 0] - maps[:, :, 1, 1]).abs().max() > 1e-6
+
+
+def test_the_published_heads_become_7x7_and_6x6() -> None:
+    for net, size, larger, side, cells in ((vgg11, 224, 256, 7, 2), (alexnet_2012, 227, 291, 6, 3), (alexnet_owt, 224, 256, 6, 2)):
+        with torch.device("meta"):
+            built = net(num_classes=1000, in_channels=3, activation=nn.ReLU, head="imagenet", size=size)
+            assert built.side == side
+            assert dense(built)(torch.empty(2, 3, larger, larger)).shape == (2, 1000, cells, cells)
+
+
+def test_weights_are_shared_both_ways() -> None:
+    built = build(vgg11, size=64)
+    wide = dense(built)
+    assert {id(p) for p in wide.parameters()} == {id(p) for p in built.parameters()}
+    images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    before = wide(images)
+    built.classifier[0].weight.data.neg_()
+    assert not torch.equal(wide(images), before)
+    assert built(images).shape == (1, 7), "the net stays as it is"
+
+
+def test_a_small_head_goes_too() -> None:
+    built = build(vgg11, head="small", size=32, hidden=[20])
+    images = torch.randn(2, 3, 96, 64, dtype=torch.float64)
+    assert dense(built)(images).shape == (2, 7, 3, 2)
+
+
+def test_what_has_no_dense_form_is_told() -> None:
+    with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: Sequential has no fully connected layers known"):
+        dense(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+    with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: alexnet_owt averages features of 2x2 to 6x6 at data\.size=100"):
+        dense(build(alexnet_owt, size=100))
+    with pytest.raises(ChoiceError, match=r"data\.views\.scales: pictures of 32x96 pixels are too small"):
+        dense(build(vgg11, size=64))(torch.randn(1, 3, 32, 96, dtype=torch.float64))
