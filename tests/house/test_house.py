@@ -47,7 +47,7 @@ HOMES = {
     "optuna": {"sweep/study.py"},
     "hydra": {"composition.py", "build.py", "commands/"},
     "pytorch_lightning": {"training/", "data/module.py", "diagnostics/"},
-    "torchvision": {"data/", "training/preload.py"},
+    "torchvision": {"data/", "diagnostics/", "training/"},
 }
 """Which files may import a library at all."""
 

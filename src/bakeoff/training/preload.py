@@ -2,6 +2,9 @@
 
 import mlflow.pytorch
 import pytorch_lightning
+import pytorch_optimizer
+import schedulefree
+import timm.optim
 import torch
 import torch._dynamo
 import torchvision
@@ -16,4 +19,4 @@ import bakeoff.nets.alexnet
 import bakeoff.nets.vgg
 import bakeoff.training.run  # noqa: F401
 
-__all__ = ["mlflow", "pytorch_lightning", "torch", "torchvision"]
+__all__ = ["mlflow", "pytorch_lightning", "pytorch_optimizer", "schedulefree", "timm", "torch", "torchvision"]

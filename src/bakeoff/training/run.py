@@ -29,6 +29,7 @@ from bakeoff.tracking.journal import Journal, NullJournal
 from bakeoff.tracking.provenance import provenance, short
 from bakeoff.tracking.system import Sampler
 from bakeoff.training import checkpoints
+from bakeoff.training.fullbatch import check_batch
 from bakeoff.training.progress import Bar
 from bakeoff.training.task import Task
 
@@ -107,6 +108,7 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
     data = build.make_data(run)
     data.trainer = trainer
     data.setup("fit")
+    check_batch(run, images=data.n_train)
     total = data.total_steps(run.trainer.max_epochs)
     keep = Keep(folder.checkpoints, every=run.trainer.checkpoint_every, chief=chief)
     task = Task(
@@ -273,7 +275,7 @@ class Keep:
         """After validation. Collective; rank 0 writes."""
         self.save(task, epoch=task.current_epoch + 1, skip=0)
         if self.chief and task.best.get("step") == task.step:
-            checkpoints.save(self.folder, {"net": task.net.state_dict(), "metrics": task.best}, name="best")
+            checkpoints.save(self.folder, {"net": task.weights(), "metrics": task.best}, name="best")
 
     def save(self, task: Task, *, epoch: int, skip: int) -> None:
         """The whole state, at micro-batch `skip` of `epoch`."""

@@ -15,6 +15,7 @@ from bakeoff.tracking.folders import Job, Kind, RunFolder, new_id
 from bakeoff.tracking.journal import Journal
 from bakeoff.tracking.store import default_uri
 from bakeoff.tracking.writer import Writer
+from bakeoff.training.fullbatch import check_batch
 from bakeoff.training.run import Result, execute
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def ready(run: Run) -> ImageData:
     agree(run, "num_classes", len(load(data.source)[0].classes))  # before the setup, which decodes some of the images
     data.setup("fit")
     agree(run, "channels", data.channels)
+    check_batch(run, images=data.n_train)
     return data
 
 

@@ -15,8 +15,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bakeoff import build, seeds
+from bakeoff.arms.optimizers import decaying
+from bakeoff.data.order import Order
 from bakeoff.nets.dense import dense
-from bakeoff.recipe import Run, Views
+from bakeoff.recipe import Penalty, Run, Views
+from bakeoff.training.averaging import Averaging, switches
+from bakeoff.training.mixing import Mixing
+from bakeoff.training.penalties import Penalties
+from bakeoff.training.sums import MANY_CLASSES, TOP, Sums
 from bakeoff.training.views import ViewScores
 
 Report = Callable[[dict[str, float], int], None]
@@ -29,46 +35,14 @@ class Keeper(Protocol):
     def epoch(self, task: Task) -> None: ...
 
 
-TOP = 5
-MANY_CLASSES = 100
-"""From so many classes on, the accuracy within the TOP best scores is told as well."""
-
-
-class Sums:
-    """Loss, hits and images, added up on the device: one read-out a window instead of one a step.
-
-    top: count also the images whose class is among so many best scores; 0 does not.
-    """
-
-    def __init__(self, device: torch.device | str = "cpu", *, top: int = 0) -> None:
-        self.top, self.top_accuracy = top, math.nan
-        self.values = torch.zeros(4 if top else 3, dtype=torch.float64, device="cpu" if str(device) == "mps" else device)
-
-    def add(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
-        """One batch: its mean loss, its scores (N, classes) and its targets (N,)."""
-        n = targets.shape[0]
-        hits = (scores.detach().argmax(1) == targets).sum()
-        counts = [loss.detach().double() * n, hits.double(), torch.full_like(hits, n, dtype=torch.float64)]
-        if self.top:
-            counts.append((scores.detach().topk(self.top, 1).indices == targets.unsqueeze(1)).sum().double())
-        self.values += torch.stack(counts)
-
-    def means(self) -> tuple[float, float, float]:
-        """(mean loss, accuracy, images) over all ranks; `top_accuracy` is set beside."""
-        values = self.values.clone()
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(values)
-        loss, hits, n, *among = values.tolist()
-        self.top_accuracy = among[0] / n if among and n else math.nan
-        return (loss / n, hits / n, n) if n else (math.nan, math.nan, 0.0)
-
-
 class Task(pl.LightningModule):
     """Trains one net as its run says. Calls `report(values, step)` on rank 0 for every point of a curve, and `keep` where a
     checkpoint may be written.
 
     Randomness inside the net (dropout) is seeded from (seed, step, micro-batch, rank) before every step, so that no generator state has to
     be saved. Nothing is logged through Lightning in the step: sums stay on the device and are read every `trainer.log_every` steps.
+
+    `train/loss` is the data's loss alone, of mixed images where they are mixed; `train/penalty` stands beside it.
     """
 
     def __init__(
@@ -87,11 +61,17 @@ class Task(pl.LightningModule):
         self.net, self.facts = build.initialized(run)
         self.loss = build.make_loss(run)
         if state is not None:
-            self.net.load_state_dict(state["net"])
+            self.net.load_state_dict(state.get("training", state["net"]))
         if run.trainer.channels_last:
             self.net.to(memory_format=torch.channels_last)
         if run.trainer.compile:
             self.net.compile()
+        weights = decaying(self.net, decay_all=bool(run.optimizer.get("decay_all", False)))
+        self.penalties = Penalties(weights, run.penalty) if run.penalty != Penalty() else None
+        mixed, last = run.data.augment.mixup or run.data.augment.cutmix, run.trainer.channels_last
+        self.mixing = Mixing(run.data.augment, classes=run.data.num_classes, channels_last=last) if mixed else None
+        self.averaging: Averaging | None = None
+        self.evaluations = 0
         self.step = int(state["step"]) if state else 0
         self.micro = int(state["micro"]) if state else 0
         self.latest: dict[str, float] = dict(state["metrics"]) if state else {}
@@ -110,6 +90,9 @@ class Task(pl.LightningModule):
         if self.state is not None:
             optimizer.load_state_dict(self.state["optimizer"])
             self.schedule.load_state_dict(self.state["schedule"])
+        if switches(optimizer):
+            averaged = self.state["net"] if self.state is not None and "training" in self.state else None
+            self.averaging = Averaging(self.net, optimizer, weights=averaged)
         return optimizer
 
     def on_fit_start(self) -> None:
@@ -132,6 +115,11 @@ class Task(pl.LightningModule):
         self.clock, self.clock_images = time.perf_counter(), 0.0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """A step that nothing has evaluated yet."""
+        self.evaluations = 0
+        self.sow()
+
+    def sow(self) -> None:
         """All randomness of this step from (seed, step, micro-batch, rank)."""
         number = seeds.key(self.run.seed, "step", self.step, self.micro, self.global_rank)
         torch.manual_seed(number)
@@ -141,11 +129,17 @@ class Task(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The mean loss of one micro-batch; Lightning divides it by `trainer.accumulate`."""
         images, targets = batch
+        if self.evaluations:  # L-BFGS looks at one function several times a step: the same one each time, and counted once
+            self.sow()
+        self.evaluations += 1
+        if self.mixing is not None:
+            images, targets = self.mixing(images, targets)
         scores = self.net(images)
         loss: Tensor = self.loss(scores, targets)
-        self.window.add(loss, scores, targets)
-        self.clock_images += targets.shape[0] * self.trainer.world_size
-        return loss
+        if self.evaluations == 1:
+            self.window.add(loss, scores, targets)
+            self.clock_images += targets.shape[0] * self.trainer.world_size
+        return loss if self.penalties is None else loss + self.penalties()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Lightning's step, then the schedule's."""
@@ -172,12 +166,31 @@ class Task(pl.LightningModule):
         self.window_loss = loss
         lapse = time.perf_counter() - self.clock
         values = {"train/loss": loss, "train/accuracy": accuracy, "lr": float(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
+        if self.penalties is not None:
+            values["train/penalty"] = float(self.penalties())
         self.latest.update(values)
         self.speed = self.clock_images / lapse
         self.clock, self.clock_images = time.perf_counter(), 0.0
         self.tell(values | {"images_per_second": self.speed})
         if self.run.trainer.divergence is not None and not math.isfinite(loss):
             self.stop(f"train/loss is {loss} at step {self.step}")
+
+    def on_validation_start(self) -> None:
+        """The weights that are evaluated, where they are not those in training."""
+        if self.averaging is not None:
+            loader = self.trainer.train_dataloader
+            assert isinstance(loader, Order)
+            self.averaging.enter(loader, self.trainer.precision_plugin)
+
+    def on_validation_end(self) -> None:
+        """The weights in training."""
+        if self.averaging is not None:
+            self.averaging.leave()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained net's: those of the last validation where they are an average, else those in training."""
+        averaged = self.averaging.weights if self.averaging is not None else None
+        return averaged if averaged is not None else self.net.state_dict()
 
     def on_validation_epoch_start(self) -> None:
         """Fresh sums."""
@@ -215,6 +228,8 @@ class Task(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Fresh sums, and the views that the test takes of an image."""
         self.on_validation_epoch_start()
+        if self.averaging is not None:
+            self.net.load_state_dict(self.weights())
         if self.run.data.views != Views():
             softmax = isinstance(self.loss, nn.CrossEntropyLoss)
             self.views = ViewScores(self.net, self.run.data.views, size=self.run.data.size, probabilities=softmax, slide=dense)
@@ -258,7 +273,8 @@ class Task(pl.LightningModule):
             dist.all_reduce(epoch_sums)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return {
-            "net": self.net.state_dict(),
+            "net": self.weights(),
+            **({"training": self.net.state_dict()} if self.averaging is not None else {}),
             "optimizer": self.optimizers().optimizer.state_dict(),  # type: ignore[union-attr]
             "schedule": self.schedule.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
