@@ -1,4 +1,4 @@
-"""Class folders and ImageNet: listed as torchvision lists them, nothing decoded or written, and every wrong layout told in one line."""
+"""Class folders: listed as torchvision lists them, nothing decoded or written, and every wrong layout told in one line."""
 
 from __future__ import annotations
 
@@ -200,72 +200,6 @@ def test_a_folder_that_cannot_be_read_is_named(one_level: Path, monkeypatch: pyt
     assert told(one_level) == f"{one_level / 'bee'}: cannot be read (Permission denied)"
 
 
-NAMES = {"n01440764": ("tench", "Tinca tinca"), "n02012849": ("crane",), "n03126707": ("crane",)}
-
-
-@pytest.fixture
-def imagenet(tmp_path: Path) -> Path:
-    for wnid in NAMES:
-        fill(tmp_path / "train" / wnid, 6, name=wnid + "_{:d}.JPEG")
-    for i, wnid in enumerate(NAMES):
-        fill(tmp_path / "val" / wnid, 2, name=f"ILSVRC2012_val_{i}" + "{:07d}.JPEG")
-    torch.save((NAMES, ["n02012849", "n01440764"]), tmp_path / "meta.bin")
-    return tmp_path
-
-
-@pytest.mark.parametrize("inside", [".", "imagenet"])
-def test_imagenet_is_listed_as_torchvision_lists_it(imagenet: Path, inside: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("data")
-    shutil.copytree(imagenet, root / inside, dirs_exist_ok=True)
-    found = sources.imagenet(root=root, download=False)
-    for paths, labels, part in ((found.train, found.train_y, "train"), (found.test, found.test_y, "val")):
-        assert list(zip(map(str, paths), labels.tolist(), strict=True)) == tv.ImageNet(str(root / inside), split=part).samples
-    assert found.classes == ("n01440764 tench", "n02012849 crane", "n03126707 crane")
-
-
-def test_imagenets_classes_keep_their_folders_names_without_meta(imagenet: Path) -> None:
-    named = sources.imagenet(root=imagenet, download=False).digest()
-    (imagenet / "meta.bin").unlink()
-    found = sources.imagenet(root=imagenet, download=False)
-    assert found.classes == tuple(NAMES) and found.digest() == named
-
-
-class Planted:
-    """Writes a file where it is unpickled."""
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (self.place,)
-
-
-def test_a_meta_file_that_is_not_torchvisions_is_named_and_runs_nothing(imagenet: Path) -> None:
-    meta = imagenet / "meta.bin"
-    whole = meta.read_bytes()
-    for content in (b"", b"nonsense", whole[: len(whole) // 2]):
-        meta.write_bytes(content)
-        with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
-            sources.imagenet(root=imagenet, download=False)
-    for held in (3, ([],), ({wnid: () for wnid in NAMES}, []), Planted(str(imagenet / "planted"))):
-        torch.save(held, meta)
-        with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
-            sources.imagenet(root=imagenet, download=False)
-    assert not (imagenet / "planted").exists()
-    torch.save(({"n01440764": ("tench",)}, []), meta)
-    with pytest.raises(DataError, match=r"meta\.bin: knows no class 'n02012849'"):
-        sources.imagenet(root=imagenet, download=False)
-
-
-def test_imagenet_that_is_not_there_or_not_sorted_says_how_to_get_it(imagenet: Path) -> None:
-    with pytest.raises(DataError, match=r"data=imagenet: not found in data\.root=.*torchvision\.datasets\.ImageNet"):
-        sources.imagenet(root=imagenet / "nowhere", download=True)
-    shutil.rmtree(imagenet / "val")
-    fill(imagenet / "val", 3, name="ILSVRC2012_val_{:08d}.JPEG")
-    with pytest.raises(DataError, match=r"data\.root: .*/val has 0 class folders, and needs 2 or more"):
-        sources.imagenet(root=imagenet, download=False)
-
-
 def test_files_are_split_by_folds_and_subsets_like_images(one_level: Path) -> None:
     found = sources.folder(root=one_level, download=False)
     union: list[int] = []
@@ -300,7 +234,7 @@ def test_what_does_not_fit_a_folder_is_one_line_and_leaves_nothing(
     here = two_parts / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    assert main(["train", "data=folder", f"data.root={two_parts}", "data.size=32", "data.augment.scale=[]", *words]) == 2
+    assert main(["train", "data=folder", f"data.root={two_parts}", "data.size=32", *words]) == 2
     err = capsys.readouterr().err
     assert told.format(root=two_parts) in err and err.count("\n") == 1, err
     assert list(here.iterdir()) == []
