@@ -136,7 +136,7 @@ def request(name: str, words: Sequence[str], *, config_dir: Path | None = None) 
             choices[key] = tuple(part for part in text.strip("[]").split(",") if part)
         elif key.split(".")[0] in picture.slots:
             overrides.append(word)
-        elif picture.free and key.isidentifier():
+        elif picture.free and key.isidentifier() and not (near_miss(key, known) and not numeric(text)):
             variables[key] = number(key, text)
         else:
             raise ConfigError(f"{key}: show {name} has no such key{near_miss(key, known)}; keys: {listed(known)}")
@@ -171,12 +171,20 @@ def bounded(key: str, found: float, option: Option) -> float:
     return found
 
 
+def numeric(text: str) -> bool:
+    """Whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def number(key: str, text: str) -> float:
     """A finite number."""
-    try:
-        found = float(text)
-    except ValueError:
-        raise ConfigError(f"{key}={text}: must be a number") from None
+    if not numeric(text):
+        raise ConfigError(f"{key}={text}: must be a number")
+    found = float(text)
     if found - found != 0:
         raise ConfigError(f"{key}={text}: must be a finite number")
     return found

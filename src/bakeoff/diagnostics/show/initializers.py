@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from bakeoff import build, composition, seeds
@@ -18,13 +19,13 @@ from bakeoff.errors import BakeoffError
 from bakeoff.recipe import Run
 
 BINS = 60
-GRID = (("tanh", "relu"), (("normal", ("initializer.std=0.01",)), ("xavier_normal", ()), ("he_normal", ())))
+GRID = (("tanh", "relu"), (("normal", ("initializer.std=0.01",)), ("xavier_normal", ("initializer.gain=1",)), ("he_normal", ())))
 """Drawn where nothing is asked for: the papers' small normal weights, and the two rules that came after."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's activations: their standard deviation, the share that is exactly 0, and the histogram (counts between edges) of the others."""
+    """A layer's activations: standard deviation, the share that is exactly 0, and the histogram (counts between edges) of the others."""
 
     std: float
     zeros: float
@@ -119,7 +120,7 @@ def draw(asked: Request) -> paper.Drawn:
         shown = [layer.std if layer.std > 0 else math.nan for layer in layers]
         axes.plot(range(1, deep + 1), shown, color=colour, linestyle=strokes[dash], marker="o", markersize=3.5, label=title)
     axes.set_xticks(range(1, deep + 1) if deep <= 20 else range(1, deep + 1, deep // 10))
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="lower left")
     plots = [paper.Plot("Standard deviation by depth", lines(found), wide=True)]
     plots += [paper.Plot(title, ridge_spec(layers)) for title, layers in found.items()]
     head = ("pair", *(f"layer {i + 1}" for i in range(deep)))
@@ -134,7 +135,7 @@ def draw(asked: Request) -> paper.Drawn:
     return paper.Drawn("Activations by depth, before training", notes, sheet, plots, [table], skipped)
 
 
-def ridges(axes: paper.Axes, title: str, layers: list[Layer]) -> None:
+def ridges(axes: Axes, title: str, layers: list[Layer]) -> None:
     """Histograms one below the other, layer 1 on top."""
     axes.set_title(title, fontsize=9)
     for depth, layer in enumerate(layers):
@@ -165,7 +166,8 @@ def ridge_spec(layers: list[Layer]) -> paper.Spec:
         hint = f"layer {depth + 1}: std {layer.std:.3g}, {layer.zeros:.1%} zero"
         data.append(
             {
-                "type": "scatter", "mode": "lines", "x": paper.numbers([x[0], *x, x[-1]]), "y": paper.numbers([foot, *(foot + height), foot]),
+                "type": "scatter", "mode": "lines", "x": paper.numbers([x[0], *x, x[-1]]),
+                "y": paper.numbers([foot, *(foot + height), foot]),
                 "fill": "toself", "fillcolor": "rgba(0,114,178,0.7)", "line": {"width": 0.5, "color": paper.BLUE}, "name": hint,
                 "hoveron": "fills", "hoverinfo": "name", "hoverlabel": {"namelength": -1},
             }

@@ -122,7 +122,7 @@ def layout(*, height: int, x: str = "", y: str = "", legend: bool = False) -> Sp
         "dragmode": False,
         "hovermode": "closest",
         "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}},
+        "yaxis": {**axis, "title": {"text": y}, "automargin": True},
     }
 
 
@@ -145,7 +145,7 @@ def player(frames: int, *, labels: Sequence[str], pause: int) -> Spec:
         "sliders": [
             {
                 "active": 0, "x": 0.34, "len": 0.66, "y": 0, "yanchor": "top", "pad": {"t": 36, "b": 4}, "steps": steps,
-                "currentvalue": {"visible": True, "prefix": "", "xanchor": "left", "font": {"size": 12}},
+                "currentvalue": {"visible": True, "prefix": "", "xanchor": "left", "font": {"size": 12, "color": INK}},
                 "tickcolor": "#fff", "font": {"color": "rgba(0,0,0,0)", "size": 1}, "minorticklen": 0, "ticklen": 0,
             }
         ],
