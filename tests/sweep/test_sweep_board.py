@@ -16,7 +16,8 @@ from bakeoff.sweep import lease
 from bakeoff.sweep.jobs import Claim, folder_of, run_of, score
 from bakeoff.sweep.lease import Owner
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.study import JOURNAL, Board
+from bakeoff.sweep.board import Board
+from bakeoff.sweep.study import JOURNAL
 
 Small = Callable[..., Plan]
 DEAD = Owner("localhost", 2**22 - 3, 1.0)

@@ -22,7 +22,7 @@ from bakeoff.sweep import conduct
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.study import Board
+from bakeoff.sweep.board import Board
 from bakeoff.tracking.folders import RunFolder, folders
 from bakeoff.training import launch
 
@@ -37,7 +37,7 @@ from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.plan import plan
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
-    context = launch.context(threads=1, preload=("bakeoff.sweep.study",))
+    context = launch.context(threads=1, preload=("bakeoff.sweep.board",))
     try:
         print(len(conduct(plan("small", words=sys.argv[1:]), context=context, crew=Crew(2, 1, None), trial="fake_trial:execute").standings))
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def server() -> Any:
-    return launch.context(threads=1, preload=("bakeoff.sweep.study",))
+    return launch.context(threads=1, preload=("bakeoff.sweep.board",))
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """`bakeoff sweep NAME [key=value ...]`: runs a comparison from sweeps/, or resumes it where it stopped.
 
 key=value words win over the file's `fixed`, narrow its factors and blocks (optimizer=sgd,adam), set its numbers (budget.trials=4,
-confirm.seeds=3), and say workers=N and scale=NAME.
+confirm.seeds=3), and say workers=N and scale=NAME. docs/sweeps.md says what a sweep file may hold.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+
     from bakeoff.composition import Composed
     from bakeoff.sweep.conduct import Outcome
+    from bakeoff.sweep.plan import Plan
     from bakeoff.sweep.sheet import Sheet
 
 
@@ -23,6 +26,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bakeoff sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help="the sweep: a file of sweeps/ by its name, or a path to one")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--plan", action="store_true", help="say what would be run, and what it would cost, and stop")
+    kinds.add_argument("--more", action="store_true", help="run the further seeds that the report of a finished sweep asks for")
     parser.add_argument("--config-dir", help="a folder of your own, laid over conf/; sweeps/ inside or beside it is looked into first")
     parser.add_argument("words", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
@@ -31,6 +37,7 @@ def main(argv: list[str]) -> int:
 
     from bakeoff.sweep.conduct import conduct, examine
     from bakeoff.sweep.crew import Crew, crew
+    from bakeoff.sweep.lint import FairnessError
     from bakeoff.sweep.plan import plan as make_plan
     from bakeoff.sweep.worker import PRELOAD
     from bakeoff.training import launch
@@ -44,9 +51,24 @@ def main(argv: list[str]) -> int:
         team = crew(first.run, workers=sheet.workers, jobs=cells)
         prepared.append((launch.context(threads=team.threads, preload=PRELOAD), team))
 
-    plan = make_plan(args.name, words=args.words, config_dir=args.config_dir, early=early)
-    (context, team) = prepared[0]
-    examine(plan, context=context)
+    try:
+        plan = make_plan(args.name, words=args.words, config_dir=args.config_dir, early=early)
+        (context, team) = prepared[0]
+        plan = examine(plan, context=context)
+    except FairnessError as error:
+        for line in error.lines:
+            print(f"bakeoff: {line}", file=sys.stderr)
+        return 2
+    if args.plan:
+        preview(plan, context=context, workers=team.workers, as_json=args.json)
+        return 0
+    if args.more:
+        from bakeoff.sweep.more import more
+
+        queued = more(plan)
+        print(queued.line, file=sys.stderr if args.json else sys.stdout)
+        if not queued.seeds:
+            return 0
     try:
         outcome = conduct(plan, context=context, crew=team)
     except KeyboardInterrupt as stop:
@@ -54,6 +76,14 @@ def main(argv: list[str]) -> int:
         raise
     tell(outcome, as_json=args.json)
     return 0 if any(standing.best is not None for standing in outcome.standings) else 1
+
+
+def preview(plan: Plan, *, context: ForkServerContext, workers: int, as_json: bool) -> None:
+    """The plan and its cost on standard output; nothing is written anywhere."""
+    from bakeoff.sweep.preview import block_costs, expected, lines
+
+    cost = expected(plan, block_costs(plan, context=context), workers=workers)
+    print(json.dumps({**plan.tree(), "runs": plan.runs, "cost": cost}) if as_json else "\n".join(lines(plan, cost)))
 
 
 def terminated(number: int, frame: object) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BakeoffError, FolderError, PlanError, StoreError
-from bakeoff.sweep import lease, worker
+from bakeoff.sweep import lease, looks, worker
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.plan import Plan
@@ -49,22 +49,28 @@ class Outcome:
     problem: str = ""
 
 
-def examine(plan: Plan, *, context: ForkServerContext) -> None:
-    """The whole door for all cells, and their data, in a process of the fork server; raises the first complaint."""
+def examine(plan: Plan, *, context: ForkServerContext) -> Plan:
+    """The whole door for all cells, and their data, in a process of the fork server; the plan with what was found out about its nets.
+
+    Raises the first complaint, or `FairnessError` where the nets are too far apart in size.
+    """
+    told = from_child(context, worker.examine, plan, what="the check of the arms")
+    if isinstance(told, str):
+        raise PlanError(told)
+    return plan.examined(told)
+
+
+def from_child(context: ForkServerContext, target: Callable[..., None], *given: Any, what: str) -> Any:
+    """What a process of the fork server sends over the wire that it gets behind `given`."""
     here, there = context.Pipe(duplex=False)
-    sources: dict[str, int] = {}
-    for index, cell in enumerate(plan.cells):
-        sources.setdefault(repr(cell.run.data), index)
-    process = context.Process(target=worker.examine, args=(plan, there, tuple(sources.values())), daemon=True)
+    process = context.Process(target=target, args=(*given, there), daemon=True)
     process.start()
     there.close()
     try:
-        complaint = here.recv()
+        return here.recv()
     except EOFError:
         process.join()
-        raise PlanError(f"the check of the arms ended with exit code {process.exitcode}, without an answer") from None
-    if complaint:
-        raise PlanError(complaint)
+        raise PlanError(f"{what} ended with exit code {process.exitcode}, without an answer") from None
 
 
 def conduct(plan: Plan, *, context: ForkServerContext, crew: Crew, trial: str = launch.TRIAL) -> Outcome:
@@ -84,14 +90,27 @@ def conduct(plan: Plan, *, context: ForkServerContext, crew: Crew, trial: str = 
             with Display(plan, workers=crew.workers) as display:
                 for note in notes:
                     display.say(note)
-                display.say(f"{plan.title}: {plan.runs} runs, {crew.workers} workers, {crew.threads} threads each; store {uri_shown(uri)}")
+                runs = plan.trials + len(plan.cells) * looks.reached(plan, folder=folder)
+                display.say(f"{plan.title}: {runs} runs, {crew.workers} workers, {crew.threads} threads each; store {uri_shown(uri)}")
                 standings = work(plan, crew=crew, root=root, uri=uri, context=context, trial=trial, display=display)
+                for note in audits(standings):
+                    display.say(note)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             summary.end("KILLED" if stopped else "FAILED", reason="stopped; the same line goes on with it" if stopped else str(error))
             writer.close(CLOSING)
             raise
+        summary.tell(standings, seeds=looks.reached(plan, folder=folder))
         return close(plan, summary, writer, standings, uri=uri)
+
+
+def audits(standings: Sequence[Standing]) -> list[str]:
+    """One line for each arm and block whose pruned trials were looked at again."""
+    return [
+        f"{one.arm} in {one.block}: {one.pruned} trials pruned; {one.wrong} of {one.audited} run to their end would have been chosen"
+        for one in standings
+        if one.audited
+    ]
 
 
 def uri_shown(uri: str) -> str:
@@ -141,7 +160,7 @@ def close(plan: Plan, summary: Summary, writer: Writer, standings: list[Standing
 
 def work(plan: Plan, *, crew: Crew, root: Path, uri: str, context: ForkServerContext, trial: str, display: Display) -> list[Standing]:
     """Keep the workers going until every point is decided; a worker that is lost is replaced."""
-    from bakeoff.sweep.study import Board
+    from bakeoff.sweep.board import Board
 
     board = Board(plan, folder=root / plan.title)
     standings = board.standings()

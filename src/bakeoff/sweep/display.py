@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.sweep.plan import WHOLE, Plan
+from bakeoff.sweep.points import shown
 from bakeoff.sweep.standing import Standing, seconds_left
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ class Display:
 
     def update(self, standings: Sequence[Standing]) -> None:
         """New counts."""
-        self.decided = sum(standing.done + standing.confirmed for standing in standings)
+        self.decided = sum(standing.done + standing.confirmed + standing.audited for standing in standings)
         if self.live is not None:
             self.live.update(table(self.plan, standings, left=seconds_left(list(standings), workers=self.workers)))
 
     def event(self, told: Mapping[str, Any], standings: Sequence[Standing]) -> None:
         """A run has been decided, or put back."""
         self.update(standings)
-        good = told["status"] == "finished"
+        good = told["status"] in ("finished", "pruned")
         if self.live is None or not good:
-            total = sum(standing.planned + standing.seeds for standing in standings)
+            total = sum(standing.planned + standing.seeds + standing.audits for standing in standings)
             self.say(f"[{self.decided}/{total}] {sentence(self.plan, told)}")
 
 
@@ -61,7 +62,7 @@ def sentence(plan: Plan, told: Mapping[str, Any]) -> str:
     words = [f"{told['name']}: {told['status']}"]
     if told["status"] == "finished" and told.get("value") is not None:
         words.append(f"{plan.sheet.metric} {float(told['value']):.4f}")
-    words += [f"{key}={value:g}" for key, value in (told.get("params") or {}).items()]
+    words += [f"{key}={shown(value)}" for key, value in (told.get("params") or {}).items()]
     if told.get("seconds"):
         words.append(f"{float(told['seconds']):.1f} s")
     if told.get("reason"):
@@ -87,7 +88,7 @@ def table(plan: Plan, standings: Sequence[Standing], *, left: float | None = Non
             *names,
             f"{standing.done}/{standing.planned}",
             figure(standing.best),
-            " ".join(f"{key.rpartition('.')[2]}={value:.3g}" for key, value in standing.setting.items()) or "-",
+            " ".join(f"{key.rpartition('.')[2]}={shown(value, 3)}" for key, value in standing.setting.items()) or "-",
             f"{standing.confirmed}/{standing.seeds}",
             figure(standing.mean),
             str(standing.failed + standing.confirm_failed or "-"),

@@ -11,19 +11,24 @@ from typing import Any, Literal
 
 from bakeoff.composition import frozen_text
 from bakeoff.recipe import Run
-from bakeoff.sweep.plan import Cell, Plan
+from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.points import Point
-from bakeoff.tracking.folders import ID_LENGTH, Job, RunFolder
+from bakeoff.tracking.folders import ID_LENGTH, Job, Kind, RunFolder
 
-Stage = Literal["tune", "confirm"]
-STAGES: tuple[Stage, ...] = ("tune", "confirm")
-FINAL = ("finished", "diverged", "failed")
+Stage = Literal["tune", "confirm", "audit"]
+STAGES: tuple[Stage, ...] = ("tune", "confirm", "audit")
+"""Audits run pruned trials to their end: they are looked at, and choose nothing."""
+FINAL = ("finished", "diverged", "failed", "pruned")
 """Statuses of a result that decide a point; a killed run is taken up again."""
+KINDS: dict[Stage, Kind] = {"tune": "trial", "confirm": "confirm", "audit": "audit"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A point that one worker has, and nobody else: `token` counts how often the point was given out."""
+    """A point that one worker has, and nobody else: `token` counts how often the point was given out.
+
+    `point` is the trial's number in the study of this stage, cell and `study`; an audit is of the tuning trial `of`.
+    """
 
     stage: Stage
     cell: int
@@ -32,16 +37,19 @@ class Claim:
     seed: int
     token: int
     deaths: int
+    study: int = 0
+    of: int = 0
 
-    @property
-    def place(self) -> tuple[str, int]:
-        """The study's name and the trial's number."""
-        return f"{self.stage}/{self.cell}", self.point
+    def lane(self, plan: Plan) -> int:
+        """The number of its cell and study among the plan's lanes."""
+        return plan.lanes.index((self.cell, self.study))
 
 
-def study_of(stage: Stage, cell: Cell) -> str:
-    """The name of the Optuna study of one arm, block and stage."""
-    return f"{stage}/{cell.arm}/{cell.block}"
+def study_of(plan: Plan, stage: Stage, lane: int) -> str:
+    """The name of the Optuna study of one arm, block, stage and study."""
+    index, study = plan.lanes[lane]
+    cell = plan.cells[index]
+    return f"{stage}/{cell.arm}/{cell.block}" + (f"/{study}" if study else "")
 
 
 def run_id(plan: Plan, study: str, point: int) -> str:
@@ -50,31 +58,46 @@ def run_id(plan: Plan, study: str, point: int) -> str:
 
 
 def run_of(plan: Plan, claim: Claim, *, threads: int) -> Run:
-    """The run of a claim: the cell's own, at the point, with the claim's seed, and the test set for confirming runs alone."""
+    """The run of a claim: the cell's own, at the point, with the claim's seed, and the test set for confirming runs alone.
+
+    Confirming seeds vary the split as well: a setting tuned to one split is found out. With `data.folds`, each round of as many seeds is
+    one cross-validation: one split, every fold of it once.
+    """
     cell = plan.cells[claim.cell]
     changes: dict[str, Any] = {
         **claim.params,
         "seed": claim.seed,
-        "name": name_of(cell, claim),
+        "name": name_of(plan, claim),
         "tracking.experiment": plan.title,
         "trainer.progress": False,
         "trainer.threads": cell.run.trainer.threads or threads,
     }
     if claim.stage == "confirm":
-        # Fresh seeds confirm on fresh splits too: a setting tuned to one split is found out.
-        changes |= {"test": True, "data.split_seed": claim.seed}
+        pool, folds = plan.sheet.confirm.pool, cell.run.data.folds
+        at = pool.index(claim.seed)
+        split = {"data.split_seed": claim.seed} if folds is None else {"data.split_seed": pool[at - at % folds], "data.fold": at % folds}
+        changes |= {"test": True, **split}
     return cell.run.replace(**changes)
 
 
-def name_of(cell: Cell, claim: Claim) -> str:
-    """A name that a person can read: `adam-vgg11-p03`, `adam-vgg11-s1001`."""
-    return f"{cell.title}-p{claim.point:02d}" if claim.stage == "tune" else f"{cell.title}-s{claim.seed}"
+def point_of(plan: Plan, claim: Claim) -> int:
+    """The number of a tuned or audited point among all points of its cell."""
+    before = claim.study * len(plan.slice_of(claim.lane(plan)))
+    return before + (claim.of if claim.stage == "audit" else claim.point)
+
+
+def name_of(plan: Plan, claim: Claim) -> str:
+    """A name that a person can read: `adam-vgg11-p03`, `adam-vgg11-s1001`, `adam-vgg11-p03-audit`."""
+    title = plan.cells[claim.cell].title
+    if claim.stage == "confirm":
+        return f"{title}-s{claim.seed}"
+    return f"{title}-p{point_of(plan, claim):02d}" + ("-audit" if claim.stage == "audit" else "")
 
 
 def folder_of(plan: Plan, claim: Claim, *, root: Path, threads: int, uri: str) -> RunFolder:
     """The claim's run folder, made where it is not there yet. `FolderError` where it cannot be."""
     cell = plan.cells[claim.cell]
-    own = run_id(plan, study_of(claim.stage, cell), claim.point)
+    own = run_id(plan, study_of(plan, claim.stage, claim.lane(plan)), claim.point)
     for there in (root / plan.title).glob(f"[!.]*-{own}"):
         return RunFolder(there)
     run = run_of(plan, claim, threads=threads)
@@ -85,24 +108,25 @@ def folder_of(plan: Plan, claim: Claim, *, root: Path, threads: int, uri: str) -
         "block": cell.block,
         "stage": claim.stage,
         "seed": str(claim.seed),
+        "study": str(claim.study),
     }
-    if claim.stage == "tune":
-        tags["point"] = str(claim.point)
+    if claim.stage != "confirm":
+        tags["point"] = str(point_of(plan, claim))
     job = Job(
         id=own,
         name=run.title,
         experiment=plan.title,
-        kind="trial" if claim.stage == "tune" else "confirm",
+        kind=KINDS[claim.stage],
         tags=tags,
         # One trained net an arm and block is kept in the store; the weights of all confirming runs are in their folders.
-        export_model=claim.stage == "confirm" and claim.point == 0,
+        export_model=claim.stage == "confirm" and claim.point == claim.study == 0,
         tracking_uri=uri,
     )
     return RunFolder.create(root, config_text=frozen_text(run), job=job)
 
 
 def score(result: Mapping[str, Any], *, metric: str) -> float | None:
-    """What Optuna is told: the last value of the metric, the worst there is for a diverged run, None for a failed one.
+    """What Optuna is told: the last value of the metric, the worst there is for a diverged run, None for a failed or a pruned one.
 
     The worst accuracy is 0 and the worst loss is infinite. A run that finished with a metric that is not finite has diverged.
     """

@@ -7,7 +7,7 @@ import itertools
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,24 @@ from bakeoff.door import check_names
 from bakeoff.errors import ConfigError, PlanError, near_miss
 from bakeoff.recipe import SCIENCE, Run
 from bakeoff.slots import GROUPS, shipped
-from bakeoff.sweep.points import Point, points
+from bakeoff.sweep import lint
+from bakeoff.sweep.lint import Finding
+from bakeoff.sweep.points import Point, ends, points
+from bakeoff.sweep.settings import Tuning
 from bakeoff.sweep.sheet import Sheet, read
-from bakeoff.sweep.words import flat, parsed, text
+from bakeoff.sweep.words import parsed, text
 
-VERSION = 1
+VERSION = 2
 WHOLE = "all"
 """What a block is called in a sweep without blocks."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them)."""
+    """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them).
+
+    The points are those of all studies in turn. `parameters` and `steps` are known once the cell has been examined.
+    """
 
     arm: str
     block: str
@@ -37,6 +43,8 @@ class Cell:
     run: Run
     spaces: dict[str, Space]
     points: tuple[Point, ...]
+    parameters: int | None = None
+    steps: int | None = None
 
     @property
     def title(self) -> str:
@@ -52,6 +60,7 @@ class Plan:
     cells: tuple[Cell, ...]
     trust: tuple[str, ...]
     hash: str
+    differs: tuple[Finding, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,8 +84,30 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """Runs in all, the confirming ones included."""
+        """Runs in all up to the first look, the confirming ones included."""
         return self.trials + len(self.cells) * len(self.sheet.seeds)
+
+    @property
+    def lanes(self) -> tuple[tuple[int, int], ...]:
+        """(cell, study) of everything that is tuned on its own."""
+        return tuple((cell, study) for cell in range(len(self.cells)) for study in range(self.sheet.budget.studies))
+
+    def slice_of(self, lane: int) -> tuple[Point, ...]:
+        """The points of one study of one cell."""
+        cell, study = self.lanes[lane]
+        each = len(self.cells[cell].points) // self.sheet.budget.studies
+        return self.cells[cell].points[study * each : (study + 1) * each]
+
+    def seeds_of(self, lane: int, count: int) -> tuple[int, ...]:
+        """The confirming seeds of one study, of the first `count`: dealt out in turn, so that every seed confirms one setting of an arm."""
+        return self.sheet.confirm.pool[:count][self.lanes[lane][1] :: self.sheet.budget.studies]
+
+    def examined(self, facts: Sequence[tuple[int, int]]) -> Plan:
+        """The plan with each cell's (parameters, steps), and what arms differ in by them. `FairnessError`."""
+        cells = tuple(replace(cell, parameters=size, steps=steps) for cell, (size, steps) in zip(self.cells, facts, strict=True))
+        found = lint.sizes(self.sheet, cells, [size for size, _ in facts])
+        kept = [finding for finding in self.differs if finding.rule != "parameters"]
+        return replace(self, cells=cells, differs=(*kept, *lint.sift(self.sheet, found)))
 
     @property
     def command(self) -> str:
@@ -96,14 +127,22 @@ class Plan:
             "margin": sheet.margin,
             "factors": {key: list(found) for key, found in sheet.factors.items()},
             "blocks": {key: list(found) for key, found in sheet.blocks.items()},
-            "tune": {key: "space" if found is None else asdict(found) for key, found in sheet.tune.items()},
-            "budget": {"trials": max(len(cell.points) for cell in self.cells), "sampler": sheet.sampler},
-            "confirm": {"seeds": list(sheet.seeds)},
+            "tune": {key: [entry(tuning) for tuning in found] for key, found in sheet.tune.items()},
+            "budget": {**asdict(sheet.budget), "trials": max(len(self.slice_of(lane)) for lane in range(len(self.lanes)))},
+            "prune": None if sheet.prune is None else asdict(sheet.prune),
+            "confirm": {
+                "seeds": list(sheet.seeds),
+                "max_seeds": len(sheet.confirm.pool),
+                "looks": list(sheet.confirm.looks),
+                "pool": list(sheet.confirm.pool),
+            },
+            "allow": list(sheet.allow),
+            "differs": [asdict(finding) for finding in self.differs],
             "fixed": {key: parsed(key, value) for key, value in sheet.fixed.items() if key != "trust" and not key.startswith("tracking")},
             "scale": sheet.scale,
             "overrides": list(sheet.words),
             "command": self.command,
-            "cells": [{**resolved(cell), "choices": cell.choices, "overrides": list(cell.overrides)} for cell in self.cells],
+            "cells": [{**resolved(cell), **described(cell)} for cell in self.cells],
         }
 
 
@@ -136,7 +175,8 @@ def plan(
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise PlanError(f"{sheet.origin.name}: two arms are called {twice[0]}")
-    return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made))
+    differs = lint.sift(sheet, lint.examined(sheet, made))
+    return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made), differs=differs)
 
 
 def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[Cell, Composed]:
@@ -150,12 +190,10 @@ def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> 
         raise type(error)(f"{error} [arm {label}]") from None
     if found.run.test:
         raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
-    held = found.run.flat()
-    spaces: dict[str, Space] = {}
-    for key, space in sheet.tune.items():
-        mine = found.spaces.get(key) if space is None else space if key in held else None
-        if mine is not None:
-            spaces[key] = mine
+    twice = set(range(found.run.seed, found.run.seed + sheet.budget.studies)) & set(sheet.confirm.pool)
+    if twice:
+        raise PlanError(f"seed={found.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")
+    spaces = tuning_spaces(sheet, found, choices, label)
     for key, space in spaces.items():
         for end in ends(space):
             try:
@@ -169,14 +207,29 @@ def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> 
         overrides=overrides,
         run=found.run,
         spaces=spaces,
-        points=points(spaces, trials=sheet.trials, sampler=sheet.sampler, seed=found.run.seed),
+        points=points(spaces, budget=sheet.budget, seed=found.run.seed),
     )
     return cell, found
 
 
-def ends(space: Space) -> tuple[float | int, float | int]:
-    """The two outermost values of a space."""
-    return (int(space.low), int(space.high)) if space.integer else (space.low, space.high)
+def tuning_spaces(sheet: Sheet, found: Composed, choices: Mapping[str, Any], label: str) -> dict[str, Space]:
+    """key -> the space that one cell is tuned in: the first entry that is for it. Keys that its run does not have are left out."""
+    held, spaces = found.run.flat(), {}
+    for key, entries in sheet.tune.items():
+        mine = next((tuning for tuning in entries if tuning.fits(choices)), None)
+        if mine is None:
+            continue
+        space = found.spaces.get(key) if mine.space is None else mine.space if key in held else None
+        if space is not None:
+            spaces[key] = space
+        elif mine.where:
+            lack = "has no such key" if key not in held else "declares no space for it"
+            raise PlanError(f"tune.{key}: is for an arm that {lack} [arm {label}]")
+    if sheet.budget.sampler == "cmaes" and spaces and (len(spaces) < 2 or any(space.choices for space in spaces.values())):
+        raise PlanError(
+            f"budget.sampler=cmaes: needs two or more tuned keys, all of them numbers; {', '.join(spaces)} is tuned [arm {label}]"
+        )
+    return spaces
 
 
 def untunable(sheet: Sheet, key: str, cells: Sequence[Cell]) -> str:
@@ -198,6 +251,16 @@ def name_of(assignment: Mapping[str, Any]) -> str:
     return "+".join(word.replace("/", "_") for word in words) or WHOLE
 
 
+def entry(tuning: Tuning) -> dict[str, Any]:
+    """One entry of `tune` in plain types."""
+    return {"space": None if tuning.space is None else asdict(tuning.space), "for": {key: list(known) for key, known in tuning.where}}
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """What of a cell follows from what decides its outcome."""
+    return {"choices": cell.choices, "overrides": list(cell.overrides), "parameters": cell.parameters, "steps": cell.steps}
+
+
 def resolved(cell: Cell) -> dict[str, Any]:
     """What of a cell decides its outcome."""
     spaces = {key: asdict(space) for key, space in cell.spaces.items()}
@@ -205,7 +268,8 @@ def resolved(cell: Cell) -> dict[str, Any]:
 
 
 def digest(sheet: Sheet, cells: Sequence[Cell]) -> str:
-    """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, seeds, metric, margin.
+    """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, pruner, looks, metric, margin,
+    and what arms may differ in.
 
     Workers, devices, threads, folders, addresses, the wording of the question and the order of the arms are no part of it.
     """
@@ -214,32 +278,10 @@ def digest(sheet: Sheet, cells: Sequence[Cell]) -> str:
         "name": sheet.name,
         "metric": [sheet.metric, sheet.goal],
         "margin": sheet.margin,
-        "sampler": sheet.sampler,
-        "trials": sheet.trials,
-        "seeds": list(sheet.seeds),
+        "budget": asdict(sheet.budget),
+        "prune": None if sheet.prune is None else asdict(sheet.prune),
+        "seeds": [list(sheet.seeds), list(sheet.confirm.pool)],
+        "allow": list(sheet.allow),
         "cells": sorted((resolved(cell) for cell in cells), key=lambda cell: (str(cell["arm"]), str(cell["block"]))),
     }
     return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two plan.json trees, one line a key; for the note that a changed plan is a sibling."""
-    parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "confirm", "fixed")
-    before, after = (dict(flat({part: tree.get(part) for part in parts})) for tree in (old, new))
-    found = changes(before, after)
-    if found:
-        return found
-    cells = [{(cell["arm"], cell["block"]): dict(flat(cell["recipe"])) for cell in tree.get("cells", ())} for tree in (old, new)]
-    for label in cells[0].keys() & cells[1].keys():
-        found += changes(cells[0][label], cells[1][label])
-    return sorted(set(found)) or ["spaces or defaults"]
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`key: before -> after` for every key that differs."""
-    return [f"{key}: {told(old.get(key))} -> {told(new.get(key))}" for key in {**old, **new} if old.get(key) != new.get(key)]
-
-
-def told(value: Any) -> str:
-    """A value in a message."""
-    return "not set" if value is None else text(value)

@@ -9,28 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bakeoff.composition import Space, space
-from bakeoff.errors import ConfigError, PlanError, listed, near_miss
-from bakeoff.slots import METRICS, shipped
+from bakeoff.errors import PlanError, listed, near_miss
+from bakeoff.slots import shipped
+from bakeoff.sweep import settings
+from bakeoff.sweep.settings import Budget, Confirm, Prune, Tuning, Values, mapping, whole
 from bakeoff.sweep.words import flat, parsed, pieces, split_word, text
 
-KEYS = ("question", "factors", "metric", "margin", "blocks", "tune", "budget", "confirm", "fixed", "scales")
+KEYS = ("question", "factors", "metric", "margin", "blocks", "tune", "budget", "prune", "confirm", "allow", "fixed", "scales")
 NEEDED = KEYS[:3]
-BUDGET = {"trials": 16, "sampler": "halton"}
-CONFIRM = {"seeds": 10}
-SAMPLERS = ("halton", "random", "tpe")
-FIRST_SEED = 1001
-"""Confirming seeds count from here, so that no seed of the tuning stage is used twice."""
-SETTABLE = ("margin", "metric", "metric.name", "metric.goal", "budget.trials", "budget.sampler", "confirm.seeds")
+NODES = {"metric": ("name", "goal"), "budget": tuple(settings.BUDGET), "prune": tuple(settings.PRUNE), "confirm": tuple(settings.CONFIRM)}
+SETTABLE = ("margin", "metric", "prune", "allow", *(f"{node}.{key}" for node, keys in NODES.items() for key in keys))
 RESERVED = {
     "test": "the test set is for the confirming stage, which scores it once",
     "resume": "a sweep resumes by itself: run the same line again",
     "name": "a sweep names its own runs",
     "tracking.experiment": "a sweep is an experiment of its own, <name>-<hash>",
 }
-MARGINS = {"accuracy": 0.005, "loss": 0.01}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-Values = dict[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -45,14 +40,25 @@ class Sheet:
     margin: float
     factors: Values
     blocks: Values
-    tune: dict[str, Space | None]
-    trials: int
-    sampler: str
-    seeds: tuple[int, ...]
+    tune: dict[str, tuple[Tuning, ...]]
+    budget: Budget
+    prune: Prune | None
+    confirm: Confirm
+    allow: tuple[str, ...]
     fixed: dict[str, str]
     scale: str | None = None
     workers: int | None = None
     words: tuple[str, ...] = field(default=())
+
+    @property
+    def trials(self) -> int:
+        """Tuning runs that are planned for an arm in a block, all studies together; a grid may have another number."""
+        return self.budget.trials * self.budget.studies
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The confirming seeds of the first look."""
+        return self.confirm.seeds
 
 
 def read(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None = None) -> Sheet:
@@ -74,17 +80,13 @@ def read(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None 
             raise PlanError(f"{path.name}: {key}: {'this key is missing' if key not in tree else 'must not be empty'}")
     for key in ("factors", "blocks", "tune", "budget", "confirm", "fixed", "scales"):
         tree[key] = mapping(path, key, tree.get(key))
+    known = {**tree["factors"], **tree["blocks"]}
     fixed = {key: text(value) for key, value in flat(tree["fixed"])}
     for key, value in [*scaled(path, tree["scales"], scale), *given.items()]:
         assign(path, tree, fixed, key, value)
-    budget = numbers(path, "budget", tree["budget"], BUDGET)
-    confirm = numbers(path, "confirm", tree["confirm"], CONFIRM)
-    metric, goal = measured(path, tree["metric"])
-    sampler = budget["sampler"]
-    if sampler not in SAMPLERS:
-        raise PlanError(f"budget.sampler={sampler}: no such sampler{near_miss(str(sampler), SAMPLERS)}; choices: {listed(SAMPLERS)}")
+    metric, goal = settings.measured(path, tree["metric"])
     factors, blocks = values(path, "factors", tree["factors"]), values(path, "blocks", tree["blocks"])
-    tune = tuned(path, tree["tune"])
+    tune = settings.tuned(path, tree["tune"], known)
     check_apart(path, factors, blocks, tune, fixed)
     return Sheet(
         name=path.stem,
@@ -92,16 +94,17 @@ def read(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None 
         question=" ".join(str(tree["question"]).split()),
         metric=metric,
         goal=goal,
-        margin=margin_of(path, tree.get("margin"), metric),
+        margin=settings.margin_of(path, tree.get("margin"), metric),
         factors=factors,
         blocks=blocks,
         tune=tune,
-        trials=whole(path, "budget.trials", budget["trials"], least=1),
-        sampler=str(sampler),
-        seeds=seeds_of(path, confirm["seeds"]),
+        budget=settings.budgeted(path, tree["budget"]),
+        prune=settings.pruned(path, tree.get("prune")),
+        confirm=settings.confirmed(path, tree["confirm"]),
+        allow=settings.allowed(path, tree.get("allow")),
         fixed=fixed,
         scale=scale,
-        workers=None if workers is None else whole(path, "workers", parsed("workers", workers), least=1),
+        workers=None if workers is None else whole("workers", parsed("workers", workers), least=1),
         words=tuple(words),
     )
 
@@ -161,10 +164,11 @@ def assign(path: Path, tree: dict[str, Any], fixed: dict[str, str], key: str, va
     parts = pieces(value)
     if key in SETTABLE:
         first, _, second = key.partition(".")
-        if second and not isinstance(tree[first], dict):
-            tree[first] = {"name": tree[first]}
+        if second and not isinstance(tree.get(first), dict):
+            # A node may be written short: the metric's name, or the pruner's.
+            tree[first] = {NODES[first][0]: tree[first]} if tree.get(first) else {}
         target = tree[first] if second else tree
-        target[second or first] = parsed(key, value)
+        target[second or first] = [parsed(key, part) for part in parts] if len(parts) > 1 else parsed(key, value)
     elif len(parts) > 1:
         several = listed([*tree["factors"], *tree["blocks"]])
         raise PlanError(f"{key}={value}: takes one value here; several are for the factors and blocks of {path.name}: {several}")
@@ -217,80 +221,3 @@ def values(path: Path, kind: str, tree: Mapping[str, Any]) -> Values:
             raise PlanError(f"{path.name}: {kind}.{key}: {twice} stands there twice")
         found[str(key)] = tuple(items)
     return found
-
-
-def tuned(path: Path, tree: Mapping[str, Any]) -> dict[str, Space | None]:
-    """key -> its space, None where each choice's own is meant."""
-    found: dict[str, Space | None] = {}
-    for key, value in tree.items():
-        if value == "space":
-            found[str(key)] = None
-            continue
-        try:
-            found[str(key)] = space(f"tune.{key}", value)
-        except ConfigError as error:
-            raise PlanError(f"{path.name}: {error}, or the word space for the range that the choice declares") from None
-    return found
-
-
-def measured(path: Path, tree: Any) -> tuple[str, str]:
-    """(name, goal) of the metric that tuning looks at."""
-    if isinstance(tree, str):
-        tree = {"name": tree}
-    tree = mapping(path, "metric", tree)
-    for key in tree:
-        if key not in ("name", "goal"):
-            raise PlanError(f"{path.name}: metric.{key}: no such key{near_miss(key, ('name', 'goal'))}; keys: name, goal")
-    name = tree.get("name")
-    open_to_tuning = tuple(metric for metric in METRICS if not metric.startswith("test/"))
-    if name not in METRICS:
-        raise PlanError(f"metric.name={name}: this is never logged{near_miss(str(name), METRICS)}; choices: {listed(open_to_tuning)}")
-    if name not in open_to_tuning:
-        raise PlanError(f"metric.name={name}: the test set must not decide what is tuned; choices: {listed(open_to_tuning)}")
-    right = "maximize" if name.endswith("accuracy") else "minimize"
-    if tree.get("goal", right) != right:
-        raise PlanError(f"metric.goal={tree['goal']}: {name} can only be {right}d; goal: {right}")
-    return name, right
-
-
-def margin_of(path: Path, value: Any, metric: str) -> float:
-    """The smallest difference that matters, half a point of accuracy where the file does not say."""
-    if value is None:
-        return MARGINS[metric.rpartition("/")[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise PlanError(f"{path.name}: margin={value}: must be a number, 0 or more")
-    return float(value)
-
-
-def seeds_of(path: Path, value: Any) -> tuple[int, ...]:
-    """How many fresh seeds, or which."""
-    if not isinstance(value, list):
-        return tuple(range(FIRST_SEED, FIRST_SEED + whole(path, "confirm.seeds", value, least=0)))
-    seeds = tuple(whole(path, "confirm.seeds", seed, least=0) for seed in value)
-    if len(set(seeds)) < len(seeds):
-        raise PlanError(f"{path.name}: confirm.seeds={value}: a seed stands there twice")
-    return seeds
-
-
-def numbers(path: Path, node: str, tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A small node with its defaults filled in."""
-    for key in tree:
-        if key not in defaults:
-            raise PlanError(f"{path.name}: {node}.{key}: no such key{near_miss(key, defaults)}; keys: {listed(defaults)}")
-    return {**defaults, **tree}
-
-
-def whole(path: Path, key: str, value: Any, *, least: int) -> int:
-    """A whole number with a lower bound."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise PlanError(f"{key}={value}: must be a whole number, {least} or more")
-    return value
-
-
-def mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
-    """A mapping, or an empty one where nothing stands."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise PlanError(f"{path.name}: {key}: must be a mapping, as in {key}: {{name: value}}")
-    return {str(name): item for name, item in value.items()}

@@ -14,6 +14,8 @@ class Standing:
     """How far one arm is in one block.
 
     `scores` are the confirming runs' last values of the metric, `seconds` the training time of every run, `reasons` why runs failed.
+    Of the `pruned` trials, `audits` are to be run to their end; `wrong` of the `audited` would have been chosen. With several studies,
+    `best` and `setting` are of the best one, `settings` of each.
     """
 
     arm: str
@@ -32,11 +34,16 @@ class Standing:
     scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    pruned: int = 0
+    audits: int = 0
+    audited: int = 0
+    wrong: int = 0
+    settings: list[Point] = field(default_factory=list)
 
     @property
     def left(self) -> int:
-        """Runs that are still to come."""
-        return self.planned - self.done + self.seeds - self.confirmed
+        """Runs that are still to come, as far as is known."""
+        return self.planned - self.done + self.seeds - self.confirmed + self.audits - self.audited
 
     @property
     def mean(self) -> float | None:

@@ -6,10 +6,13 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bakeoff.sweep.plan import Plan, difference
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.standing import Standing
+from bakeoff.sweep.words import flat, text
 from bakeoff.tracking.folders import ID_LENGTH, Job, RunFolder, write_atomic
 from bakeoff.tracking.journal import Journal
 
@@ -31,7 +34,7 @@ class Summary:
     def __init__(self, plan: Plan, *, root: Path, uri: str) -> None:
         own = hashlib.sha256(f"{plan.hash}/summary".encode()).hexdigest()[:ID_LENGTH]
         there = next((root / plan.title).glob(f"[!.]*-{own}"), None)
-        text = json.dumps(plan.tree(), indent=2) + "\n"
+        whole = json.dumps(plan.tree(), indent=2) + "\n"
         if there is None:
             job = Job(
                 id=own,
@@ -46,16 +49,21 @@ class Summary:
                 },
                 tracking_uri=uri,
             )
-            self.folder = RunFolder.create(root, config_text=text, job=job)
+            self.folder = RunFolder.create(root, config_text=whole, job=job)
         else:
             self.folder = RunFolder(there)
         # The first line that ran the plan stays its plan.json: others may differ in workers and folders alone.
         if not (self.folder.path / PLAN).exists():
-            write_atomic(self.folder.path / PLAN, text)
-            write_atomic(root / plan.title / PLAN, text)
+            write_atomic(self.folder.path / PLAN, whole)
+            write_atomic(root / plan.title / PLAN, whole)
         self.journal, self.ended = Journal(self.folder.journal), False
         self.journal.start(self.folder.read_job())
         self.journal.artifact(PLAN)
+
+    def tell(self, standings: Sequence[Standing], *, seeds: int) -> None:
+        """Counts that a report needs beside the runs: how many seeds the look that is done has, and how often pruning was wrong."""
+        sums = {name: sum(getattr(one, name) for one in standings) for name in ("pruned", "audited", "wrong")}
+        self.journal.tags({"sweep.seeds": seeds, **{f"prune.{name}": count for name, count in sums.items()}})
 
     def attach(self, report: Path) -> None:
         """Take the report's files along."""
@@ -84,3 +92,26 @@ def siblings(plan: Plan, *, root: Path) -> list[str]:
     found = difference(old, plan.tree())
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     return [f"{plan.title} is a new plan beside {newest.parent.name}: {'; '.join(found[:4])}{more}"]
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two plan.json trees, one line a key; for the note that a changed plan is a sibling."""
+    parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "prune", "confirm", "allow", "fixed")
+    before, after = (dict(flat({part: tree.get(part) for part in parts})) for tree in (old, new))
+    found = changes(before, after)
+    if found:
+        return found
+    cells = [{(cell["arm"], cell["block"]): dict(flat(cell["recipe"])) for cell in tree.get("cells", ())} for tree in (old, new)]
+    for label in cells[0].keys() & cells[1].keys():
+        found += changes(cells[0][label], cells[1][label])
+    return sorted(set(found)) or ["spaces or defaults"]
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: before -> after` for every key that differs."""
+    return [f"{key}: {told(old.get(key))} -> {told(new.get(key))}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def told(value: Any) -> str:
+    """A value in a message."""
+    return "not set" if value is None else text(value)

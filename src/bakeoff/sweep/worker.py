@@ -5,28 +5,34 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bakeoff.errors import BakeoffError, ConfigError
+from bakeoff.recipe import Run
 from bakeoff.sweep import lease
 from bakeoff.sweep.jobs import FINAL, Claim, folder_of, name_of
 from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.points import ends
+from bakeoff.sweep.watch import Watch
 from bakeoff.tracking.folders import RunFolder
-from bakeoff.tracking.journal import Journal
+from bakeoff.tracking.journal import Journal, read
 from bakeoff.training import launch
 
 if TYPE_CHECKING:
-    from bakeoff.sweep.study import Board
+    from bakeoff.sweep.board import Board
 
-PRELOAD = (*launch.PRELOAD, "bakeoff.sweep.worker", "bakeoff.sweep.study")
+PRELOAD = (*launch.PRELOAD, "bakeoff.sweep.worker", "bakeoff.sweep.board", "bakeoff.training.probe")
 """What a sweep's fork server imports once."""
 DEATHS = 3
 """How often a point's process may end without a result before the point counts as failed."""
 IDLE = 0.5
+LOOK = 0.2
+"""Seconds between two looks at the journal of a run that a pruner may stop."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def serve(post: Post, wire: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if post.devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(post.devices)
-    from bakeoff.sweep.study import Board
+    from bakeoff.sweep.board import Board
 
     try:
         board, owner = Board(post.plan, folder=post.folder), lease.Owner.here()
@@ -82,20 +88,22 @@ def attempt(post: Post, board: Board, claim: Claim, wire: Connection) -> dict[st
     result = final(folder)
     if result is None:
         launch.vacate(folder)
-        stopped = train(post, board, claim, folder, wire)
+        ended = train(post, board, claim, folder, wire)
         result = final(folder)
-        if result is None and stopped:
+        if result is None and isinstance(ended, Pruned):
+            result = pruned(folder, ended)
+        if result is None and ended == "stopped":
             close(folder, "KILLED", "the sweep was stopped; the same line goes on with it")
             board.put_back(claim, died=False)
             raise StopError
         if result is None and claim.deaths + 1 < DEATHS:
             board.put_back(claim, died=True)
-            return {"name": name_of(plan.cells[claim.cell], claim), "status": "put back", "reason": launch.last_words(folder)}
+            return {"name": name_of(plan, claim), "status": "put back", "reason": launch.last_words(folder)}
         if result is None:
             result = failed(folder, f"its process ended {DEATHS} times without a result: {launch.last_words(folder)}")
     told = board.tell(claim, result)
     return {
-        "name": name_of(plan.cells[claim.cell], claim),
+        "name": name_of(plan, claim),
         "status": str(result["status"]) if told else "not heard",
         "reason": str(result.get("reason") or ""),
         "value": result.get("metrics", {}).get(plan.sheet.metric),
@@ -104,22 +112,58 @@ def attempt(post: Post, board: Board, claim: Claim, wire: Connection) -> dict[st
     }
 
 
-def train(post: Post, board: Board, claim: Claim, folder: RunFolder, wire: Connection) -> bool:
-    """One child process to its end; True where it was ended because the command says stop, or because the claim is another's now."""
+@dataclass(frozen=True)
+class Pruned:
+    """Where the plan's pruner has stopped a run."""
+
+    epoch: int
+    epochs: int
+    metric: str
+    value: float
+
+
+def train(post: Post, board: Board, claim: Claim, folder: RunFolder, wire: Connection) -> Pruned | Literal["ended", "stopped"]:
+    """One child process to its end, `stopped` where the command says stop or the claim is another's now, or to where it is pruned."""
+    metric = post.plan.sheet.metric
+    watch = Watch(folder.journal, metric=metric) if post.plan.sheet.prune is not None and claim.stage == "tune" else None
     process = multiprocessing.get_context("fork").Process(target=launch.attend, args=(str(folder.path), post.trial))
     process.start()
+    renewed = time.monotonic()
     try:
         while True:
-            ready = wait([process.sentinel, wire], timeout=lease.SECONDS / 3)
+            ready = wait([process.sentinel, wire], timeout=lease.SECONDS / 3 if watch is None else LOOK)
             if process.sentinel in ready:
-                return False
-            if wire in ready or not board.renew(claim):
-                return True
+                return "ended"
+            if wire in ready:
+                return "stopped"
+            if time.monotonic() - renewed >= lease.SECONDS / 3:
+                renewed = time.monotonic()
+                if not board.renew(claim):
+                    return "stopped"
+            for epoch, value, epochs in watch.news() if watch is not None else ():
+                if board.stops(claim, epoch=epoch, value=value, epochs=epochs):
+                    return Pruned(epoch, epochs, metric, value)
     finally:
         assert process.pid is not None
         launch.end_tree(process.pid)
         process.join()
         process.close()
+
+
+def pruned(folder: RunFolder, at: Pruned) -> Mapping[str, Any]:
+    """The result of a run that was stopped early: its value there, which is never compared with those of whole runs."""
+    reason = f"pruned after epoch {at.epoch} of {at.epochs}, at {at.metric} {at.value:.4g}"
+    job = folder.read_job()
+    lines = [line for line in read(folder.journal) if line["kind"] in ("start", "metrics")]
+    seconds = (lines[-1]["ts"] - lines[0]["ts"]) / 1000 if lines else 0.0
+    result = {"id": job.id, "name": job.name, "status": "pruned", "reason": reason, "metrics": {at.metric: at.value}, "best": {}}
+    with Journal(folder.journal) as journal:
+        journal.start(job)
+        journal.tags({"pruned": "true", "diverged": "false", "reason": reason})
+        journal.metrics({"seconds": seconds}, step=0)
+        journal.end("FINISHED", reason=reason)
+    folder.write_result({**result, "seconds": seconds})
+    return result | {"seconds": seconds}
 
 
 def final(folder: RunFolder) -> Mapping[str, Any] | None:
@@ -144,26 +188,40 @@ def close(folder: RunFolder, status: Any, reason: str) -> None:
         journal.end(status, reason=reason)
 
 
-def examine(plan: Plan, wire: Connection, ready: Sequence[int]) -> None:
-    """The whole door for every cell, at the ends of its spaces too, and the data of the cells in `ready`.
+def examine(plan: Plan, wire: Connection) -> None:
+    """The whole door for every cell, at the ends of its spaces too, and its data.
 
-    Sends the first complaint, or ''.
+    Sends the first complaint, or [(parameters, steps) of each cell].
     """
     from bakeoff import build
-    from bakeoff.sweep.plan import ends
-    from bakeoff.training.single import ready as check
+    from bakeoff.training.probe import parameters, steps
+    from bakeoff.training.single import ready
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    data: dict[str, Any] = {}
+    facts: list[tuple[int, int]] = []
     try:
-        for index, cell in enumerate(plan.cells):
+        for cell in plan.cells:
             try:
-                (check if index in ready else build.check)(cell.run)
-                for key, space in cell.spaces.items():
+                key = repr(cell.run.data)
+                if key in data:
+                    build.check(cell.run)
+                else:
+                    data[key] = ready(cell.run).steps_per_epoch
+                for name, space in cell.spaces.items():
                     for end in ends(space):
-                        build.check(cell.run.replace(**{key: end}))
+                        build.check(cell.run.replace(**{name: end}))
+                facts.append((parameters(cell.run), steps(cell.run, steps_per_epoch=data[key])))
             except BakeoffError as error:
                 wire.send(f"{error} [arm {cell.title}]" if isinstance(error, ConfigError) else str(error))
                 return
-        wire.send("")
+        wire.send(facts)
     finally:
         wire.close()
+
+
+def probe(runs: Sequence[Run], wire: Connection) -> None:
+    """A few real steps of each run, in this process; sends [(seconds a step, seconds a run)], or the first complaint."""
+    from bakeoff.training.probe import serve
+
+    serve(runs, wire)
