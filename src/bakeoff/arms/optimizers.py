@@ -6,18 +6,18 @@ types alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from bakeoff.errors import ChoiceError
 
 # The names that a config may use as a target.
-__all__ = ["LBFGS", "MomentumCaffe", "Muon", "shampoo"]
+__all__ = ["LBFGS", "MomentumCaffe", "Muon"]
 
 Closure = Callable[[], Any]
 Groups = Iterable[Any]
@@ -152,11 +152,11 @@ class Muon(Optimizer):
         matrices = [id(p) for group in given for p in group["params"] if p.ndim >= 2]
         matrices = matrices[:-1] if last == "adamw" else matrices
         muon = {"rule": "muon", "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
-        adamw = {"rule": "adamw", "lr": adamw_lr, "betas": adamw_betas, "eps": adamw_eps}
+        rest = {"rule": "adamw", "lr": adamw_lr, "betas": adamw_betas, "eps": adamw_eps}
         # Muon's groups come first, so that the rate which a run reports is Muon's.
         groups = [
             {**group, "params": [p for p in group["params"] if (id(p) in matrices) == hidden], **rule}
-            for hidden, rule in ((True, muon), (False, adamw))
+            for hidden, rule in ((True, muon), (False, rest))
             for group in given
         ]
         super().__init__([group for group in groups if group["params"]], {"weight_decay": weight_decay})
@@ -194,7 +194,7 @@ class Muon(Optimizer):
                 zeros = {name: torch.zeros_like(w, memory_format=torch.preserve_format) for name in ("exp_avg", "exp_avg_sq")}
                 self.state[w] = {"step": torch.zeros((), dtype=torch.float32), **zeros}
         states = [self.state[w] for w in weights]
-        torch.optim.adamw.adamw(
+        adamw(
             weights,
             [w.grad for w in weights if w.grad is not None],
             [state["exp_avg"] for state in states],
@@ -234,35 +234,3 @@ class LBFGS(torch.optim.LBFGS):
             return loss
 
         return super().step(contiguous)  # type: ignore[no-untyped-call]
-
-
-def shampoo(
-    params: Groups,
-    *,
-    lr: float = 0.1,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    weight_decouple: bool = False,
-    every: int = 10,
-    matrix_eps: float = 1e-6,
-) -> Optimizer:
-    """Shampoo (Gupta, Koren, Singer 2018, arXiv:1802.09568), of pytorch_optimizer: a root of a matrix for each dimension of a weight.
-
-    The roots are computed at the first step and at every `every`-th one. The library alone leaves them at zero, and the weights as
-    they are, until the first multiple of `every`.
-    """
-    import pytorch_optimizer
-
-    require("every", every, fits=every >= 1, rule="must be at least 1")
-    require("matrix_eps", matrix_eps, fits=math.isfinite(matrix_eps) and matrix_eps > 0, rule="must be above 0")
-
-    class Shampoo(pytorch_optimizer.Shampoo):
-        """With roots from the first step on."""
-
-        def step(self, closure: Closure | None = None) -> Any:
-            self.preconditioning_compute_steps = every if self.param_groups[0].get("step", 0) else 1
-            return super().step(closure)
-
-    made = Shampoo(params, lr=lr, momentum=momentum, weight_decay=weight_decay, weight_decouple=weight_decouple, matrix_eps=matrix_eps)
-    assert isinstance(made, Optimizer)
-    return made
