@@ -132,7 +132,7 @@ def make_scheduler(
 
 
 def make_loss(run: Run) -> nn.Module:
-    """The run's loss, called as loss(scores (N, classes), targets (N,) int64) -> mean over the batch."""
+    """The run's loss, called as loss(scores (N, classes), targets) -> mean over the batch; targets: int64 (N,), or soft (N, classes)."""
     return typing.cast("nn.Module", make("loss", run.loss))
 
 
@@ -207,10 +207,22 @@ def check(run: Run) -> None:
     with refusals("optimizer", run.optimizer):
         optimizer = make_optimizer(run, small)
     make_scheduler(run, optimizer, total_steps=10, steps_per_epoch=5)
-    with refusals("loss", run.loss):
-        loss = make_loss(run)(torch.zeros(4, data.num_classes, requires_grad=True), torch.zeros(4, dtype=torch.long))
-    if loss.shape != () or not loss.requires_grad:
-        raise ChoiceError(f"loss: {run.loss['_target_']} must give one number with a gradient; it gives shape {tuple(loss.shape)}")
+    check_loss(run)
+
+
+def check_loss(run: Run) -> None:
+    """A dry run of the loss, on classes and, where images are mixed, on probabilities of classes."""
+    import torch
+
+    classes, name = run.data.num_classes, run.loss["_target_"]
+    targets = {"classes (N,)": torch.zeros(4, dtype=torch.long)}
+    if run.data.augment.mixup or run.data.augment.cutmix:
+        targets["the soft targets (N, classes) of mixup and cutmix"] = torch.full((4, classes), 1 / classes)
+    for kind, target in targets.items():
+        with refusals("loss", run.loss):
+            loss = make_loss(run)(torch.zeros(4, classes, requires_grad=True), target)
+        if loss.shape != () or not loss.requires_grad:
+            raise ChoiceError(f"loss: {name} must give one number with a gradient for {kind}; it gives shape {tuple(loss.shape)}")
 
 
 def check_initializer(run: Run, small: nn.Module) -> None:
