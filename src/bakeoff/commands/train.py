@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import composition
+from bakeoff import build, composition
 from bakeoff.errors import BakeoffError, ConfigError
 from bakeoff.slots import SLOTS, shipped
 
@@ -131,7 +131,7 @@ def grid(jobs: Sequence[Composed], words: Sequence[str], folder: Path | None, *,
     from bakeoff.training import launch
     from bakeoff.training import single as one
 
-    threads = min(each.run.trainer.threads or max(1, one.cores() // each.run.trainer.devices) for each in jobs)
+    threads = min(each.run.trainer.threads or max(1, build.cores() // each.run.trainer.devices) for each in jobs)
     context = launch.context(threads=threads)
     for each in jobs:
         one.ready(each.run)
