@@ -132,7 +132,7 @@ class ImageData(pl.LightningDataModule):
             raise DataError(
                 f"data.batch_size={self.batch_size}: is larger than the {self.n_train} training images (see data.subset, data.val_fraction)"
             )
-        self.views.check(size=self.size)
+        self.views.check(size=self.size, crop=None if isinstance(images, ImageFiles) else self.crop)
         if isinstance(images, ImageFiles):
             self._set_up_files(images, train, val)
         else:

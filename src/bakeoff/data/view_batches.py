@@ -38,8 +38,8 @@ class ViewPlan:
         """One view of each image, as in validation."""
         return self == ViewPlan()
 
-    def check(self, *, size: int) -> None:
-        """ChoiceError where the keys do not go together."""
+    def check(self, *, size: int, crop: int | None = None) -> None:
+        """ChoiceError where the keys do not go together; crop: `data.augment.crop` of images in memory, None for image files."""
         if self.kind == "whole" and self.scales:
             raise ChoiceError(f"data.views.scales={list(self.scales)}: is for data.views.kind=ten_crop or dense; whole takes none")
         if self.kind == "ten_crop" and self.flip:
@@ -48,23 +48,22 @@ class ViewPlan:
             )
         if self.scales and min(self.scales) < size:
             raise ChoiceError(f"data.views.scales={list(self.scales)}: every scale must be at least data.size={size}")
+        if self.kind == "ten_crop" and not self.scales and crop == 0:
+            raise ChoiceError(
+                f"data.views.kind=ten_crop: images of data.size={size} leave no room to cut from: set "
+                f"data.views.scales=[{size + size // 8}], to which they are fitted first, or data.augment.crop"
+            )
 
     def images(self, images: Tensor, *, fit: Callable[..., Tensor], size: int, crop: int) -> list[Tensor]:
         """Of images in memory, uint8[N, C, Q, Q] at each scale; `fit(images, size=Q)` brings them there.
 
         Without scales: size itself; for ten crops the images that training cuts from, which `crop` zeros surround on each side.
-        Errors: ChoiceError where ten crops would all be the same.
         """
         if self.scales:
             return [fit(images, size=q) for q in self.scales]
         whole = fit(images, size=size)
         if self.kind != "ten_crop":
             return [whole]
-        if crop == 0:
-            raise ChoiceError(
-                f"data.views.kind=ten_crop: images of data.size={size} leave no room to cut from: set "
-                f"data.views.scales=[{size + size // 8}], to which they are fitted first, or data.augment.crop"
-            )
         return [functional.pad(whole, (crop,) * 4)]
 
 

@@ -1,0 +1,97 @@
+"""Colour moments are exact, and the lighting follows the paper's formula, once for each presentation of an image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bakeoff.data.batches import Pixels, TrainBatches
+from bakeoff.data.colour import Lighting, Tally
+from bakeoff.data.module import moments
+
+N = 60
+DRAW = torch.Generator().manual_seed(1)
+GREY = torch.randint(40, 200, (N, 1, 8, 8), generator=DRAW)
+IMAGES = (GREY + torch.randint(-40, 40, (N, 3, 8, 8), generator=DRAW)).to(torch.uint8)
+LABELS = torch.arange(N)
+
+
+def covariance() -> np.ndarray:
+    """The independent formula: numpy's covariance of the pixels in float64."""
+    return np.cov(IMAGES.double().div(255).movedim(1, 0).reshape(3, -1).numpy(), bias=True)
+
+
+def test_a_tally_is_exact_in_whatever_parts_it_is_made() -> None:
+    whole, parts = Tally(3), Tally(3)
+    whole.add(IMAGES)
+    for part in IMAGES.split(7):
+        parts.add(part)
+    assert (whole.mean, whole.std) == (parts.mean, parts.std) == moments(IMAGES)
+    assert torch.equal(whole.covariance, parts.covariance)
+    assert np.allclose(whole.covariance.numpy(), covariance(), rtol=0, atol=1e-14)
+
+
+def test_lighting_has_the_covariance_of_the_papers_formula() -> None:
+    std, draws = 0.1, 200_000
+    lighting = Lighting(torch.from_numpy(covariance()), std=std)
+    alphas = std * torch.randn(draws, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    shift = lighting.shift(alphas).numpy()
+    values, vectors = np.linalg.eigh(covariance())
+    # sum_i alpha_i lambda_i p_i with independent alpha_i of variance std^2: covariance sum_i std^2 lambda_i^2 p_i p_i^T
+    expected = std**2 * (vectors * values**2) @ vectors.T
+    found = np.cov(shift.T, bias=True)
+    assert np.abs(found - expected).max() < 5 * np.abs(expected).max() / math.sqrt(draws)
+    assert np.abs(shift.mean(0)).max() < 5 * std * values.max() / math.sqrt(draws)
+
+
+def test_lighting_takes_each_alpha_along_its_own_component() -> None:
+    lighting = Lighting(torch.from_numpy(covariance()), std=0.1)
+    values, vectors = np.linalg.eigh(covariance())
+    for i in range(3):
+        along = vectors[:, i] * np.sign(vectors[np.abs(vectors[:, i]).argmax(), i])
+        alpha = torch.zeros(1, 3, dtype=torch.float64)
+        alpha[0, i] = 0.7
+        assert np.allclose(lighting.shift(alpha)[0].numpy(), 0.7 * values[i] * along, atol=1e-12)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, normalize: bool) -> None:
+    mean, std = moments(IMAGES) if normalize else (None, None)
+    pixels = Pixels(channels=3, size=8, mean=mean, std=std, channels_last=last)
+    tally = Tally(3)
+    tally.add(IMAGES)
+    lighting = Lighting(tally.covariance, std=2.0)
+    plain = TrainBatches(IMAGES, LABELS, pixels=pixels, batch_size=12, seed=4, crop=1, flip=True)
+    lit = TrainBatches(IMAGES, LABELS, pixels=pixels, batch_size=12, seed=4, crop=1, flip=True, lighting=lighting)
+    shifts = []
+    for epoch in range(2):
+        plain.set_epoch(epoch)
+        lit.set_epoch(epoch)
+        for (a, y), (b, z) in zip(plain, lit, strict=True):
+            assert torch.equal(y, z)  # and the same cuts and mirrors, or the difference would not be flat
+            difference = b - a
+            assert torch.allclose(difference, difference[:, :, :1, :1].expand_as(difference), atol=1e-5)
+            shifts.append(difference[:, :, 0, 0])
+    shift = torch.cat(shifts)
+    assert len(shift.unique(dim=0)) == 120
+    alphas = torch.cat([lit.alphas(e, s, channels=3, std=2.0) for e in range(2) for s in range(5)])
+    unit = torch.tensor(std or (1.0,) * 3, dtype=torch.float64)
+    assert torch.allclose(shift.double(), lighting.shift(alphas) / unit, atol=1e-5)
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (3, 2)])
+def test_lighting_is_the_same_whatever_the_devices(world: int, accumulate: int) -> None:
+    settings = {"pixels": Pixels(channels=3, size=8), "batch_size": 12, "seed": 4}
+    lighting = Lighting(torch.eye(3, dtype=torch.float64), std=0.1)
+    whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, lighting=lighting, **settings)])  # type: ignore[arg-type]
+    order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, **settings)])  # type: ignore[arg-type]
+    found = torch.empty_like(whole)
+    for rank in range(world):
+        share = TrainBatches(IMAGES, LABELS, lighting=lighting, world=world, rank=rank, accumulate=accumulate, **settings)  # type: ignore[arg-type]
+        for x, y in share:
+            found[[int((order == label).nonzero()) for label in y]] = x
+    assert torch.equal(found, whole)
