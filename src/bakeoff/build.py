@@ -179,6 +179,7 @@ def check(run: Run) -> None:
     import torch
     from torch import nn
 
+    from bakeoff.nets.dense import dense
     from bakeoff.nets.matching import expansion_of
 
     check_names(run)
@@ -196,12 +197,15 @@ def check(run: Run) -> None:
         raise ChoiceError(f"activation: {run.activation['_target_']} turns {tuple(probe.shape)} into {shape}; {rule}")
     data = run.data
     with torch.device("meta"), refusals("model", run.model):
-        scores = make_bare_model(run)(torch.empty(2, data.channels, data.size, data.size))
+        net = make_bare_model(run)
+        scores = net(torch.empty(2, data.channels, data.size, data.size))
     if tuple(scores.shape) != (2, data.num_classes):
         raise ChoiceError(
             f"model: {run.model['_target_']} gives scores of shape {tuple(scores.shape)} for 2 images; "
             f"data.num_classes={data.num_classes} needs (2, {data.num_classes})"
         )
+    if data.views.kind == "dense":
+        dense(net)
     small = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, data.num_classes))
     check_initializer(run, small)
     with refusals("optimizer", run.optimizer):
