@@ -47,25 +47,18 @@ def short(value: float | None) -> str:
 
 def picture(nodes: list[Node], placed: Layout, title: str, given: str) -> Figure:
     """The graph for PNG and SVG."""
-    rows = [row for _, row in placed.places]
+    rows = heights(placed)
     columns = max(column for column, _ in placed.places)
     sheet = paper.sheet(max(5.0, 1.35 * (columns + 1) + 0.8), max(2.6, 1.05 * (max(rows) - min(rows) + 1) + 0.8))
     paper.head(sheet, title, f"at {given}; above: value; below: gradient")
     axes = paper.quiet(sheet.add_subplot())
     axes.set(xlim=(-0.55, columns + 0.75), ylim=(-max(rows) - 0.62, -min(rows) + 0.62))
-    for start, end, places in placed.lines:
+    for _, _, places in placed.lines:
         x, y = [column for column, _ in places], [-row for _, row in places]
         axes.plot(x, y, color="#9aa0a8", linewidth=1.2, zorder=1)
-        dx, dy = x[-1] - x[-2], y[-1] - y[-2]
-        if nodes[start].kind != "constant" or nodes[end].inputs:
-            middle = (x[-2] + 0.55 * dx, y[-2] + 0.55 * dy)
-            axes.annotate(
-                "",
-                xy=(middle[0] + 0.03 * dx, middle[1] + 0.03 * dy),
-                xytext=middle,
-                arrowprops={"arrowstyle": "-|>", "color": "#9aa0a8"},
-                zorder=1,
-            )
+        # The head of the arrow stands a little past the middle of the last stretch.
+        tail, tip = ((x[-2] + share * (x[-1] - x[-2]), y[-2] + share * (y[-1] - y[-2])) for share in (0.55, 0.58))
+        axes.annotate("", xy=tip, xytext=tail, arrowprops={"arrowstyle": "-|>", "color": "#9aa0a8"}, zorder=1)
     for node, (column, row) in zip(nodes, placed.places, strict=True):
         look = {"boxstyle": "round,pad=0.45", "facecolor": FILL[node.kind], "edgecolor": EDGE[node.kind], "linewidth": 1.3}
         axes.text(column, -row, f" {node.label} ", ha="center", va="center", fontsize=11, bbox=look, zorder=3)
@@ -74,6 +67,11 @@ def picture(nodes: list[Node], placed: Layout, title: str, given: str) -> Figure
         if node.gradient is not None:
             axes.text(column, -row - 0.27, short(node.gradient), ha="center", va="top", color=GRADIENT, fontsize=10, bbox=back, zorder=2)
     return sheet
+
+
+def heights(placed: Layout) -> list[float]:
+    """The rows of all nodes and of all bends."""
+    return [row for _, row in placed.places] + [row for _, _, places in placed.lines for _, row in places]
 
 
 def spec(nodes: list[Node], placed: Layout) -> paper.Spec:
@@ -99,6 +97,7 @@ def spec(nodes: list[Node], placed: Layout) -> paper.Spec:
             "marker": {
                 "size": [max(38, 14 + 9 * len(node.label)) for node in nodes], "color": [FILL[node.kind] for node in nodes],
                 "line": {"color": [EDGE[node.kind] for node in nodes], "width": 1.6},
+                "opacity": 1,
                 "symbol": ["square" if node.kind == "constant" else "circle" for node in nodes],
             },
         },
@@ -111,9 +110,10 @@ def spec(nodes: list[Node], placed: Layout) -> paper.Spec:
             "text": ["" if node.gradient is None else short(node.gradient) for node in nodes],
         },
     ]  # fmt: skip
-    tall = max(y) - min(y)
+    rows = heights(placed)
+    tall = max(rows) - min(rows)
     look = paper.layout(height=round(150 + 105 * tall))
     look["xaxis"] |= {"visible": False, "range": [-0.5, max(x) + 0.5]}
-    look["yaxis"] |= {"visible": False, "range": [min(y) - 0.65, max(y) + 0.65]}
+    look["yaxis"] |= {"visible": False, "range": [-max(rows) - 0.65, -min(rows) + 0.65]}
     look["margin"] = {"l": 6, "r": 6, "t": 6, "b": 6}
     return {"data": data, "layout": look}

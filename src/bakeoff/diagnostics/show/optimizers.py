@@ -166,7 +166,6 @@ def spec(name: str, surface: Surface, paths: Paths) -> paper.Spec:
     look["yaxis"] |= {"range": [low, high], "showgrid": False, "zeroline": False}
     look |= paper.player(len(steps), labels=[f"step {step}" for step in steps], pause=120)
     look["margin"]["b"] = 40
-    look["legend"] |= {"y": 1.02, "yanchor": "bottom"}
     return {"data": [*base, *lines], "layout": look, "frames": frames}
 
 

@@ -109,7 +109,7 @@ def numbers(values: Iterable[Any], *, digits: int = 5) -> list[float | None]:
 
 
 def layout(*, height: int, x: str = "", y: str = "", legend: bool = False) -> Spec:
-    """The frame of a plot: white, light grid, no drag (a page scrolls on a phone), the legend below."""
+    """The frame of a plot: white, light grid, no drag (a page scrolls on a phone), the legend above."""
     axis = {"gridcolor": LINE, "zerolinecolor": "#b9bec6", "linecolor": "#9aa0a8", "ticks": "outside", "tickcolor": LINE}
     return {
         "height": height,
@@ -118,7 +118,7 @@ def layout(*, height: int, x: str = "", y: str = "", legend: bool = False) -> Sp
         "plot_bgcolor": "#fff",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
         "showlegend": legend,
-        "legend": {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "dragmode": False,
         "hovermode": "closest",
         "xaxis": {**axis, "title": {"text": x}},
