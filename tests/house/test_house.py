@@ -159,6 +159,9 @@ MODULES = "import sys; loaded = sorted({name.split('.')[0] for name in sys.modul
         ("train data.batch_sise=3", 2),
         ("sweep nothing", 2),
         ("sweep quickstart optimizer=adamm", 2),
+        ("show", 0),
+        ("show nothing", 2),
+        ("show activations reach=0", 2),
         ("trian", 2),
     ],
 )

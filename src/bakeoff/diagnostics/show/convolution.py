@@ -219,7 +219,7 @@ def slide_spec(slide: Slide) -> paper.Spec:
     }  # fmt: skip
     count = slide.output.numel()
     frames = [{"name": str(i), "data": moving(i), "traces": [3, 4, 5, 6]} for i in range(count)]
-    look = paper.layout(height=500)
+    look = paper.layout(height=440)
     look["xaxis"] |= {"visible": False, "range": [-0.2, at_output + out + 0.4], "constrain": "domain"}
     look["yaxis"] |= {"visible": False, "range": [side + 1, -1], "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"}
     look |= paper.player(count, labels=[f"place {i + 1} of {count}" for i in range(count)], pause=900)

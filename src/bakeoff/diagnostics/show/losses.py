@@ -23,7 +23,7 @@ KNOWN = ("cat", "car", "frog")
 
 PAIR = ("softmax", "svm")
 
-REACH, STEP = 30.0, 0.05
+REACH, STEP = 30.0, 0.1
 """How far from 0 a score is moved, and in which steps, in search of the place where it costs least; 0 and 1 are among the steps."""
 
 

@@ -21,7 +21,7 @@ STALL = 0.4  # share of the epochs after which the loss that is told to the sche
 
 @dataclass(frozen=True)
 class Rates:
-    """The rate of each step as a share of the optimizer's own: as its file has it or with warm-up 0, and with the warm-up asked for."""
+    """The rate of each step as a share of the optimizer's own: without warm-up, and with it (None for a schedule that takes none)."""
 
     plain: list[float]
     warm: list[float] | None
@@ -56,12 +56,7 @@ def draw(asked: Request) -> paper.Drawn:
             return Rates(rates(run, steps=steps, epochs=epochs), None)
         told = any(word.startswith("scheduler.warmup=") for word in asked.overrides)
         cold, warm = (run.replace(scheduler={**run.scheduler, "warmup": share}) for share in (0.0, warmup))
-        try:
-            plain = rates(run if told else cold, steps=steps, epochs=epochs)
-        except ChoiceError:
-            # A schedule that is nothing without its warm-up has that of its own file.
-            plain = rates(run, steps=steps, epochs=epochs)
-        return Rates(plain, rates(warm, steps=steps, epochs=epochs))
+        return Rates(rates(run if told else cold, steps=steps, epochs=epochs), rates(warm, steps=steps, epochs=epochs))
 
     found, skipped = gathered(asked, "scheduler", made)
     if not found:
@@ -82,8 +77,8 @@ def draw(asked: Request) -> paper.Drawn:
         axes.set_ylim(0, 1.05 * max(1.0, *both.plain, *(both.warm or [0.0])))
         axes.set_xlim(0, steps)
     notes = [
-        f"A run of {steps} steps with a validation every {max(1, round(steps / epochs))}. Blue: without warm-up (its file's own, where the "
-        f"schedule cannot do without). Orange, dashed: with a warm-up of {warmup:g} of all steps. The optimizer's own rate is 1.",
+        f"A run of {steps} steps with a validation every {max(1, round(steps / epochs))}. Blue: without warm-up, or "
+        f"with the scheduler.warmup that was asked for. Orange, dashed: with a warm-up of {warmup:g} of all steps. The optimizer's is 1.",
         f"The validation loss that the schedules are told falls evenly until {STALL:.0%} of the run and then stays: the plateau schedule "
         "waits its patience and drops.",
     ]
@@ -112,7 +107,8 @@ def spec(both: Rates, warmup: float) -> paper.Spec:
     return {
         "data": [
             {
-                "type": "scatter", "mode": "lines", "x": list(range(0, len(values), every)), "y": paper.numbers(values[::every]), "name": name,
+                "type": "scatter", "mode": "lines", "x": list(range(0, len(values), every)),
+                "y": paper.numbers(values[::every]), "name": name,
                 "line": {"color": colour, "dash": dash, "width": 2.2, "shape": "hv"}, "hovertemplate": "%{y:.3g}",
             }
             for name, values, colour, dash in lines

@@ -1,0 +1,236 @@
+"""The numbers behind the pictures against closed forms, textbooks and papers."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from bakeoff import build, composition
+from bakeoff.diagnostics.show.activations import curves
+from bakeoff.diagnostics.show.descent import SETTLED, Path, best, path, rates
+from bakeoff.diagnostics.show.expression import graph
+from bakeoff.diagnostics.show.initializers import layers_of, signal
+from bakeoff.diagnostics.show.layers import layout
+from bakeoff.diagnostics.show.losses import judged, terms
+from bakeoff.diagnostics.show.receptive import layers, reached
+from bakeoff.diagnostics.show.schedules import rates as schedule_rates
+from bakeoff.diagnostics.show.surfaces import SURFACES
+from bakeoff.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("module", "slope"),
+    [
+        (nn.Tanh(), lambda z: 1 - z.tanh() ** 2),
+        (nn.Sigmoid(), lambda z: z.sigmoid() * (1 - z.sigmoid())),
+        (nn.ReLU(), lambda z: (z > 0).double()),
+        (nn.SiLU(), lambda z: z.sigmoid() * (1 + z * (1 - z.sigmoid()))),
+        (nn.Softplus(), torch.sigmoid),
+    ],
+)
+def test_slopes_are_those_of_the_closed_forms(module: nn.Module, slope) -> None:  # type: ignore[no-untyped-def]
+    (curve,) = curves(module, reach=6.0)
+    assert torch.allclose(curve.slope, slope(curve.z), atol=1e-12)
+
+
+def test_dead_and_saturated_stretches() -> None:
+    (relu,) = curves(nn.ReLU(), reach=6.0)
+    assert relu.dead == [(-6.0, 0.0)] and relu.flat == []
+    (tanh,) = curves(nn.Tanh(), reach=6.0)
+    assert tanh.dead == [] and [round(end, 1) for span in tanh.flat for end in span] == [-6.0, -2.2, 2.2, 6.0]
+    (gelu,) = curves(nn.GELU(), reach=6.0)
+    assert gelu.dead == [] and len(gelu.flat) == 1, "where its slope crosses zero in passing it is not saturated"
+
+
+def test_a_gated_activation_has_a_curve_for_each_input() -> None:
+    found = curves(build.make_activation(composition.compose(["activation=reglu"]))(), reach=2.0)
+    assert len(found) == 2 and {curve.inside for curve in found} == {"input 1 of 2, else 1", "input 2 of 2, else 1"}
+    straight, gate = sorted(found, key=lambda curve: float(curve.slope.max() - curve.slope.min()))
+    assert torch.allclose(straight.value, straight.z) and torch.allclose(gate.value, gate.z.relu())
+
+
+def test_backprop_has_the_textbook_gradients() -> None:
+    nodes = {node.label: node for node in graph("(x + y) * z", {"x": -2, "y": 5, "z": -4})}
+    assert {label: (node.value, node.gradient) for label, node in nodes.items()} == {
+        "x": (-2, -4), "y": (5, -4), "+": (3, -4), "z": (-4, 3), "*": (-12, 1),
+    }  # fmt: skip
+
+
+def test_backprop_of_a_neuron() -> None:
+    values = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
+    nodes = {node.label: node for node in graph("sigmoid(w0*x0 + w1*x1 + w2)", values)}
+    assert nodes["sigmoid"].value == pytest.approx(1 / (1 + math.exp(-1)))
+    shown = {name: round(nodes[name].gradient or 0.0, 2) for name in values}
+    assert shown == {"w0": -0.20, "x0": 0.39, "w1": -0.39, "x1": -0.59, "w2": 0.20}
+
+
+def test_a_name_that_is_used_twice_gets_the_sum_and_constants_get_nothing() -> None:
+    nodes = graph("x * x + 2 ** x - -3", {"x": 3})
+    (x,) = [node for node in nodes if node.label == "x"]
+    assert x.gradient == pytest.approx(6 + 8 * math.log(2))
+    assert [(node.value, node.gradient) for node in nodes if node.kind == "constant"] == [(2, None), (-3, None)]
+
+
+def test_the_graph_is_the_one_that_autograd_has() -> None:
+    nodes = graph("max(x, y) * exp(x) - relu(y) / sqrt(x)", {"x": 2, "y": 1.5})
+    wanted = {"max": "Maximum", "*": "Mul", "exp": "Exp", "-": "Sub", "relu": "Relu", "/": "Div", "sqrt": "Sqrt"}
+    assert {node.label: node.backward for node in nodes if node.kind == "operation"} == {
+        label: f"{name}Backward0" for label, name in wanted.items()
+    }
+    assert all(place < i for i, node in enumerate(nodes) for place in node.inputs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')", "x.__class__", "(lambda: x)()", "[x for x in x]", "x if x else x", "x[0]", "f'{x}'", "x := 2",
+        "x < 1", "not x", "~x", "x @ x", "x // 2", "x % 2", "True * x", "'a' * x", "eval(x)", "exp(x, x)", "max(x)", "exp(*x)", "exp(x=x)",
+        "x" * 301, "(" * 200 + "x",
+        "x\nx", "", "log(0 * x)", "1 / (x - x)", "sqrt(0 * x)", "9 ** 9 ** 9 ** 9 * x", "1e999 * x", "2", "x + y",
+    ],
+)  # fmt: skip
+def test_what_is_not_allowed_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        graph(text, {"x": 1.0})
+    assert "\n" not in str(told.value)
+
+
+def test_a_value_without_its_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no such name"):
+        graph("x * x", {"x": 1, "z": 2})
+
+
+def test_nodes_stand_right_of_their_inputs_and_apart() -> None:
+    inputs = [node.inputs for node in graph("(x + y) * (x - y) + exp(x) * y", {"x": 1, "y": 2})]
+    placed = layout(inputs)
+    assert all(placed.places[part][0] < placed.places[i][0] for i, parts in enumerate(inputs) for part in parts)
+    assert len(set(placed.places)) == len(inputs)
+    assert len(placed.lines) == sum(map(len, inputs))
+    bends = {spot for _, _, places in placed.lines for spot in places[1:-1]}
+    assert bends and not bends & set(placed.places), "a line over several columns passes beside the nodes"
+
+
+def loss_of(name: str) -> nn.Module:
+    return build.make_loss(composition.compose([f"loss={name}"]))
+
+
+def test_losses_of_the_well_known_scores() -> None:
+    scores = [3.2, 5.1, -1.7]
+    softmax, svm = judged(loss_of("softmax"), scores, 0), judged(loss_of("svm"), scores, 0)
+    assert round(softmax.value, 2) == 2.04 and svm.value == pytest.approx(2.9)
+    assert terms(loss_of("svm"), scores, 0) == pytest.approx([0, 2.9, 0])
+    assert terms(loss_of("softmax"), scores, 0) is None
+    assert svm.gradient == [-1, 1, 0] and svm.falls == pytest.approx([2.9, 2.9, 0])
+    p = torch.softmax(torch.tensor(scores, dtype=torch.float64), 0)
+    assert softmax.gradient == pytest.approx([float(p[0]) - 1, float(p[1]), float(p[2])])
+    assert softmax.falls[1] == pytest.approx(-math.log(1 - float(p[1])), abs=1e-6)
+
+
+FIELDS = {"vgg16": 212, "vgg19": 268, "vgg11": 150, "alexnet": 195, "alexnet_2012": 195, "alexnet_owt": 195}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_receptive_fields_and_parameters_of_the_papers(name: str) -> None:
+    size = 227 if name == "alexnet_2012" else 224
+    run = composition.compose([f"model={name}", "model.head=imagenet", "data=imagenet", f"data.size={size}"])
+    found = layers(run)
+    pools = [layer for layer in found if layer.name.startswith("pool")]
+    assert pools[-1].field == FIELDS[name] and pools[-1].stride == 32
+    with torch.device("meta"):
+        whole = sum(p.numel() for p in build.make_bare_model(run).parameters())
+    assert sum(layer.parameters for layer in found) == whole
+    assert found[-1].shape == (1000,) and found[-1].field is None
+
+
+def test_receptive_field_is_what_a_gradient_reaches() -> None:
+    """The pixels on which one place of VGG-11's third pooling depends, by autograd, in the middle of a large enough image."""
+    run = composition.compose(["model=vgg11", "data=cifar10", "data.size=96", "model.width=0.05", "initializer=constant"])
+    net = build.make_model(run)
+    images = torch.ones(1, 3, 96, 96, requires_grad=True)
+    flow, pools, seen = images, 0, [layer for layer in layers(run) if layer.name == "pool3"]
+    for module in net.features:  # type: ignore[union-attr]
+        flow = nn.functional.avg_pool2d(flow, 2) if isinstance(module, nn.MaxPool2d) else module(flow)
+        pools += isinstance(module, nn.MaxPool2d)
+        if pools == 3:
+            break
+    flow[0, :, 6, 6].sum().backward()
+    assert images.grad is not None
+    reach = (images.grad[0].abs().sum(0) > 0).any(0).sum()
+    assert int(reach) == seen[0].field
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pad", "places", "left"), [(5, 3, 1, 0, 3, 0), (7, 3, 2, 0, 3, 0), (7, 3, 3, 0, 2, 1)]
+)
+def test_output_sides(size: int, kernel: int, stride: int, pad: int, places: int, left: int) -> None:
+    assert reached(size, kernel=kernel, stride=stride, pad=pad) == (places, left)
+    assert nn.Conv2d(1, 1, kernel, stride, pad)(torch.zeros(1, 1, size, size)).shape[-1] == places
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_the_lowest_points_of_a_surface_are_its_lowest(name: str) -> None:
+    surface = SURFACES[name]
+    for lowest in surface.lowest:
+        spot = torch.tensor(lowest, dtype=torch.float64, requires_grad=True)
+        height = surface.height(*spot)
+        (gradient,) = torch.autograd.grad(height, spot)
+        assert float(height.detach()) == pytest.approx(surface.floor) and float(gradient.abs().max()) < 1e-12
+    left, right, low, high = surface.window
+    y, x = torch.meshgrid(torch.linspace(low, high, 200), torch.linspace(left, right, 200), indexing="ij")
+    assert float(surface.height(x, y).min()) >= surface.floor - 1e-6
+
+
+def test_a_path_is_the_one_that_the_formula_gives() -> None:
+    run = composition.compose(["optimizer=sgd"])
+    found = path(run, SURFACES["ravine"], rate=0.05, steps=5)
+    x, y = SURFACES["ravine"].start
+    for k, (a, b) in enumerate(found.points):
+        assert (a, b) == pytest.approx((x * (1 - 0.05 / 10) ** k, y * (1 - 0.05 * 10) ** k))
+
+
+def test_steps_to_tolerance_rise_as_the_tolerance_falls() -> None:
+    run = composition.compose(["optimizer=momentum"])
+    found = path(run, SURFACES["ravine"], rate=0.05, steps=200)
+    hits = [found.first(tolerance) for tolerance in (0.5, 0.1, 1e-2, 1e-3)]
+    assert None not in hits and hits == sorted(hits, key=lambda hit: hit or 0) and len(set(hits)) > 1
+
+
+def test_a_path_that_only_passes_has_not_come_down() -> None:
+    passing = [1.0, 0.0, 1.0, *[0.0] * SETTLED]
+    assert Path([(0.0, 0.0)] * len(passing), passing, 1.0, False).first(0.5) == 3
+    assert Path([(0.0, 0.0)] * 5, [1.0, *[0.0] * 4], 1.0, False).first(0.5) is None
+
+
+def test_the_best_rate_is_the_quickest_of_all() -> None:
+    run, surface = composition.compose(["optimizer=sgd"]), SURFACES["ravine"]
+    tried = rates(1)
+    found = best(run, surface, steps=300, tolerance=1e-2, tried=tried)
+    every = {rate: path(run, surface, rate=rate, steps=300, stop=1e-2).first(1e-2) for rate in tried}
+    assert found.first(1e-2) == min(hit for hit in every.values() if hit is not None) and every[found.rate] == found.first(1e-2)
+
+
+def test_a_rate_that_is_too_large_diverges() -> None:
+    found = path(composition.compose(["optimizer=sgd"]), SURFACES["rosenbrock"], rate=1.0, steps=50)
+    assert found.diverged and found.first(0.1) is None and len(found.points) < 51
+
+
+def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
+    size = {"layers": 8, "units": 200, "samples": 200, "seed": 0}
+    small = layers_of(signal(composition.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
+    kept = layers_of(signal(composition.compose(["activation=relu", "initializer=he_normal"]), **size))
+    # One layer multiplies a small signal by 0.01 sqrt(200) = 0.141.
+    ratios = [after.std / before.std for before, after in pairwise(small[2:])]
+    assert ratios == pytest.approx([0.01 * math.sqrt(200)] * 5, rel=0.1)
+    assert 0.5 < kept[-1].std / kept[0].std < 2 and kept[-1].zeros == pytest.approx(0.5, abs=0.1)
+    assert all(int(layer.counts.sum()) > 0 for layer in (*small, *kept))
+
+
+def test_schedules_as_their_formulas() -> None:
+    cosine = schedule_rates(composition.compose(["scheduler=cosine"]), steps=100, epochs=10)
+    assert cosine == pytest.approx([(1 + math.cos(math.pi * k / 100)) / 2 for k in range(100)])
+    plateau = schedule_rates(composition.compose(["scheduler=plateau"]), steps=100, epochs=10)
+    assert plateau[0] == 1 and plateau[-1] < 1 and sorted(plateau, reverse=True) == plateau

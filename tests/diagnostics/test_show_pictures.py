@@ -1,0 +1,139 @@
+"""Every picture leaves its PNG, SVG and page, offline and whole; misspelt words are told in one line; what cannot be drawn has a reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bakeoff.commands.main import main
+from bakeoff.diagnostics.show import activations, files, gallery, losses, schedules
+from bakeoff.diagnostics.show.choices import gathered
+from bakeoff.diagnostics.show.gallery import GALLERY, Request, choices_of, request
+from bakeoff.diagnostics.show.paper import Drawn
+from bakeoff.errors import BakeoffError, FolderError
+
+SMALL = {
+    "activations": "activation=relu,tanh",
+    "initializers": "layers=3 units=20 samples=30",
+    "optimizers": "optimizer=momentum,adam surface=ravine steps=30 rates=1",
+    "backprop": "",
+    "losses": "loss=softmax,svm",
+    "convolution": "model=alexnet_mini",
+    "schedules": "scheduler=cosine,plateau steps=40 epochs=10",
+}
+
+
+ANIMATED = ("optimizers", "convolution")
+
+
+def specs(page: str) -> dict[str, dict[str, object]]:
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    assert found
+    made = json.loads(found[1])
+    assert isinstance(made, dict)
+    return made
+
+
+def test_every_picture_is_tried() -> None:
+    assert set(SMALL) == set(GALLERY)
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_a_picture_is_three_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "made" / name
+    assert main(["show", name, *SMALL[name].split(), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for ending in ("png", "svg", "html"):
+        assert str(out / f"{name}.{ending}") in printed
+    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / f"{name}.svg").read_text(encoding="utf-8")
+    page = (out / f"{name}.html").read_text(encoding="utf-8")
+    assert files.POLICY in page and not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    first = specs(page)["plot-0"]
+    if name in ANIMATED:
+        layout, frames = first["layout"], first["frames"]
+        assert isinstance(layout, dict) and isinstance(frames, list) and len(frames) >= 5
+        assert [button["label"] for button in layout["updatemenus"][0]["buttons"]] == ["play", "pause"]
+        assert len(layout["sliders"][0]["steps"]) == len(frames)
+    assert all(len(list(csv.reader(path.open(encoding="utf-8")))) > 1 for path in out.glob("*.csv"))
+
+
+def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
+    for turn in ("a", "b"):
+        assert main(["show", "backprop", "--out", str(tmp_path / turn)]) == 0
+    for ending in ("png", "svg"):
+        assert (tmp_path / "a" / f"backprop.{ending}").read_bytes() == (tmp_path / "b" / f"backprop.{ending}").read_bytes()
+
+
+def test_without_a_name_the_pictures_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show"]) == 0
+    printed = capsys.readouterr().out
+    assert all(re.search(rf"^{name} ", printed, re.MULTILINE) for name in GALLERY)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("activatoins", "did you mean activations?"),
+        ("activations activatoin=relu", "did you mean activation?"),
+        ("activations activation=reluu", "no such choice"),
+        ("activations relu", "must be key=value"),
+        ("initializers layers=0", "must be at least 1"),
+        ("initializers layers=1.5", "must be a whole number"),
+        ("initializers initializer.sdt=1 initializer=normal", "did you mean std?"),
+        ("optimizers surface=monkey", "no such surface"),
+        ("optimizers tolerance=nan", "must be a finite number"),
+        ("backprop expression=__import__('os')", "no such function"),
+        ("backprop expresion=x*y", "did you mean expression?"),
+        ("losses scores=[1,2] target=2", "must be below the number of scores"),
+        ("losses scores=[1,2] classes=[a]", "1 names for 2 scores"),
+        ("convolution kernel=7", "must be at most input + 2 pad"),
+        ("schedules steps=none", "must be a number"),
+    ],
+)
+def test_a_wrong_word_is_one_line(line: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", *line.split(), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("", encoding="utf-8")
+    with pytest.raises(FolderError, match="cannot be written"):
+        gallery.show(request("backprop", []), tmp_path / "taken", line="")
+
+
+def test_a_new_file_of_a_folder_appears_by_itself_and_one_that_fails_has_a_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "scheduler"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text('_target_: bakeoff.arms.schedulers.cosine\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
+    (folder / "wrong.yaml").write_text('_target_: bakeoff.arms.schedulers.cosin\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
+    assert set(choices_of("scheduler", tmp_path)) == {*choices_of("scheduler"), "mine", "wrong"}
+    drawn = schedules.draw(request("schedules", ["steps=20"], config_dir=tmp_path))
+    assert {"cosine", "mine"} <= {plot.title for plot in drawn.plots}
+    assert set(drawn.skipped) == {"wrong"} and "did you mean cosine?" in drawn.skipped["wrong"]
+    assert "left out: wrong: scheduler._target_" in files.terminal(drawn) and "Left out" in files.page(drawn, line="")
+    with pytest.raises(BakeoffError, match="did you mean cosine"):
+        schedules.draw(request("schedules", ["scheduler=wrong"], config_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("draw", "slot", "words"),
+    [(activations.draw, "activation", []), (losses.draw, "loss", []), (schedules.draw, "scheduler", ["steps=20"])],
+)
+def test_every_choice_of_a_folder_is_drawn(draw: Callable[[Request], Drawn], slot: str, words: list[str]) -> None:
+    drawn = draw(request(draw.__module__.rpartition(".")[2], words))
+    assert drawn.skipped == {}
+    titles = [plot.title.split(":")[0].split(" (")[0] for plot in drawn.plots]
+    assert set(choices_of(slot)) <= set(titles)
+
+
+def test_choices_are_those_of_the_request() -> None:
+    made, skipped = gathered(request("losses", ["loss=svm", "loss.p=2"]), "loss", lambda run: run.loss["p"])
+    assert (made, skipped) == ({"svm": 2}, {})
