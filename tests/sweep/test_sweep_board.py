@@ -13,10 +13,10 @@ import pytest
 
 from bakeoff.errors import BusyError
 from bakeoff.sweep import lease
+from bakeoff.sweep.board import Board
 from bakeoff.sweep.jobs import Claim, folder_of, run_of, score
 from bakeoff.sweep.lease import Owner
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.board import Board
 from bakeoff.sweep.study import JOURNAL
 
 Small = Callable[..., Plan]
@@ -241,6 +241,7 @@ def test_the_run_of_a_claim(small: Small) -> None:
     one = folder_of(plan, confirm, root=Path("runs"), threads=3, uri="u")
     assert one == folder_of(plan, confirm, root=Path("runs"), threads=1, uri="u"), "a point has one folder"
     job = one.read_job()
+    assert job.tags["study"] == "0"
     assert (job.kind, job.tags["arm"], job.tags["block"], job.tags["seed"]) == ("confirm", "adam", "all", "1001")
     assert "point" not in job.tags
 

@@ -19,10 +19,10 @@ import pytest
 
 from bakeoff.errors import BakeoffError
 from bakeoff.sweep import conduct
+from bakeoff.sweep.board import Board
 from bakeoff.sweep.crew import Crew
 from bakeoff.sweep.display import Display
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.board import Board
 from bakeoff.tracking.folders import RunFolder, folders
 from bakeoff.training import launch
 

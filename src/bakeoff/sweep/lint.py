@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import PlanError
 from bakeoff.recipe import SCIENCE, Run
+from bakeoff.slots import SLOTS
 from bakeoff.sweep.settings import RULES
 from bakeoff.sweep.words import flat, text
 
@@ -62,7 +63,7 @@ def sift(sheet: Sheet, findings: Sequence[Finding]) -> tuple[Finding, ...]:
     refused = [found for found in findings if found.rule not in sheet.allow]
     if refused:
         raise FairnessError(
-            [f"{sheet.origin.name}: {found.rule}: {found.text}; make it a factor, or say allow: [{found.rule}]" for found in refused]
+            [f"{sheet.origin.name}: {found.rule}: {found.text}; where that is meant, say allow: [{found.rule}]" for found in refused]
         )
     return tuple(findings)
 
@@ -119,10 +120,10 @@ def sizes(sheet: Sheet, cells: Sequence[Cell], parameters: Sequence[int]) -> lis
 
 
 def declared(sheet: Sheet, key: str) -> bool:
-    """Whether a key's difference is the factor itself."""
+    """Whether a key's difference is the factor itself. `trainer` and `experiment` bundle settings, and declare none of them."""
     if key in sheet.factors:
         return True
-    return key not in EXACT and any(key.startswith(f"{factor}.") for factor in sheet.factors)
+    return key not in EXACT and any(factor in SLOTS and key.startswith(f"{factor}.") for factor in sheet.factors)
 
 
 def rule_of(key: str) -> str:

@@ -168,8 +168,9 @@ def plan(
                 early(sheet, found)
             made.append(cell)
             trust = found.trust
-    for key in sheet.tune:
-        if not any(key in cell.spaces for cell in made):
+    for key, entries in sheet.tune.items():
+        # Entries for arms that the line has narrowed away are not missed.
+        if not any(key in cell.spaces for cell in made) and not all(tuning.where for tuning in entries):
             raise PlanError(untunable(sheet, key, made))
     labels = [(cell.arm, cell.block) for cell in made]
     twice = next((label for label in labels if labels.count(label) > 1), None)

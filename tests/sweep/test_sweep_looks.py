@@ -1,0 +1,170 @@
+"""More seeds come look by look, as the plan says and the report asks, the same for all arms, and never beyond the plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bakeoff.errors import BakeoffError, BusyError, PlanError
+from bakeoff.sweep import lease, looks, more
+from bakeoff.sweep.board import Board
+from bakeoff.sweep.conduct import LOCK
+from bakeoff.sweep.lease import Owner
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.summary import Summary
+
+Small = Callable[..., Plan]
+
+
+def home(plan: Plan) -> Path:
+    folder = Path("runs") / plan.title
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def finish(plan: Plan) -> list[tuple[str, int, int]]:
+    """Decides everything that is open; gives (arm, study, seed) of the confirming runs."""
+    board, confirmed = Board(plan, folder=home(plan)), []
+    while (claim := board.claim(Owner.here())) is not None:
+        if claim.stage == "confirm":
+            confirmed.append((plan.cells[claim.cell].arm, claim.study, claim.seed))
+        board.tell(claim, {"status": "finished", "metrics": {"val/accuracy": 0.5}, "seconds": 1.0})
+    assert board.over()
+    return confirmed
+
+
+def started(plan: Plan) -> Plan:
+    Summary(plan, root=Path("runs"), uri="").end("FINISHED")
+    return plan
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the report says."""
+    said = {"kind": "under-powered"}
+    monkeypatch.setattr(more, "verdict", lambda plan: SimpleNamespace(verdict=SimpleNamespace(kind=said["kind"], headline="So it stands.")))
+    return said
+
+
+@pytest.mark.parametrize(
+    ("confirm", "first", "all_looks"),
+    [
+        ({}, 10, [10, 20, 30, 40, 50]),
+        ({"seeds": 4}, 4, [4, 8, 12, 16, 20]),
+        ({"seeds": 4, "max_seeds": 8}, 4, [4, 8]),
+        ({"seeds": 4, "max_seeds": 4}, 4, [4]),
+        ({"seeds": 4, "max_seeds": 11}, 4, [4, 8]),
+        ({"seeds": 0}, 0, []),
+        ({"seeds": [7, 3]}, 2, [2, 4, 6, 8, 10]),
+    ],
+)
+def test_looks_are_multiples_of_the_first_up_to_the_most(small: Small, confirm: dict[str, Any], first: int, all_looks: list[int]) -> None:
+    plan = small(confirm=confirm)
+    written = json.loads(json.dumps(plan.tree()))["confirm"]
+    assert written["looks"] == all_looks and len(written["seeds"]) == first
+    assert written["max_seeds"] == len(written["pool"]) == (all_looks[-1] if all_looks else 0)
+    assert written["pool"][:first] == written["seeds"] and len(set(written["pool"])) == len(written["pool"])
+
+
+def test_the_most_must_hold_the_first_and_is_part_of_the_plan(small: Small) -> None:
+    with pytest.raises(PlanError, match=r"confirm\.max_seeds=1: must be confirm\.seeds=2 or more"):
+        small(confirm={"seeds": 2, "max_seeds": 1})
+    assert small("confirm.max_seeds=4").hash != small().hash == small("confirm.max_seeds=10").hash
+    assert small(confirm={"seeds": [9, 4], "max_seeds": 4}).sheet.confirm.pool == (9, 4, 10, 11)
+
+
+@pytest.mark.parametrize("studies", [1, 2])
+def test_more_queues_one_look_for_all_arms_and_ends_with_the_plan(small: Small, asked: dict[str, Any], studies: int) -> None:
+    plan = started(small(confirm={"seeds": 2, "max_seeds": 6}, budget={"trials": 2, "studies": studies}))
+    done = finish(plan)
+    for seeds in ((1003, 1004), (1005, 1006)):
+        queued = more.more(plan)
+        assert queued.seeds == seeds and f"queued 4 runs: seeds {seeds[0]} to {seeds[1]} for 2 arms" in queued.line
+        with pytest.raises(PlanError, match=r"--more: 4 runs of the present look are still to come; bakeoff sweep small runs them first"):
+            more.more(plan)
+        new = finish(plan)
+        assert sorted((arm, seed) for arm, _, seed in new) == [(arm, seed) for arm in ("adam", "momentum") for seed in seeds]
+        done += new
+    last = more.more(plan)
+    assert last.seeds == () and "the plan ends at confirm.max_seeds=6: So it stands." in last.line
+    assert Counter(seed for *_, seed in done) == dict.fromkeys(range(1001, 1007), 2) and finish(plan) == []
+    assert {(study, seed) for _, study, seed in done} == {((seed - 1001) % studies, seed) for seed in range(1001, 1007)}
+    with pytest.raises(PlanError, match="the last look"):
+        looks.queue(plan, folder=home(plan))
+
+
+@pytest.mark.parametrize("kind", ["supported", "tie", "unknown"])
+def test_nothing_is_asked_for_where_more_seeds_decide_nothing(small: Small, asked: dict[str, Any], kind: str) -> None:
+    plan = started(small())
+    finish(plan)
+    asked["kind"] = kind
+    queued = more.more(plan)
+    assert queued.seeds == () and queued.line == f"{plan.title}: nothing is asked for after 2 seeds: So it stands."
+    assert looks.reached(plan, folder=home(plan)) == 2 and not (home(plan) / looks.LOOKS).exists()
+
+
+def test_more_is_for_the_same_plan_that_has_been_run(small: Small, asked: dict[str, Any]) -> None:
+    plan = small()
+    with pytest.raises(PlanError, match="has not been run yet; bakeoff sweep small runs it"):
+        more.more(plan)
+    assert not Path("runs").exists()
+    started(plan)
+    with pytest.raises(PlanError, match="10 runs of the present look"):
+        more.more(plan)
+    finish(plan)
+    other = small("budget.trials=4")
+    with pytest.raises(PlanError, match=rf"{other.title} has not been run yet.*budget.trials: 3 -> 4"):
+        more.more(other)
+    with pytest.raises(PlanError, match="no confirming stage"):
+        more.more(started(small("confirm.seeds=0")))
+    with lease.sole(home(plan) / LOCK, what="this"), pytest.raises(BusyError):
+        more.more(plan)
+    assert more.more(plan).seeds == (1003, 1004)
+
+
+def test_a_damaged_count_is_told(small: Small) -> None:
+    plan = small()
+    (home(plan) / looks.LOOKS).write_text("{")
+    with pytest.raises(BakeoffError, match=r"looks\.json: damaged"):
+        Board(plan, folder=home(plan))
+    (home(plan) / looks.LOOKS).write_text('{"seeds": 3}')
+    with pytest.raises(BakeoffError, match="seeds=3: no look of the plan; looks: 2, 4"):
+        Board(plan, folder=home(plan))
+
+
+TINY = ("data.subset=400", "data.batch_size=32", "trainer.accelerator=cpu", "tracking.system_every=60", "workers=2")
+
+
+@pytest.mark.slow
+def test_a_real_sweep_is_planned_run_and_asked_for_more(small: Small) -> None:
+    import subprocess
+
+    def line(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "bakeoff.commands.main", "sweep", "small", *TINY, *words]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    small(budget={"trials": 2}, confirm={"seeds": 2, "max_seeds": 4})
+    code, out, err = line("--plan", "--json")
+    told = json.loads(out)
+    assert code == 0 and 0 < told["cost"]["seconds"] < 300 and told["runs"] == 8, err
+    assert [cell["steps"] for cell in told["cells"]] == [11, 11] and told["cells"][0]["parameters"] == told["cells"][1]["parameters"] > 0
+    assert sorted(path.name for path in Path().iterdir()) == ["sweeps"], "a plan leaves nothing behind"
+    code, out, err = line("--more")
+    assert (code, out) == (2, "") and "has not been run yet" in err and not Path("runs").exists()
+    code, out, err = line("--json")
+    first = json.loads(out)
+    assert code == 0 and first["hash"] == told["hash"] and [cell["confirmed"] for cell in first["cells"]] == [2, 2], err
+    kind = first["report"]["verdict"]["kind"] if isinstance(first["report"].get("verdict"), dict) else first["report"]["grade"]
+    code, out, err = line("--more", "--json")
+    if kind == "under-powered":
+        assert code == 0 and [cell["confirmed"] for cell in json.loads(out)["cells"]] == [4, 4] and "queued 4 runs" in err
+    else:
+        assert code == 0 and out == "" and "nothing is asked for after 2 seeds" in err
