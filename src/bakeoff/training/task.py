@@ -167,7 +167,7 @@ class Task(pl.LightningModule):
         lapse = time.perf_counter() - self.clock
         values = {"train/loss": loss, "train/accuracy": accuracy, "lr": float(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
         if self.penalties is not None:
-            values["train/penalty"] = float(self.penalties())
+            values["train/penalty"] = float(self.penalties().detach())
         self.latest.update(values)
         self.speed = self.clock_images / lapse
         self.clock, self.clock_images = time.perf_counter(), 0.0
