@@ -35,9 +35,11 @@ class Curve:
 def curves(activation: nn.Module, *, reach: float) -> list[Curve]:
     """One curve for each input of a unit (most have one), float64 on [-reach, reach]; the other inputs of the unit stay at 1.
 
-    Random activations count as in evaluation. The slope is autograd's, at a kink the one that training would use.
+    Random activations count as in evaluation, those that look at other channels too by their function of one unit (`pointwise`). The
+    slope is autograd's, at a kink the one that training would use.
     """
-    activation = activation.double().eval()
+    pointwise = getattr(activation, "pointwise", None)
+    activation = (pointwise() if callable(pointwise) else activation).double().eval()
     inputs = int(getattr(activation, "expansion", 1))
     # 0, where activations have their kinks, is on the grid exactly.
     z = torch.arange(-HALF, HALF + 1, dtype=torch.float64) * (reach / HALF)

@@ -107,6 +107,7 @@ def panel(axes: Axes, surface: Surface, one: Path, tolerance: float) -> None:
     x, y, z = field(surface, 120)
     # As pixels in the SVG too: as shapes they are most of its bytes.
     axes.contourf(x, y, z, levels=LEVELS, cmap=GREYS).set_rasterized(True)
+    axes.contour(x, y, z, levels=LEVELS, colors="white", linewidths=0.5).set_rasterized(True)
     points = np.array(one.points)
     axes.plot(points[:, 0], points[:, 1], color=paper.BLUE, linewidth=1.1, marker="o", markersize=1.6)
     axes.plot(*surface.start, marker="o", markersize=6, markerfacecolor="none", markeredgecolor=paper.INK)
@@ -126,7 +127,8 @@ def moments(paths: Paths, name: str) -> list[int]:
 
 
 def spec(name: str, surface: Surface, paths: Paths) -> paper.Spec:
-    """The animated plot of one surface: contours, and a growing line for each optimizer."""
+    """The animated plot of one surface: contours, and a growing line for each optimizer, those shown at once in colours of their own."""
+    paths = {title: paths[title] for title in sorted(paths, key=lambda title: (title not in FIRST, title))}
     x, y, z = field(surface, SIDE)
     steps = moments(paths, name)
     base = [
