@@ -34,6 +34,12 @@ TUNE = {
 }
 
 
+def imported(sampler: str) -> None:
+    """What a fork server has imported long before: the children of a Gaussian process would each do it again."""
+    if sampler == "gp":
+        import torch  # noqa: F401
+
+
 def home(plan: Plan) -> Path:
     folder = Path("runs") / plan.title
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +128,7 @@ def test_what_does_not_make_points_is_told(small: Small, budget: dict[str, Any],
 
 @pytest.mark.parametrize("sampler", [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in SAMPLERS])
 def test_every_arm_and_study_gets_the_same_budget_whatever_the_sampler(small: Small, sampler: str) -> None:
+    imported(sampler)
     tune = {key: space for key, space in TUNE.items() if sampler != "cmaes" or key != "scheduler.warmup"}
     budget: dict[str, Any] = {"sampler": sampler, "trials": 12, "studies": 1 if sampler == "grid" else 2}
     plan = small(tune=tune, budget=budget, allow=["decay"])
@@ -137,6 +144,7 @@ def test_every_arm_and_study_gets_the_same_budget_whatever_the_sampler(small: Sm
 
 @pytest.mark.parametrize("sampler", [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in MODELS])
 def test_a_model_learns_from_its_own_study_and_goes_on_after_a_stop(small: Small, sampler: str) -> None:
+    imported(sampler)
     keys = ("optimizer.lr", "optimizer.weight_decay")
     plan = small(
         "optimizer=adam", tune={key: TUNE[key] for key in keys}, budget={"sampler": sampler, "trials": 22}
