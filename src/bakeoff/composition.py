@@ -120,6 +120,7 @@ def from_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Composed:
     trust, resume = tree.pop("trust", []), tree.pop("resume", None)
     if not isinstance(trust, list) or not all(isinstance(home, str) for home in trust):
         raise ConfigError(f"trust={trust}: must be a list of module names, as in trust=[mypackage.nets]")
+    tree.pop("about", None)  # of an experiment, which lies over the whole config
     spaces: dict[str, Space] = {}
     for group in GROUPS:
         node = tree.get(group)
