@@ -20,7 +20,8 @@ EVERY = sorted(path.stem for path in (shipped("conf") / "loss").glob("*.yaml"))
 AT_ZERO: dict[str, Callable[[int], float]] = {
     "softmax": lambda c: math.log(c),
     "svm": lambda c: c - 1,
-    "mse": lambda c: 1.0,
+    "svm_squared": lambda c: c - 1,
+    "mse": lambda c: 1 / c,
     "bce": lambda c: math.log(2),
     "focal": lambda c: (1 - 1 / c) ** 2 * math.log(c),
 }
@@ -44,7 +45,7 @@ FORMULAS: dict[str, tuple[nn.Module, Callable[[list[float], int], float]]] = {
     "cross entropy": (nn.CrossEntropyLoss(), lambda row, y: -math.log(softmax(row)[y])),
     "hinge": (MulticlassHinge(p=1), lambda row, y: hinge(row, y, 1)),
     "hinge squared": (MulticlassHinge(p=2), lambda row, y: hinge(row, y, 2)),
-    "squared error": (SquaredError(), lambda row, y: sum((s - (j == y)) ** 2 for j, s in enumerate(row))),
+    "squared error": (SquaredError(), lambda row, y: sum((s - (j == y)) ** 2 for j, s in enumerate(row)) / len(row)),
     "one against rest": (OneAgainstRest(), binary),
     "focal 2": (Focal(), lambda row, y: -((1 - softmax(row)[y]) ** 2) * math.log(softmax(row)[y])),
     "focal 0.5": (Focal(gamma=0.5), lambda row, y: -((1 - softmax(row)[y]) ** 0.5) * math.log(softmax(row)[y])),

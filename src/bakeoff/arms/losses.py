@@ -67,16 +67,16 @@ class MulticlassHinge(nn.Module):
 
 
 class SquaredError(nn.Module):
-    """Mean over the batch of the sum over all classes j of (s_j - t_j)^2, with t the target as 0 and 1: Brier (1950), on raw scores.
+    """Mean over batch and classes of (s_j - t_j)^2, with t the target as 0 and 1, on raw scores: Hui, Belkin (arXiv:2006.07322).
 
-    Scores of zero give 1, whatever C. torch's `MSELoss` of the same is this divided by C.
+    Scores of zero give 1/C. The convention is that of torch's `MSELoss`: the sum over the classes would be C times it.
     """
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss as a scalar; a soft target adds sum t - sum t^2, which has no gradient, to the square of its distance."""
+        """The loss as a scalar; a soft target adds (sum t - sum t^2) / C, which has no gradient, to its own squared error."""
         wide = widened(scores)
         t = shares(targets, wide)
-        return (t.sum(1) * (wide.square().sum(1) + 1) - 2 * (wide * t).sum(1)).mean()
+        return (t.sum(1) * (wide.square().sum(1) + 1) - 2 * (wide * t).sum(1)).mean() / scores.shape[1]
 
 
 class OneAgainstRest(nn.Module):
