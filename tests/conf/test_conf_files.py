@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,12 +13,15 @@ from pydantic import BaseModel
 
 from bakeoff import composition
 from bakeoff.build import check
+from bakeoff.composition import Composed
 from bakeoff.door import RULES, TABLE, check_names
 from bakeoff.errors import ConfigError
 from bakeoff.recipe import SCIENCE, Augment, Data, Kind, Run, Tracking, Trainer, fingerprint
 from bakeoff.slots import GROUPS, SLOTS, shipped
-from bakeoff.sweep.plan import ends, plan
+from bakeoff.sweep.plan import Plan, ends
+from bakeoff.sweep.sheet import read as read_sheet
 
+Compose = Callable[..., Composed]
 CONF, SWEEPS = shipped("conf"), shipped("sweeps")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
@@ -133,10 +138,13 @@ def test_no_slot_is_empty() -> None:
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
-def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str) -> None:
-    found = composition.compose_all([f"{group}={name}", *NEEDS.get(f"{group}={name}", [])])
+def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str, composed: Compose) -> None:
+    found = composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", []))
     if name == "gpu" and not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="has 0 GPUs"):
+            check(found.run)
+    elif name == "from_run":
+        with pytest.raises(ConfigError, match=r"initializer\.run: names no run"):
             check(found.run)
     else:
         check(found.run)
@@ -151,31 +159,57 @@ def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str)
 
 
 @pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot != "data"])
-def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str) -> None:
-    default = getattr(composition.compose(), slot)
+def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str, default: Run, composed: Compose) -> None:
+    old = getattr(default, slot)
     for name in [name for group, name in CHOICES if group == slot]:
-        leaf, files = getattr(composition.compose([f"{slot}={name}"]), slot), [name]
+        word = f"{slot}={name}"
+        leaf, files = getattr(composed(word, *NEEDS.get(word, [])).run, slot), [name]
         for file in files:
             files += [base for base in read(f"{slot}/{file}.yaml").get("defaults", []) if isinstance(base, str) and base != "_self_"]
         own = {key for file in files for key in read(f"{slot}/{file}.yaml")} - {"defaults", *composition.SIBLINGS}
-        assert set(leaf) == own, f"{slot}={name} after {default['_target_']}"
+        assert set(leaf) == own, f"{word} after {old['_target_']}"
 
 
 @pytest.mark.parametrize("name", SHEETS)
-def test_every_sweep_makes_a_plan(name: str) -> None:
-    scales = (yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")).get("scales")) or {}
+def test_every_sweep_makes_a_plan_whose_arms_the_door_admits(name: str, planned: Callable[..., Plan]) -> None:
+    sheet = read_sheet(name)
+    assert sheet.question.endswith("?")
+    scales = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")).get("scales") or {}
     assert name == "quickstart" or {"smoke", "paper"} <= set(scales), f"sweeps/{name}.yaml has no scales"
-    whole = plan(name)
-    assert whole.sheet.question.endswith("?")
-    hashes = {whole.hash}
-    for scale in scales:
-        made = plan(name, words=[f"scale={scale}"])
-        hashes.add(made.hash)
-        if scale == "smoke":
-            assert made.runs < whole.runs
-            for cell in made.cells:
-                check(cell.run)
-    assert len(hashes) == 1 + len(scales), "a scale changes nothing"
+    made = planned(name, "smoke" if scales else None)
+    assert made.runs <= 100, "a first look takes minutes"
+    assert all(cell.run.choices["data"] == "digits" for cell in made.cells)
+    for cell in made.cells:
+        check(cell.run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SHEETS if name != "quickstart"])
+def test_every_scale_of_a_sweep_is_a_plan_of_its_own(name: str, planned: Callable[..., Plan]) -> None:
+    whole, smoke, paper = (planned(name, scale) for scale in (None, "smoke", "paper"))
+    assert len({whole.hash, smoke.hash, paper.hash}) == 3
+    assert smoke.runs < whole.runs <= paper.runs
+    assert {cell.arm for cell in smoke.cells} <= {cell.arm for cell in whole.cells} == {cell.arm for cell in paper.cells}
+    for cell in {cell.block: cell for cell in paper.cells}.values():
+        check(cell.run)
+
+
+SPARED = {
+    "initializers": ("initializer", {"zeros", "constant", "from_run"}),
+    "activations": ("activation", {"celu"}),
+    "optimizers": ("optimizer", {"lbfgs"}),
+    "losses": ("loss", set()),
+}
+"""Sweep -> its slot, and what of the slot it leaves out, as its own comment says."""
+
+
+@pytest.mark.parametrize("name", SPARED)
+def test_a_slots_sweep_has_all_of_the_slot_but_what_it_says(name: str) -> None:
+    slot, spared = SPARED[name]
+    arms = list(read_sheet(name).factors[slot])
+    assert set(arms) == {choice for group, choice in CHOICES if group == slot} - spared
+    comments = " ".join(re.findall("#(.*)", (SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")))
+    assert all(choice in comments for choice in spared)
 
 
 @pytest.mark.parametrize(("path", "node"), [("trainer/auto.yaml", Trainer), ("tracking/local.yaml", Tracking)])
@@ -207,8 +241,9 @@ def test_run_yaml_has_every_key_of_a_run() -> None:
         assert values[key] == plain(info.default), f"run.yaml: {key}"
 
 
-def test_rules_speak_of_keys_that_some_choice_has() -> None:
-    held = {key for group, name in CHOICES if group in SLOTS for key in composition.compose([f"{group}={name}"]).flat()}
+def test_rules_speak_of_keys_that_some_choice_has(composed: Compose) -> None:
+    words = [f"{group}={name}" for group, name in CHOICES if group in SLOTS]
+    held = {key for word in words for key in composed(word, *NEEDS.get(word, [])).run.flat()}
     assert set(RULES) <= held
     assert {name.split(".")[0] for name in TABLE} == set(SLOTS)
 

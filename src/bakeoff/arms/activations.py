@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from bakeoff.errors import ChoiceError
@@ -19,6 +20,7 @@ from bakeoff.errors import ChoiceError
 __all__ = ["Maxout", "ReGLU", "ScaledTanh", "SwiGLU"]
 
 Match = Literal["parameters", "width"]
+Norm = Literal["none", "rms"]
 
 
 class ScaledTanh(nn.Module):
@@ -74,25 +76,48 @@ class Maxout(_Several):
         return self.inputs(z).amax(2)
 
 
-class ReGLU(_Several):
-    """max(0, a) * b of two inputs a, b: Shazeer, "GLU variants improve transformer" (arXiv:2002.05202), equation 5."""
-
-    def __init__(self, *, match: Match = "parameters") -> None:
+class _Gated(_Several):
+    def __init__(self, *, match: Match = "parameters", norm: Norm = "none") -> None:
         super().__init__(expansion=2, match=match)
+        if norm not in ("none", "rms"):
+            raise ChoiceError(f"activation.norm={norm}: choices: none, rms")
+        self.norm = norm
+
+    def halves(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate and value [batch, C, ...] of [batch, 2 C, ...], divided by the root mean square of the 2 C where `norm` is rms."""
+        if self.norm == "rms":
+            z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + torch.finfo(z.dtype).eps)
+        gate, value = self.inputs(z).unbind(2)
+        return gate, value
+
+    def pointwise(self) -> nn.Module:
+        """The same function of one unit alone: in a wide layer with inputs of mean square 1 the norm divides by 1."""
+        return type(self)(match=self.match)
+
+    def extra_repr(self) -> str:
+        """What is held fixed and how inputs are normalized, as print shows them."""
+        return f"match={self.match}, norm={self.norm}"
+
+
+class ReGLU(_Gated):
+    """max(0, a) * b of two inputs a, b: Shazeer, "GLU variants improve transformer" (arXiv:2002.05202), equation 5.
+
+    The product squares the scale of a signal in every layer, so that after L layers any error of scale has its logarithm times 2^L:
+    deep nets overflow or vanish, whatever the gain, and batch norm, which is one scale for all images, does not hold it. In the
+    paper's net each gated layer stands behind a root-mean-square norm of its own; norm="rms" does that at the unit's inputs, over all
+    channels of one image and place (Zhang, Sennrich, arXiv:1910.07467, without a learned scale).
+    """
 
     def forward(self, z: Tensor) -> Tensor:
         """[batch, 2 C, ...] -> [batch, C, ...]."""
-        gate, value = self.inputs(z).unbind(2)
+        gate, value = self.halves(z)
         return gate.relu() * value
 
 
-class SwiGLU(_Several):
-    """a * sigmoid(a) * b of two inputs a, b: Shazeer (arXiv:2002.05202), equation 5, with swish's beta at 1."""
-
-    def __init__(self, *, match: Match = "parameters") -> None:
-        super().__init__(expansion=2, match=match)
+class SwiGLU(_Gated):
+    """a * sigmoid(a) * b of two inputs a, b: Shazeer (arXiv:2002.05202), equation 5, with swish's beta at 1; `norm` as for ReGLU."""
 
     def forward(self, z: Tensor) -> Tensor:
         """[batch, 2 C, ...] -> [batch, C, ...]."""
-        gate, value = self.inputs(z).unbind(2)
+        gate, value = self.halves(z)
         return nn.functional.silu(gate) * value

@@ -20,7 +20,7 @@ def activation_gain(activation: nn.Module) -> float:
     An activation of one input is integrated in float64 by the trapezoid rule on [-12, 12] in steps of 0.0005, with 0 (where activations
     have their kinks) on the grid. One of several (`expansion`) takes that many independent N(0, 1) along dim 1: two by the product rule on
     [-9, 9] in steps of 0.02 (good to 1e-5), more by 2^18 scrambled Sobol points (good to about 1e-3). A random activation is drawn as in
-    training; a learnable one counts as it starts.
+    training; a learnable one counts as it starts; one that looks at other channels too gives its function of one unit by `pointwise()`.
 
     ReLU gives sqrt(2) as He et al. (arXiv:1502.01852), SELU 1 as Klambauer et al. (arXiv:1706.02515); torch's `calculate_gain` knows
     few activations and gives 3/4 for SELU. Errors: ChoiceError where the activation is zero everywhere or not finite.
@@ -28,7 +28,8 @@ def activation_gain(activation: nn.Module) -> float:
     title = type(activation).__name__
     inputs = int(getattr(activation, "expansion", 1))
     z, weight = grid(inputs)
-    made = copy.deepcopy(activation).cpu().double()
+    pointwise = getattr(activation, "pointwise", None)
+    made: nn.Module = (pointwise() if callable(pointwise) else copy.deepcopy(activation)).cpu().double()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         outputs = [drawn(made.train(), z, seed=k) for k in range(DRAWS)] if is_random(made, inputs=inputs) else [made.eval()(z.clone())]
     if any(output.numel() != weight.numel() for output in outputs):

@@ -85,10 +85,11 @@ class FromRun(Initializer):
             ]
         else:
             chosen = list(self.layers)
-        for place in chosen:
-            for known, whose in ((there, f"run {self.run}"), (here, "this net")):
+        for known, whose in ((there, f"run {self.run}"), (here, "this net")):
+            for place in chosen:
                 if place not in known:
                     raise ChoiceError(f"initializer.layers: {whose} has no layer {place}{near_miss(place, known)}; it has {listed(known)}")
+        for place in chosen:
             if shapes(here[place]) != shapes(there[place]):
                 raise ChoiceError(
                     f"initializer.layers: {place} has shape {shapes(there[place])[0]} in run {self.run} and {shapes(here[place])[0]} here; "

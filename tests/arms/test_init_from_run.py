@@ -1,0 +1,143 @@
+"""Starting a net from the trained weights of another run: which layers, whence, and the same bits again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bakeoff import build
+from bakeoff.arms.initializers import FromRun, HeNormal
+from bakeoff.arms.initializers.transfer import places
+from bakeoff.commands.main import main
+from bakeoff.composition import compose
+from bakeoff.errors import BakeoffError, ChoiceError, NotFoundError
+from bakeoff.recipe import Run
+from bakeoff.tracking import store, weights
+from bakeoff.training import checkpoints
+from bakeoff.training.run import execute
+from bakeoff.training.single import open_run
+
+A_TO_D = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc1", "fc2", "fc3"]
+HEAD = ["model.width=0.05", "model.hidden=[320,320]"]
+TINY = ["data.subset=64", "data.batch_size=16", "trainer.max_steps=2", "trainer.threads=1", "trainer.progress=false"]
+
+
+def bare(*overrides: str) -> nn.Module:
+    return build.make_bare_model(compose([*HEAD, *overrides]))
+
+
+def start(net: nn.Module, source: nn.Module, *, layers: str | list[str] = "vgg_paper") -> dict[str, str]:
+    made = FromRun(run="abc", layers=layers)
+    return dict(made(net, activation_gain=1.4, generator=torch.Generator().manual_seed(0), source=source) or {})
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(one, two) for one, two in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def copied(net: nn.Module, source: nn.Module) -> list[str]:
+    here, there = places(net), places(source)
+    shared = [place for place in here if place in there and here[place].weight.shape == there[place].weight.shape]  # type: ignore[union-attr]
+    return [place for place in shared if equal(here[place], there[place])]
+
+
+def test_places_are_named_by_stage() -> None:
+    assert list(places(bare("model=vgg11"))) == [
+        "conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2", "fc1", "fc2", "fc3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["vgg13", "vgg16", "vgg19", "vgg16_bn"])
+def test_the_papers_rule_takes_four_convolutions_and_three_linear_layers_of_net_a(model: str) -> None:
+    source, net = bare("model=vgg11"), bare(f"model={model}")
+    facts = start(net, source)
+    assert copied(net, source) == A_TO_D
+    assert (facts["initializer.copied"], facts["initializer.copied_layers"]) == ("7", ", ".join(A_TO_D))
+    # What is not copied is what `rest` gives the whole net.
+    plain = bare(f"model={model}")
+    HeNormal()(plain, activation_gain=1.4, generator=torch.Generator().manual_seed(0))
+    others = [place for place in places(net) if place not in A_TO_D]
+    assert others and all(equal(places(net)[place], places(plain)[place]) for place in others)
+
+
+def test_named_layers_and_matching_ones() -> None:
+    source, net = bare("model=vgg11"), bare("model=vgg16")
+    assert start(net, source, layers=["conv1_1", "fc3"])["initializer.copied"] == "2"
+    assert copied(net, source) == ["conv1_1", "fc3"]
+    net = bare("model=vgg16", "data.num_classes=7")
+    assert "fc3" not in start(net, source, layers="matching")["initializer.copied_layers"]
+    # 5 stages with 8 convolutions of A; each has its place and shape in D. Of the linear layers two.
+    assert len(copied(net, source)) == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "layers", "words"),
+    [
+        (["data.num_classes=7"], "vgg_paper", r"fc3 has shape \(10, 16\) in run abc and \(7, 16\) here; initializer.layers=matching"),
+        ([], ["conv1_9"], r"run abc has no layer conv1_9 \(did you mean conv1_1\?\)"),
+        (["model.hidden=[]"], "vgg_paper", "this net has no layer fc2"),
+        (["model.width=0.1", "model.hidden=[90]", "data.channels=3", "data.num_classes=7"], "matching", "no layer of the same place"),
+    ],
+)
+def test_a_layer_that_does_not_fit_is_an_error(overrides: list[str], layers: str | list[str], words: str) -> None:
+    with pytest.raises(ChoiceError, match=words):
+        start(bare("model=vgg16", *overrides), bare("model=vgg11"), layers=layers)
+
+
+def runs(tmp_path: Path, *overrides: str) -> Run:
+    return compose([*HEAD, *TINY, f"tracking.folder={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides])
+
+
+def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
+    folder = open_run(runs(tmp_path, "model=vgg11"))
+    name = folder.read_job().id
+    later = runs(tmp_path, "model=vgg16", "initializer=from_run", f"initializer.run={name}")
+    with pytest.raises(BakeoffError, match=f"run {name}: its weights cannot be taken, for it is not done"):
+        build.check(later)
+    execute(folder.path)
+    source = checkpoints.load_model(folder.path)
+    build.check(later)
+    before = torch.get_rng_state()
+    net, facts = build.initialized(later)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert copied(net, source) == A_TO_D and facts["initializer.copied"] == "7"
+    for other in (name[:6], str(folder.path)):
+        assert build.initialized(later.replace(**{"initializer.run": other}))[1] == facts
+    trained = execute(open_run(later).path)
+    assert trained.status == "finished"
+
+
+def test_a_run_that_is_nowhere_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"run 0123456789ab: no such run in tracking\.folder="):
+        build.check(runs(tmp_path, "model=vgg16", "initializer=from_run", "initializer.run=0123456789ab"))
+
+
+@pytest.mark.slow
+def test_train_net_a_then_d_from_it_and_reproduce_that_from_the_store_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def called(*words: str) -> dict[str, object]:
+        assert main([*words, "--json"]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert isinstance(result, dict)
+        return result
+
+    first = called("train", *HEAD, *TINY, "model=vgg11")
+    words = ["model=vgg16", "initializer=from_run", f"initializer.run={first['id']}"]
+    second = called("train", *HEAD, *TINY, *words)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tags = store.resolve(uri, str(second["id"])).data.tags
+    assert (tags["initializer.copied"], tags["initializer.copied_layers"]) == ("7", ", ".join(A_TO_D))
+    local = weights.trained(str(first["id"]), root=tmp_path / "runs", uri=uri)
+    shutil.rmtree(tmp_path / "runs")
+    stored = weights.trained(str(first["id"]), root=tmp_path / "runs", uri=uri)
+    assert (stored.id, stored.config) == (local.id, local.config)
+    assert set(stored.net) == set(local.net) and all(torch.equal(stored.net[name], local.net[name]) for name in local.net)
+    assert called("reproduce", str(second["id"]))["verdict"] == "identical"
