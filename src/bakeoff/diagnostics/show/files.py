@@ -8,7 +8,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from bakeoff.diagnostics.show.paper import DOTS, Drawn, Plot, Table
+from bakeoff.diagnostics.show.paper import DOTS, Drawn, Entry, Plot, Table
 from bakeoff.errors import FolderError
 
 #: Nothing may be loaded from anywhere: what a browser enforces even if a library should try.
@@ -60,7 +60,8 @@ def page(drawn: Drawn, *, line: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_t(drawn.title)}</title><style>{style}</style>'
-        f'</head>\n<body><main><p class="kicker">bakeoff show</p><h1>{_t(drawn.title)}</h1>{notes}<div class="grid">{plots}</div>{tables}'
+        f'</head>\n<body><main><p class="kicker">bakeoff show</p><h1>{_t(drawn.title)}</h1>{notes}{_legend(drawn)}'
+        f'<div class="grid">{plots}</div>{tables}'
         f"{f'<section><h2>Left out</h2><ul>{left}</ul></section>' if left else ''}<section><h2>How it was made</h2><pre>{_t(line)}</pre>"
         f'</section></main>\n<script type="application/json" id="figures">{data}</script>\n<script>{get_plotlyjs()}</script>\n'
         f"<script>{script}</script>\n</body></html>\n"
@@ -69,6 +70,18 @@ def page(drawn: Drawn, *, line: str) -> str:
 
 def _t(text: object) -> str:
     return html.escape(str(text))
+
+
+def _legend(drawn: Drawn) -> str:
+    start = '<button type="button" aria-pressed='
+    buttons = (f'{start}"{str(e.shown).lower()}" data-name="{_t(e.name)}">{_swatch(e)}{_t(e.name)}</button>' for e in drawn.legend)
+    return f'<div class="legend" role="group" aria-label="Press to show or hide">{"".join(buttons)}</div>' if drawn.legend else ""
+
+
+def _swatch(entry: Entry) -> str:
+    dashes = {"solid": "", "dash": "7 3", "dot": "2 3", "dashdot": "7 3 2 3", "longdash": "11 3", "longdashdot": "11 3 2 3"}
+    line = f'stroke="{entry.colour}" stroke-width="2.5" stroke-dasharray="{dashes[entry.dash]}"'
+    return f'<svg width="30" height="10" aria-hidden="true"><line x1="0" y1="5" x2="30" y2="5" {line}/></svg>'
 
 
 def _plot(name: str, plot: Plot) -> str:

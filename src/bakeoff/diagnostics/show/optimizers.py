@@ -24,7 +24,7 @@ LEVELS = 14
 SIDE = 90  # points a side of the grid of a page's contours
 
 FIRST = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
-"""Shown at once on a page that has many; the others wait in the legend."""
+"""Shown at once on a page that has many; the others wait for their button."""
 
 GREYS = LinearSegmentedColormap.from_list("greys", ["#ffffff", "#a9afb8"])
 
@@ -61,13 +61,19 @@ def draw(asked: Request) -> paper.Drawn:
         f"Each optimizer at its own best rate: of {len(tried)} between {tried[0]:g} and {tried[-1]:g}, the one that comes down to {goal} "
         f"of the first height above the floor in the fewest of {options['steps']} steps. Its other arguments are those of its file; weight "
         "decay is off (without it AdamW is Adam), the rate stays as it is (momentum_caffe is then momentum), and L-BFGS makes one "
-        "iteration a step. No noise: these are gradients of the surface itself. Press a name in a legend to show or hide its path.",
+        "iteration a step. No noise: these are gradients of the surface itself. Press a name to show or hide its path.",
         "A hollow ring is the start, a star the lowest point. A good path here says little of a net: a surface of two variables has none "
         "of a net's noise and width. The point is a 1 x 2 matrix, so that optimizers for matrices have one to work on.",
     ]
     plots = [paper.Plot(f"{name}: {surface.about}", spec(name, surface, paths), wide=True) for name, surface in surfaces.items()]
     return paper.Drawn(
-        "Paths of the optimizers", notes, multiples(paths, surfaces, tolerances[-1]), plots, tables(paths, tolerances, tried), skipped
+        "Paths of the optimizers",
+        notes,
+        multiples(paths, surfaces, tolerances[-1]),
+        plots,
+        tables(paths, tolerances, tried),
+        skipped,
+        legend(paths),
     )
 
 
@@ -127,8 +133,7 @@ def moments(paths: Paths, name: str) -> list[int]:
 
 
 def spec(name: str, surface: Surface, paths: Paths) -> paper.Spec:
-    """The animated plot of one surface: contours, and a growing line for each optimizer, those shown at once in colours of their own."""
-    paths = {title: paths[title] for title in sorted(paths, key=lambda title: (title not in FIRST, title))}
+    """The animated plot of one surface: contours, and a growing line for each optimizer."""
     x, y, z = field(surface, SIDE)
     steps = moments(paths, name)
     base = [
@@ -144,10 +149,8 @@ def spec(name: str, surface: Surface, paths: Paths) -> paper.Spec:
             "marker": {"symbol": ["circle-open", *["star"] * len(surface.lowest)], "size": 14, "color": paper.INK},
         },
     ]  # fmt: skip
-    many = len(paths) > len(FIRST) and set(FIRST) <= set(paths)
-    lines = [
-        trace(i, title, by_surface[name], steps, hidden=many and title not in FIRST) for i, (title, by_surface) in enumerate(paths.items())
-    ]
+    lines = [trace(one, paths[one.name][name], steps) for one in legend(paths)]
+    paths = {one.name: paths[one.name] for one in legend(paths)}
     frames = []
     for place in range(len(steps)):
         parts = []
@@ -162,7 +165,7 @@ def spec(name: str, surface: Surface, paths: Paths) -> paper.Spec:
                 }
             )  # fmt: skip
         frames.append({"name": str(place), "data": parts, "traces": list(range(2, 2 + len(parts)))})
-    look = paper.layout(height=620, legend=True)
+    look = paper.layout(height=540)
     left, right, low, high = surface.window
     look["xaxis"] |= {"range": [left, right], "showgrid": False, "zeroline": False}
     look["yaxis"] |= {"range": [low, high], "showgrid": False, "zeroline": False}
@@ -171,16 +174,22 @@ def spec(name: str, surface: Surface, paths: Paths) -> paper.Spec:
     return {"data": [*base, *lines], "layout": look, "frames": frames}
 
 
-def trace(place: int, title: str, one: Path, steps: list[int], *, hidden: bool) -> paper.Spec:
+def legend(paths: Paths) -> list[paper.Entry]:
+    """The optimizers of the page, those that are shown at once before the others and in colours of their own."""
+    many = len(paths) > len(FIRST) and set(FIRST) <= set(paths)
+    titles = sorted(paths, key=lambda title: (title not in FIRST, title)) if many else list(paths)
+    return [paper.Entry(title, *paper.look(i)[:2], not many or title in FIRST) for i, title in enumerate(titles)]
+
+
+def trace(entry: paper.Entry, one: Path, steps: list[int]) -> paper.Spec:
     """The whole line of one optimizer, as it stands before the animation is started."""
-    colour, dash, marker = paper.look(place)
     kept = [one.points[k] for k in steps if k < len(one.points)]
     return {
-        "type": "scatter", "mode": "lines+markers", "name": title, "x": paper.numbers([spot[0] for spot in kept], digits=4),
-        "y": paper.numbers([spot[1] for spot in kept], digits=4), "line": {"color": colour, "dash": dash, "width": 2},
-        "marker": {"symbol": marker, "size": [3] * (len(kept) - 1) + [11], "color": colour, "line": {"color": "#fff", "width": 0.5}},
-        "visible": "legendonly" if hidden else True,
-        "hovertemplate": f"{title}, lr {one.rate:g}: %{{x:.3g}}, %{{y:.3g}}<extra></extra>",
+        "type": "scatter", "mode": "lines+markers", "name": entry.name, "x": paper.numbers([spot[0] for spot in kept], digits=4),
+        "y": paper.numbers([spot[1] for spot in kept], digits=4), "line": {"color": entry.colour, "dash": entry.dash, "width": 2},
+        "marker": {"size": [3] * (len(kept) - 1) + [11], "opacity": 1, "color": entry.colour, "line": {"color": "#fff", "width": 0.5}},
+        "visible": entry.shown,
+        "hovertemplate": f"{entry.name}, lr {one.rate:g}: %{{x:.3g}}, %{{y:.3g}}<extra></extra>",
     }  # fmt: skip
 
 

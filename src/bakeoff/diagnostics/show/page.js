@@ -7,3 +7,13 @@ for (const [id, figure] of Object.entries(figures)) {
   // A window, a frame, an opened section: whatever changes the width of a plot's place.
   new ResizeObserver(([seen]) => seen.contentRect.width && Plotly.Plots.resize(place)).observe(place);
 }
+for (const button of document.querySelectorAll(".legend button")) {
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    for (const place of document.querySelectorAll(".plot")) {
+      const mine = place.data.flatMap((trace, i) => (trace.name === button.dataset.name ? [i] : []));
+      if (mine.length) Plotly.restyle(place, { visible: on }, mine);
+    }
+  });
+}

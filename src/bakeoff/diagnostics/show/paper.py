@@ -67,8 +67,18 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A button of the page's legend, which shows and hides the lines of that name in all plots."""
+
+    name: str
+    colour: str
+    dash: str
+    shown: bool
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """A picture: the sheet for PNG and SVG, the plots and tables of the page, and what was left out (name -> why)."""
+    """A picture: the sheet for PNG and SVG, the plots, tables and legend of the page, and what was left out (name -> why)."""
 
     title: str
     notes: Sequence[str]
@@ -76,6 +86,7 @@ class Drawn:
     plots: Sequence[Plot]
     tables: Sequence[Table] = ()
     skipped: dict[str, str] = field(default_factory=dict)
+    legend: Sequence[Entry] = ()
 
 
 def sheet(width: float, height: float) -> Figure:
@@ -139,13 +150,13 @@ def player(frames: int, *, labels: Sequence[str], pause: int) -> Spec:
         "updatemenus": [
             {
                 "type": "buttons", "direction": "left", "showactive": False, "x": 0, "xanchor": "left", "y": 0, "yanchor": "top",
-                "pad": {"t": 52, "r": 8}, "buttons": buttons, "bgcolor": "#fff", "bordercolor": "#9aa0a8",
+                "pad": {"t": 40, "r": 8}, "buttons": buttons, "bgcolor": "#fff", "bordercolor": "#9aa0a8",
             }
         ],
         "sliders": [
             {
-                "active": 0, "x": 0.34, "len": 0.66, "y": 0, "yanchor": "top", "pad": {"t": 36, "b": 4}, "steps": steps,
-                "currentvalue": {"visible": True, "prefix": "", "xanchor": "left", "font": {"size": 12, "color": INK}},
+                "active": 0, "x": 0, "len": 1, "y": 0, "yanchor": "top", "pad": {"t": 76, "b": 4}, "steps": steps,
+                "currentvalue": {"visible": True, "prefix": "", "xanchor": "right", "font": {"size": 12, "color": INK}},
                 "tickcolor": "#fff", "font": {"color": "rgba(0,0,0,0)", "size": 1}, "minorticklen": 0, "ticklen": 0,
             }
         ],
