@@ -44,7 +44,8 @@ UPWARD: dict[tuple[str, str], str] = {}
 
 HOMES = {
     "mlflow": {"tracking/", "training/preload.py"},
-    "optuna": {"sweep/study.py"},
+    # A report starts from the store alone, so importances put the stored trials into a study in memory.
+    "optuna": {"sweep/study.py", "report/importance.py"},
     "hydra": {"composition.py", "build.py", "commands/"},
     "pytorch_lightning": {"training/", "data/module.py", "diagnostics/"},
     "torchvision": {"data/", "diagnostics/", "training/"},

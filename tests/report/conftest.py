@@ -91,12 +91,12 @@ def sweep_of(
     frame: pd.DataFrame, tree: dict[str, Any], *, histories: dict[tuple[str, str], list[tuple[int, float, int]]] | None = None
 ) -> Sweep:
     """What `tidy.load` makes of a store's frame."""
-    from bakeoff.report.tidy import _origin, _scored
+    from bakeoff.report.tidy import _scored, origin
 
     plan = design(json.loads(json.dumps(tree)))
     scored = _scored(frame, plan)
     runs = tabulate(frame, plan, scored=scored)
-    return Sweep(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, _origin(frame))
+    return Sweep(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, origin(frame))
 
 
 @pytest.fixture

@@ -71,7 +71,8 @@ def test_every_figure_has_its_place(made: Sweep, tmp_path: Path) -> None:
 def test_files_agree_with_each_other(made: Sweep, tmp_path: Path) -> None:
     report = write(made, tmp_path)
     assert {path.name for path in report.files} == {
-        "index.html", "report.md", "summary.json", "arms.csv", "runs.csv", "curves.csv", "differences.csv",
+        "index.html", "report.md", "summary.json", "arms.csv", "runs.csv", "curves.csv", "differences.csv", "aggregates.csv",
+        "families.csv", "regions.csv", "profiles.csv", "budget.csv", "targets.csv", "logrank.csv",
     }  # fmt: skip
     runs, arms = pd.read_csv(tmp_path / "runs.csv", dtype={"id": str}), pd.read_csv(tmp_path / "arms.csv")
     assert len(runs) == 2 * 2 * (8 + 4)

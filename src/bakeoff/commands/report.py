@@ -1,4 +1,7 @@
-"""`bakeoff report NAME`: builds a sweep's report again from the tracking store alone."""
+"""`bakeoff report NAME ...`: builds a sweep's report again from the tracking store alone.
+
+Several names compare sweeps, and --query takes any runs of the store; neither was planned, so both are told as exploratory.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,19 @@ from bakeoff.commands.site import arguments
 
 def main(argv: list[str]) -> int:
     """Print the verdict and the table, and say where the page is."""
-    args, composed = arguments("report", __doc__, argv, more=flags)
+    args, composed = arguments("report", __doc__, argv, more=flags, named="sweeps: quickstart, or quickstart-1a2b3c4d for one plan of it")
     site = composed.run.tracking
+    from bakeoff.errors import ConfigError
     from bakeoff.report import build, show
     from bakeoff.report.wording import count
     from bakeoff.tracking.store import default_uri
 
+    if bool(args.names) == (args.query is not None):
+        raise ConfigError("bakeoff report: give the name of a sweep, several names, or --query FILTER")
+    if args.hash is not None and len(args.names) != 1:
+        raise ConfigError(f"--hash={args.hash}: is for one sweep; of several, write each as NAME-HASH")
     folder = Path(site.folder)
-    report = build(args.name, uri=site.uri or default_uri(Path.cwd()), out=args.out, sweep_hash=args.hash)
+    report = build(args.names, uri=site.uri or default_uri(Path.cwd()), out=args.out, sweep_hash=args.hash, query=args.query)
     behind = lagging(folder / report.sweep.title)
     if behind:
         print(f"bakeoff: the store lags behind {count(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
@@ -28,8 +36,8 @@ def main(argv: list[str]) -> int:
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    """The sweep, and where the report goes."""
-    parser.add_argument("name", metavar="NAME", help="the sweep: quickstart, or quickstart-1a2b3c4d for one plan of it")
+    """Which runs, and where the report goes."""
+    parser.add_argument("--query", metavar="FILTER", help="any runs, by an MLflow filter: \"params.model = 'vgg16'\"")
     parser.add_argument("--out", type=Path, help="folder of the report (default: reports/<name>-<hash>)")
     parser.add_argument("--hash", help="the plan, where there are several of that name (default: the newest)")
 

@@ -19,8 +19,12 @@ def arguments(
     *,
     more: Callable[[argparse.ArgumentParser], None] | None = None,
     keys: tuple[str, ...] = ("tracking.uri", "tracking.folder"),
+    named: str | None = None,
 ) -> tuple[argparse.Namespace, Composed]:
-    """The flags, and the composition of the `key=value` words; `ConfigError` for any other word."""
+    """The flags, and the composition of the `key=value` words; `ConfigError` for any other word.
+
+    With `named` words without '=' are allowed and are `args.names`; it says in the help what they are.
+    """
     from bakeoff.composition import compose_all
 
     parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
@@ -28,8 +32,11 @@ def arguments(
         more(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     parser.add_argument("--config-dir", help="a folder of your own, laid over conf/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=", ".join(keys))
+    start, word = (f"{named}; ", "NAME or key=value") if named is not None else ("", "key=value")
+    parser.add_argument("overrides", nargs="*", metavar=word, help=f"{start}{', '.join(keys)}")
     args = parser.parse_intermixed_args(argv)
+    args.names = [word for word in args.overrides if named is not None and "=" not in word]
+    args.overrides = [word for word in args.overrides if word not in args.names]
     for word in args.overrides:
         key, equals, _ = word.partition("=")
         if not equals or not (key in keys or key == "tracking"):

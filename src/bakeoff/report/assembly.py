@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from bakeoff.errors import FolderError
-from bakeoff.report import page, tables
+from bakeoff.report import analysis, gather, page, tables
+from bakeoff.report.analysis import Analysis
 from bakeoff.report.tidy import Sweep, load
-from bakeoff.report.verdict import Verdict, judge
+from bakeoff.report.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -25,34 +26,43 @@ class Report:
     sweep: Sweep
     verdict: Verdict
     arms: pd.DataFrame
+    analysis: Analysis
 
     def plain(self) -> dict[str, Any]:
         """One JSON object: summary.json's content, and the paths."""
-        return {**tables.summary(self.sweep, self.verdict, self.arms), "page": str(self.page), "files": [str(path) for path in self.files]}
+        return {**tables.summary(self.analysis, self.arms), "page": str(self.page), "files": [str(path) for path in self.files]}
 
 
-def build(name: str, *, uri: str, out: Path | None = None, sweep_hash: str | None = None) -> Report:
-    """Reads the sweep `name` (or `name-hash8`) from the store at `uri` and writes its report into `out`.
+def build(
+    name: str | Sequence[str] = (), *, uri: str, out: Path | None = None, sweep_hash: str | None = None, query: str | None = None
+) -> Report:
+    """Reads a sweep by its name (or `name-hash8`), several of them, or the runs of a `query`, and writes the report into `out`.
 
     `out` defaults to reports/<name>-<hash8>/ below the working folder. `sweep_hash` chooses a plan where several have the name; the
     newest one is taken else. NotFoundError, StoreError, FolderError.
     """
     from bakeoff.tracking import store
 
-    sweep = load(name, uri=uri, sweep_hash=sweep_hash)
-    sweep = replace(sweep, named_store=uri != store.default_uri(Path.cwd()))
+    named = uri != store.default_uri(Path.cwd())
+    names = [name] if isinstance(name, str) else list(name)
+    if query is not None:
+        sweep = gather.query(query, uri=uri, named_store=named)
+    else:
+        loaded = [load(one, uri=uri, sweep_hash=sweep_hash) for one in names]
+        sweep = gather.several(loaded, uri=uri, named_store=named) if len(loaded) > 1 else replace(loaded[0], named_store=named)
     return write(sweep, out if out is not None else Path("reports") / sweep.title)
 
 
 def write(sweep: Sweep, out: Path) -> Report:
     """The report's files of a sweep that is read already."""
-    verdict, table = judge(sweep), tables.arms(sweep)
+    found = analysis.analyse(sweep)
+    table = tables.arms(found)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files = [page.write(sweep, verdict, table, out), *tables.write(sweep, verdict, table, out)]
+        files = [page.write(found.sweep, found.verdict, table, out), *tables.write(found, table, out)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
-    return Report(out, files[0], tuple(files), sweep, verdict, table)
+    return Report(out, files[0], tuple(files), found.sweep, found.verdict, table, found)
 
 
 def show(report: Report) -> str:

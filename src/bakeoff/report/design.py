@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bakeoff.errors import StoreError
+from bakeoff.report.looks import Looks
 from bakeoff.report.statistics import Goal
 
 #: A best value within this share of a space's ends is flagged: the true optimum may lie outside.
 EDGE = 0.1
+#: Seeds at the last look as a multiple of the first, for plans that do not say.
+MOST = 5
+#: Samplers whose points are drawn without a look at the scores, so that budget curves hold.
+BLIND = ("halton", "random")
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,26 @@ class Range:
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm in one block: what is tuned in it, in which space, with how many trials."""
+    """One arm in one block: what is tuned in it, in which space, with how many trials; `choices` are its factors' and blocks' values.
+
+    `menus` are tuned keys that take one of a few values: they have no range.
+    """
 
     arm: str
     block: str
     spaces: Mapping[str, Range]
     trials: int
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    menus: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Design:
-    """A sweep's declaration. `metric` is what tuning looked at; `seeds` are the confirm seeds of every cell."""
+    """A sweep's declaration. `metric` is what tuning looked at; `seeds` is how many confirm seeds every cell has at the first look.
+
+    `looks` are all looks that it declares, `pool` its seeds in their order (it may be shorter, in old plans). `declared` is False for a
+    set of runs that was put together afterwards: nothing was planned then, and nothing can be claimed.
+    """
 
     name: str
     hash: str
@@ -61,6 +75,13 @@ class Design:
     seeds: int
     fixed: Mapping[str, Any]
     command: str
+    factors: tuple[str, ...] = ()
+    looks: Looks = field(default_factory=lambda: Looks((1,)))
+    pool: tuple[int, ...] = ()
+    prune: str | None = None
+    allowed: tuple[str, ...] = ()
+    baseline: str | None = None
+    declared: bool = True
 
     @property
     def trials(self) -> int:
@@ -69,17 +90,31 @@ class Design:
 
     @property
     def confirms(self) -> int:
-        """Planned confirm runs in all."""
+        """Planned confirm runs in all, up to the first look."""
         return self.seeds * len(self.cells)
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        """Every key that is tuned in some cell, in the order of the cells."""
+        """Every key that is tuned in a range in some cell, in the order of the cells."""
         return tuple(dict.fromkeys(key for cell in self.cells for key in cell.spaces))
+
+    @property
+    def menus(self) -> tuple[str, ...]:
+        """Every key that is tuned over a few values in some cell."""
+        return tuple(dict.fromkeys(key for cell in self.cells for key in cell.menus))
+
+    @property
+    def more(self) -> str:
+        """The line that queues the next look."""
+        return f"{self.command} --more"
 
     def space(self, arm: str, block: str, key: str) -> Range | None:
         """The space of a key in one cell; None where it is not tuned there."""
         return next((cell.spaces.get(key) for cell in self.cells if (cell.arm, cell.block) == (arm, block)), None)
+
+    def order(self, seeds: set[int]) -> list[int]:
+        """Seeds in the order in which they were run: the plan's, then any others by number."""
+        return [*self.pool, *sorted(seeds - set(self.pool))]
 
 
 def design(plan: Mapping[str, Any]) -> Design:
@@ -89,11 +124,21 @@ def design(plan: Mapping[str, Any]) -> Design:
             Cell(
                 str(cell["arm"]),
                 str(cell["block"]),
-                {key: Range(float(s["low"]), float(s["high"]), bool(s.get("log", False))) for key, s in cell["spaces"].items()},
+                {
+                    key: Range(float(s["low"]), float(s["high"]), bool(s.get("log", False)))
+                    for key, s in cell["spaces"].items()
+                    if not s.get("choices")
+                },
                 len(cell["points"]),
+                dict(cell.get("choices") or {}),
+                {key: tuple(s["choices"]) for key, s in cell["spaces"].items() if s.get("choices")},
             )
             for cell in plan["cells"]
         )
+        confirm, prune = plan["confirm"], plan.get("prune")
+        seeds = [int(seed) for seed in confirm["seeds"]]
+        sizes = tuple(int(size) for size in confirm.get("looks") or ())
+        most = int(confirm.get("max_seeds") or MOST * len(seeds))
         return Design(
             name=str(plan["name"]),
             hash=str(plan["hash"]),
@@ -105,9 +150,15 @@ def design(plan: Mapping[str, Any]) -> Design:
             blocks=tuple(dict.fromkeys(cell.block for cell in cells)),
             cells=cells,
             sampler=str(plan["budget"]["sampler"]),
-            seeds=len(plan["confirm"]["seeds"]),
+            seeds=len(seeds),
             fixed=dict(plan["fixed"]),
             command=str(plan["command"]),
+            factors=tuple(str(key) for key in plan.get("factors") or ()),
+            looks=Looks(sizes) if sizes else Looks.planned(first=len(seeds), most=most),
+            pool=tuple(int(seed) for seed in confirm.get("pool") or seeds),
+            prune=str(prune["by"]) if prune else None,
+            allowed=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),
+            baseline=str(plan["baseline"]) if plan.get("baseline") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"plan.json of the sweep's summary run is not a plan of this version: {type(error).__name__}: {error}") from None

@@ -5,24 +5,32 @@ Everything is computed from `Scores`: block -> arm -> seed -> score. A seed is s
 
 from __future__ import annotations
 
-import itertools
+import gc
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from scipy import special
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+from bakeoff.report.looks import ALPHA, Looks
+from bakeoff.report.power import POWER, paired_power
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
-Grade = Literal["supported", "tie", "under-powered", "unknown", "interim"]
+Grade = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
 Goal = Literal["maximize", "minimize"]
+Array = npt.NDArray[np.float64]
 
-LEVEL = 0.95
-POWER = 0.8
-MOST_SEEDS = 1000
+LEVEL = 1 - ALPHA
 #: The name of the comparison over all blocks.
 OVERALL = "all blocks"
+#: Of a permutation test; up to 13 seeds all sign flips are tried and the test is exact.
+RESAMPLES = 9999
+#: With more pairs than this, permutation tests are made against the arm with the best mean alone.
+MOST_PERMUTED = 200
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,11 @@ class Interval:
 class Difference:
     """How far `better` is ahead of `worse` on the seeds that both have.
 
-    `advantage` is in units of the score and is >= 0 for either goal; `low`..`high` is its interval at `LEVEL`, for this one comparison;
-    `p` is the two-sided p of the paired t test, `p_holm` the same corrected over all pairs of the family (this block, or all blocks).
-    `more` is how many more seeds a power calculation asks for (None: none needed, or not to be told).
+    `advantage` is in units of the score and is >= 0 for either goal. `low`..`high` is what the looks so far (`look` of them) leave of
+    it, for this one comparison: 95 % over all looks that the plan declares. `p` is the two-sided p of the paired t test over the looks,
+    `p_holm` the same corrected over all pairs of the family (this block, or all blocks), `p_permutation` that of flipping the signs of
+    the differences (None: not made). `ahead` is the share of seeds on which `better` is ahead, level ones counted half, with its 95 %
+    interval. `more` is how many more seeds a power calculation asks for (None: none needed, or more than the plan has).
     """
 
     block: str
@@ -57,6 +67,11 @@ class Difference:
     p_holm: float | None
     grade: Grade
     more: int | None
+    look: int = 1
+    p_permutation: float | None = None
+    ahead: float | None = None
+    ahead_low: float | None = None
+    ahead_high: float | None = None
 
 
 def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
@@ -71,62 +86,6 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
     return Interval(n, mean, sd, mean - half, mean + half)
 
 
-def paired_p(differences: Sequence[float]) -> float | None:
-    """The two-sided p of the paired t test; None where it cannot be told.
-
-    Equal differences on every seed leave no spread to test against: p is 1 where they are all zero and unknown otherwise (with scores
-    that come in steps this happens by chance, so it is no evidence).
-    """
-    n = len(differences)
-    if n < 2:
-        return None
-    mean, sd = statistics.fmean(differences), statistics.stdev(differences)
-    if _flat(mean, sd):
-        return 1.0 if abs(mean) < 1e-12 else None
-    return float(2 * special.stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
-
-
-def _flat(mean: float, sd: float) -> bool:
-    """Whether a spread is no more than the rounding of floating-point subtraction."""
-    return sd <= 1e-12 * max(1.0, abs(mean))
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979): p(i) -> max over j <= i of (m - j) p(j), at most 1, in the order given."""
-    order = sorted(range(len(ps)), key=lambda i: ps[i])
-    corrected, highest = [0.0] * len(ps), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[index]))
-        corrected[index] = highest
-    return corrected
-
-
-def seeds_needed(delta: float, *, sd: float, alpha: float = 1 - LEVEL, power: float = POWER) -> int | None:
-    """The smallest n at which a paired t test finds a true difference `delta` with `power`; None beyond MOST_SEEDS.
-
-    The power is that of the noncentral t with n - 1 degrees of freedom and noncentrality delta sqrt(n) / sd (Cohen 1988, chapter 2).
-    """
-    if delta <= 0:
-        return None
-    low, high = 1, MOST_SEEDS  # the power grows with n: bisect for the first n that reaches it
-    if _power(high, delta, sd, alpha) < power:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(middle, delta, sd, alpha) >= power else (middle, high)
-    return high
-
-
-def _power(n: int, delta: float, sd: float, alpha: float) -> float:
-    if n < 2:
-        return 0.0
-    critical, shift = float(special.stdtrit(n - 1, 1 - alpha / 2)), delta * math.sqrt(n) / sd
-    if shift - critical > 8:
-        return 1.0  # beyond this the noncentral t loses its digits, not its answer
-    # The chance of finding the difference with the wrong sign is left out: it is no success.
-    return 1.0 - float(special.nctdtr(n - 1, shift, critical))
-
-
 def averaged(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]:
     """arm -> seed -> mean over the blocks, for seeds that the arm has in every block."""
     result: dict[str, dict[int, float]] = {}
@@ -137,56 +96,203 @@ def averaged(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]
     return result
 
 
-def difference(
-    block: str, first: tuple[str, Mapping[int, float]], second: tuple[str, Mapping[int, float]], *, goal: Goal
-) -> Difference | None:
-    """The paired difference of two arms, not yet graded; None where they share no seed."""
-    (a, of_a), (b, of_b) = first, second
-    shared = sorted(set(of_a) & set(of_b))
-    if not shared:
-        return None
-    sign = 1.0 if goal == "maximize" else -1.0
-    gaps = [sign * (of_a[seed] - of_b[seed]) for seed in shared]
-    if statistics.fmean(gaps) < 0:
-        a, b, gaps = b, a, [-gap for gap in gaps]
-    told = mean_interval(gaps)
-    return Difference(block, a, b, told.n, told.mean, told.sd, told.low, told.high, paired_p(gaps), None, "unknown", None)
-
-
-def graded(family: Sequence[Difference], *, margin: float) -> list[Difference]:
-    """The family with Holm's p, a grade and the seeds that are missing.
-
-    supported: Holm's p is below 5 % (for one pair that is: the 95 % interval excludes zero); tie: the interval lies within +-`margin`;
-    under-powered: neither, and `more` seeds would find a difference as large as the one seen, or as the margin if that is larger,
-    with 80 % power at 5 % divided by the number of pairs.
-    """
-    known = [d.p for d in family if d.p is not None]
-    corrected = iter(holm(known))
-    return [_grade(d, next(corrected) if d.p is not None else None, len(family), margin) for d in family]
-
-
-def _grade(d: Difference, p_holm: float | None, pairs: int, margin: float) -> Difference:
-    if p_holm is None or d.low is None or d.high is None or d.sd is None:
-        return replace(d, grade="unknown")
-    if p_holm < 1 - LEVEL and d.low > 0:
-        return replace(d, p_holm=p_holm, grade="supported")
-    if d.low >= -margin and d.high <= margin:
-        return replace(d, p_holm=p_holm, grade="tie")
-    needed = seeds_needed(max(margin, d.advantage), sd=d.sd, alpha=(1 - LEVEL) / pairs) if d.sd > 0 else None
-    return replace(d, p_holm=p_holm, grade="under-powered", more=max(1, needed - d.n) if needed is not None else None)
-
-
-def compare(scores: Scores, arms: Sequence[str], *, goal: Goal, margin: float) -> list[Difference]:
+def compare(
+    scores: Scores,
+    arms: Sequence[str],
+    *,
+    goal: Goal,
+    margin: float,
+    looks: Looks | None = None,
+    order: Sequence[int] = (),
+    permuted: bool = True,
+) -> list[Difference]:
     """Every pair of arms over the blocks, where there is more than one, and in every block.
 
     Over the blocks a seed's score is its mean over the blocks: the claim is about the mean of these very blocks. Each block's pairs, and
-    the pairs over the blocks, are a family of their own for Holm's correction; the verdict rests on one family only.
+    the pairs over the blocks, are a family of their own for Holm's correction; the verdict rests on one family only. `order` is the
+    order of the seeds in the plan, which says at which look each came in; without `looks` all seeds are one look. `permuted`: permutation
+    tests are made, too.
     """
     found: list[Difference] = []
     tables = {OVERALL: averaged(scores, arms)} if len(scores) > 1 else {}
     tables |= {block: {arm: dict(seeds.get(arm, {})) for arm in arms} for block, seeds in scores.items()}
     for block, table in tables.items():
-        pairs = itertools.combinations(arms, 2)
-        told = (difference(block, (a, table[a]), (b, table[b]), goal=goal) for a, b in pairs)
-        found += graded([d for d in told if d is not None], margin=margin)
+        seeds = list(dict.fromkeys([*order, *sorted({seed for own in table.values() for seed in own})]))
+        seen = looks or Looks((max(1, len(seeds)),))
+        found += family(block, table, arms, goal=goal, margin=margin, looks=seen, seeds=seeds, permuted=permuted)
     return found
+
+
+def family(
+    block: str,
+    table: Mapping[str, Mapping[int, float]],
+    arms: Sequence[str],
+    *,
+    goal: Goal,
+    margin: float,
+    looks: Looks,
+    seeds: Sequence[int],
+    permuted: bool = True,
+) -> list[Difference]:
+    """All pairs of one family that share a seed, with Holm's p, a grade and the seeds that are missing.
+
+    supported: Holm's p is below 5 % (for one pair that is: the interval excludes zero); tie: the interval lies within +-`margin`;
+    under-powered: neither, and `more` seeds bring the next look that would find a difference as large as the one seen, or as the margin
+    if that is larger, with 80 % power at that look's level divided by the number of pairs.
+    """
+    held = np.array([[table[arm].get(seed, math.nan) for seed in seeds] for arm in arms]).reshape(len(arms), len(seeds))
+    first, second = np.triu_indices(len(arms), 1)
+    gaps = (held[first] - held[second]) * (1.0 if goal == "maximize" else -1.0)
+    shared = ~np.isnan(gaps).all(axis=1) if gaps.size else np.zeros(len(first), bool)
+    gaps, first, second = gaps[shared], first[shared], second[shared]
+    if not len(gaps):
+        return []
+    swap = np.where(np.nanmean(gaps, axis=1) < 0, -1.0, 1.0)
+    gaps = gaps * swap[:, None]
+    told = over_looks(gaps, looks)
+    corrected = holm(told.p)
+    few = np.full(len(gaps), len(gaps) <= MOST_PERMUTED)
+    chosen = (few | _against_best(held, first, second, goal)) & permuted
+    flipped = permutation_p(gaps, chosen=chosen)
+    ahead = shares(gaps)
+    more = seeds_missing(told, looks, margin=margin, pairs=len(gaps))
+    result: list[Difference] = []
+    for i in range(len(gaps)):
+        a, b = (first[i], second[i]) if swap[i] > 0 else (second[i], first[i])
+        numbers = {k: _known(v[i]) for k, v in (("low", told.low), ("high", told.high), ("sd", told.sd), ("p", told.p))}
+        grade = graded(numbers["low"], numbers["high"], _known(corrected[i]), margin=margin)
+        result.append(
+            Difference(
+                block, arms[a], arms[b], int(told.n[i]), float(told.mean[i]), numbers["sd"], numbers["low"], numbers["high"], numbers["p"],
+                _known(corrected[i]), grade, int(more[i]) if grade == "under-powered" and more[i] > 0 else None, int(told.look[i]),
+                _known(flipped[i]), *(float(column[i]) for column in ahead),
+            )
+        )  # fmt: skip
+    return result
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the looks so far say of each pair: arrays with one entry a pair; NaN where it cannot be told."""
+
+    n: npt.NDArray[np.int64]
+    mean: Array
+    sd: Array
+    low: Array
+    high: Array
+    p: Array
+    look: npt.NDArray[np.int64]
+
+
+def over_looks(gaps: Array, looks: Looks) -> Told:
+    """The paired t interval at each look's level, intersected over the looks, and the p over the looks; `gaps` is (pairs, seeds).
+
+    These are repeated confidence intervals (Jennison and Turnbull 1989): all of them hold at once in 95 % of the cases, so whatever lies
+    outside any of them is ruled out, and a claim once made stays. An empty intersection is NaN: the looks contradict each other.
+    """
+    pairs = len(gaps)
+    low, high = np.full(pairs, -np.inf), np.full(pairs, np.inf)
+    mean, sd, look = np.full(pairs, np.nan), np.full(pairs, np.nan), np.zeros(pairs, int)
+    seen, ps = np.zeros(pairs, int), []
+    for k, size in enumerate(looks.sizes):
+        part = gaps[:, : size if k + 1 < len(looks.sizes) else None]
+        there = ~np.isnan(part)
+        n = there.sum(axis=1)
+        fresh = n > seen
+        if not fresh.any():
+            break
+        total = np.where(there, part, 0.0).sum(axis=1)
+        middle = total / np.maximum(n, 1)
+        squares = (np.where(there, part - middle[:, None], 0.0) ** 2).sum(axis=1)
+        spread = np.sqrt(squares / np.maximum(n - 1, 1))
+        testable = fresh & (n > 1)
+        flat = spread <= 1e-12 * np.maximum(1.0, np.abs(middle))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.abs(middle) / (spread / np.sqrt(np.maximum(n, 1)))
+        # Equal differences leave no spread: then all that can be said is the chance that all signs agree.
+        p = np.where(flat, np.where(np.abs(middle) < 1e-12, 1.0, 2.0 ** (1 - n)), 2 * special.stdtr(np.maximum(n - 1, 1), -t))
+        half = special.stdtrit(np.maximum(n - 1, 1), 1 - looks.levels[k] / 2) * spread / np.sqrt(np.maximum(n, 1))
+        low = np.where(testable, np.maximum(low, middle - half), low)
+        high = np.where(testable, np.minimum(high, middle + half), high)
+        ps.append(np.where(testable, p, np.nan))
+        mean, sd = np.where(fresh, middle, mean), np.where(fresh & (n > 1), spread, sd)
+        look, seen = np.where(fresh, k + 1, look), np.maximum(seen, n)
+    empty = (low > high + 1e-12) | np.isinf(low)
+    return Told(
+        seen, mean, sd, np.where(empty, np.nan, low), np.where(empty, np.nan, high), looks.sequential_p(ps), look
+    )  # fmt: skip
+
+
+def graded(low: float | None, high: float | None, p_holm: float | None, *, margin: float) -> Grade:
+    """The grade of one comparison, of which `low`..`high` is the interval of the advantage."""
+    if low is None or high is None or p_holm is None:
+        return "unknown"
+    if p_holm < ALPHA and low > 0:
+        return "supported"
+    if low >= -margin and high <= margin:
+        return "tie"
+    return "unknown" if low == high else "under-powered"
+
+
+def holm(ps: Array) -> Array:
+    """Holm's step-down correction (Holm 1979) over the p that are known; the rest stays NaN."""
+    from statsmodels.stats.multitest import multipletests
+
+    known, corrected = ~np.isnan(ps), ps.copy()
+    if known.sum() > 1:
+        # multipletests begins with a full collection, which takes half a second of a report's memory for each family.
+        gc.freeze()
+        try:
+            corrected[known] = multipletests(ps[known], method="holm")[1]
+        finally:
+            gc.unfreeze()
+    return corrected
+
+
+def seeds_missing(told: Told, looks: Looks, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
+    """How many more seeds bring each pair to the first later look with 80 % power; 0 where no look of the plan has it."""
+    result = np.zeros(len(told.n), int)
+    reached = np.array([looks.sizes[k - 1] if k else 0 for k in told.look])
+    for size, level in reversed(list(zip(looks.sizes, looks.levels, strict=True))):
+        power = paired_power(size, delta=np.maximum(margin, told.mean), sd=told.sd, alpha=level / pairs)
+        result = np.where((size > reached) & (power >= POWER), size - reached, result)
+    return result
+
+
+def permutation_p(gaps: Array, *, chosen: npt.NDArray[np.bool_]) -> Array:
+    """Two-sided p of each chosen pair when the signs of its differences are flipped (Fisher 1935); NaN for the others."""
+    result, n = np.full(len(gaps), np.nan), (~np.isnan(gaps)).sum(axis=1)
+    for size in sorted(set(n[chosen & (n > 1)].tolist())):
+        rows = np.flatnonzero(chosen & (n == size))
+        values = np.array([row[~np.isnan(row)] for row in gaps[rows]])
+        told = stats.permutation_test(
+            (values,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", vectorized=True, axis=1,
+            n_resamples=RESAMPLES, batch=max(1, 200_000 // len(rows)), rng=np.random.default_rng(0),
+        )  # fmt: skip
+        result[rows] = told.pvalue
+    return result
+
+
+def _against_best(held: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], goal: Goal) -> npt.NDArray[np.bool_]:
+    filled = np.where(np.isnan(held).all(axis=1, keepdims=True), -np.inf if goal == "maximize" else np.inf, held)
+    means = np.nanmean(filled, axis=1)
+    best = int(np.argmax(means) if goal == "maximize" else np.argmin(means))
+    found: npt.NDArray[np.bool_] = (first == best) | (second == best)
+    return found
+
+
+def shares(gaps: Array) -> tuple[Array, Array, Array]:
+    """The share of seeds on which each pair's first arm is ahead, level ones counted half, and its interval."""
+    n, wins = (~np.isnan(gaps)).sum(axis=1), (gaps > 0).sum(axis=1) + 0.5 * (gaps == 0).sum(axis=1)
+    return wins / n, *proportion(wins, n)
+
+
+def proportion(hits: Array, n: Any) -> tuple[Array, Array]:
+    """The Clopper-Pearson interval (1934) of a share at 95 %: it holds at least as often as it says. `hits` need not be whole."""
+    low = np.where(hits > 0, special.betaincinv(np.maximum(hits, 1e-9), n - hits + 1, ALPHA / 2), 0.0)
+    high = np.where(hits < n, special.betaincinv(hits + 1, np.maximum(n - hits, 1e-9), 1 - ALPHA / 2), 1.0)
+    return low, high
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.report import wording
-from bakeoff.report.statistics import LEVEL, OVERALL, mean_interval
+from bakeoff.report import analysis, wording
+from bakeoff.report.analysis import Analysis
+from bakeoff.report.statistics import LEVEL, OVERALL, Difference, mean_interval
 from bakeoff.report.tidy import Sweep, counted
-from bakeoff.report.verdict import Verdict, standing
+from bakeoff.report.verdict import Verdict
 
 
 def commands(sweep: Sweep) -> dict[str, str]:
@@ -23,21 +24,23 @@ def commands(sweep: Sweep) -> dict[str, str]:
     from bakeoff.tracking import store
 
     where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.named_store else ""
+    whole = store.redact(sweep.design.command)
     return {
-        "sweep": store.redact(sweep.design.command),
-        "report": f"bakeoff report {shlex.quote(sweep.title)}{where}",
+        "sweep": whole,
+        "report": f"bakeoff report {shlex.quote(sweep.title)}{where}" if sweep.design.declared else whole,
         "run": f"bakeoff reproduce ID{where}",
     }
 
 
-def arms(sweep: Sweep) -> pd.DataFrame:
+def arms(found: Analysis) -> pd.DataFrame:
     """One row an arm and block (and one over the blocks, where there are several), best first within a block.
 
     Scores and validation are fractions as logged; `low`, `high` are the ends of the 95 % t interval of the mean, empty for n = 1.
     """
+    sweep = found.sweep
     plan, rows = sweep.design, list[dict[str, Any]]()
-    for block in [*([OVERALL] if len(plan.blocks) > 1 else []), *plan.blocks]:
-        means = standing(sweep, block)
+    for block in found.blocks:
+        means = found.standings[block]
         for arm in [*means, *(a for a in plan.arms if a not in means)]:
             mine = sweep.runs[sweep.runs["arm"] == arm]
             mine = mine if block == OVERALL else mine[mine["block"] == block]
@@ -49,9 +52,10 @@ def arms(sweep: Sweep) -> pd.DataFrame:
             row["validation"] = mean_interval(seen).mean if seen else None
             row["tuned_score"] = float(best["score"]) if best is not None else None
             row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.tuned}
+            row |= {f"best {key}": str(best[key]) if best is not None else None for key in plan.menus}
             row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.tuned}
             row |= {"trials": len(tune), "confirm_runs": len(confirm)}
-            row |= {state: counted(mine, [state]) for state in ("diverged", "failed", "killed", "running")}
+            row |= {state: counted(mine, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
             row |= {"seconds_per_run": _mean(mine["seconds"]), "parameters": _mean(mine["parameters"])}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -69,7 +73,7 @@ def _mean(column: pd.Series[float]) -> float | None:
 
 def differences(verdict: Verdict) -> pd.DataFrame:
     """One row a pair and block: `Difference`, as it is."""
-    names = [field.name for field in dataclasses.fields(verdict.differences[0])] if verdict.differences else ["block", "better", "worse"]
+    names = [field.name for field in dataclasses.fields(Difference)]
     return pd.DataFrame([dataclasses.asdict(d) for d in verdict.differences], columns=names)
 
 
@@ -79,8 +83,9 @@ def runs(sweep: Sweep) -> pd.DataFrame:
     return sweep.runs.assign(command=[command.replace(" ID", f" {run}", 1) for run in sweep.runs["id"]])
 
 
-def summary(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> dict[str, Any]:
+def summary(found: Analysis, table: pd.DataFrame) -> dict[str, Any]:
     """The whole report but the runs, as plain JSON, with the table of `arms`: unknown numbers are null."""
+    sweep, verdict = found.whole, found.verdict
     plan = sweep.design
     tree = {
         "sweep": plan.name,
@@ -96,6 +101,9 @@ def summary(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> dict[str, An
         "verdict": verdict.headline,
         "details": list(verdict.details),
         "caveats": list(verdict.caveats),
+        "looks": {"at": list(plan.looks.sizes), "levels": list(plan.looks.levels), "done": verdict.look, "seeds": verdict.seeds},
+        "sections": {name: list(lines) for name, lines in found.says.items()},
+        "exploratory_runs": sweep.exploratory,
         "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirms, "seeds": plan.seeds, "sampler": plan.sampler},
         "arms": table.to_dict("records"),
         "differences": [dataclasses.asdict(d) for d in verdict.differences],
@@ -155,12 +163,13 @@ def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def write(sweep: Sweep, verdict: Verdict, table: pd.DataFrame, out: Path) -> list[Path]:
-    """With the table of `arms`: writes the four CSV files, summary.json and report.md into `out`, which is there."""
-    tables = {"arms": table, "runs": runs(sweep), "curves": sweep.curves, "differences": differences(verdict)}
+def write(found: Analysis, table: pd.DataFrame, out: Path) -> list[Path]:
+    """With the table of `arms`: writes a CSV file for every section that has numbers, summary.json and report.md into `out`."""
+    tables = {"arms": table, "runs": runs(found.whole), "curves": found.whole.curves, "differences": differences(found.verdict)}
+    tables |= analysis.tables(found)
     for name, rows in tables.items():
         rows.to_csv(out / f"{name}.csv", index=False)
-    text = json.dumps(summary(sweep, verdict, table), indent=2, allow_nan=False)
+    text = json.dumps(summary(found, table), indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(sweep, verdict, table), encoding="utf-8")
+    (out / "report.md").write_text(markdown(found.sweep, found.verdict, table), encoding="utf-8")
     return [*(out / f"{name}.csv" for name in tables), out / "summary.json", out / "report.md"]

@@ -6,31 +6,40 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.report.design import Design, design
 from bakeoff.report.statistics import Scores
 
+STAGES = {"trial": "tune", "confirm": "confirm", "audit": "audit"}
+#: States of a run that will not change any more.
+ENDED = ("finished", "diverged", "pruned", "failed")
 #: Kept for the page's foot: what the runs say about the code and the machine they ran on.
 ORIGIN = ("git.commit", "git.dirty", "python", "os", "cpu", "cores", "memory_gb", "gpus", "cpu_threads", "world_size", "trainer.precision")
-#: A run that diverged counts as the worst outcome. A loss has no worst value, so there it gets no score and its arm says so.
+#: A tuning run that diverged counts as the worst accuracy there is, as the sampler was told; a confirm run that diverged counts as
+#: guessing, 1 / classes, since that is what a net that has learnt nothing is worth. A loss has no worst value: there it has no score.
 WORST_ACCURACY = 0.0
+COLUMNS = ("classes", "batch", "steps")
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Everything that a report is made from.
 
-    `runs`: id, mlflow_id, name, stage (tune|confirm), arm, block, seed, point, state (finished|diverged|failed|killed|running), reason,
-    tuned (the metric that tuning looked at), score (what the run counts for: for a confirm run on the test set), seconds, parameters,
-    and one column a tuned key, under the key's own name. `curves`: id, stage, arm, block, seed, metric, step, value. `scored` is the metric
-    of the verdict; `origin` tells where the runs come from; `named_store`: commands must name the store, as it is not the default one.
+    `runs`: id, mlflow_id, name, stage (tune|confirm|audit), arm, block, seed, point, state (finished|diverged|pruned|failed|killed|
+    running), reason, tuned (the metric that tuning looked at), score (what the run counts for: for a confirm run on the test set),
+    seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under the key's own name. `curves`:
+    id, stage, arm, block, seed, metric, step, value. `scored` is the metric of the verdict; `origin` tells where the runs come from;
+    `named_store`: commands must name the store, as it is not the default one. `exploratory` counts runs of the experiment that are no
+    part of the plan: they are in no table. `queued` is how many seeds have been asked for so far, where the store says so; `prunings` is
+    how often pruning was audited and how often it was wrong.
     """
 
     design: Design
@@ -41,6 +50,9 @@ class Sweep:
     scored: str
     origin: dict[str, tuple[str, ...]]
     named_store: bool = False
+    exploratory: int = 0
+    queued: int | None = None
+    prunings: tuple[int, int] | None = None
 
     @property
     def title(self) -> str:
@@ -53,6 +65,13 @@ class Sweep:
 
     def scores(self, stage: str = "confirm") -> Scores:
         """block -> arm -> seed (a point, for tuning) -> score, of the runs that have one; every arm and block is there."""
+        return self._confirmed if stage == "confirm" else self._scores(stage)
+
+    @cached_property
+    def _confirmed(self) -> Scores:
+        return self._scores("confirm")
+
+    def _scores(self, stage: str) -> Scores:
         table: dict[str, dict[str, dict[int, float]]] = {b: {a: {} for a in self.design.arms} for b in self.design.blocks}
         key = "seed" if stage == "confirm" else "point"
         rows = self.stage(stage)
@@ -64,6 +83,41 @@ class Sweep:
     def best(self, arm: str, block: str) -> pd.Series[Any] | None:
         """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
         return self._bests.get((arm, block))
+
+    @cached_property
+    def order(self) -> list[int]:
+        """All seeds of confirm runs in the order of the plan."""
+        return self.design.order({int(seed) for seed in self.stage("confirm")["seed"].dropna()})
+
+    def untrained(self, arm: str, block: str) -> bool:
+        """Whether no tuning run of an arm trained to its end, so that there was nothing to confirm."""
+        planned = next((cell.trials for cell in self.design.cells if (cell.arm, cell.block) == (arm, block)), 0)
+        ended, trained = self._tuned.get((arm, block), (0, 0))
+        return 0 < planned <= ended and trained == 0
+
+    @cached_property
+    def _tuned(self) -> dict[tuple[str, str], tuple[int, int]]:
+        rows = self.stage("tune")
+        found = rows.assign(e=rows["state"].isin(ENDED), t=rows["state"].eq("finished")).groupby(["arm", "block"])[["e", "t"]].sum()
+        return {(str(a), str(b)): (int(e), int(t)) for (a, b), e, t in zip(found.index, found["e"], found["t"], strict=True)}
+
+    def complete(self) -> int:
+        """How many seeds, counted in their order, have ended in every cell that has anything to confirm."""
+        rows = self.stage("confirm")
+        done = rows[rows["state"].isin(ENDED)]
+        ended = set(zip(done["arm"], done["block"], done["seed"], strict=True))
+        cells = [(c.arm, c.block) for c in self.design.cells if not self.untrained(c.arm, c.block)]
+        for at, seed in enumerate(self.order):
+            if not all((*cell, seed) in ended for cell in cells):
+                return at
+        return len(self.order) if cells else 0
+
+    def first(self, seeds: int) -> Sweep:
+        """The sweep with the confirm runs of its first seeds alone."""
+        kept = set(self.order[:seeds])
+        rows, curves = self.runs, self.curves
+        shown = curves[(curves["stage"] != "confirm") | curves["seed"].isin(kept)]
+        return replace(self, runs=rows[(rows["stage"] != "confirm") | rows["seed"].isin(kept)], curves=shown)
 
     @cached_property
     def _bests(self) -> dict[tuple[str, str], pd.Series[Any]]:
@@ -78,16 +132,31 @@ def load(name: str, *, uri: str, sweep_hash: str | None = None) -> Sweep:
     from bakeoff.tracking import store
 
     summary = _summary(store.frame(uri, "tags.kind = 'summary'"), name, sweep_hash)
-    title = f"{summary['tags.sweep']}-{summary['tags.sweep.hash'][:8]}"
+    own = str(summary["tags.sweep.hash"])
     plan_file = store.artifact(uri, summary["mlflow_id"], "plan.json")
     plan = design(json.loads(Path(plan_file).read_text(encoding="utf-8")))
-    frame = store.frame(uri, f"tags.`sweep.hash` = '{summary['tags.sweep.hash']}'", experiment=title)
+    frame = store.frame(uri, "tags.kind != 'summary'", experiment=f"{summary['tags.sweep']}-{own[:8]}")
+    planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
+    strangers, frame = int((~planned).sum()), frame[planned]
     scored = _scored(frame, plan)
     runs = tabulate(frame, plan, scored=scored)
+    curves = read_curves(runs, plan, uri=uri)
+    told = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "prune.audited", "prune.wrong")}
+    counts = {key: int(value) for key, value in told.items() if isinstance(value, str) and value.isdigit()}
+    audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
+    return Sweep(
+        plan, summary["mlflow_id"], uri, runs, curves, scored, origin(frame),
+        exploratory=strangers, queued=counts.get("sweep.seeds"), prunings=audits,
+    )  # fmt: skip
+
+
+def read_curves(runs: pd.DataFrame, plan: Design, *, uri: str) -> pd.DataFrame:
+    """The curves of the runs that are drawn, from the store."""
+    from bakeoff.tracking import store
+
     chosen = _drawn(runs, plan)
     keys = tuple(dict.fromkeys((plan.metric, "train/loss", "val/loss")))
-    curves = curve_table(store.histories(uri, list(chosen["mlflow_id"]), keys), chosen)
-    return Sweep(plan, summary["mlflow_id"], uri, runs, curves, scored, _origin(frame))
+    return curve_table(store.histories(uri, list(chosen["mlflow_id"]), keys), chosen)
 
 
 def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Series[Any]:
@@ -114,42 +183,48 @@ def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Serie
 def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
     """The store's frame as `Sweep.runs`; runs of arms or blocks that the plan does not have are refused as StoreError."""
     kinds = _text(frame, "tags.kind")
-    rows = frame[kinds.isin(["trial", "confirm"])].reset_index(drop=True)
+    rows = frame[kinds.isin(list(STAGES))].reset_index(drop=True)
     table = pd.DataFrame({key: _text(rows, key) for key in ("id", "mlflow_id", "name")})
-    table["stage"] = ["confirm" if kind == "confirm" else "tune" for kind in _text(rows, "tags.kind")]
+    table["stage"] = [STAGES[kind] for kind in _text(rows, "tags.kind")]
     table["arm"], table["block"] = _text(rows, "tags.arm"), _text(rows, "tags.block")
     strange = sorted((set(table["arm"]) - set(plan.arms)) | (set(table["block"]) - set(plan.blocks)))
     if strange:
         raise StoreError(f"sweep {plan.name}-{plan.hash[:8]}: the store has runs of {', '.join(map(repr, strange))}, which its plan lacks")
     table["seed"] = _number(rows, "tags.seed").fillna(_number(rows, "params.seed"))
     table["point"] = _number(rows, "tags.point")
-    table["state"] = [_state(*one) for one in zip(_text(rows, "status"), _text(rows, "tags.diverged"), strict=True)]
+    told = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)
+    table["state"] = [_state(*one) for one in told]
     table["reason"] = _text(rows, "tags.reason")
     table["tuned"] = _number(rows, f"metrics.{plan.metric}")
     final = _number(rows, f"metrics.{scored}")
-    table["score"] = [
-        _score(confirmed if stage == "confirm" else tuned, state, plan.metric)
-        for stage, state, tuned, confirmed in zip(table["stage"], table["state"], table["tuned"], final, strict=True)
-    ]
+    for name, param in zip(COLUMNS, ("data.num_classes", "data.batch_size", "total_steps"), strict=True):
+        table[name] = _number(rows, f"params.{param}")
+    confirmed = table["stage"].eq("confirm")
+    value = final.where(confirmed, table["tuned"])
+    worst = (1 / table["classes"]).fillna(WORST_ACCURACY).where(confirmed, WORST_ACCURACY) if _bounded(plan.metric) else math.nan
+    counts = table["state"].eq("finished") & np.isfinite(value)
+    table["score"] = value.where(counts, math.nan).mask(table["state"].eq("diverged"), worst)
     table["seconds"] = _number(rows, "metrics.seconds")
     table["parameters"] = _number(rows, "params.parameters")
     for key in plan.tuned:
         table[key] = _number(rows, f"params.{key}")
+    for key in plan.menus:
+        table[key] = _text(rows, f"params.{key}") if key not in table else table[key]
     order = {arm: i for i, arm in enumerate(plan.arms)} | {block: i for i, block in enumerate(plan.blocks)}
     by = table.assign(_b=table["block"].map(order), _a=table["arm"].map(order), _s=table["stage"].eq("confirm"))
     return table.loc[by.sort_values(["_b", "_a", "_s", "point", "seed"], kind="stable").index].reset_index(drop=True)
 
 
-def _state(status: str, diverged: str) -> str:
+def _state(status: str, diverged: str, pruned: str) -> str:
+    if pruned == "true":
+        return "pruned"
     if diverged == "true" and status == "FINISHED":
         return "diverged"
     return {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}.get(status, "running")
 
 
-def _score(value: float, state: str, metric: str) -> float:
-    if state == "diverged":
-        return WORST_ACCURACY if metric.endswith("accuracy") else math.nan
-    return value if state == "finished" and math.isfinite(value) else math.nan
+def _bounded(metric: str) -> bool:
+    return metric.endswith("accuracy")
 
 
 def _scored(frame: pd.DataFrame, plan: Design) -> str:
@@ -171,12 +246,17 @@ def _drawn(runs: pd.DataFrame, plan: Design) -> pd.DataFrame:
 def curve_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, int]]], runs: pd.DataFrame) -> pd.DataFrame:
     """`Sweep.curves` out of the store's histories: (mlflow_id, metric) -> (step, value, time)."""
     keys = ["id", "stage", "arm", "block", "seed"]
-    about = {row["mlflow_id"]: tuple(row[key] for key in keys) for row in runs.to_dict("records")}
-    rows = [(*about[run], metric, step, value) for (run, metric), points in histories.items() for step, value, _ in points]
-    return pd.DataFrame(rows, columns=[*keys, "metric", "step", "value"]).astype({"step": int, "value": float})
+    lengths = [len(points) for points in histories.values()]
+    owners = pd.Index([run for run, _ in histories], dtype=object).repeat(lengths)
+    at = pd.Index(runs["mlflow_id"]).get_indexer(owners)
+    table = runs[keys].take(at).reset_index(drop=True)
+    table["metric"] = pd.Index([key for _, key in histories], dtype=object).repeat(lengths)
+    table["step"] = np.fromiter((step for points in histories.values() for step, _, _ in points), np.int64, sum(lengths))
+    table["value"] = np.fromiter((value for points in histories.values() for _, value, _ in points), np.float64, sum(lengths))
+    return table
 
 
-def _origin(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def origin(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Tag or param -> its distinct values over the runs, for those that tell where the runs come from."""
     found: dict[str, tuple[str, ...]] = {}
     for column in frame.columns:

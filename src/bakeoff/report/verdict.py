@@ -7,17 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bakeoff.report import wording
-from bakeoff.report.statistics import LEVEL, MOST_SEEDS, OVERALL, POWER, Difference, Interval, averaged, compare, mean_interval
-from bakeoff.report.tidy import Sweep, counted
+from bakeoff.report.caveats import caveats
+from bakeoff.report.looks import ALPHA
+from bakeoff.report.power import MOST_SEEDS, POWER, seeds_needed
+from bakeoff.report.statistics import LEVEL, OVERALL, Difference, Interval, averaged, compare, mean_interval
+from bakeoff.report.tidy import ENDED, Sweep, counted
 
 Kind = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
-ENDED = ("finished", "diverged", "failed")
-SMALL = 6  # below this many pairs the t interval leans on the differences being normal, which so few cannot show
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`winner` is None unless the grade is supported. `differences` has every pair over the blocks and in each."""
+    """`winner` is None unless the grade is supported. `differences` has every pair over the blocks and in each.
+
+    `look` is how many of the plan's looks the verdict rests on, `seeds` how many seeds those are; 0 where there is no verdict yet.
+    """
 
     kind: Kind
     winner: str | None
@@ -25,40 +29,43 @@ class Verdict:
     details: tuple[str, ...]
     caveats: tuple[str, ...]
     differences: tuple[Difference, ...]
+    look: int = 0
+    seeds: int = 0
 
 
 def judge(sweep: Sweep) -> Verdict:
-    """What the confirm runs carry; a sweep without them, or with a part of them, gets no winner."""
-    plan, scores = sweep.design, sweep.scores()
-    caveats = tuple(_caveats(sweep))
-    if not any(seeds for block in scores.values() for seeds in block.values()):
-        return _exploratory(sweep, caveats)
-    differences = compare(scores, plan.arms, goal=plan.goal, margin=plan.margin)
+    """What the confirm runs carry at the last look that is complete; before the first one, and without a plan, nobody wins."""
+    plan = sweep.design
+    if not plan.declared:
+        return _pooled(sweep)
+    if not any(seeds for block in sweep.scores().values() for seeds in block.values()):
+        return _exploratory(sweep, tuple(caveats(sweep)))
+    look = plan.looks.reached(sweep.complete())
+    if look == 0:
+        return _interim(sweep)
+    size = plan.looks.sizes[look - 1]
+    seen = sweep.first(size)
+    flags = tuple(caveats(seen))
+    found = compare(seen.scores(), plan.arms, goal=plan.goal, margin=plan.margin, looks=plan.looks, order=seen.order)
     family = OVERALL if len(plan.blocks) > 1 else plan.blocks[0]
-    kind, winner, headline, details = conclude(sweep, family, differences)
+    kind, winner, headline, details = conclude(seen, family, found)
     if len(plan.blocks) > 1:
-        details += [f"In {block}: {conclude(sweep, block, differences)[2]}" for block in plan.blocks]
-    lost = sweep.stage("confirm").query("state == 'diverged' and score != score")
-    if winner is not None and (lost["arm"] == winner).any():
+        details += [f"In {block}: {conclude(seen, block, found)[2]}" for block in plan.blocks]
+    rows = seen.stage("confirm")
+    if winner is not None and ((rows["arm"] == winner) & (rows["state"] == "diverged") & rows["score"].isna()).any():
         # Without its diverged runs an arm would look better than it is.
         headline = f"No winner: {winner} leads where it trains, but some of its confirm runs diverged and cannot be counted in a mean."
         kind, winner = "unknown", None
-    missing = unfinished(sweep)
-    if missing:
-        planned = plan.confirms
-        headline = (
-            f"No verdict yet: {planned - missing} of {wording.count(planned, 'confirm run')} are done. "
-            "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."
-        )
-        return Verdict("interim", None, headline, (), caveats, tuple(replace(d, grade="interim") for d in differences))
-    return Verdict(kind, winner, headline, tuple(details), caveats, tuple(differences))
+    details += _pending(sweep, size)
+    return Verdict(kind, winner, headline, tuple(details), flags, tuple(found), look, size)
 
 
 def unfinished(sweep: Sweep) -> int:
-    """How many planned confirm runs have not ended."""
-    rows = sweep.stage("confirm")
-    done = rows[rows["state"].isin(ENDED)].groupby(["arm", "block"])["seed"].nunique()
-    return sum(max(0, sweep.design.seeds - int(done.get((cell.arm, cell.block), 0))) for cell in sweep.design.cells)
+    """How many confirm runs of the first look have not ended; arms that never trained have none."""
+    rows, pool = sweep.stage("confirm"), set(sweep.order[: sweep.design.seeds])
+    done = rows[rows["state"].isin(ENDED) & rows["seed"].isin(pool)].groupby(["arm", "block"])["seed"].nunique()
+    cells = [cell for cell in sweep.design.cells if not sweep.untrained(cell.arm, cell.block)]
+    return sum(max(0, sweep.design.seeds - int(done.get((cell.arm, cell.block), 0))) for cell in cells)
 
 
 def standing(sweep: Sweep, block: str) -> dict[str, Interval]:
@@ -80,21 +87,18 @@ def conclude(sweep: Sweep, block: str, differences: Sequence[Difference]) -> tup
     against = {arm: pairs.get((leader, arm)) or pairs.get((arm, leader)) for arm in rest}
     beaten = [arm for arm in rest if (d := against[arm]) is not None and d.grade == "supported" and d.better == leader]
     level = [arm for arm in rest if arm not in beaten]
-    told = wording.metric_name(metric)
+    told, looks = wording.metric_name(metric), len(sweep.design.looks.sizes)
     if not level:
         nearest = min((d for d in against.values() if d is not None), key=lambda d: d.advantage)
         head = f"{leader} beats {rest[0]}" if len(rest) == 1 else f"{leader} is the best of the {len(means)} arms"
         runner = f"{leader} reaches {wording.score(means[leader].mean, metric)} mean {told}, "
         runner += f"{nearest.worse} {wording.score(means[nearest.worse].mean, metric)}"
-        return (
-            "supported",
-            leader,
-            f"{head} by {wording.gap(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}.",
-            [f"{runner}. {evidence(nearest, metric, pairs=len(pairs))}"],
-        )
+        size = f"by {wording.gap(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}"
+        proof = [f"{runner}. {evidence(nearest, metric, pairs=len(pairs), looks=looks)}", *_small(nearest, sweep)]
+        return "supported", leader, f"{head} {size}.", proof
     details = [_behind(leader, beaten, against)] if beaten else []
     open_pairs = [d for arm in level if (d := against[arm]) is not None]
-    details += [f"{leader} against {_other(d, leader)}: {evidence(d, metric, pairs=len(pairs))}" for d in open_pairs[:4]]
+    details += [f"{leader} against {_other(d, leader)}: {evidence(d, metric, pairs=len(pairs), looks=looks)}" for d in open_pairs[:4]]
     if len(open_pairs) < len(level) and any(against[arm] is None for arm in level):
         details.append(f"{wording.joined([arm for arm in level if against[arm] is None])}: no seed in common with {leader}.")
     if open_pairs and all(d.grade == "tie" for d in open_pairs) and len(open_pairs) == len(level):
@@ -102,20 +106,33 @@ def conclude(sweep: Sweep, block: str, differences: Sequence[Difference]) -> tup
         return "tie", None, f"A tie: {wording.joined([leader, *level])} differ by less than the margin of {margin} of {told}.", details
     kind: Kind = "under-powered" if any(d.grade == "under-powered" for d in open_pairs) else "unknown"
     head = f"No winner: these runs cannot tell {leader} from {wording.joined(level, last='or')} in {told}."
-    return kind, None, head, details + _more(open_pairs, sweep)
+    return kind, None, head, details + _more(open_pairs, sweep, len(pairs))
 
 
-def evidence(d: Difference, metric: str, *, pairs: int) -> str:
-    """One comparison with everything that it rests on."""
+def evidence(d: Difference, metric: str, *, pairs: int, looks: int = 1) -> str:
+    """One comparison with everything that it rests on, in a plan of so many looks."""
     start = f"{d.better} is ahead by {wording.gap(d.advantage, metric)}" if d.advantage > 0 else "no difference"
-    if d.low is None:
+    if d.n < 2:
         return f"{start}; a single shared seed gives no interval."
-    if d.p is None:
-        return f"{start} on each of {wording.count(d.n, 'seed')}: without any spread there is nothing to test against."
+    if d.low is None or d.high is None:
+        return f"{start} after {wording.count(d.n, 'seed')}, but the looks at the fewer seeds before contradict that; nothing can be told."
+    if d.low == d.high and d.advantage > 0:
+        return f"{start} on each of {wording.count(d.n, 'seed')}, without any spread to test against ({wording.p_value(d.p_holm)})."
     corrected = f", corrected over {pairs} pairs" if pairs > 1 else ""
     low, high = wording.gap(d.low, metric, unit=False), wording.gap(d.high, metric, unit=False)
-    interval = f"{wording.percent(LEVEL)} interval of the paired difference {low} to {high}"
-    return f"{start} ({interval}; n = {d.n} seeds; {wording.p_value(d.p_holm)}{corrected})."
+    over = f", good for all {looks} looks" if looks > 1 else ""
+    interval = f"{wording.percent(LEVEL)} interval of the paired difference {low} to {high}{over}"
+    on = f"; ahead on {d.ahead * d.n:.3g} of them" if d.ahead is not None and d.advantage > 0 else ""
+    return f"{start} ({interval}; n = {d.n} seeds{on}; {wording.p_value(d.p_holm)}{corrected})."
+
+
+def _small(d: Difference, sweep: Sweep) -> list[str]:
+    """What a supported difference is worth, where it is not clearly more than the margin."""
+    margin, told = sweep.design.margin, wording.gap(sweep.design.margin, sweep.scored)
+    if d.low is None or d.high is None or d.low >= margin:
+        return []
+    small = "is smaller than" if d.high <= margin else "may be smaller than"
+    return [f"The difference {small} the margin of {told}, below which the sweep file says that none matters."]
 
 
 def _rival(rest: Sequence[str], nearest: Difference) -> str:
@@ -132,20 +149,68 @@ def _behind(leader: str, beaten: Sequence[str], against: Mapping[str, Difference
     return f"{wording.joined(beaten)} {verb} behind {leader} (p < {1 - LEVEL:.2f} after correction for all pairs; n >= {least} seeds)."
 
 
-def _more(open_pairs: Sequence[Difference], sweep: Sweep) -> list[str]:
+def _more(open_pairs: Sequence[Difference], sweep: Sweep, pairs: int) -> list[str]:
     weak = [d for d in open_pairs if d.grade == "under-powered"]
     if not weak:
         return []
-    closest = min(weak, key=lambda d: d.advantage)
-    size = wording.gap(max(closest.advantage, sweep.design.margin), sweep.scored)
-    chance = f"a chance of {wording.percent(POWER)} to find a true difference of"
+    plan, closest = sweep.design, min(weak, key=lambda d: d.advantage)
+    delta = max(closest.advantage, plan.margin)
+    chance = f"a chance of {wording.percent(POWER)} to find a true difference of {wording.gap(delta, sweep.scored)}"
     between = f"between {closest.better} and {closest.worse}"
-    if closest.more is None:
-        return [f"More than {MOST_SEEDS} seeds would be needed for {chance} {size} {between}."]
-    return [f"About {wording.count(closest.more, 'more seed')} would give {chance} {size} {between}."]
+    if closest.more is not None:
+        return [f"{wording.count(closest.more, 'more seed')} would give {chance} {between}: {plan.more}"]
+    most = plan.looks.sizes[-1]
+    needed = seeds_needed(delta, sd=closest.sd, alpha=ALPHA / pairs) if closest.sd else None
+    fresh = f"about {wording.count(needed, 'seed')}" if needed is not None else f"more than {MOST_SEEDS} seeds"
+    end = "The plan has no more seeds" if closest.look >= len(plan.looks.sizes) else f"The plan's last look, at {most} seeds, is too early"
+    return [f"{end}: a plan of its own with {fresh} would give {chance} {between}."]
 
 
-def _exploratory(sweep: Sweep, caveats: tuple[str, ...]) -> Verdict:
+def _pending(sweep: Sweep, size: int) -> list[str]:
+    """What is under way beyond the look that the verdict rests on."""
+    later = set(sweep.order[size:])
+    rows = sweep.stage("confirm")
+    done = counted(rows[rows["seed"].isin(later)], ENDED)
+    asked = (sweep.queued or 0) > size
+    if not done and not asked:
+        return []
+    total = f" of {(sweep.queued - size) * len(sweep.design.cells)}" if asked and sweep.queued is not None else ""
+    return [f"This is the verdict on the first {size} seeds; {done}{total} runs of a later look are done and wait for the others."]
+
+
+def _interim(sweep: Sweep) -> Verdict:
+    """Seeds are still missing from the first look: the numbers are shown, and nothing is claimed."""
+    plan, missing = sweep.design, unfinished(sweep)
+    planned = plan.seeds * sum(not sweep.untrained(cell.arm, cell.block) for cell in plan.cells)
+    found = compare(sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, permuted=False)
+    headline = (
+        f"No verdict yet: {planned - missing} of {wording.count(planned, 'confirm run')} are done. "
+        "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."
+    )
+    return Verdict("interim", None, headline, (), tuple(caveats(sweep)), tuple(replace(d, grade="interim", more=None) for d in found))
+
+
+def _pooled(sweep: Sweep) -> Verdict:
+    """Runs that were put together afterwards: differences with plain intervals, and no winner however clear they look."""
+    plan, scores = sweep.design, sweep.scores()
+    found = compare(scores, plan.arms, goal=plan.goal, margin=plan.margin)
+    scored = sum(len(seeds) for block in scores.values() for seeds in block.values())
+    headline = (
+        f"Exploratory: {wording.count(scored, 'run')} with a score in {wording.count(len(plan.arms), 'group')}, put together after they "
+        "were run. No plan said what would be compared, so no winner is named."
+    )
+    details: list[str] = []
+    for block in plan.blocks:
+        means = standing(sweep, block)
+        words = [f"{arm} {wording.score(told.mean, sweep.scored)} (n = {told.n})" for arm, told in list(means.items())[: wording.LISTED]]
+        if words:
+            where = f" in {block}" if len(plan.blocks) > 1 else ""
+            details.append(f"Mean {wording.metric_name(sweep.scored)}{where}: {', '.join(words)}.")
+    graded = tuple(replace(d, grade="exploratory", more=None) for d in found)
+    return Verdict("exploratory", None, headline, tuple(details), tuple(caveats(sweep)), graded)
+
+
+def _exploratory(sweep: Sweep, flags: tuple[str, ...]) -> Verdict:
     """Nothing but tuning runs: scores were chosen as the best of many, so they flatter."""
     done = counted(sweep.stage("tune"), ENDED)
     planned = sweep.design.trials
@@ -157,48 +222,4 @@ def _exploratory(sweep: Sweep, caveats: tuple[str, ...]) -> Verdict:
         if words:
             where = f" in {block}" if len(sweep.design.blocks) > 1 else ""
             details.append(f"Best {wording.metric_name(sweep.design.metric)} seen{where}: {', '.join(words)}.")
-    return Verdict("exploratory", None, headline, tuple(details), caveats, ())
-
-
-def _caveats(sweep: Sweep) -> list[str]:
-    """What a reader must know before using the verdict."""
-    plan, runs, found = sweep.design, sweep.runs, []
-    for cell in plan.cells:
-        best = sweep.best(cell.arm, cell.block)
-        for key, space in cell.spaces.items():
-            side = space.edge(float(best[key])) if best is not None else None
-            if best is not None and side is not None:
-                where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
-                low, high = wording.plain(space.low), wording.plain(space.high)
-                found.append(
-                    f"Edge of the space: {cell.arm}'s best {key}{where} is {wording.plain(float(best[key]))}, at the {side} end of "
-                    f"{low} to {high}; a better value may lie outside."
-                )
-    for stage, word in (("tune", "tuning"), ("confirm", "confirm")):
-        for arm in plan.arms:
-            rows = runs[(runs["stage"] == stage) & (runs["arm"] == arm)]
-            diverged, failed = counted(rows, ["diverged"]), counted(rows, ["failed"])
-            if diverged:
-                worst = plan.metric.endswith("accuracy")
-                counts = "count as the worst outcome" if worst else "have no score, since a loss has no worst value"
-                found.append(f"{arm}: {diverged} of {wording.count(len(rows), f'{word} run')} diverged and {counts}.")
-            if failed:
-                found.append(f"{arm}: {failed} of {wording.count(len(rows), f'{word} run')} failed and have no score.")
-    tried = runs[(runs["stage"] == "tune") & runs["state"].isin(ENDED)].groupby(["arm", "block"]).size()
-    budgets = [int(tried.get((cell.arm, cell.block), 0)) for cell in plan.cells]
-    if len(set(budgets)) > 1:
-        found.append(f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block.")
-    lacking = [a for a in plan.arms if not any(sweep.scores()[b][a] for b in plan.blocks)]
-    if len(sweep.stage("confirm")) and lacking:
-        found.append(f"{wording.joined(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
-    shared = min((len(seeds) for block in sweep.scores().values() for seeds in block.values() if seeds), default=0)
-    if 0 < shared < SMALL:
-        found.append(f"Few seeds (n = {shared}): intervals lean on scores being normally distributed, which so few cannot show.")
-    if len(plan.blocks) > 1:
-        found.append(f"The mean is over these {len(plan.blocks)} blocks and says nothing about others.")
-    commits = sweep.origin.get("git.commit", ())
-    if len(commits) > 1:
-        found.append(f"The runs come from {len(commits)} commits of the code.")
-    if sweep.scored == plan.metric and len(sweep.stage("confirm")):
-        found.append(f"No confirm run has a test score: the verdict rests on {wording.metric_name(plan.metric)}.")
-    return found
+    return Verdict("exploratory", None, headline, tuple(details), flags, ())

@@ -1,0 +1,137 @@
+"""Everything that a report shows, computed once: the page, the tables and the terminal draw from this."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bakeoff.report import sentences
+from bakeoff.report.aggregate import Aggregate, Profile, aggregates, profiles
+from bakeoff.report.budget import Budgets, budgets
+from bakeoff.report.effects import Factorial, factorial
+from bakeoff.report.families import Simultaneous, against_baseline, all_pairs
+from bakeoff.report.importance import Importance, importances
+from bakeoff.report.ranks import Ranks, ranks
+from bakeoff.report.sensitivity import Region, regions
+from bakeoff.report.statistics import OVERALL, Interval, averaged
+from bakeoff.report.survival import TimeToTarget, times_to_target
+from bakeoff.report.tidy import Sweep
+from bakeoff.report.verdict import Verdict, judge, standing
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A sweep and all that was found out about it.
+
+    `whole` has every run; `sweep` has those that the verdict rests on (confirm runs beyond the last complete look are left out).
+    `standings`: block (or all blocks) -> arm -> mean and interval, best first. `says`: section (aggregate, ranks, effects, families,
+    importance, budget, target, region) -> sentences made from its numbers; a section without numbers says why.
+    """
+
+    whole: Sweep
+    sweep: Sweep
+    verdict: Verdict
+    standings: Mapping[str, Mapping[str, Interval]]
+    aggregates: tuple[Aggregate, ...]
+    profiles: tuple[Profile, ...]
+    families: tuple[Simultaneous, ...]
+    ranks: Ranks | None
+    factorials: tuple[Factorial, ...]
+    importances: tuple[Importance, ...]
+    budgets: Budgets
+    targets: tuple[TimeToTarget, ...]
+    regions: tuple[Region, ...]
+    says: Mapping[str, tuple[str, ...]]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks, and before them all blocks together where there are several."""
+        plan = self.sweep.design
+        return (OVERALL, *plan.blocks) if len(plan.blocks) > 1 else plan.blocks
+
+
+def analyse(whole: Sweep) -> Analysis:
+    """The analysis of a sweep that is read; sections for which the runs are too few are empty."""
+    verdict = judge(whole)
+    sweep = whole.first(verdict.seeds) if verdict.look else whole
+    plan, scores = sweep.design, sweep.scores()
+    tables = {OVERALL: averaged(scores, plan.arms)} if len(plan.blocks) > 1 else {}
+    tables |= {block: {arm: dict(seeds) for arm, seeds in arms.items()} for block, arms in scores.items()}
+    choices = {cell.arm: cell.choices for cell in plan.cells}
+    families: list[Simultaneous] = []
+    for block, table in tables.items():
+        families += all_pairs(block, table, plan.arms, goal=plan.goal)
+        families += against_baseline(block, table, plan.baseline, goal=plan.goal) if plan.baseline is not None else ()
+    found = [factorial(block, table, choices, plan.factors) for block, table in tables.items()] if len(plan.factors) > 1 else []
+    scored = [arm for arm in plan.arms if all(scores[block][arm] for block in plan.blocks)]
+    made = Analysis(
+        whole=whole,
+        sweep=sweep,
+        verdict=verdict,
+        standings={block: standing(sweep, block) for block in tables},
+        aggregates=aggregates(scores, plan.arms),
+        profiles=profiles(scores, plan.arms, goal=plan.goal),
+        families=tuple(families),
+        ranks=ranks(scores, scored, goal=plan.goal),
+        factorials=tuple(one for one in found if one is not None),
+        importances=importances(sweep),
+        budgets=budgets(sweep),
+        targets=times_to_target(sweep),
+        regions=regions(sweep),
+        says={},
+    )
+    return dataclasses.replace(made, says=sentences.all_of(made))
+
+
+def tables(found: Analysis) -> dict[str, pd.DataFrame]:
+    """Name -> one flat table for each section that has numbers: the data behind its figure."""
+    rows: dict[str, list[dict[str, object]]] = {
+        "aggregates": [dataclasses.asdict(one) for one in found.aggregates],
+        "families": [dataclasses.asdict(one) for one in found.families],
+        "effects": [dataclasses.asdict(one) for each in found.factorials for one in each.effects],
+        "levels": [
+            {"block": one.block, "factor": one.factor, "value": one.value, **dataclasses.asdict(one.interval)}
+            for each in found.factorials
+            for one in each.levels
+        ],
+        "importances": [
+            {"arm": one.arm, "block": one.block, "n": one.n, "key": key, "share": share}
+            for one in found.importances
+            for key, share in one.shares
+        ],
+        "regions": [dataclasses.asdict(one) for one in found.regions],
+        "overtakes": [dataclasses.asdict(one) for one in found.budgets.overtakes],
+        "logrank": [
+            {"block": each.block, "unit": each.unit, "target": each.target, **dataclasses.asdict(one)}
+            for each in found.targets
+            for one in each.pairs
+        ],
+    }
+    if found.ranks is not None:
+        told = found.ranks
+        apart = [dict(zip((f"p against {arm}" for arm in told.arms), row, strict=True)) for row in told.apart]
+        rows["ranks"] = [{"arm": arm, "rank": rank, **ps} for arm, rank, ps in zip(told.arms, told.ranks, apart, strict=True)]
+    frames = {name: pd.DataFrame(given) for name, given in rows.items() if given}
+    columns: dict[str, list[tuple[object, dict[str, object], tuple[str, ...]]]] = {
+        "profiles": [(p, {"arm": p.arm, "n": p.n}, ("levels", "share", "low", "high")) for p in found.profiles],
+        "budget": [
+            (c, {"arm": c.arm, "block": c.block, "n": c.n, "bands": c.bands}, ("budgets", "median", "low", "high"))
+            for c in found.budgets.curves
+        ],
+        "targets": [
+            (
+                r,
+                {"block": t.block, "unit": t.unit, "target": t.target, "arm": r.arm, "n": r.n, "reached": r.reached, "median": r.median},
+                ("times", "waiting", "low", "high"),
+            )
+            for t in found.targets
+            for r in t.arms
+        ],
+    }
+    for name, parts in columns.items():
+        if parts:
+            frames[name] = pd.concat([pd.DataFrame({**fixed, **{key: getattr(one, key) for key in keys}}) for one, fixed, keys in parts])
+    return frames
