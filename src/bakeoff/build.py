@@ -88,7 +88,8 @@ def first_images(run: Run, number: int) -> torch.Tensor:
     """
     import torch
 
-    plain = {"data.augment": {}, "data.batch_size": 1, "trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
+    plain = {"data.augment": {}, "data.batch_size": 1, "data.workers": 0}
+    plain |= {"trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
     data = make_data(run.replace(**plain))
     data.setup("fit")
     return torch.cat([images for images, _ in itertools.islice(data.train_dataloader(), number)])

@@ -1,7 +1,7 @@
 """Counter-based randomness: every draw is a pure function of (seed, stream, counters), so nothing has to be saved to resume.
 
 Streams in use: `init` (weights), `order` (of the training images, by epoch), `augment` (by epoch and step), `step` (dropout and the
-like, by step and rank), `split` (from `data.split_seed`).
+like, by step and rank), `split` and `survey` (which image files moments are measured on), both from `data.split_seed`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bakeoff import build, seeds
+from bakeoff.arms.losses import Focal
 from bakeoff.arms.optimizers import decaying
 from bakeoff.data.order import Order
 from bakeoff.nets.dense import dense
@@ -231,7 +232,7 @@ class Task(pl.LightningModule):
         if self.averaging is not None:
             self.net.load_state_dict(self.weights())
         if self.run.data.views != Views():
-            softmax = isinstance(self.loss, nn.CrossEntropyLoss)
+            softmax = isinstance(self.loss, nn.CrossEntropyLoss | Focal)
             self.views = ViewScores(self.net, self.run.data.views, size=self.run.data.size, probabilities=softmax, slide=dense)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
