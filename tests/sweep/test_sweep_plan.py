@@ -71,6 +71,7 @@ def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
         ({"metric": {"name": "val/loss", "goal": "maximize"}}, (), ("metric.goal=maximize", "minimize")),
         ({"metric": {"name": "val/accuracy", "goals": "maximize"}}, (), ("metric.goals", "did you mean goal")),
         ({"margin": -1}, (), ("margin=-1", "0 or more")),
+        ({"baseline": "adm"}, (), ("baseline=adm", "did you mean adam", "arms: momentum, adam")),
         ({"tune": {"optimizer.lrr": "space"}}, (), ("optimizer.lrr", "no arm has this key", "did you mean optimizer.lr")),
         ({"tune": {"optimizer.lrr": {"low": 1.0, "high": 2.0}}}, (), ("optimizer.lrr", "no arm has this key")),
         ({"tune": {"optimizer.eps": "space"}}, (), ("optimizer.eps", "no arm declares a space")),
@@ -147,6 +148,11 @@ SCIENCE = (
     "seed=1",
     "model.width=0.25",
     "budget.sampler=random",
+    "baseline=adam",
+    "allow=decay",
+    "prune=median",
+    "budget.studies=2",
+    "confirm.max_seeds=4",
     "metric.name=val/loss",
 )
 
@@ -185,6 +191,7 @@ def test_plan_json_holds_all_that_a_report_reads(small: Small) -> None:
     read_back = design(json.loads(json.dumps(made.tree())))
     assert read_back.arms == ("momentum", "adam") and read_back.blocks == ("alexnet", "vgg11")
     assert (read_back.trials, read_back.seeds, read_back.hash) == (made.trials, 2, made.hash)
+    assert read_back.looks.sizes == (2, 4, 6, 8, 10) == made.sheet.confirm.looks
     assert read_back.command == made.command == "bakeoff sweep small workers=2"
 
 

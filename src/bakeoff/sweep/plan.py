@@ -14,7 +14,7 @@ from typing import Any
 from bakeoff import composition
 from bakeoff.composition import Composed, Space
 from bakeoff.door import check_names
-from bakeoff.errors import ConfigError, PlanError, near_miss
+from bakeoff.errors import ConfigError, PlanError, listed, near_miss
 from bakeoff.recipe import SCIENCE, Run
 from bakeoff.slots import GROUPS, shipped
 from bakeoff.sweep import lint
@@ -136,6 +136,7 @@ class Plan:
                 "looks": list(sheet.confirm.looks),
                 "pool": list(sheet.confirm.pool),
             },
+            "baseline": sheet.baseline,
             "allow": list(sheet.allow),
             "differs": [asdict(finding) for finding in self.differs],
             "fixed": {key: parsed(key, value) for key, value in sheet.fixed.items() if key != "trust" and not key.startswith("tracking")},
@@ -176,6 +177,9 @@ def plan(
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise PlanError(f"{sheet.origin.name}: two arms are called {twice[0]}")
+    arms = list(dict.fromkeys(cell.arm for cell in made))
+    if sheet.baseline is not None and sheet.baseline not in arms:
+        raise PlanError(f"baseline={sheet.baseline}: no arm is called so{near_miss(sheet.baseline, arms)}; arms: {listed(arms)}")
     differs = lint.sift(sheet, lint.examined(sheet, made))
     return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made), differs=differs)
 
@@ -283,6 +287,7 @@ def digest(sheet: Sheet, cells: Sequence[Cell]) -> str:
         "prune": None if sheet.prune is None else asdict(sheet.prune),
         "seeds": [list(sheet.seeds), list(sheet.confirm.pool)],
         "allow": list(sheet.allow),
+        "baseline": sheet.baseline,
         "cells": sorted((resolved(cell) for cell in cells), key=lambda cell: (str(cell["arm"]), str(cell["block"]))),
     }
     return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -15,10 +15,10 @@ from bakeoff.sweep import settings
 from bakeoff.sweep.settings import Budget, Confirm, Prune, Tuning, Values, mapping, whole
 from bakeoff.sweep.words import flat, parsed, pieces, split_word, text
 
-KEYS = ("question", "factors", "metric", "margin", "blocks", "tune", "budget", "prune", "confirm", "allow", "fixed", "scales")
+KEYS = ("question", "factors", "metric", "margin", "blocks", "tune", "budget", "prune", "confirm", "allow", "baseline", "fixed", "scales")
 NEEDED = KEYS[:3]
 NODES = {"metric": ("name", "goal"), "budget": tuple(settings.BUDGET), "prune": tuple(settings.PRUNE), "confirm": tuple(settings.CONFIRM)}
-SETTABLE = ("margin", "metric", "prune", "allow", *(f"{node}.{key}" for node, keys in NODES.items() for key in keys))
+SETTABLE = ("margin", "metric", "prune", "allow", "baseline", *(f"{node}.{key}" for node, keys in NODES.items() for key in keys))
 RESERVED = {
     "test": "the test set is for the confirming stage, which scores it once",
     "resume": "a sweep resumes by itself: run the same line again",
@@ -45,6 +45,7 @@ class Sheet:
     prune: Prune | None
     confirm: Confirm
     allow: tuple[str, ...]
+    baseline: str | None
     fixed: dict[str, str]
     scale: str | None = None
     workers: int | None = None
@@ -102,6 +103,7 @@ def read(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None 
         prune=settings.pruned(path, tree.get("prune")),
         confirm=settings.confirmed(path, tree["confirm"]),
         allow=settings.allowed(path, tree.get("allow")),
+        baseline=None if tree.get("baseline") is None else str(tree["baseline"]),
         fixed=fixed,
         scale=scale,
         workers=None if workers is None else whole("workers", parsed("workers", workers), least=1),

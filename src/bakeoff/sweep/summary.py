@@ -96,7 +96,7 @@ def siblings(plan: Plan, *, root: Path) -> list[str]:
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two plan.json trees, one line a key; for the note that a changed plan is a sibling."""
-    parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "prune", "confirm", "allow", "fixed")
+    parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "prune", "confirm", "allow", "baseline", "fixed")
     before, after = (dict(flat({part: tree.get(part) for part in parts})) for tree in (old, new))
     found = changes(before, after)
     if found:
