@@ -22,6 +22,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from bakeoff import build, seeds
 from bakeoff.composition import load_frozen
 from bakeoff.data.module import ImageData
+from bakeoff.diagnostics.watch import Known, Watch
 from bakeoff.errors import BakeoffError
 from bakeoff.recipe import Run, fingerprint
 from bakeoff.tracking.folders import Job, RunFolder
@@ -111,14 +112,14 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
     check_batch(run, images=data.n_train)
     total = data.total_steps(run.trainer.max_epochs)
     keep = Keep(folder.checkpoints, every=run.trainer.checkpoint_every, chief=chief)
-    task = Task(
-        run,
-        total_steps=total,
-        steps_per_epoch=data.steps_per_epoch,
-        report=lambda values, step: journal.metrics(values, step=step),
-        keep=keep,
-        state=state,
-    )
+    watch: Watch | None = None
+
+    def report(values: dict[str, float], step: int) -> None:
+        journal.metrics(values, step=step)
+        if watch is not None:
+            watch.heard(values, step)
+
+    task = Task(run, total_steps=total, steps_per_epoch=data.steps_per_epoch, report=report, keep=keep, state=state)
     if chief:
         describe(run, job, folder, journal, data, task)
     if progress and chief:
@@ -127,6 +128,10 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
     if state is not None:
         counters(trainer, epoch=state["epoch"])
         data.load_state_dict({"epoch": state["epoch"], "skip": state["skip"]})
+    if chief and run.diagnostics != "none":
+        known = Known(title=job.name, total=total, guessing=task.guessing, step=task.step)
+        watch = Watch(run, journal, folder=folder.path, loader=data.train_dataloader(), known=known)
+        trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     began = time.perf_counter()
     with Sampler(journal, every=run.tracking.system_every) if chief else contextlib.nullcontext():
         if state is None or not state["diverged"]:
@@ -134,6 +139,8 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
         if trainer.received_sigterm or (task.step < total and task.diverged is None):
             raise KeyboardInterrupt
         seconds = time.perf_counter() - began
+        if watch is not None:
+            watch.finish(task.net, task.weights(), task.loss, data)
         if run.test:
             trainer.test(task, datamodule=data, verbose=False)
     result = Result(

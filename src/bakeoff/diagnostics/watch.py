@@ -1,0 +1,211 @@
+"""The watch over a run: reads its net at log-spaced steps on a fixed probe, names what is wrong, and never changes a bit of it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from bakeoff import build
+from bakeoff.data.module import ImageData
+from bakeoff.data.order import Order
+from bakeoff.diagnostics import readings as read
+from bakeoff.diagnostics.anatomy import Layer, dissect
+from bakeoff.diagnostics.page import run_page
+from bakeoff.diagnostics.readings import Reading
+from bakeoff.diagnostics.symptoms import Diagnosis, History, diagnose
+from bakeoff.recipe import Run
+from bakeoff.tracking.journal import Journal
+from bakeoff.tracking.journal import read as lines_of
+
+FOLDER = "diagnostics"
+TAG = "diagnosis."
+CURVES = ("train/loss", "train/epoch_loss", "train/epoch_accuracy", "val/loss", "val/accuracy")
+
+
+class Trained(Protocol):
+    """What the watch looks at in a run's LightningModule: the net itself, not what a strategy wraps round it."""
+
+    net: nn.Module
+    loss: nn.Module
+    step: int
+    diverged: str | None
+
+
+def trained(module: pl.LightningModule) -> Trained:
+    """The module as what it is."""
+    return cast("Trained", module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a run before it trains: its steps in all, the loss of guessing, and the step where it begins or goes on."""
+
+    title: str
+    total: int
+    guessing: float
+    step: int
+
+
+def probe(loader: Order, *, size: int) -> tuple[Tensor, Tensor]:
+    """The first `size` training images of this rank's first epoch, (float32[n, C, S, S], int64[n]), wherever training is.
+
+    They are the run's own, augmented as they are trained on; `loader` stays as it is.
+    """
+    fresh = copy.copy(loader)
+    fresh.resume(epoch=-1, skip=0)
+    fresh.set_epoch(0)
+    batches = list(itertools.islice(fresh, math.ceil(size / fresh.micro)))
+    images, labels = (torch.cat(parts)[:size] for parts in zip(*batches, strict=True))
+    return images, labels
+
+
+class Watch(pl.Callback):
+    """Reads a run's net and tells its journal. For one rank alone: it takes part in nothing collective, and draws nothing at random.
+
+    `folder` is the run's. Activations are those of the probe in training mode without dropout, before
+    the step; gradients are those of the step's own batch, all devices and micro-batches together; updates are the step's.
+    """
+
+    def __init__(self, run: Run, journal: Journal, *, folder: Path, loader: Order, known: Known) -> None:
+        self.run, self.journal, self.folder, self.title = run, journal, folder / FOLDER, known.title
+        self.full = run.diagnostics == "full"
+        size = read.probe_size(known.total, batch=loader.batch_size, micro=loader.micro)
+        self.images, self.labels = probe(loader, size=size)
+        self.history = History(
+            guessing=known.guessing, classes=run.data.num_classes, total=known.total, probe=len(self.images), limit=run.trainer.divergence
+        )  # fmt: skip
+        self.due = set(read.steps(known.total))
+        self.told: dict[str, Diagnosis] = {}
+        self.layers: list[Layer] = []
+        self.reading: Reading | None = None
+        self.before: list[Tensor] = []
+        self._remember(known.step)
+
+    def _remember(self, step: int) -> None:
+        """What an earlier process of this run has read and told up to here."""
+        file = self.folder / "readings.jsonl"
+        # The reading of this very step is made again, with the same figures: its gradients had not been seen when the state was kept.
+        self.history.readings = read.load(file, until=step - 1)
+        if file.exists():
+            file.unlink()
+        for reading in self.history.readings:
+            read.append(file, reading)
+        for line in lines_of(self.journal.path) if step else ():
+            if line["kind"] == "metrics" and line["step"] <= step:
+                self.heard({name: float(value) for name, value in line["values"].items()}, line["step"])
+            if line["kind"] == "tags":
+                named = {name.removeprefix(TAG): text for name, text in line["values"].items() if name.startswith(TAG)}
+                self.told |= {name: Diagnosis(name, text, step) for name, text in named.items()}
+
+    def heard(self, values: dict[str, float], step: int) -> None:
+        """A point of the run's curves."""
+        self.history.heard({name: value for name, value in values.items() if name in CURVES}, step)
+
+    @property
+    def done(self) -> set[int]:
+        """Steps that have been read."""
+        return {reading.step for reading in self.history.readings}
+
+    @contextmanager
+    def precisely(self, trainer: pl.Trainer) -> Iterator[Tensor]:
+        """The probe's images, and a block in which the net computes at the run's precision."""
+        with trainer.precision_plugin.val_step_context():
+            yield trainer.precision_plugin.convert_input(self.images)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the net apart, once it is on its device."""
+        kind = type(build.make_activation(self.run)())
+        with self.precisely(trainer) as images:
+            self.layers = dissect(trained(pl_module).net, images[:2], activation=kind)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Reads the activations where a step is due."""
+        step = trained(pl_module).step
+        if self.reading is None and step in self.due and step not in self.done:
+            self.begin(trainer, pl_module, step)
+
+    def begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> None:
+        """Opens the reading of a step."""
+        self.reading = Reading(step)
+        with self.precisely(trainer) as images:
+            figures, drawn = read.read_activations(trained(pl_module).net, self.layers, images, histograms=self.full)
+            if self.full:
+                from bakeoff.diagnostics.curvature import sharpness
+
+                weights = {layer.name: read.histogram(layer.weight) for layer in self.layers}
+                self.reading.more = {"activations": drawn, "weights": weights}
+                net, loss, seed = trained(pl_module).net, trained(pl_module).loss, self.run.seed
+                self.reading.more["sharpness"] = sharpness(net, loss, images, self.labels, seed=seed)
+        read.merge(self.reading, figures)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
+        """Reads the gradients, whole and unscaled here and not clipped yet, and keeps the weights; once a step, however often it asks."""
+        if self.reading is not None and not self.before:
+            read.merge(self.reading, read.read_gradients(self.layers, guessing=self.history.guessing))
+            self.before = [read.sampled(layer) for layer in self.layers]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Reads the update, once the step is made."""
+        if self.reading is not None and self.before and trained(pl_module).step > self.reading.step:
+            read.merge(self.reading, read.read_updates(self.layers, self.before))
+            self.before = []
+            self.close()
+            self.look(pl_module)
+
+    def close(self) -> None:
+        """Ends the reading: into the file and the journal."""
+        assert self.reading is not None
+        read.append(self.folder / "readings.jsonl", self.reading)
+        self.history.readings.append(self.reading)
+        extra = {"diagnostics/sharpness": self.reading.more["sharpness"]} if "sharpness" in self.reading.more else {}
+        finite = {name: value for name, value in extra.items() if math.isfinite(value)}
+        self.journal.metrics(self.reading.metrics() | finite, step=self.reading.step)
+        self.reading = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Names what is wrong so far."""
+        self.look(pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last reading, which has no step behind it."""
+        if trained(pl_module).step not in self.done:
+            self.begin(trainer, pl_module, trained(pl_module).step)
+            self.close()
+        self.look(pl_module)
+
+    def finish(self, net: nn.Module, weights: dict[str, Tensor], loss: nn.Module, data: ImageData) -> None:
+        """Writes the page of what was read, and hands it to the journal; `weights` are those of the trained `net`, which stays as it is."""
+        if not self.history.readings:
+            return
+        self.folder.mkdir(exist_ok=True)
+        examined = ""
+        if self.full:
+            from bakeoff.diagnostics.examination import examine, over_time
+
+            shown, metrics = examine(self.run, net, weights, loss, data, self.images, self.labels)
+            examined = over_time(self.history.readings) + shown
+            self.journal.metrics(metrics, step=self.history.step)
+        page = run_page(self.title, self.history, list(self.told.values()), more=examined)
+        (self.folder / "index.html").write_text(page, encoding="utf-8")
+        self.journal.artifact(f"{FOLDER}/index.html", artifact_path=FOLDER)
+        self.journal.artifact(f"{FOLDER}/readings.jsonl", artifact_path=FOLDER)
+
+    def look(self, pl_module: pl.LightningModule) -> None:
+        """Tells every diagnosis that was not told before, as a tag and one line."""
+        self.history.diverged = trained(pl_module).diverged
+        for found in diagnose(self.history):
+            if found.name not in self.told:
+                self.told[found.name] = found
+                self.journal.tags({TAG + found.name: found.text})
+                print(f"{self.title}: {found.name}: {found.text}", file=sys.stderr, flush=True)

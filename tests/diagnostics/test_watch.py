@@ -1,0 +1,139 @@
+"""The watch over a run: no bit of the run changes, a resumed run goes on with it, and what it reads is what a plain computation gives."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bakeoff.composition import compose
+from bakeoff.reproduction import compare, journaled
+from bakeoff.tracking import journal
+from bakeoff.tracking.folders import RunFolder
+from bakeoff.training import checkpoints
+from bakeoff.training.run import execute
+from bakeoff.training.single import open_run
+from bakeoff.training.task import Task
+
+SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=32", "trainer.max_epochs=2", "trainer.threads=1", "trainer.log_every=3"]
+
+
+def folder(place: Path, *overrides: str) -> RunFolder:
+    return open_run(compose([*SMALL, f"tracking.folder={place}", f"tracking.uri=sqlite:///{place}/mlflow.db", *overrides]))
+
+
+def state(run: RunFolder) -> dict[str, torch.Tensor]:
+    found = checkpoints.latest(run.checkpoints)
+    assert found is not None
+    tensors = dict(found["net"]) | {f"training {name}": tensor for name, tensor in found.get("training", {}).items()}
+    for slot, entry in found["optimizer"]["state"].items():
+        tensors |= {f"{slot} {name}": torch.as_tensor(value) for name, value in entry.items()}
+    return tensors
+
+
+def metrics(run: RunFolder) -> dict[tuple[str, int], float]:
+    """Every value of the diagnostics by name and step; a value written twice is an error."""
+    found: dict[tuple[str, int], float] = {}
+    for line in journal.read(run.journal):
+        if line["kind"] == "metrics":
+            for name, value in line["values"].items():
+                assert (name, line["step"]) not in found, f"{name} is there twice at step {line['step']}"
+                found[name, line["step"]] = float(value)
+    return {key: value for key, value in found.items() if key[0].startswith("diagnostics/")}
+
+
+NETS = [
+    ["model=vgg11_bn", "model.dropout=0.5", "optimizer=schedule_free_adamw", "model.width=0.02"],
+    ["optimizer=adam", "activation=rrelu", "trainer.accumulate=2", "trainer.clip=1.0", "data.augment.crop=2", "data.augment.mixup=0.2"],
+]
+
+
+@pytest.mark.parametrize("overrides", NETS, ids=["bn dropout schedule-free", "rrelu accumulate clip mixup"])
+def test_no_bit_of_a_run_changes(tmp_path: Path, overrides: list[str]) -> None:
+    runs = {level: folder(tmp_path / level, *overrides, f"diagnostics={level}") for level in ("none", "light", "full")}
+    results = {level: execute(run.path) for level, run in runs.items()}
+    for level in ("light", "full"):
+        assert results[level].metrics == results["none"].metrics
+        bare, watched = state(runs["none"]), state(runs[level])
+        assert bare.keys() == watched.keys()
+        assert [name for name, tensor in bare.items() if not torch.equal(tensor, watched[name])] == []
+        verdict = compare(journaled(runs["none"].journal), journaled(runs[level].journal))
+        assert verdict.kind == "identical" and verdict.compared > 20
+    assert not metrics(runs["none"]) and not (runs["none"].path / "diagnostics").exists()
+    assert metrics(runs["light"]).items() <= metrics(runs["full"]).items()
+    assert any("sharpness" in name for name, _ in metrics(runs["full"]))
+    text = (runs["full"].path / "diagnostics" / "index.html").read_text()
+    for title in ("Sharpness", "Confusion", "Calibration", "First filters", "Loss landscape", "Outputs by layer", "Weights by layer"):
+        assert f"<h2>{title}</h2>" in text
+
+
+class Died(BaseException):
+    """Stands in for a process that is gone."""
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_a_resumed_run_goes_on_with_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    options = ["trainer.checkpoint_every=1", "initializer=normal", "activation=tanh"]
+    whole, broken = folder(tmp_path / "whole", *options), folder(tmp_path / "broken", *options)
+    execute(whole.path)
+    forward = Task.training_step
+
+    def dies(self: Task, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        if self.step == stop:
+            raise Died
+        return forward(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "training_step", dies)
+        with pytest.raises(Died):
+            execute(broken.path)
+    execute(broken.path)
+    assert metrics(broken) == metrics(whole)
+    assert {step for _, step in metrics(whole)} == {0, 1, 2, 4, 8}
+    pages = [(run.path / "diagnostics" / "index.html").read_text() for run in (whole, broken)]
+    assert pages[0] == pages[1]
+    lines = [(run.path / "diagnostics" / "readings.jsonl").read_text() for run in (whole, broken)]
+    assert lines[0] == lines[1]
+    tags = [name for line in journal.read(broken.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name]
+    assert len(tags) == len(set(tags)) > 0
+
+
+def test_a_page_opens_alone_and_shows_every_layer(tmp_path: Path) -> None:
+    run = folder(tmp_path, "activation=tanh")
+    execute(run.path)
+    text = (run.path / "diagnostics" / "index.html").read_text()
+    assert len(text) < 100_000
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "<script" not in text
+    for layer in ("01_conv1", "05_conv5", "08_fc3"):
+        assert f">{layer}</th>" in text
+    for title in ("activation std", "saturated", "gradient norm", "update ratio"):
+        assert f"<h2>{title}</h2>" in text
+    assert "<h2>dead</h2>" not in text
+    artifacts = [line["path"] for line in journal.read(run.journal) if line["kind"] == "artifact"]
+    assert artifacts.count("diagnostics/index.html") == 1
+
+
+def test_gradients_and_updates_are_those_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(tmp_path, "optimizer=sgd", "optimizer.lr=0.125", "optimizer.weight_decay=0", "trainer.max_steps=3", "scheduler=constant")
+    seen: list[dict[str, Any]] = []
+    made = Task.optimizer_step
+
+    def spied(self: Task, *args: Any, **kwargs: Any) -> None:
+        before = {name: weight.detach().clone() for name, weight in self.net.named_parameters()}
+        made(self, *args, **kwargs)
+        seen.append({name: ((before[name] - w.detach()).norm() / 0.125, before[name].norm()) for name, w in self.net.named_parameters()})
+
+    monkeypatch.setattr(Task, "optimizer_step", spied)
+    execute(run.path)
+    lines = [json.loads(line) for line in (run.path / "diagnostics" / "readings.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    for line, step in zip(lines[:3], seen, strict=True):
+        for layer, name in (("01_conv1", "features.0.weight"), ("08_fc3", "classifier.6.weight")):
+            gradient, weight = (float(figure) for figure in step[name])
+            assert line["layers"][layer]["gradient_norm"] == pytest.approx(gradient, rel=1e-3)
+            assert line["layers"][layer]["weight_norm"] == pytest.approx(weight, rel=1e-4)
+            assert line["layers"][layer]["update_ratio"] == pytest.approx(0.125 * gradient / weight, rel=1e-3)
