@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import torch
@@ -141,7 +142,15 @@ def picture(slide: Slide, nets: Nets) -> Figure:
     for i, (label, shown) in enumerate(alike(nets).items()):
         fields = [layer.field or 0 for layer in shown]
         colour, _, _ = paper.look(i)
-        below.plot(range(1, len(fields) + 1), fields, color=colour, linestyle=strokes[i // 8 % 4], marker="o", markersize=3, label=label)
+        below.plot(
+            range(1, len(fields) + 1),
+            fields,
+            color=colour,
+            linestyle=strokes[i // 8 % 4],
+            marker="o",
+            markersize=3,
+            label=textwrap.fill(label, 48),
+        )
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.legend(loc="upper left", fontsize=8)
     return sheet
@@ -198,9 +207,9 @@ def slide_spec(slide: Slide) -> paper.Spec:
             "type": "scatter",
             "mode": "text",
             "x": [0],
-            "y": [side + 0.5],
-            "text": [slide.total(place)],
-            "textposition": "middle right",
+            "y": [side + 0.1],
+            "text": [broken(slide.total(place), 34)],
+            "textposition": "bottom right",
         }
         return [
             grid(torch.zeros_like(slide.output), at_output, words(slide.output, place), plain),
@@ -221,10 +230,15 @@ def slide_spec(slide: Slide) -> paper.Spec:
     frames = [{"name": str(i), "data": moving(i), "traces": [3, 4, 5, 6]} for i in range(count)]
     look = paper.layout(height=440)
     look["xaxis"] |= {"visible": False, "range": [-0.2, at_output + out + 0.4], "constrain": "domain"}
-    look["yaxis"] |= {"visible": False, "range": [side + 1, -1], "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"}
+    look["yaxis"] |= {"visible": False, "range": [side + 2, -1], "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"}
     look |= paper.player(count, labels=[f"place {i + 1} of {count}" for i in range(count)], pause=900)
     look["margin"] |= {"l": 8, "r": 8}
     return {"data": [*still, titles, *moving(0)], "layout": look, "frames": frames}
+
+
+def broken(text: str, width: int) -> str:
+    """A text in lines of at most so many characters, as a plot breaks them: what a phone can show."""
+    return "<br>".join(textwrap.wrap(text, width))
 
 
 def fields_spec(nets: Nets) -> paper.Spec:
@@ -235,7 +249,7 @@ def fields_spec(nets: Nets) -> paper.Spec:
         data.append(
             {
                 "type": "scatter", "mode": "lines+markers", "x": list(range(1, len(shown) + 1)), "y": [layer.field for layer in shown],
-                "name": name, "line": {"color": colour, "dash": dash}, "marker": {"symbol": marker, "size": 7},
+                "name": broken(name, 30), "line": {"color": colour, "dash": dash}, "marker": {"symbol": marker, "size": 7},
                 "text": [f"{layer.name} {layer.settings} of {name}" for layer in shown],
                 "hovertemplate": "%{text}<br>sees %{y} pixels<extra></extra>",
             }

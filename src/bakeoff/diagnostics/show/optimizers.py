@@ -113,7 +113,7 @@ def panel(axes: Axes, surface: Surface, one: Path, tolerance: float) -> None:
     x, y, z = field(surface, 120)
     # As pixels in the SVG too: as shapes they are most of its bytes.
     axes.contourf(x, y, z, levels=LEVELS, cmap=GREYS).set_rasterized(True)
-    axes.contour(x, y, z, levels=LEVELS, colors="white", linewidths=0.5).set_rasterized(True)
+    axes.contour(x, y, z, levels=LEVELS, colors="white", linewidths=0.5, linestyles="solid").set_rasterized(True)
     points = np.array(one.points)
     axes.plot(points[:, 0], points[:, 1], color=paper.BLUE, linewidth=1.1, marker="o", markersize=1.6)
     axes.plot(*surface.start, marker="o", markersize=6, markerfacecolor="none", markeredgecolor=paper.INK)
