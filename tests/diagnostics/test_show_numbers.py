@@ -19,7 +19,7 @@ from bakeoff.diagnostics.show.losses import judged, terms
 from bakeoff.diagnostics.show.receptive import layers, reached
 from bakeoff.diagnostics.show.schedules import rates as schedule_rates
 from bakeoff.diagnostics.show.surfaces import SURFACES
-from bakeoff.errors import ConfigError
+from bakeoff.errors import ChoiceError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,14 @@ def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
     assert ratios == pytest.approx([0.01 * math.sqrt(200)] * 5, rel=0.1)
     assert 0.5 < kept[-1].std / kept[0].std < 2 and kept[-1].zeros == pytest.approx(0.5, abs=0.1)
     assert all(int(layer.counts.sum()) > 0 for layer in (*small, *kept))
+
+
+def test_lsuv_gets_inputs_and_from_run_says_why_not() -> None:
+    size = {"layers": 3, "units": 100, "samples": 200, "seed": 0}
+    scaled = layers_of(signal(composition.compose(["activation=identity", "initializer=lsuv"]), **size))
+    assert [layer.std for layer in scaled] == pytest.approx([1, 1, 1], rel=0.1)
+    with pytest.raises(ChoiceError, match="copies a trained net's layers"):
+        signal(composition.compose(["initializer=from_run", "initializer.run=abc"]), **size)
 
 
 def test_schedules_as_their_formulas() -> None:

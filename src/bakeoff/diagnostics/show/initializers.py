@@ -15,7 +15,7 @@ from bakeoff.arms.initializers import activation_gain
 from bakeoff.diagnostics.show import paper
 from bakeoff.diagnostics.show.gallery import Request
 from bakeoff.door import refusals
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BakeoffError, ChoiceError
 from bakeoff.recipe import Run
 
 BINS = 60
@@ -34,17 +34,25 @@ class Layer:
 
 
 def signal(run: Run, *, layers: int, units: int, samples: int, seed: int) -> list[Tensor]:
-    """The activations [samples, units] behind each of `layers` linear layers, for standard normal inputs; nothing is trained."""
+    """The activations [samples, units] behind each of `layers` linear layers, for standard normal inputs; nothing is trained.
+
+    A linear layer of scores stands behind them, since some initializers treat a net's last layer apart. One that wants images is given
+    other inputs of the same kind. Errors: ChoiceError where the initializer copies the layers of a trained net: this net has none of them.
+    """
+    initializer = build.make_initializer(run)
+    if initializer.needs_source:
+        raise ChoiceError(f"initializer: {type(initializer).__name__} copies a trained net's layers, which this net of equal layers lacks")
     activation = build.make_activation(run)
     expansion = int(getattr(activation(), "expansion", 1))
     # torch draws first weights from the global generator, which is put back as it was; the initializer then writes its own.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = [nn.Sequential(nn.Linear(units, units * expansion), activation()) for _ in range(layers)]
-    net = nn.Sequential(*stack).eval()
+        net = nn.Sequential(*stack, nn.Linear(units, 10)).eval()
+    other = torch.randn(samples, units, generator=seeds.generator(seed, "probe", 1))
+    given = {"images": other} if initializer.needs_images else {}
     with refusals("initializer", run.initializer):
-        initializer = build.make("initializer", run.initializer)
-        initializer(net, activation_gain=activation_gain(activation()), generator=seeds.generator(seed, "init"))
+        initializer(net, activation_gain=activation_gain(activation()), generator=seeds.generator(seed, "init"), **given)
     with torch.no_grad():
         flow = torch.randn(samples, units, generator=seeds.generator(seed, "probe"))
         seen = []
@@ -99,6 +107,8 @@ def draw(asked: Request) -> paper.Drawn:
             if len(runs) == 1:
                 raise
             skipped[title] = str(error)
+    if not found:
+        raise ChoiceError(f"show initializers: none can be drawn; {'; '.join(f'{title}: {why}' for title, why in skipped.items())}")
     columns = min(3, len(found))
     rows = math.ceil(len(found) / columns)
     deep = options["layers"]
