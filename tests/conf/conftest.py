@@ -1,0 +1,34 @@
+"""Compositions and plans that several tests here look at: Hydra takes a tenth of a second for each, so each is made once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+from bakeoff import composition
+from bakeoff.composition import Composed
+from bakeoff.sweep.plan import Plan, plan
+from bakeoff.sweep.sheet import read
+from bakeoff.sweep.words import text
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., Composed]:
+    """What a command line composes to, as `composed("model=vgg11", ...)`."""
+    return functools.cache(lambda *words: composition.compose_all(list(words)))
+
+
+@pytest.fixture(scope="session")
+def planned() -> Callable[..., Plan]:
+    """A sweep's plan at a scale, or whole; `outer` narrows every factor and block to its first and last value."""
+
+    @functools.cache
+    def made(name: str, scale: str | None, *, outer: bool = False) -> Plan:
+        words = [] if scale is None else [f"scale={scale}"]
+        sheet = read(name, words=words)
+        several = [(key, values) for key, values in {**sheet.factors, **sheet.blocks}.items() if outer and len(values) > 2]
+        return plan(name, words=[*words, *(f"{key}={text(values[0])},{text(values[-1])}" for key, values in several)])
+
+    return made
