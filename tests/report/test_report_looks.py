@@ -64,13 +64,15 @@ def test_identical_pairs_are_told_apart_in_five_percent_after_five_looks() -> No
     naive = np.zeros(len(gaps), bool)
     for size in FIVE.sizes:
         naive |= over_looks(gaps[:, :size], Looks((size,))).p < ALPHA
-    assert called == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / len(gaps)))
+    assert called == pytest.approx(0.0495, abs=3 * math.sqrt(0.05 * 0.95 / len(gaps)))
     assert naive.mean() > 0.12  # what plain intervals would do
 
 
-def test_small_first_looks_err_no_more_often() -> None:
-    gaps = np.random.default_rng(2).normal(size=(20_000, 15))
-    assert float((over_looks(gaps, Looks.planned(first=3, most=15)).p < ALPHA).mean()) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(gaps))
+@pytest.mark.parametrize("first", [2, 3, 5, 10])
+def test_no_first_look_is_too_small(first: int) -> None:
+    gaps = np.random.default_rng(first).normal(size=(40_000, 5 * first))
+    called = float((over_looks(gaps, Looks.planned(first=first, most=5 * first)).p < ALPHA).mean())
+    assert called <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / len(gaps))
 
 
 def test_intervals_hold_over_all_looks() -> None:
@@ -91,7 +93,7 @@ def test_interval_and_p_agree_for_one_pair() -> None:
 @pytest.mark.parametrize(("arms", "sizes"), [(2, FIVE), (4, FIVE), (2, Looks((10,)))])
 def test_one_standard_deviation_at_ten_seeds_is_found_as_power_analysis_says(arms: int, sizes: Looks) -> None:
     """With the level of the first look, divided by the number of pairs: Holm's correction finds at least that."""
-    rng, times, found = np.random.default_rng(5), 300 if arms > 2 else 1500, 0
+    rng, times, found = np.random.default_rng(5), 200 if arms > 2 else 600, 0
     pairs = arms * (arms - 1) // 2
     for _ in range(times):
         values = rng.normal(0, math.sqrt(0.5), (arms, 10))
@@ -112,7 +114,7 @@ def test_a_tie_is_called_as_often_as_margin_and_n_predict() -> None:
     critical = float(-_t_quantile(level / 2, n - 1))
     half = critical * sd / math.sqrt(n)
     expected = float(((np.abs(mean) + half <= margin) & (np.abs(mean) <= half)).mean())
-    times, tied = 1500, 0
+    times, tied = 600, 0
     for _ in range(times):
         (one,) = one_family(rng.normal(0, math.sqrt(0.5), (2, n)), looks=FIVE, margin=margin)
         tied += one.grade == "tie"
@@ -134,7 +136,7 @@ def one_family(values: np.ndarray, *, looks: Looks, margin: float = 0.005) -> li
 
 def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., Sweep]) -> None:
     rng = np.random.default_rng(8)
-    told = judge(simulated({"a": 0.0, "b": 0.004}, rng=rng, sd_run=0.006))
+    told = judge(simulated({"a": 0.0, "b": 0.002}, rng=rng, sd_run=0.004))
     (one,) = told.differences
     assert told.kind == "under-powered"
     assert one.more is not None

@@ -13,6 +13,7 @@ from bakeoff.commands import main as shell
 from bakeoff.errors import NotFoundError, StoreError
 from bakeoff.report import build
 from bakeoff.report.tidy import load
+from bakeoff.report.verdict import judge
 from bakeoff.tracking.client import default_uri, ensure_schema
 from bakeoff.tracking.folders import Job, RunFolder
 from bakeoff.tracking.journal import Journal
@@ -60,6 +61,12 @@ def store(tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., dict[
     ensure_schema(uri)
     older = {**plan_of(["sgd", "adam"], trials=1, seeds=1), "name": "duel", "hash": "b" * 64}
     open_summary(root, uri, older, ident="b" * 12)
+    other = {**plan_of(["sgd", "adam"], trials=1, seeds=1), "name": "rematch", "hash": "c" * 64}
+    open_summary(root, uri, other, ident="c" * 12)
+    stray = {"sweep": "rematch", "sweep.hash": "d" * 64, "arm": "sgd", "block": "all", "seed": "1001", "stage": "confirm"}
+    record(
+        root, Job(id="d" * 12, name="stray", experiment="rematch-cccccccc", kind="confirm", tags=stray, tracking_uri=uri), lr=0.7, value=0.5
+    )
     tree = {**plan_of(["sgd", "adam"], trials=3, seeds=SEEDS), "name": "duel", "hash": "a" * 64}
     open_summary(root, uri, tree, ident="a" * 12)
     for a, arm in enumerate(["sgd", "adam"]):
@@ -120,7 +127,7 @@ def test_a_plan_is_chosen_by_hash_or_title(store: Path) -> None:
 
 
 def test_unknown_sweep_names_the_near_miss(store: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"sweep deul: not in the store \(did you mean duel\?\); sweeps in the store: duel"):
+    with pytest.raises(NotFoundError, match=r"sweep deul: not in the store \(did you mean duel\?\); sweeps in the store: duel, rematch"):
         load("deul", uri=default_uri(store))
 
 
@@ -140,6 +147,46 @@ def test_command(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert out == ""
     assert err.count("\n") == 1
     assert "did you mean duel?" in err
+
+
+def test_runs_by_a_query_are_grouped_by_what_differs(store: Path, tmp_path: Path) -> None:
+    report = build(query="params.optimizer = 'adam'", uri=default_uri(store), out=tmp_path / "one")
+    assert report.sweep.design.arms == ("lr=0.01", "lr=0.1", "lr=0.9")  # confirm runs that differ in nothing else
+    report = build(query="tags.kind = 'confirm' and params.optimizer.lr = '0.1'", uri=default_uri(store), out=tmp_path / "two")
+    assert report.sweep.design.arms == ("adam", "sgd")
+    assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
+    assert {d.grade for d in report.verdict.differences} <= {"exploratory"}
+    assert report.sweep.scored == "test/accuracy"
+    assert "--query" in report.plain()["commands"]["report"]
+    with pytest.raises(NotFoundError, match="selects no run that trained"):
+        build(query="params.optimizer = 'lion'", uri=default_uri(store), out=tmp_path / "three")
+    with pytest.raises(StoreError):
+        build(query="this is no filter", uri=default_uri(store), out=tmp_path / "four")
+
+
+def test_several_sweeps_are_exploratory(store: Path, tmp_path: Path) -> None:
+    report = build(["duel-aaaaaaaa", "rematch"], uri=default_uri(store), out=tmp_path)
+    assert report.sweep.design.arms == ("sgd (duel-aaaaaaaa)", "adam (duel-aaaaaaaa)", "sgd (rematch-cccccccc)", "adam (rematch-cccccccc)")
+    assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
+    assert "6 runs with a score in 4 groups" in report.verdict.headline
+    assert report.plain()["commands"]["report"].startswith("bakeoff report duel-aaaaaaaa rematch-cccccccc")
+    with pytest.raises(StoreError, match="stands there twice"):
+        build(["duel", "duel-aaaaaaaa"], uri=default_uri(store), out=tmp_path)
+
+
+def test_runs_off_the_plan_are_left_out_and_counted(store: Path) -> None:
+    made = load("rematch", uri=default_uri(store))
+    assert made.exploratory == 1
+    assert made.runs.empty
+    assert any("1 run of this experiment is no part of the plan and is left out" in line for line in judge(made).caveats)
+
+
+def test_the_command_wants_names_or_a_query(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(store)
+    assert shell.main(["report"]) == 2
+    assert shell.main(["report", "duel", "--query", "params.optimizer = 'adam'"]) == 2
+    assert shell.main(["report", "duel", "rematch", "--hash", "aaaaaaaa"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
 
 
 def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,10 +61,9 @@ def analyse(whole: Sweep) -> Analysis:
     tables = {OVERALL: averaged(scores, plan.arms)} if len(plan.blocks) > 1 else {}
     tables |= {block: {arm: dict(seeds) for arm, seeds in arms.items()} for block, arms in scores.items()}
     choices = {cell.arm: cell.choices for cell in plan.cells}
-    families: list[Simultaneous] = []
-    for block, table in tables.items():
-        families += all_pairs(block, table, plan.arms, goal=plan.goal)
-        families += against_baseline(block, table, plan.baseline, goal=plan.goal) if plan.baseline is not None else ()
+    main = next(iter(tables))
+    families = all_pairs(main, tables[main], plan.arms, goal=plan.goal)
+    families += against_baseline(main, tables[main], plan.baseline, goal=plan.goal) if plan.baseline is not None else ()
     found = [factorial(block, table, choices, plan.factors) for block, table in tables.items()] if len(plan.factors) > 1 else []
     scored = [arm for arm in plan.arms if all(scores[block][arm] for block in plan.blocks)]
     made = Analysis(
@@ -74,7 +73,7 @@ def analyse(whole: Sweep) -> Analysis:
         standings={block: standing(sweep, block) for block in tables},
         aggregates=aggregates(scores, plan.arms),
         profiles=profiles(scores, plan.arms, goal=plan.goal),
-        families=tuple(families),
+        families=families,
         ranks=ranks(scores, scored, goal=plan.goal),
         factorials=tuple(one for one in found if one is not None),
         importances=importances(sweep),

@@ -40,12 +40,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Overtake:
-    """From `budget` tuning runs on `better` is ahead of `worse`; all such statements of a block hold at once with 95 %."""
+    """From `budget` to `until` tuning runs `better` is ahead of `worse` in median best score; beyond, these trials cannot tell.
+
+    All such statements of a block hold at once with 95 %. Of budgets near the number of trials little can be said: what lies above the
+    best score that was seen, and how often, is not known.
+    """
 
     block: str
     better: str
     worse: str
     budget: int
+    until: int
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ def _overtakes(block: str, bands: dict[str, tuple[Array, Array, Array, str]], *,
         for b, (low_b, _, high_b, _) in bands.items():
             n = min(len(low_a), len(low_b))
             ahead = (high_a[:n] < low_b[:n]) if minimize else (low_a[:n] > high_b[:n])
-            if a != b and ahead.size and ahead[-1]:
-                behind = np.flatnonzero(~ahead)
-                found.append(Overtake(block, a, b, int(behind[-1]) + 2 if len(behind) else 1))
+            if a != b and ahead.any():
+                first = int(np.argmax(ahead))
+                behind = np.flatnonzero(~ahead[first:])
+                found.append(Overtake(block, a, b, first + 1, first + int(behind[0]) if len(behind) else n))
     return found

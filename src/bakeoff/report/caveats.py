@@ -60,6 +60,9 @@ def caveats(sweep: Sweep) -> list[str]:
     if len(commits) > 1:
         found.append(f"The runs come from {len(commits)} commits of the code.")
     found += [f"Arms differ in what the sweep file allows: {text}." for text in plan.allowed]
+    if sweep.exploratory and not plan.declared:
+        hidden = wording.count(sweep.exploratory, "run")
+        found.append(f"{hidden} more: tuning runs, repeats of a newer run with the same settings and seed, or runs off a plan; left out.")
     if sweep.exploratory and plan.declared:
         verb = "is no part of the plan and is" if sweep.exploratory == 1 else "are no part of the plan and are"
         found.append(f"{wording.count(sweep.exploratory, 'run')} of this experiment {verb} left out as exploratory.")

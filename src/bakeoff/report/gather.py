@@ -46,9 +46,11 @@ def several(sweeps: Sequence[Sweep], *, uri: str, named_store: bool) -> Sweep:
     Blocks that differ in net or data from sweep to sweep stay apart. StoreError where the sweeps measure different things.
     """
     first = sweeps[0]
-    for other in sweeps[1:]:
-        if other.scored != first.scored:
-            raise StoreError(f"{first.title} is scored by {first.scored} and {other.title} by {other.scored}: they cannot be compared")
+    confirmed = [sweep for sweep in sweeps if len(sweep.stage("confirm"))]
+    ways = {s.title: s.scored for s in confirmed} | {s.title: s.design.metric for s in sweeps if s.design.metric != first.design.metric}
+    if len(set(ways.values())) > 1 or (ways and not confirmed):
+        told = ", ".join(f"{title} by {way}" for title, way in {first.title: first.design.metric, **ways}.items())
+        raise StoreError(f"sweeps that are scored in different ways cannot be compared: {told}")
     titles = [sweep.title for sweep in sweeps]
     twice = next((title for title in titles if titles.count(title) > 1), None)
     if twice is not None:
@@ -92,7 +94,8 @@ def several(sweeps: Sequence[Sweep], *, uri: str, named_store: bool) -> Sweep:
     for sweep in sweeps:
         origin = {key: tuple(dict.fromkeys((*origin.get(key, ()), *sweep.origin.get(key, ())))) for key in {**origin, **sweep.origin}}
     return Sweep(
-        plan, first.summary, uri, pd.concat(runs, ignore_index=True), pd.concat(curves, ignore_index=True), first.scored, origin,
+        plan, first.summary, uri, pd.concat(runs, ignore_index=True), pd.concat(curves, ignore_index=True),
+        (confirmed or sweeps)[0].scored, origin,
         named_store=named_store, exploratory=sum(sweep.exploratory for sweep in sweeps),
     )  # fmt: skip
 
@@ -106,8 +109,12 @@ def query(text: str, *, uri: str, named_store: bool) -> Sweep:
     frame = frame[kinds.isin(list(KINDS))].reset_index(drop=True)
     if frame.empty:
         raise NotFoundError(f"--query {text}: selects no run that trained (summaries and reproductions are left out)")
+    # Beside others, tuning runs would be settings that were tried and dropped.
+    others = frame[frame["tags.kind"] != "trial"].reset_index(drop=True)
+    dropped, frame = (len(frame) - len(others), others) if len(others) else (0, frame)
     where = f" tracking.uri={uri}" if named_store else ""
     sweep = grouped(frame, text, command=f"bakeoff report --query {shlex.quote(text)}{where}", uri=uri)
+    sweep = replace(sweep, exploratory=sweep.exploratory + dropped)
     return replace(sweep, named_store=named_store, curves=tidy.read_curves(sweep.runs, sweep.design, uri=uri))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.report import wording
 from bakeoff.report.aggregate import RESAMPLES
+from bakeoff.report.families import MOST_ARMS
 from bakeoff.report.importance import LEAST as LEAST_TRIALS
 from bakeoff.report.looks import ALPHA
 from bakeoff.report.statistics import LEVEL, OVERALL
@@ -45,9 +46,10 @@ def aggregate(found: Analysis) -> Iterator[str]:
 
 def families(found: Analysis) -> Iterator[str]:
     """How many pairs the procedures for independent samples tell apart."""
-    family = OVERALL if len(found.sweep.design.blocks) > 1 else found.sweep.design.blocks[0]
+    if not found.families:
+        yield f"Tukey's procedure is made for 2 to {MOST_ARMS} arms with two scores each."
     for procedure, name in (("tukey", "Tukey's HSD"), ("dunnett", "Dunnett's test against the baseline")):
-        rows = [one for one in found.families if one.procedure == procedure and one.block == family]
+        rows = [one for one in found.families if one.procedure == procedure]
         if rows:
             apart = sum(one.p < ALPHA for one in rows)
             yield f"{name} tells {apart} of {wording.count(len(rows), 'pair')} apart at 5 %, without use of the shared seeds."
@@ -108,7 +110,7 @@ def budget(found: Analysis) -> Iterator[str]:
     several = len(found.sweep.design.blocks) > 1
     for one in found.budgets.overtakes[:MOST]:
         where = f" in {one.block}" if several else ""
-        yield f"From {wording.count(one.budget, 'tuning run')} on {one.better} is ahead of {one.worse}{where} in median best score."
+        yield f"With {one.budget} to {one.until} tuning runs {one.better} is ahead of {one.worse}{where} in median best score."
     if not found.budgets.overtakes:
         yield "At no budget that was tried can the bands of two arms be told apart."
 

@@ -1,0 +1,257 @@
+"""Every section's numbers against a computation of its own, on data with a known answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bakeoff.report.aggregate import COVERAGE, aggregates, bootstrapped, interquartile, profiles
+from bakeoff.report.analysis import analyse, tables
+from bakeoff.report.budget import budgets, curve
+from bakeoff.report.design import Cell, Range
+from bakeoff.report.effects import factorial
+from bakeoff.report.families import against_baseline, all_pairs
+from bakeoff.report.importance import importances
+from bakeoff.report.ranks import critical_difference, ranks
+from bakeoff.report.sensitivity import regions
+from bakeoff.report.statistics import compare, proportion
+from bakeoff.report.survival import log_ranks, times_to_target
+from bakeoff.report.tidy import Sweep
+
+Make = Callable[..., Sweep]
+
+
+def scores_of(values: np.ndarray) -> dict[str, dict[str, dict[int, float]]]:
+    """(blocks, arms, seeds) -> `Scores`."""
+    return {f"block{b}": {f"arm{a}": dict(enumerate(map(float, row))) for a, row in enumerate(own)} for b, own in enumerate(values)}
+
+
+def test_interquartile_mean_by_hand() -> None:
+    told = aggregates({"x": {"a": dict(enumerate([0.0, 1.0, 2.0, 100.0]))}, "y": {"a": dict(enumerate([3.0, 4.0, 5.0, 6.0]))}}, ["a"])
+    assert told[0].iqm == pytest.approx(np.mean([2.0, 3.0, 4.0, 5.0]))  # two of eight are cut at either end
+    assert told[0].low is not None
+    assert told[0].high is not None
+    assert told[0].low < 3.5 < told[0].high
+    assert aggregates({"x": {"a": {1: 0.5}}, "y": {"a": {}}}, ["a"]) == ()
+
+
+def test_stratified_bootstrap_is_that_of_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    strata = [rng.normal(0, 1, 10), rng.normal(5, 1, 10)]
+    draws = [float(interquartile(*(rng.choice(one, len(one)) for one in strata))) for _ in range(1500)]
+    assert bootstrapped(strata) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.1)
+    assert bootstrapped(strata) == bootstrapped(strata)
+
+
+@pytest.mark.slow
+def test_coverage_of_the_bootstrap_is_as_told() -> None:
+    rng, times = np.random.default_rng(1), 400
+    told = (bootstrapped([rng.normal(0, 1, 10)], seed=i) for i in range(times))
+    held = sum(low <= 0.0 <= high for low, high in told)
+    assert held / times == pytest.approx(COVERAGE[10, 1], abs=0.045)
+
+
+def test_profiles_count_runs() -> None:
+    values = np.random.default_rng(2).normal(size=(2, 2, 8))
+    for one in profiles(scores_of(values), ["arm0", "arm1"], goal="minimize"):
+        own = values[:, int(one.arm[-1])].ravel()
+        assert one.share == pytest.approx([float((own <= level).mean()) for level in one.levels])
+        middle = len(one.levels) // 2
+        hits = round(one.share[middle] * 16)
+        interval = stats.binomtest(hits, 16).proportion_ci(0.95, method="exact")
+        assert (one.low[middle], one.high[middle]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_probability_of_being_ahead_is_binomial() -> None:
+    gaps = [1.0, 2.0, -1.0, 3.0, 0.5, 0.7, 4.0, 1.0]
+    scores = {"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(8), 0.0)}}
+    (one,) = compare(scores, ["a", "b"], goal="maximize", margin=0.1)
+    interval = stats.binomtest(7, 8).proportion_ci(0.95, method="exact")
+    assert (one.ahead, one.ahead_low, one.ahead_high) == (7 / 8, pytest.approx(interval.low), pytest.approx(interval.high))
+    low, high = proportion(np.array([0.0, 5.0]), 5)
+    assert (low[0], high[1]) == (0.0, 1.0)
+
+
+def test_permutation_p_by_hand() -> None:
+    gaps = [0.3, 0.5, -0.1, 0.4, 0.2]
+    (one,) = compare({"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(5), 0.0)}}, ["a", "b"], goal="maximize", margin=0.1)
+    flips = [abs(np.dot(signs, gaps)) >= abs(sum(gaps)) - 1e-12 for signs in itertools.product([1, -1], repeat=5)]
+    assert one.p_permutation == pytest.approx(np.mean(flips))
+
+
+def test_families_are_signed_so_that_positive_is_better() -> None:
+    values = np.random.default_rng(3).normal(size=(3, 8)) + np.array([[0.0], [2.0], [-2.0]])
+    table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
+    told = {(one.arm, one.other): one for one in all_pairs("all", table, list(table), goal="minimize")}
+    assert set(told) == {("arm2", "arm0"), ("arm2", "arm1"), ("arm0", "arm1")}
+    assert told["arm2", "arm1"].difference == pytest.approx(values[1].mean() - values[2].mean())
+    q = told["arm2", "arm1"].difference / math.sqrt(np.mean(values.var(axis=1, ddof=1)) / 8)
+    assert told["arm2", "arm1"].p == pytest.approx(stats.studentized_range.sf(q, 3, 21), abs=1e-8)
+    (first, _) = against_baseline("all", table, "arm0", goal="minimize")
+    assert (first.arm, first.other) == ("arm1", "arm0")
+    assert first.high < 0
+    assert all_pairs("all", {"a": {1: 1.0, 2: 1.0}, "b": {1: 1.0, 2: 1.0}}, ["a", "b"], goal="maximize") == ()
+
+
+def test_ranks_are_demsar_s() -> None:
+    assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.01)  # Demsar 2006, section 3.2.2: 2.569 sqrt(4 * 5 / (6 * 14))
+    values = np.random.default_rng(4).normal(size=(6, 3, 4)) + np.array([[[0.0], [3.0], [3.0]]])
+    told = ranks(scores_of(values), ["arm0", "arm1", "arm2"], goal="maximize")
+    assert told is not None
+    means = values.mean(axis=2)
+    places = stats.rankdata(-means, axis=1).mean(axis=0)
+    assert (told.unit, told.votes) == ("block", 6)
+    assert dict(zip(told.arms, told.ranks, strict=True)) == pytest.approx({f"arm{i}": places[i] for i in range(3)})
+    assert told.p == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
+    assert told.arms[-1] == "arm0"
+    assert ("arm1" in told.cliques[0]) and ("arm2" in told.cliques[0])
+    few = ranks(scores_of(values[:2]), ["arm0", "arm1", "arm2"], goal="maximize")
+    assert few is not None
+    assert (few.unit, few.votes) == ("seed", 8)
+    assert ranks(scores_of(values[:, :2]), ["arm0", "arm1"], goal="maximize") is None
+
+
+def test_factorial_by_hand() -> None:
+    """A balanced 2 x 3 with seeds as blocks: sums of squares from the cell means."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(2, 3, 5)) + np.array([0.0, 1.5])[:, None, None]
+    table = {f"{i}{j}": dict(enumerate(map(float, values[i, j]))) for i in range(2) for j in range(3)}
+    choices = {f"{i}{j}": {"opt": f"o{i}", "init": f"i{j}"} for i in range(2) for j in range(3)}
+    told = factorial("all", table, choices, ["opt", "init"])
+    assert told is not None
+    grand, cells = values.mean(), values.mean(axis=2)
+    a, b = values.mean(axis=(1, 2)) - grand, values.mean(axis=(0, 2)) - grand
+    both = cells - grand - a[:, None] - b[None, :]
+    squares = {"opt": 15 * (a**2).sum(), "init": 10 * (b**2).sum(), "opt x init": 5 * (both**2).sum()}
+    seeds = 6 * ((values.mean(axis=(0, 1)) - grand) ** 2).sum()
+    rest = ((values - grand) ** 2).sum() - sum(squares.values()) - seeds
+    assert told.residual_df == 30 - 6 - 4
+    for one in told.effects:
+        assert one.sum_of_squares == pytest.approx(squares[one.name])
+        assert one.f == pytest.approx(squares[one.name] / one.df / (rest / 20))
+        assert one.p == pytest.approx(stats.f.sf(one.f, one.df, 20))
+        assert one.share == pytest.approx(squares[one.name] / (squares[one.name] + rest))
+    assert {(one.factor, one.value): one.interval.mean for one in told.levels}["opt", "o1"] == pytest.approx(values[1].mean())
+    assert factorial("all", table, {arm: {"opt": "same", "init": c["init"]} for arm, c in choices.items()}, ["opt", "init"]) is None
+
+
+def tuned(makes: Callable[[np.random.Generator], dict[str, np.ndarray]], simulated: Make, *, keys: tuple[str, ...], trials: int) -> Sweep:
+    """A sweep of one arm with these tuned keys, each in 1e-4..1 on a log scale."""
+    made = simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(6), trials=trials, seeds=2)
+    columns = makes(np.random.default_rng(7))
+    runs = made.runs[(made.runs["arm"] == "a") & (made.runs["stage"] == "tune")].reset_index(drop=True).assign(**columns)
+    cell = Cell("a", "all", dict.fromkeys(keys, Range(1e-4, 1.0, True)), trials)
+    return dataclasses.replace(made, design=dataclasses.replace(made.design, arms=("a",), cells=(cell,)), runs=runs)
+
+
+def test_the_key_that_matters_is_found(simulated: Make) -> None:
+    def makes(rng: np.random.Generator) -> dict[str, np.ndarray]:
+        lr, wd = 10 ** rng.uniform(-4, 0, 60), 10 ** rng.uniform(-4, 0, 60)
+        return {"optimizer.lr": lr, "optimizer.weight_decay": wd, "score": 0.9 - 0.1 * (np.log10(lr) + 2) ** 2 + rng.normal(0, 0.005, 60)}
+
+    (one,) = importances(tuned(makes, simulated, keys=("optimizer.lr", "optimizer.weight_decay"), trials=60))
+    shares = dict(one.shares)
+    assert one.n == 60
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["optimizer.lr"] > 0.8
+
+
+def test_region_of_a_known_bowl(simulated: Make) -> None:
+    def makes(rng: np.random.Generator) -> dict[str, np.ndarray]:
+        lr = np.logspace(-4, 0, 81)
+        return {"optimizer.lr": lr, "score": 0.9 - 0.02 * (np.log10(lr) + 2) ** 2}
+
+    (one,) = regions(tuned(makes, simulated, keys=("optimizer.lr",), trials=81))
+    assert one.best == pytest.approx(0.01)
+    assert one.width == pytest.approx(2 * math.sqrt(0.005 / 0.02), abs=0.03)  # the margin is 0.005
+    assert one.third == pytest.approx(0.02 * math.log10(3) ** 2, abs=1e-4)
+    assert one.triple == pytest.approx(one.third, abs=1e-4)
+    assert not one.open_low
+    assert not one.open_high
+
+
+def test_tuning_curve_is_the_quantile_of_the_best_of_k(simulated: Make) -> None:
+    values = np.random.default_rng(8).uniform(size=40)
+    low, median, high, _ = curve(values, level=0.95, minimize=False)
+    ordered = np.sort(values)
+    for k in (3, 5, 20, 39):
+        assert median[k - 1] == ordered[math.ceil(0.5 ** (1 / k) * 40 - 1e-9) - 1]
+    assert (low <= median).all()
+    assert (median <= high).all()
+    assert (np.diff(median) >= 0).all()
+    flipped = curve(-values, level=0.95, minimize=True)
+    assert flipped[1][1:] == pytest.approx(-median[1:])  # of an even number the median is either of two
+
+
+def test_bands_hold_over_all_budgets() -> None:
+    """The true median of the best of k uniform draws is 0.5^(1/k)."""
+    rng, times, held = np.random.default_rng(9), 400, 0
+    truth = 0.5 ** (1 / np.arange(1, 13))
+    for _ in range(times):
+        low, _, high, _ = curve(rng.uniform(size=12), level=0.95, minimize=False)
+        held += bool((low <= truth).all() and (truth <= high).all())
+    assert held / times >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / times)
+
+
+def test_an_arm_overtakes_and_learning_samplers_are_refused(simulated: Make) -> None:
+    made = simulated({"a": 0.0, "b": 0.3}, rng=np.random.default_rng(10), trials=24, base=0.5)
+    told = budgets(made)
+    assert [(one.better, one.worse) for one in told.overtakes] == [("b", "a")]
+    assert 1 <= told.overtakes[0].budget <= told.overtakes[0].until < 24
+    for change, word in (({"sampler": "tpe"}, "tpe"), ({"prune": "median"}, "median"), ({"sampler": "grid"}, "grid")):
+        refused = budgets(dataclasses.replace(made, design=dataclasses.replace(made.design, **change)))
+        assert refused.curves == ()
+        assert word in refused.missing
+
+
+def test_time_to_target_with_runs_that_never_get_there(simulated: Make) -> None:
+    made = simulated({"a": 0.0, "b": 0.05}, rng=np.random.default_rng(11), curves=True)
+    runs = made.runs.copy()
+    gone = runs.index[(runs["arm"] == "b") & (runs["stage"] == "confirm")][0]
+    runs.loc[gone, "state"] = "diverged"
+    runs["batch"] = 64.0
+    told = {one.unit: one for one in times_to_target(dataclasses.replace(made, runs=runs))}
+    steps = told["steps"]
+    b = next(one for one in steps.arms if one.arm == "b")
+    assert (b.n, b.reached) == (10, 9)
+    assert b.median is not None
+    # Kaplan-Meier by hand, without ties in time of events and losses: every loss is at the last step.
+    curves = made.curves[(made.curves["metric"] == "val/accuracy") & (made.curves["value"] >= steps.target) & (made.curves["arm"] == "b")]
+    at = curves.groupby("id")["step"].min().drop(runs.loc[gone, "id"], errors="ignore")
+    assert [1 - (at <= t).sum() / 10 for t in b.times] == pytest.approx(list(b.waiting))
+    images = next(one for one in told["images"].arms if one.arm == "b")
+    assert images.median == pytest.approx(64 * b.median)
+    assert steps.pairs[0].faster == "b"
+
+
+def test_log_rank_by_hand() -> None:
+    """Mantel's sums over the event times of two samples with losses."""
+    a, b = (np.array([3.0, 5.0, 7.0]), np.array([10.0])), (np.array([6.0, 8.0]), np.array([10.0, 10.0]))
+    expected = variance = 0.0
+    for time in sorted({*a[0], *b[0]}):
+        at_risk = [sum(x >= time for part in own for x in part) for own in (a, b)]
+        events = sum(x == time for own in (a, b) for x in own[0])
+        n = sum(at_risk)
+        expected += events * at_risk[0] / n
+        variance += events * (at_risk[0] / n) * (at_risk[1] / n) * (n - events) / (n - 1) if n > 1 else 0.0
+    z = (3 - expected) / math.sqrt(variance)
+    (one,) = log_ranks({"a": a, "b": b})
+    assert one.faster == "a"
+    assert one.p == pytest.approx(2 * stats.norm.sf(abs(z)))
+
+
+def test_one_analysis_has_all(simulated: Make) -> None:
+    made = simulated({"a": 0.0, "b": 0.02, "c": 0.01}, rng=np.random.default_rng(12), blocks=("one", "two"), curves=True)
+    found = analyse(made)
+    assert found.blocks == ("all blocks", "one", "two")
+    assert set(found.standings) == set(found.blocks)
+    assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(tables(found))
+    assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in tables(found).values())
+    assert all(line.endswith(".") for lines in found.says.values() for line in lines)
