@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Series = Mapping[str, Mapping[int, float]]
 """Metric -> step -> value."""
 
-COMPARED = ("train/", "val/", "test/", "best_", "lr", "epoch")
+COMPARED = ("train/", "val/", "test/", "test_best/", "best_", "lr", "epoch")
 """Beginnings of the metrics that a run determines; speed, seconds and the machine's load are not among them."""
 
 FACTS = ("git.commit", "git.dirty", "python", "os", "cpu", "cores", "gpus")
@@ -69,6 +69,8 @@ def fetch(uri: str, run_id: str) -> Logged:
     tags = dict(stored.data.tags)
     if tags.get("kind") == "summary":
         raise NotFoundError(f"run {run_id}: is the summary of a sweep, and trains nothing; name one of its trials")
+    if tags.get("kind") == "check":
+        raise NotFoundError(f"run {run_id}: is a check, and trains nothing; bakeoff check makes it again")
     text = store.artifact(uri, stored.info.run_id, "config.yaml").read_text(encoding="utf-8")
     run = load_frozen(text, origin=f"config of run {run_id}")
     keys = sorted(key for key in stored.data.metrics if key.startswith(COMPARED))

@@ -143,6 +143,11 @@ def conduct(run: Run, job: Job, folder: RunFolder, journal: Journal, *, chief: b
             watch.finish(task.net, task.weights(), task.loss, data)
         if run.test:
             trainer.test(task, datamodule=data, verbose=False)
+            # Beside the final net the one that validation liked best: both are scored on the same single look at the test set.
+            best = checkpoints.read(folder.checkpoints / "best.ckpt") if chief else None
+            task.judged = trainer.strategy.broadcast(best["net"] if best is not None else None)
+            if task.judged is not None:
+                trainer.test(task, datamodule=data, verbose=False)
     result = Result(
         id=job.id,
         name=job.name,

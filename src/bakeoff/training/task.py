@@ -78,6 +78,7 @@ class Task(pl.LightningModule):
         self.latest: dict[str, float] = dict(state["metrics"]) if state else {}
         self.best: dict[str, float] = dict(state["best"]) if state else {}
         self.diverged: str | None = state["diverged"] if state else None
+        self.judged: dict[str, Tensor] | None = None
         self.guessing = float(self.loss(torch.zeros(run.data.num_classes, run.data.num_classes), torch.arange(run.data.num_classes)))
         self.window, self.epoch, self.evaluation = Sums(), Sums(), Sums()
         self.views: ViewScores | None = None
@@ -229,8 +230,8 @@ class Task(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Fresh sums, and the views that the test takes of an image."""
         self.on_validation_epoch_start()
-        if self.averaging is not None:
-            self.net.load_state_dict(self.weights())
+        if self.judged is not None or self.averaging is not None:
+            self.net.load_state_dict(self.judged or self.weights())
         if self.run.data.views != Views():
             softmax = isinstance(self.loss, nn.CrossEntropyLoss | Focal)
             self.views = ViewScores(self.net, self.run.data.views, size=self.run.data.size, probabilities=softmax, slide=dense)
@@ -251,7 +252,8 @@ class Task(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """The test set's figures."""
         loss, accuracy, _ = self.evaluation.means()
-        values = {"test/loss": loss, "test/accuracy": accuracy} | self.ranked("test")
+        part = "test" if self.judged is None else "test_best"
+        values = {f"{part}/loss": loss, f"{part}/accuracy": accuracy} | self.ranked(part)
         self.latest.update(values)
         # One number a run and no curve: at step 0 MLflow's chart page compares the runs by bars.
         self.tell(values, step=0)
