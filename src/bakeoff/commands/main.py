@@ -9,6 +9,7 @@ import sys
 from bakeoff.errors import BakeoffError, listed, near_miss
 
 COMMANDS = {
+    "check": "before hours are spent: data, net, gradients and rate in seconds",
     "train": "train one net, or a grid of them with -m",
     "sweep": "run a comparison from sweeps/, or resume it where it stopped",
     "report": "build a sweep's report again from the store",

@@ -105,6 +105,7 @@ def diagnose(history: History) -> list[Diagnosis]:
 
 EXPLAINED = {
     "exploding_gradients": {"diverging"},
+    "vanishing_gradients": {"exploding_gradients"},
     "lr_too_small": {"vanishing_gradients", "dead_relus", "diverging", "lr_too_large"},
     "stuck_at_guessing": {"diverging"},
     "dead_relus": {"diverging"},

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError, near_miss
 
-Kind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary"]
+Kind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary", "check"]
 KINDS: tuple[str, ...] = get_args(Kind)
 ID_LENGTH = 12
 PREFIX_LENGTH = 6

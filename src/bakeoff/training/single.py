@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff import build
 from bakeoff.composition import frozen_text, load_frozen
-from bakeoff.errors import ConfigError
+from bakeoff.errors import ConfigError, NotFoundError
 from bakeoff.recipe import Run
 from bakeoff.tracking.folders import Job, Kind, RunFolder, new_id
 from bakeoff.tracking.journal import Journal
@@ -69,7 +69,7 @@ def open_run(run: Run, *, kind: Kind = "single", tags: Mapping[str, str] | None 
         experiment=run.tracking.experiment,
         kind=kind,
         tags=dict(tags or {}),
-        export_model=kind != "reproduction",
+        export_model=kind not in ("reproduction", "check"),
         tracking_uri=store_uri(run),
     )
     return RunFolder.create(Path(run.tracking.folder), config_text=frozen_text(run), job=job)
@@ -99,6 +99,8 @@ def carry_on(folder: RunFolder, run: Run, *, progress: bool) -> Outcome:
 def take_up(folder: RunFolder, *, progress: bool) -> Outcome:
     """Go on with a run that was stopped, or that failed; one that is done is only told again."""
     run = load_frozen(folder.config.read_text(), origin=str(folder.config))
+    if folder.read_job().kind == "check":
+        raise NotFoundError(f"run {folder.read_job().id}: is a check, and trains nothing; bakeoff check makes it again")
     before = folder.read_result()
     if before is not None and before["status"] == "failed":
         folder.result.unlink()

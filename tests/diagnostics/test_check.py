@@ -1,0 +1,168 @@
+"""`bakeoff check`: what is wrong is named and makes the exit code 1, what is well is left alone, figures are exact where they can be."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bakeoff.commands.main import main
+from bakeoff.composition import compose
+from bakeoff.data.module import _loaded
+from bakeoff.diagnostics.checkup import findings, images, learning, start
+from bakeoff.diagnostics.curvature import sharpness, top_eigenvalue
+from bakeoff.tracking import journal
+from bakeoff.tracking.folders import find
+
+SMALL = ["model.width=0.1", "data.subset=320", "trainer.max_epochs=1", "trainer.threads=1"]
+
+SOURCES = """
+import dataclasses
+import torch
+from bakeoff.data import sources
+
+def shuffled(*, root, download):
+    whole = sources.digits(root=root, download=download)
+    mixed = [y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))] for y in (whole.train_y, whole.test_y)]
+    return dataclasses.replace(whole, train_y=mixed[0], test_y=mixed[1])
+
+def doubled(*, root, download):
+    whole = sources.digits(root=root, download=download)
+    test = whole.test_x.clone()
+    test[:20] = whole.train_x[:20]
+    return dataclasses.replace(whole, test_x=test)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of sources that are wrong in one way each, trusted as a user's own."""
+    (tmp_path / "odd_sources.py").write_text(SOURCES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BAKEOFF_TRUST", "odd_sources")
+    _loaded.clear()
+    return "odd_sources"
+
+
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, dict[str, dict[str, str]], Path]:
+    site = [f"tracking.folder={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
+    code = main(["check", "--json", *SMALL, *site, *overrides])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    tree = json.loads(out)
+    return code, {each["name"]: each for each in tree["findings"]}, Path(tree["folder"])
+
+
+def test_a_healthy_run_passes_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, folder = check(tmp_path, capsys)
+    assert code == 0 and not [name for name, each in found.items() if each["state"] == "wrong"]
+    assert {"class balance", "duplicates", "normalization", "loss at the start", "activations by depth", "gradients by depth"} <= set(found)
+    assert {"gradient check", "overfit 20 examples", "learning-rate range", "speed", "memory", "time of the whole run"} <= set(found)
+    assert found["overfit 20 examples"]["found"].startswith("100 %")
+    assert found["loss at the start"]["expected"] == "ln 10 = 2.303"
+    kept = [line for line in journal.read(folder / "journal.jsonl") if line["kind"] in ("artifact", "metrics", "end")]
+    assert any(line.get("path") == "check" for line in kept) and kept[-1]["status"] == "FINISHED"
+    assert {"index.html", "check.json", "learning_rate_range.png"} <= {path.name for path in (folder / "check").iterdir()}
+    assert "<script" not in (folder / "check" / "index.html").read_text()
+    from bakeoff.tracking import store
+
+    stored = store.resolve(f"sqlite:///{tmp_path}/mlflow.db", find(tmp_path / "runs", folder.name[-12:]).read_job().id)
+    assert stored.data.tags["kind"] == "check" and stored.data.metrics["check/loss_expected"] == pytest.approx(math.log(10))
+    assert main(["train", f"resume={folder.name[-12:]}", f"tracking.folder={tmp_path}/runs"]) == 2
+    assert "is a check, and trains nothing" in capsys.readouterr().err
+
+
+def test_vanishing_activations_are_wrong_and_a_remedy_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "STEPS", 40)
+    code, found, _ = check(tmp_path, capsys, "initializer=normal", "initializer.std=1e-4", "activation=tanh")
+    assert code == 1
+    advice = found["activations by depth"]["advice"]
+    assert advice.startswith("activations vanish: std falls from") and "try initializer=xavier_normal" in advice
+    assert found["gradients by depth"]["state"] == found["overfit 20 examples"]["state"] == "wrong"
+
+
+def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "optimizer=adamm"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def bench(*overrides: str) -> findings.Bench:
+    return findings.Bench(compose([*SMALL, *overrides]))
+
+
+def test_duplicates_across_splits_are_named(odd: str) -> None:
+    by_name = {each.name: each for each in images.check_images(bench(f"data.source._target_={odd}.doubled"))}
+    assert by_name["duplicates"].state == "wrong" and "duplicate images across splits" in by_name["duplicates"].advice
+    assert 0 < by_name["duplicates"].figures["duplicates_test"] <= 20
+    assert {each.name: each.state for each in images.check_images(bench())}["duplicates"] == "ok"
+
+
+def test_a_class_without_images_and_a_lopsided_split_are_named() -> None:
+    assert images.balance(torch.tensor([0, 0, 1]), ("a", "b", "c")).state == "wrong"
+    assert images.balance(torch.tensor([0] * 30 + [1]), ("a", "b")).state == "look"
+    assert images.balance(torch.tensor([0, 1]), ("a", "b")).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"), [("softmax", "ln 10 = 2.303"), ("svm", "10 - 1 = 9.000"), ("bce", "ln 2 = 0.693"), ("mse", "1 / 10 = 0.100")]
+)
+def test_the_first_loss_is_held_against_the_known_one(loss: str, words: str) -> None:
+    work = bench(f"loss={loss}")
+    assert start.expected_loss(work.guessing, classes=10).startswith(words)
+
+
+class Bent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> Tensor:  # type: ignore[override]
+        return 1.1 * grads[0]
+
+
+class Wrong(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Bent.apply(x)  # type: ignore[no-any-return]
+
+
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = bench()
+    assert [each.state for each in learning.check_gradients(work)] == ["ok"]
+    monkeypatch.setattr("bakeoff.build.make_activation", lambda run: Wrong)
+    (found,) = learning.check_gradients(bench())
+    assert found.state == "wrong" and "backward does not fit forward" in found.advice
+
+
+def test_sharpness_of_a_quadratic_is_its_top_eigenvalue() -> None:
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
+    for values in ([0.1, 0.5, 1.0, 2.0, 3.0, 7.5], [-9.0, 0.5, 1.0, 2.0, 3.0, 4.0]):
+        matrix = basis @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ basis.T
+        found = top_eigenvalue(lambda w, m=matrix: 0.5 * w["w"] @ m @ w["w"], {"w": torch.ones(6, dtype=torch.float64)}, seed=0)  # type: ignore[misc]
+        assert found == pytest.approx(max(values, key=abs), rel=1e-3)
+
+
+def test_sharpness_of_a_linear_net_is_that_of_its_data() -> None:
+    x = torch.randn(32, 5, generator=torch.Generator().manual_seed(0))
+    net = nn.Linear(5, 1, bias=False)
+    found = sharpness(net, nn.MSELoss(), x, torch.zeros(32, 1), seed=0)
+    assert found == pytest.approx(float(torch.linalg.eigvalsh(2 * x.T @ x / 32)[-1]), rel=5e-3)
+
+
+@pytest.mark.slow
+def test_shuffled_labels_end_in_overfitting(odd: str, tmp_path: Path) -> None:
+    from bakeoff.training.run import execute
+    from bakeoff.training.single import open_run
+
+    site = [f"tracking.folder={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"data.source._target_={odd}.shuffled"]
+    run = ["model.width=0.5", "model.dropout=0", "data.subset=320", "trainer.max_epochs=30", "optimizer=adam", "trainer.threads=1"]
+    folder = open_run(compose([*run, *site]))
+    execute(folder.path)
+    tags = [name for line in journal.read(folder.journal) if line["kind"] == "tags" for name in line["values"]]
+    assert "diagnosis.overfitting" in tags

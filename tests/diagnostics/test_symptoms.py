@@ -1,0 +1,122 @@
+"""Rules of the diagnoses on histories made by hand, and on runs that are ill on purpose or well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bakeoff.composition import compose
+from bakeoff.diagnostics.readings import Reading, probe_size, steps
+from bakeoff.diagnostics.symptoms import NAMES, RULES, History, diagnose
+from bakeoff.tracking import journal
+from bakeoff.training.run import execute
+from bakeoff.training.single import open_run
+
+GUESSING = 2.303
+
+
+def history(*, layers: dict[str, dict[str, float]] | None = None, step: int = 0, **curves: dict[int, float]) -> History:
+    readings = [Reading(step, layers)] if layers is not None else []
+    named = {name.replace("__", "/"): curve for name, curve in curves.items()}
+    return History(guessing=GUESSING, classes=10, total=100, probe=32, limit=10.0, readings=readings, curves=named)
+
+
+def well(**changes: float) -> dict[str, dict[str, float]]:
+    figures = {"gradient_share": 2.0, "gradient_norm": 1.0, "update_ratio": 1e-3, "dead": 0.2, "saturated": 0.1}
+    return {name: {**figures, **(changes if name == "02_conv2" else {})} for name in ("01_conv1", "02_conv2", "03_fc1")}
+
+
+FALLING = {10: 2.2, 50: 1.0, 100: 0.1}
+ILL = {
+    "diverging": history(train__loss={10: 2.3, 20: float("nan")}),
+    "lr_too_large": history(layers={name: {"update_ratio": 0.6} for name in ("01_conv1", "02_conv2")}, train__loss={10: 4.0}),
+    "exploding_gradients": history(layers=well(gradient_share=1e6), train__loss=FALLING),
+    "vanishing_gradients": history(layers=well(gradient_share=1e-4), train__loss={10: 2.3}),
+    "dead_relus": history(layers=well(dead=0.9), train__loss=FALLING),
+    "saturated": history(layers=well(saturated=0.7), train__loss=FALLING),
+    "lr_too_small": history(layers={"01_conv1": {"update_ratio": 1e-6}}, step=32, train__loss={10: 7.0, 50: 7.0}),
+    "stuck_at_guessing": history(train__epoch_loss={40: 2.31, 80: 2.3}, train__epoch_accuracy={80: 0.1}, train__loss={80: 2.3}),
+    "overfitting": history(train__epoch_loss={20: 1.0, 40: 0.5, 60: 0.1}, val__loss={20: 1.0, 40: 0.9, 60: 1.4}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_illness_is_named_with_its_figure_and_nothing_else(name: str) -> None:
+    found = diagnose(ILL[name])
+    assert [each.name for each in found] == [name]
+    assert any(char.isdigit() for char in found[0].text) and "\n" not in found[0].text
+
+
+def test_a_run_that_does_well_has_no_diagnosis() -> None:
+    run = history(
+        layers=well(),
+        train__loss=FALLING,
+        train__epoch_loss={50: 1.5, 100: 0.3},
+        train__epoch_accuracy={50: 0.5, 100: 0.9},
+        val__loss={50: 1.0, 100: 0.5},
+    )
+    assert diagnose(run) == []
+    assert set(RULES) == set(NAMES) == set(ILL)
+
+
+def test_small_gradients_of_a_net_that_has_learnt_are_no_illness() -> None:
+    assert diagnose(history(layers=well(gradient_share=1e-6), step=90, train__loss={80: 0.01, 100: 0.009})) == []
+
+
+def test_the_schedule_of_readings_is_sparse_and_ends_with_the_run() -> None:
+    assert list(steps(100)) == [0, 1, 2, 4, 8, 16, 32, 64, 100]
+    assert list(steps(1)) == [0, 1]
+    assert probe_size(400, batch=32, micro=32) == 34
+    assert probe_size(10, batch=32, micro=32) == 16
+    assert probe_size(10**6, batch=128, micro=128) == 256
+    assert probe_size(10**6, batch=128, micro=4) == 16
+
+
+def diagnoses(tmp_path: Path, *overrides: str) -> dict[str, str]:
+    site = [f"tracking.folder={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "trainer.threads=1"]
+    folder = open_run(compose([*site, *overrides]))
+    execute(folder.path)
+    tags = [line["values"] for line in journal.read(folder.journal) if line["kind"] == "tags"]
+    return {name.removeprefix("diagnosis."): text for each in tags for name, text in each.items() if name.startswith("diagnosis.")}
+
+
+TINY = ["model.width=0.1", "trainer.max_epochs=2", "data.subset=640"]
+PROVOKED = {
+    "zeros": (["initializer=zeros"], {"vanishing_gradients", "dead_relus", "stuck_at_guessing"}),
+    "normal 1e-4 with tanh": (["initializer=normal", "initializer.std=1e-4", "activation=tanh"], {"vanishing_gradients"}),
+    "lr 100": (["optimizer.lr=100"], {"diverging", "lr_too_large"}),
+    "lr 1e-7": (["optimizer.lr=1e-7"], {"lr_too_small"}),
+    "wide normal": (
+        ["initializer=normal", "initializer.std=1.0", "trainer.divergence=null", "optimizer.lr=1e-12"],
+        {"exploding_gradients"},
+    ),
+    "wide normal with tanh": (["initializer=normal", "initializer.std=1.0", "activation=tanh"], {"saturated"}),
+}
+
+
+@pytest.mark.parametrize(("overrides", "names"), PROVOKED.values(), ids=list(PROVOKED))
+def test_a_provoked_illness_is_named(tmp_path: Path, overrides: list[str], names: set[str]) -> None:
+    assert names <= set(diagnoses(tmp_path, *TINY, *overrides))
+
+
+@pytest.mark.slow
+def test_a_stack_of_sigmoids_is_named(tmp_path: Path) -> None:
+    found = diagnoses(tmp_path, "model=vgg11", "model.width=0.1", "activation=sigmoid", "trainer.max_epochs=2")
+    assert {"vanishing_gradients", "stuck_at_guessing"} <= set(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.width=0.5"],
+        ["optimizer=adam"],
+        ["activation=tanh", "initializer=xavier_normal"],
+        ["model=vgg11_bn", "model.width=0.1"],
+        ["optimizer=schedule_free_adamw", "activation=gelu"],
+    ],
+    ids=" ".join,
+)
+def test_a_healthy_run_raises_none(tmp_path: Path, overrides: list[str]) -> None:
+    assert diagnoses(tmp_path, "model.width=0.25", "trainer.max_epochs=6", *overrides) == {}
