@@ -1,4 +1,4 @@
-"""Colour moments are exact, and the lighting follows the paper's formula, once for each presentation of an image."""
+"""Colour moments are exact, and the lighting is the 2012 paper's as its author's code has it, once for each presentation of an image."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ def test_a_tally_is_exact_in_whatever_parts_it_is_made() -> None:
     assert np.allclose(whole.covariance.numpy(), covariance(), rtol=0, atol=1e-14)
 
 
-def test_lighting_has_the_covariance_of_the_papers_formula() -> None:
+def test_lighting_has_the_covariance_of_the_pixels() -> None:
     std, draws = 0.1, 200_000
     lighting = Lighting(torch.from_numpy(covariance()), std=std)
     alphas = std * torch.randn(draws, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     shift = lighting.shift(alphas).numpy()
-    values, vectors = np.linalg.eigh(covariance())
-    # sum_i alpha_i lambda_i p_i with independent alpha_i of variance std^2: covariance sum_i std^2 lambda_i^2 p_i p_i^T
-    expected = std**2 * (vectors * values**2) @ vectors.T
+    # sum_i alpha_i s_i p_i with independent alpha_i of variance std^2: that of the pixels, times std^2
+    expected = std**2 * covariance()
     found = np.cov(shift.T, bias=True)
     assert np.abs(found - expected).max() < 5 * np.abs(expected).max() / math.sqrt(draws)
-    assert np.abs(shift.mean(0)).max() < 5 * std * values.max() / math.sqrt(draws)
+    assert np.abs(shift.mean(0)).max() < 5 * std * math.sqrt(covariance().max()) / math.sqrt(draws)
 
 
 def test_lighting_takes_each_alpha_along_its_own_component() -> None:
@@ -54,7 +53,17 @@ def test_lighting_takes_each_alpha_along_its_own_component() -> None:
         along = vectors[:, i] * np.sign(vectors[np.abs(vectors[:, i]).argmax(), i])
         alpha = torch.zeros(1, 3, dtype=torch.float64)
         alpha[0, i] = 0.7
-        assert np.allclose(lighting.shift(alpha)[0].numpy(), 0.7 * values[i] * along, atol=1e-12)
+        assert np.allclose(lighting.shift(alpha)[0].numpy(), 0.7 * math.sqrt(values[i]) * along, atol=1e-12)
+
+
+def test_lighting_on_imagenets_colours_is_its_authors_in_grey_levels() -> None:
+    # cuda-convnet2's make-data/input_meta: standard deviations along the principal axes of ImageNet's pixels, and these axes in columns.
+    spread = np.array([19.72083305, 37.09388853, 121.78006099])
+    axes = np.array(
+        [[0.41795513, -0.71257945, -0.56351045], [-0.81698062, -0.02354167, -0.5761844], [0.39731118, 0.70119634, -0.59200296]]
+    )
+    lighting = Lighting(torch.from_numpy((axes * (spread / 255) ** 2) @ axes.T), std=0.1)
+    assert np.allclose(lighting.shift(torch.eye(3, dtype=torch.float64)).norm(dim=1).numpy() * 255, spread, rtol=1e-6)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -48,12 +48,13 @@ class Tally:
 
 
 class Lighting:
-    """PCA lighting: to every pixel of an image sum_i alpha_i lambda_i p_i is added, with alpha_i ~ N(0, std) for each presentation.
+    """PCA lighting: to every pixel of an image sum_i alpha_i s_i p_i is added, with alpha_i ~ N(0, std) for each presentation.
 
-    p_i, lambda_i: eigenvectors and eigenvalues of the covariance of the channels over the training images' pixels. The paper's formula
-    depends on the unit of the pixels, which it does not tell; here it is that of pixels scaled to 0..1, as in most reimplementations.
-    Nothing is clipped. Source: A. Krizhevsky, I. Sutskever, G. Hinton, ImageNet classification with deep convolutional neural networks
-    (2012), section 4.1.
+    p_i, s_i: principal axes of the training images' pixels and the standard deviations along them: eigenvectors, and square roots of
+    the eigenvalues, of the covariance of the channels. The paper says "eigenvalues", which depend on the unit of the pixels and at its
+    0..255 would be noise of a thousand grey levels. Its author's code (cuda-convnet2) multiplies by the standard deviations: 122, 37
+    and 20 grey levels on ImageNet, in any unit the same noise. Nothing is clipped. Source: A. Krizhevsky, I. Sutskever, G. Hinton,
+    ImageNet classification with deep convolutional neural networks (2012), section 4.1.
     """
 
     def __init__(self, covariance: Tensor, *, std: float) -> None:
@@ -61,7 +62,7 @@ class Lighting:
         # An eigenvector's sign is the library's whim: the largest entry is made positive.
         largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
         self.std, self.channels = std, len(values)
-        self._steps: Tensor = (vectors * largest.sign() * values.clamp(min=0)).T.contiguous()
+        self._steps: Tensor = (vectors * largest.sign() * values.clamp(min=0).sqrt()).T.contiguous()
 
     def shift(self, alphas: Tensor) -> Tensor:
         """float64[m, C] alphas -> float64[m, C]: what is added to each channel of each image, of pixels scaled to 0..1."""
