@@ -1,6 +1,6 @@
 """How often the bootstrap interval of the interquartile mean holds the truth: the numbers of `bakeoff.report.aggregate.COVERAGE`.
 
-    python benchmarks/iqm_coverage.py [--times 4000]
+python benchmarks/iqm_coverage.py [--times 4000]
 """
 
 from __future__ import annotations
