@@ -59,9 +59,7 @@ def test_lighting_takes_each_alpha_along_its_own_component() -> None:
 def test_lighting_on_imagenets_colours_is_its_authors_in_grey_levels() -> None:
     # cuda-convnet2's make-data/input_meta: standard deviations along the principal axes of ImageNet's pixels, and these axes in columns.
     spread = np.array([19.72083305, 37.09388853, 121.78006099])
-    axes = np.array(
-        [[0.41795513, -0.71257945, -0.56351045], [-0.81698062, -0.02354167, -0.5761844], [0.39731118, 0.70119634, -0.59200296]]
-    )
+    axes = np.array([[0.41795513, -0.71257945, -0.56351045], [-0.81698062, -0.02354167, -0.5761844], [0.39731118, 0.70119634, -0.59200296]])
     lighting = Lighting(torch.from_numpy((axes * (spread / 255) ** 2) @ axes.T), std=0.1)
     assert np.allclose(lighting.shift(torch.eye(3, dtype=torch.float64)).norm(dim=1).numpy() * 255, spread, rtol=1e-6)
 
