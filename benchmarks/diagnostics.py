@@ -1,7 +1,7 @@
-"""What diagnostics cost: the seconds that a run spends in its watch, over the seconds of that same run.
+"""What diagnostics cost: the CPU seconds that a run spends in its watch, over the seconds of that same run.
 
-The watch's callbacks are timed where they are called, so that both figures come from one run and one moment of the machine; the page at
-the end counts too. As a second figure whole runs with and without diagnostics take turns; on a busy machine their ratio is noise.
+The watch's callbacks are timed where they are called, in seconds of the one thread that trains, so that both figures come from one run
+and a busy machine changes neither; the page at the end counts too. As a second figure whole runs with and without diagnostics take turns.
 
     python benchmarks/diagnostics.py [--json] [--level light] [--repeats 3] [--turns] [key=value ...]
 """
@@ -31,19 +31,19 @@ def timed(spent: list[float], depth: list[int], function: Callable[..., Any]) ->
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         depth[0] += 1
-        began = time.perf_counter()
+        began = time.thread_time()
         try:
             return function(*args, **kwargs)
         finally:
             depth[0] -= 1
             if not depth[0]:
-                spent[0] += time.perf_counter() - began
+                spent[0] += time.thread_time() - began
 
     return wrapped
 
 
 def share(run: Run) -> tuple[float, float, int]:
-    """(seconds in the watch, seconds of the whole run from its folder to its result, images of the probe)."""
+    """(CPU seconds in the watch, CPU seconds of the whole run from its folder to its result, images of the probe)."""
     spent, depth = [0.0], [0]
     kept = {name: getattr(Watch, name) for name in TIMED}
     sizes: list[int] = []
@@ -58,9 +58,9 @@ def share(run: Run) -> tuple[float, float, int]:
 
         Watch.__init__ = noted  # type: ignore[method-assign]
         folder = open_run(run).path
-        began = time.perf_counter()
+        began = time.thread_time()
         result = execute(folder)
-        whole = time.perf_counter() - began
+        whole = time.thread_time() - began
     finally:
         for name, function in kept.items():
             setattr(Watch, name, function)

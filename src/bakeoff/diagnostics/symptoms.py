@@ -19,7 +19,7 @@ VANISHED, EXPLODED = 1e-4, 1e4
 """Of `gradient_share`, in the layer where it is least and greatest; healthy nets start between 0.5 and 300."""
 FADED = 1e-3
 """Of `gradient_share` in the layer where it is least, over that where it is greatest."""
-STUCK = (0.98, 1.25)
+STUCK = (0.98, 1.15)
 """Of the loss of guessing, from and to; what lies above has not got as far as guessing."""
 RISEN = 0.1
 """Of the loss of guessing: the rise of the validation loss above its least that counts as overfitting."""

@@ -27,6 +27,7 @@ ORIGIN = ("git.commit", "git.dirty", "python", "os", "cpu", "cores", "memory_gb"
 #: guessing, 1 / classes, since that is what a net that has learnt nothing is worth. A loss has no worst value: there it has no score.
 WORST_ACCURACY = 0.0
 COLUMNS = ("classes", "batch", "steps")
+DIAGNOSIS = "tags.diagnosis."
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Sweep:
     """Everything that a report is made from.
 
     `runs`: id, mlflow_id, name, stage (tune|confirm|audit), arm, block, seed, point, state (finished|diverged|pruned|failed|killed|
-    running), reason, tuned (the metric that tuning looked at), score (what the run counts for: for a confirm run on the test set),
-    seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under the key's own name. `curves`:
+    running), reason, diagnoses (names, a space between), tuned (the metric that tuning looked at), score (what the run counts for: for a
+    confirm run on the test set), seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under the key's own name. `curves`:
     id, stage, arm, block, seed, metric, step, value. `scored` is the metric of the verdict; `origin` tells where the runs come from;
     `named_store`: commands must name the store, as it is not the default one. `exploratory` counts runs of the experiment that are no
     part of the plan: they are in no table. `queued` is how many seeds have been asked for so far, where the store says so; `prunings` is
@@ -195,6 +196,7 @@ def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
     told = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)
     table["state"] = [_state(*one) for one in told]
     table["reason"] = _text(rows, "tags.reason")
+    table["diagnoses"] = _diagnoses(rows)
     table["tuned"] = _number(rows, f"metrics.{plan.metric}")
     final = _number(rows, f"metrics.{scored}")
     for name, param in zip(COLUMNS, ("data.num_classes", "data.batch_size", "total_steps"), strict=True):
@@ -213,6 +215,16 @@ def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
     order = {arm: i for i, arm in enumerate(plan.arms)} | {block: i for i, block in enumerate(plan.blocks)}
     by = table.assign(_b=table["block"].map(order), _a=table["arm"].map(order), _s=table["stage"].eq("confirm"))
     return table.loc[by.sort_values(["_b", "_a", "_s", "point", "seed"], kind="stable").index].reset_index(drop=True)
+
+
+def _diagnoses(rows: pd.DataFrame) -> list[str]:
+    """The names in a run's tags `diagnosis.<name>`, a space between; '' for a run in which nothing was seen."""
+    columns = sorted(str(column) for column in rows.columns if str(column).startswith(DIAGNOSIS))
+    if not columns:
+        return [""] * len(rows)
+    names = [column.removeprefix(DIAGNOSIS) for column in columns]
+    told = zip(*(_text(rows, column) for column in columns), strict=True)
+    return [" ".join(name for name, text in zip(names, texts, strict=True) if text) for texts in told]
 
 
 def _state(status: str, diverged: str, pruned: str) -> str:

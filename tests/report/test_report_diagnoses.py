@@ -1,0 +1,31 @@
+"""Diagnoses of runs, from their tags in the store to the table of runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bakeoff.report.design import design
+from bakeoff.report.tidy import tabulate
+
+
+def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:
+    sweep = simulated({"sgd": 0.0, "adam": 0.01}, rng=np.random.default_rng(0), trials=3, seeds=2)
+    assert set(sweep.runs["diagnoses"]) == {""}
+    frame = pd.DataFrame(
+        [
+            {
+                "id": f"{i:012x}", "mlflow_id": f"m{i}", "name": f"run {i}", "status": "FINISHED", "tags.kind": "trial", "tags.arm": arm,
+                "tags.block": "all", "tags.seed": "0", "tags.point": str(i), "metrics.val/accuracy": 0.5, **tags,
+            }
+            for i, (arm, tags) in enumerate(
+                [
+                    ("sgd", {"tags.diagnosis.dead_relus": "83 % of ...", "tags.diagnosis.overfitting": "val/loss rose ..."}),
+                    ("sgd", {}),
+                    ("adam", {"tags.diagnosis.overfitting": "val/loss rose ..."}),
+                ]
+            )
+        ]
+    )  # fmt: skip
+    runs = tabulate(frame, design(plan_of(["sgd", "adam"])), scored="val/accuracy")
+    assert list(runs["diagnoses"]) == ["dead_relus overfitting", "", "overfitting"]
