@@ -1,0 +1,113 @@
+"""The page docs/adding.md, run as it stands: its files in a folder outside the package, its lines in that folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bakeoff import build, composition
+from bakeoff.commands.list import choices
+from bakeoff.door import TRUST
+from bakeoff.errors import ChoiceError
+from bakeoff.slots import SLOTS, shipped
+from bakeoff.sweep.plan import plan
+from bakeoff.training.run import execute
+from bakeoff.training.single import open_run, ready
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "adding.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
+LINES = [line for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+TRAINED = [line for line in LINES if line.startswith("bakeoff train")]
+SWEPT = [line for line in LINES if line.startswith("bakeoff sweep")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The page's folder, its modules found as `export PYTHONPATH=$PWD` has them found."""
+    folder = tmp_path_factory.mktemp("my_bakeoff")
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        yield folder
+
+
+def words(line: str) -> list[str]:
+    """What stands behind `bakeoff train`, less the flag that the composition gets by itself."""
+    found = shlex.split(line)[2:]
+    at = found.index("--config-dir")
+    assert found[at + 1] == "conf"
+    return found[:at] + found[at + 2 :]
+
+
+def test_the_page_has_an_example_of_each() -> None:
+    slots = {name.split("/")[1] for name in FILES if name.startswith("conf/")}
+    assert slots == {"activation", "initializer", "optimizer", "data", "model"} <= set(SLOTS)
+    used = {word.partition("=")[2] for line in TRAINED for word in words(line) if word.partition("=")[0] in SLOTS}
+    assert {Path(name).stem for name in FILES if name.startswith("conf/")} <= used
+    assert len(LINES) == len(TRAINED) + len(SWEPT) + 2 and len(SWEPT) == 2
+
+
+@pytest.mark.parametrize("line", TRAINED)
+def test_a_line_trains(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = composition.compose_all([*words(line), "data.subset=200", "trainer.threads=1"], config_dir="conf")
+    if given.trust:
+        with pytest.raises(ChoiceError, match=r"not a public name of .*; trust="):
+            build.check(given.run)
+    monkeypatch.setenv(TRUST, ",".join(given.trust))
+    ready(given.run)
+    result = execute(open_run(given.run).path)
+    assert result.status == "finished" and result.steps > 0
+    for slot, name in given.run.choices.items():
+        file = place / "conf" / slot / f"{name}.yaml"
+        if file.is_file():
+            leaf = given.run.data.source if slot == "data" else getattr(given.run, slot)
+            assert leaf["_target_"] in file.read_text(encoding="utf-8")
+
+
+def test_its_choices_are_listed(place: Path) -> None:
+    for name, text in FILES.items():
+        if name.startswith("conf/"):
+            _, slot, file = name.split("/")
+            assert choices(slot, Path("conf"))[Path(file).stem] == yaml.safe_load(text)["about"]
+
+
+@pytest.mark.parametrize("line", SWEPT)
+def test_its_sweep_makes_a_plan(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, *rest = [word for word in words(line) if word != "--plan"]
+    made = plan(name, words=rest, config_dir="conf")
+    monkeypatch.setenv(TRUST, ",".join(made.trust))
+    assert [cell.arm for cell in made.cells] == ["relu", "hardtanh", "snake"]
+    for cell in made.cells:
+        build.check(cell.run)
+
+
+def test_the_tables_slots_are_the_doors() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE)
+    assert set(rows) == set(SLOTS)
+
+
+@pytest.mark.slow
+def test_every_line_of_the_page_runs_in_a_shell(tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    script = "\n".join(["set -euo pipefail", f'bakeoff() {{ {shlex.quote(sys.executable)} -m bakeoff.commands.main "$@"; }}', *LINES])
+    source = str(shipped("conf").parent / "src")
+    # $PWD is the page's folder: where the package is a checkout, it is found by what is installed, or added here.
+    script = script.replace("export PYTHONPATH=$PWD", f"export PYTHONPATH=$PWD:{source}")
+    ended = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600, env=os.environ.copy())
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.count("finished") == len(TRAINED)
+    assert "Does the snake learn digits better" in ended.stdout and "page:" in ended.stdout
