@@ -61,7 +61,7 @@ def run_page(title: str, history: History, told: Sequence[Diagnosis], *, more: s
     losses = {name: history.curve(name) for name in ("train/loss", "val/loss") if history.curve(name)}
     curves = section("Loss", lines(losses, level=("guessing", history.guessing))) if losses else ""
     tables = "".join(heat(stat, history.readings) for stat in STATS)
-    return document(title, verdict + curves + tables + more, kicker="bakeoff diagnostics")
+    return document(title, f'{verdict}{curves}<div class="pair">{tables}</div>{more}', kicker="bakeoff diagnostics")
 
 
 def heat(stat: str, readings: Sequence[Reading]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bakeoff.diagnostics.anatomy import Layer, listening, undisturbed
 
-SHARE = 0.01
+SHARE = 0.008
 """Of all the arithmetic of a run, what the forward passes of the probe may take."""
 PASSES = 3
 """What training on an image costs in forward passes: one of three alike."""
@@ -88,13 +88,15 @@ def read_activations(net: nn.Module, layers: list[Layer], images: Tensor, *, his
 
     def heard(layer: Layer, outputs: Tensor) -> None:
         wide = outputs.float()
-        std, mean = torch.std_mean(wide, correction=0)
+        # A mean and a norm are many times as fast as torch.std_mean on images in channels_last.
+        mean = wide.mean()
+        std = torch.linalg.vector_norm(wide - mean) / math.sqrt(wide.numel())
         order.extend([(layer.name, "activation_mean"), (layer.name, "activation_std")])
         values.extend([mean, std])
         if layer.one_sided:
             places = [0, *range(2, outputs.ndim)]
             order.append((layer.name, "dead"))
-            values.append((torch.amax(outputs.abs(), dim=places) == 0).float().mean())
+            values.append((wide.abs().sum(dim=places) == 0).float().mean())
         if layer.limits is not None:
             low, high = layer.limits
             order.append((layer.name, "saturated"))

@@ -36,11 +36,11 @@ class Sweep:
 
     `runs`: id, mlflow_id, name, stage (tune|confirm|audit), arm, block, seed, point, state (finished|diverged|pruned|failed|killed|
     running), reason, diagnoses (names, a space between), tuned (the metric that tuning looked at), score (what the run counts for: for a
-    confirm run on the test set), seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under the key's own name. `curves`:
-    id, stage, arm, block, seed, metric, step, value. `scored` is the metric of the verdict; `origin` tells where the runs come from;
-    `named_store`: commands must name the store, as it is not the default one. `exploratory` counts runs of the experiment that are no
-    part of the plan: they are in no table. `queued` is how many seeds have been asked for so far, where the store says so; `prunings` is
-    how often pruning was audited and how often it was wrong.
+    confirm run on the test set), seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under
+    the key's own name. `curves`: id, stage, arm, block, seed, metric, step, value. `scored` is the metric of the verdict; `origin` tells
+    where the runs come from; `named_store`: commands must name the store, as it is not the default one. `exploratory` counts runs of the
+    experiment that are no part of the plan: they are in no table. `queued` is how many seeds have been asked for so far, where the store
+    says so; `prunings` is how often pruning was audited and how often it was wrong.
     """
 
     design: Design
