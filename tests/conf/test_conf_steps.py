@@ -17,7 +17,7 @@ CONF, SWEEPS = shipped("conf"), shipped("sweeps")
 SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 CHOICES = [f"{slot}={path.stem}" for slot in (*SLOTS, "experiment") for path in sorted((CONF / slot).glob("*.yaml"))]
 APART = "initializer=from_run"
-"""What needs a run that has been trained before: tests/training/test_published_recipes.py trains one."""
+"""What needs a run that has been trained before: test_conf_published.py trains one."""
 SIZES = {"model=alexnet_2012": 227, "model=alexnet_caffe": 227, "model=alexnet_owt": 224}
 NARROW = 0.1
 PUBLISHED = [word for word in CHOICES if word.startswith("model=") and word not in ("model=alexnet", "model=alexnet_mini")]

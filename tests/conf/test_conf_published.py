@@ -1,0 +1,68 @@
+"""The published recipes on images in ImageNet's own layout, whole: trained, validated, tested in their views; net D started from net A."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bakeoff.composition import compose
+from bakeoff.tracking.folders import RunFolder
+from bakeoff.training.run import Result, execute
+from bakeoff.training.single import open_run, ready
+
+WNIDS = ("n01440764", "n02012849", "n03126707")
+TINY = [
+    "model.width=0.05", "data.num_classes=3", "data.batch_size=4", "data.eval_batch_size=2", "data.val_fraction=0.2", "data.workers=0",
+    "trainer.max_epochs=2", "trainer.max_steps=3", "trainer.threads=1", "trainer.accelerator=cpu", "trainer.log_every=1",
+]  # fmt: skip
+"""What makes a recipe small enough for a test; all else is the experiment's own, the sizes of its images among it."""
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/<wnid>/ with four images and val/<wnid>/ with one, of uneven sizes."""
+    top, draw = tmp_path_factory.mktemp("imagenet"), np.random.default_rng(0)
+    for part, count in (("train", 4), ("val", 1)):
+        for wnid in WNIDS:
+            (top / part / wnid).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 256, (9, 8, 3)).astype("uint8")
+                Image.fromarray(pixels).resize((300 + 20 * i, 280)).save(top / part / wnid / f"{wnid}_{i}.JPEG")
+    return top
+
+
+def train(tmp_path: Path, imagenet: Path, *words: str) -> tuple[RunFolder, Result]:
+    store = [f"data.root={imagenet}", f"tracking.folder={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
+    run = compose([*TINY, *store, *words])
+    ready(run)
+    folder = open_run(run)
+    return folder, execute(folder.path)
+
+
+def whole(result: Result) -> None:
+    assert (result.status, result.steps, result.epochs) == ("finished", 3, 2), result.reason
+    for name in ("train/epoch_loss", "val/loss", "test/loss"):
+        assert 0 < result.metrics[name] < 50, name
+    assert 0 <= result.metrics["test/accuracy"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexnet_2012_imagenet", "alexnet_caffe_imagenet"])
+def test_alexnets_recipe_runs_on_imagenets_layout(name: str, tmp_path: Path, imagenet: Path) -> None:
+    whole(train(tmp_path, imagenet, f"experiment={name}")[1])
+
+
+@pytest.mark.slow
+def test_vggs_net_d_starts_from_net_a_on_imagenets_layout(tmp_path: Path, imagenet: Path) -> None:
+    first, result = train(tmp_path, imagenet, "experiment=vgg11_imagenet", "initializer=xavier_normal")
+    whole(result)
+    start = ["initializer=from_run", f"initializer.run={first.path}", "optimizer.lr=1e-3"]  # batches of four do not bear the paper's rate
+    whole(train(tmp_path, imagenet, "experiment=vgg16_imagenet", *start)[1])
+
+
+@pytest.mark.slow
+def test_vggs_recipe_runs_as_the_paper_starts_it(tmp_path: Path, imagenet: Path) -> None:
+    whole(train(tmp_path, imagenet, "experiment=vgg16_imagenet")[1])
