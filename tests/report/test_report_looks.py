@@ -11,7 +11,8 @@ from scipy.special import ndtr, ndtri
 from statsmodels.stats.power import TTestPower
 
 from bakeoff.report.looks import ALPHA, Looks, boundaries, spent
-from bakeoff.report.statistics import Difference, family, over_looks
+from bakeoff.report.sequential import over_looks
+from bakeoff.report.statistics import Difference, family
 from bakeoff.report.tidy import Sweep
 from bakeoff.report.verdict import judge
 

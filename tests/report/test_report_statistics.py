@@ -12,7 +12,8 @@ from statsmodels.stats.power import TTestPower
 
 from bakeoff.report.looks import Looks
 from bakeoff.report.power import paired_power, seeds_needed
-from bakeoff.report.statistics import OVERALL, Told, averaged, compare, holm, mean_interval, over_looks
+from bakeoff.report.sequential import Told, over_looks
+from bakeoff.report.statistics import OVERALL, averaged, compare, holm, mean_interval
 
 
 def test_interval_of_the_mean_by_hand() -> None:

@@ -19,6 +19,7 @@ from bakeoff.report.sensitivity import Region, regions
 from bakeoff.report.statistics import OVERALL, Interval, averaged
 from bakeoff.report.survival import TimeToTarget, times_to_target
 from bakeoff.report.tidy import Sweep
+from bakeoff.report.tuning import TuningVariance, by_study, tuning_variances
 from bakeoff.report.verdict import Verdict, judge, standing
 
 
@@ -28,7 +29,7 @@ class Analysis:
 
     `whole` has every run; `sweep` has those that the verdict rests on (confirm runs beyond the last complete look are left out).
     `standings`: block (or all blocks) -> arm -> mean and interval, best first. `says`: section (aggregate, ranks, effects, families,
-    importance, budget, target, region) -> sentences made from its numbers; a section without numbers says why.
+    importance, budget, target, region, tuning) -> sentences made from its numbers; a section without numbers says why.
     """
 
     whole: Sweep
@@ -44,6 +45,7 @@ class Analysis:
     budgets: Budgets
     targets: tuple[TimeToTarget, ...]
     regions: tuple[Region, ...]
+    tuning: tuple[TuningVariance, ...]
     says: Mapping[str, tuple[str, ...]]
 
     @property
@@ -60,6 +62,11 @@ def analyse(whole: Sweep) -> Analysis:
     plan, scores = sweep.design, sweep.scores()
     tables = {OVERALL: averaged(scores, plan.arms)} if len(plan.blocks) > 1 else {}
     tables |= {block: {arm: dict(seeds) for arm, seeds in arms.items()} for block, arms in scores.items()}
+    unit_of = plan.unit_of(set(sweep.order))
+    if plan.studies > 1:
+        # Seeds of one study share its setting: only studies are independent.
+        tables = by_study(tables, unit_of)
+    votes = by_study(scores, unit_of) if plan.studies > 1 else scores
     choices = {cell.arm: cell.choices for cell in plan.cells}
     main = next(iter(tables))
     families = all_pairs(main, tables[main], plan.arms, goal=plan.goal)
@@ -74,12 +81,13 @@ def analyse(whole: Sweep) -> Analysis:
         aggregates=aggregates(scores, plan.arms),
         profiles=profiles(scores, plan.arms, goal=plan.goal),
         families=families,
-        ranks=ranks(scores, scored, goal=plan.goal),
+        ranks=ranks(votes, scored, goal=plan.goal),
         factorials=tuple(one for one in found if one is not None),
         importances=importances(sweep),
         budgets=budgets(sweep),
         targets=times_to_target(sweep),
         regions=regions(sweep),
+        tuning=tuning_variances(scores, plan.arms, unit_of) if plan.studies > 1 else (),
         says={},
     )
     return dataclasses.replace(made, says=sentences.all_of(made))
@@ -102,6 +110,7 @@ def tables(found: Analysis) -> dict[str, pd.DataFrame]:
             for key, share in one.shares
         ],
         "regions": [dataclasses.asdict(one) for one in found.regions],
+        "tuning_variance": [dataclasses.asdict(one) for one in found.tuning],
         "overtakes": [dataclasses.asdict(one) for one in found.budgets.overtakes],
         "logrank": [
             {"block": each.block, "unit": each.unit, "target": each.target, **dataclasses.asdict(one)}

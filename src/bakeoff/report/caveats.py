@@ -52,6 +52,11 @@ def caveats(sweep: Sweep) -> list[str]:
     if len(sweep.stage("confirm")) and lacking:
         found.append(f"{wording.joined(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
     shared = min((len(seeds) for block in scores.values() for seeds in block.values() if seeds), default=0)
+    if plan.studies > 1 and shared:
+        found.append(
+            f"Each arm was tuned {plan.studies} times: in intervals, tests, ranks and effects a study counts once, by the mean of its "
+            "seeds. The interquartile mean, the profiles and the log-rank test take runs one by one and know nothing of tuning's share."
+        )
     if 0 < shared < SMALL:
         found.append(f"Few seeds (n = {shared}): intervals lean on scores being normally distributed, which so few cannot show.")
     if len(plan.blocks) > 1:

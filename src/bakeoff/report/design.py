@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bakeoff.errors import StoreError
@@ -84,6 +84,11 @@ class Design:
     declared: bool = True
 
     @property
+    def studies(self) -> int:
+        """How often each arm is tuned in each block; confirm seeds are dealt out to the studies in turn."""
+        return self.looks.studies
+
+    @property
     def trials(self) -> int:
         """Planned tuning runs in all."""
         return sum(cell.trials for cell in self.cells)
@@ -112,6 +117,10 @@ class Design:
         """The space of a key in one cell; None where it is not tuned there."""
         return next((cell.spaces.get(key) for cell in self.cells if (cell.arm, cell.block) == (arm, block)), None)
 
+    def unit_of(self, seeds: set[int]) -> dict[int, int]:
+        """Seed -> the study whose setting it confirms, where there are several; else every seed is a unit of its own."""
+        return {seed: self.looks.unit(place) for place, seed in enumerate(self.order(seeds))}
+
     def order(self, seeds: set[int]) -> list[int]:
         """Seeds in the order in which they were run: the plan's, then any others by number."""
         return [*self.pool, *sorted(seeds - set(self.pool))]
@@ -138,6 +147,7 @@ def design(plan: Mapping[str, Any]) -> Design:
         confirm, prune = plan["confirm"], plan.get("prune")
         seeds = [int(seed) for seed in confirm["seeds"]]
         sizes = tuple(int(size) for size in confirm.get("looks") or ())
+        studies = int(plan["budget"].get("studies") or 1)
         most = int(confirm.get("max_seeds") or MOST * len(seeds))
         return Design(
             name=str(plan["name"]),
@@ -154,7 +164,7 @@ def design(plan: Mapping[str, Any]) -> Design:
             fixed=dict(plan["fixed"]),
             command=str(plan["command"]),
             factors=tuple(str(key) for key in plan.get("factors") or ()),
-            looks=Looks(sizes) if sizes else Looks.planned(first=len(seeds), most=most),
+            looks=replace(Looks(sizes) if sizes else Looks.planned(first=len(seeds), most=most), studies=studies),
             pool=tuple(int(seed) for seed in confirm.get("pool") or seeds),
             prune=str(prune["by"]) if prune else None,
             allowed=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),

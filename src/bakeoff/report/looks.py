@@ -36,9 +36,13 @@ def spent(alpha: float, share: float) -> float:
 
 @dataclass(frozen=True)
 class Looks:
-    """The numbers of seeds at which a sweep is looked at, from few to many. ValueError unless they grow."""
+    """The numbers of seeds at which a sweep is looked at, from few to many. ValueError unless they grow.
+
+    With `studies` > 1 seeds are dealt out to as many tunings in turn, and a test is on the studies' means: see `statistics.over_looks`.
+    """
 
     sizes: tuple[int, ...]
+    studies: int = 1
 
     def __post_init__(self) -> None:
         if not self.sizes or any(b <= a for a, b in itertools.pairwise((0, *self.sizes))):
@@ -52,7 +56,15 @@ class Looks:
     @property
     def levels(self) -> tuple[float, ...]:
         """The two-sided level of the test at each look: together they err in 5 % of the cases."""
-        return nominal(self.sizes, ALPHA)
+        return self.nominal(ALPHA)
+
+    def nominal(self, alpha: float) -> tuple[float, ...]:
+        """The two-sided level of each look at which the looks together err at `alpha`."""
+        return nominal(self.sizes, alpha) if self.studies == 1 else spread_out(self.sizes, alpha)
+
+    def unit(self, place: int) -> int:
+        """Which independent value the seed at a place of the plan's order belongs to: its study where there are several, else itself."""
+        return place % self.studies if self.studies > 1 else place
 
     def reached(self, seeds: int) -> int:
         """How many looks are complete with the first `seeds` seeds in."""
@@ -70,7 +82,7 @@ class Looks:
             if len(self.sizes) == 1:
                 rate = np.asarray(p, float)
             else:
-                levels = np.log([nominal(self.sizes, rate)[k] for rate in RATES])
+                levels = np.log([self.nominal(rate)[k] for rate in RATES])
                 with np.errstate(divide="ignore"):
                     rate = np.exp(np.interp(np.log(p), levels, grid, left=-np.inf, right=0.0))
                 rate = np.where(np.isnan(p), np.nan, rate)
@@ -89,6 +101,15 @@ def nominal(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     early, kept = spent(alpha, shares[0]), 1 - 1 / max(2, sizes[0])
     slower = boundaries(shares, alpha, spending=lambda alpha, share: early + kept * (spent(alpha, share) - early))
     return tuple(float(2 * ndtr(-z)) for z in slower)
+
+
+def spread_out(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
+    """What each look may spend, as its own level (Bonferroni): right however the looks go along with each other.
+
+    For means of studies, whose number stays: how much of one look the next one repeats depends on the unknown share of tuning.
+    """
+    totals = [0.0, *(spent(alpha, size / sizes[-1]) for size in sizes)]
+    return tuple(b - a for a, b in itertools.pairwise(totals))
 
 
 def boundaries(shares: Sequence[float], alpha: float, *, spending: Spending = spent) -> list[float]:

@@ -23,7 +23,7 @@ def all_of(found: Analysis) -> Mapping[str, tuple[str, ...]]:
     """Section -> its sentences."""
     makers = {
         "aggregate": aggregate, "families": families, "ranks": ranks, "effects": effects, "importance": importance, "budget": budget,
-        "target": target, "region": region,
+        "target": target, "region": region, "tuning": tuning,
     }  # fmt: skip
     return {name: tuple(make(found)) for name, make in makers.items()}
 
@@ -143,4 +143,20 @@ def region(found: Analysis) -> Iterator[str]:
         yield (
             f"{one.arm}{where}: within {wording.gap(one.margin, metric)} of its best over {least}{one.width:.1f} decades of {one.key}, "
             f"best at {wording.plain(one.best)}{worse}."
+        )
+
+
+def tuning(found: Analysis) -> Iterator[str]:
+    """How much of what a fresh tuning would give is luck of the tuning, beside that of the seed."""
+    if not found.tuning:
+        few = "no arm has two studies, one of them with two confirm seeds" if found.sweep.design.studies > 1 else "each arm was tuned once"
+        yield f"The variance of tuning is not known: {few} (budget.studies)."
+    metric, several = found.sweep.scored, len(found.sweep.design.blocks) > 1
+    for one in found.tuning[:MOST]:
+        where = f" in {one.block}" if several else ""
+        span = f"{wording.percent(one.share_low)} to {wording.percent(one.share_high)}"
+        yield (
+            f"{one.arm}{where}: tuning again moves {wording.metric_name(metric)} by {wording.gap(one.tuning_sd, metric)} (standard "
+            f"deviation over {one.studies} studies), a new seed by {wording.gap(one.seed_sd, metric)}; tuning's share of the variance is "
+            f"{wording.percent(one.share)} ({wording.percent(LEVEL)} interval {span}; {wording.p_value(one.p)})."
         )

@@ -9,7 +9,7 @@ import gc
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from bakeoff.report.looks import ALPHA, Looks
-from bakeoff.report.power import POWER, paired_power
+from bakeoff.report.sequential import over_looks, seeds_missing, study_means
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 Grade = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
@@ -52,7 +52,8 @@ class Difference:
     it, for this one comparison: 95 % over all looks that the plan declares. `p` is the two-sided p of the paired t test over the looks,
     `p_holm` the same corrected over all pairs of the family (this block, or all blocks), `p_permutation` that of flipping the signs of
     the differences (None: not made). `ahead` is the share of seeds on which `better` is ahead, level ones counted half, with its 95 %
-    interval. `more` is how many more seeds a power calculation asks for (None: none needed, or more than the plan has).
+    interval. `more` is how many more seeds a power calculation asks for (None: none needed, or more than the plan has). Where tuning was
+    repeated, a study counts once, with the mean of its seeds: `sd` is that of the `studies` means, and tests and shares are on them.
     """
 
     block: str
@@ -72,6 +73,7 @@ class Difference:
     ahead: float | None = None
     ahead_low: float | None = None
     ahead_high: float | None = None
+    studies: int | None = None
 
 
 def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
@@ -84,6 +86,19 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
     sd = statistics.stdev(values)
     half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * sd / math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half)
+
+
+def unit_interval(values: Mapping[int, float], unit_of: Mapping[int, int], *, level: float = LEVEL) -> Interval:
+    """`mean_interval` of seed -> value where a unit counts once, by its mean: seeds of one study share its setting, so they are one unit.
+
+    n and sd are of all values.
+    """
+    whole = mean_interval(list(values.values()), level=level)
+    groups: dict[int, list[float]] = {}
+    for seed, value in values.items():
+        groups.setdefault(unit_of[seed], []).append(value)
+    told = mean_interval([statistics.fmean(group) for group in groups.values()], level=level)
+    return replace(told, n=whole.n, sd=whole.sd)
 
 
 def averaged(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]:
@@ -153,8 +168,9 @@ def family(
     corrected = holm(told.p)
     few = np.full(len(gaps), len(gaps) <= MOST_PERMUTED)
     chosen = (few | _against_best(held, first, second, goal)) & permuted
-    flipped = permutation_p(gaps, chosen=chosen)
-    ahead = shares(gaps)
+    votes = study_means(gaps, looks.studies)
+    flipped = permutation_p(votes, chosen=chosen)
+    ahead = shares(votes)
     more = seeds_missing(told, looks, margin=margin, pairs=len(gaps))
     result: list[Difference] = []
     for i in range(len(gaps)):
@@ -165,62 +181,11 @@ def family(
             Difference(
                 block, arms[a], arms[b], int(told.n[i]), float(told.mean[i]), numbers["sd"], numbers["low"], numbers["high"], numbers["p"],
                 _known(corrected[i]), grade, int(more[i]) if grade == "under-powered" and more[i] > 0 else None, int(told.look[i]),
-                _known(flipped[i]), *(float(column[i]) for column in ahead),
+                _known(flipped[i]), float(ahead[0][i]), float(ahead[1][i]), float(ahead[2][i]),
+                int(told.units[i]) if looks.studies > 1 else None,
             )
         )  # fmt: skip
     return result
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the looks so far say of each pair: arrays with one entry a pair; NaN where it cannot be told."""
-
-    n: npt.NDArray[np.int64]
-    mean: Array
-    sd: Array
-    low: Array
-    high: Array
-    p: Array
-    look: npt.NDArray[np.int64]
-
-
-def over_looks(gaps: Array, looks: Looks) -> Told:
-    """The paired t interval at each look's level, intersected over the looks, and the p over the looks; `gaps` is (pairs, seeds).
-
-    These are repeated confidence intervals (Jennison and Turnbull 1989): all of them hold at once in 95 % of the cases, so whatever lies
-    outside any of them is ruled out, and a claim once made stays. An empty intersection is NaN: the looks contradict each other.
-    """
-    pairs = len(gaps)
-    low, high = np.full(pairs, -np.inf), np.full(pairs, np.inf)
-    mean, sd, look = np.full(pairs, np.nan), np.full(pairs, np.nan), np.zeros(pairs, int)
-    seen, ps = np.zeros(pairs, int), []
-    for k, size in enumerate(looks.sizes):
-        part = gaps[:, : size if k + 1 < len(looks.sizes) else None]
-        there = ~np.isnan(part)
-        n = there.sum(axis=1)
-        fresh = n > seen
-        if not fresh.any():
-            break
-        total = np.where(there, part, 0.0).sum(axis=1)
-        middle = total / np.maximum(n, 1)
-        squares = (np.where(there, part - middle[:, None], 0.0) ** 2).sum(axis=1)
-        spread = np.sqrt(squares / np.maximum(n - 1, 1))
-        testable = fresh & (n > 1)
-        flat = spread <= 1e-12 * np.maximum(1.0, np.abs(middle))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.abs(middle) / (spread / np.sqrt(np.maximum(n, 1)))
-        # Equal differences leave no spread: then all that can be said is the chance that all signs agree.
-        p = np.where(flat, np.where(np.abs(middle) < 1e-12, 1.0, 2.0 ** (1 - n)), 2 * special.stdtr(np.maximum(n - 1, 1), -t))
-        half = special.stdtrit(np.maximum(n - 1, 1), 1 - looks.levels[k] / 2) * spread / np.sqrt(np.maximum(n, 1))
-        low = np.where(testable, np.maximum(low, middle - half), low)
-        high = np.where(testable, np.minimum(high, middle + half), high)
-        ps.append(np.where(testable, p, np.nan))
-        mean, sd = np.where(fresh, middle, mean), np.where(fresh & (n > 1), spread, sd)
-        look, seen = np.where(fresh, k + 1, look), np.maximum(seen, n)
-    empty = (low > high + 1e-12) | np.isinf(low)
-    return Told(
-        seen, mean, sd, np.where(empty, np.nan, low), np.where(empty, np.nan, high), looks.sequential_p(ps), look
-    )  # fmt: skip
 
 
 def graded(low: float | None, high: float | None, p_holm: float | None, *, margin: float) -> Grade:
@@ -247,16 +212,6 @@ def holm(ps: Array) -> Array:
         finally:
             gc.unfreeze()
     return corrected
-
-
-def seeds_missing(told: Told, looks: Looks, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
-    """How many more seeds bring each pair to the first later look with 80 % power; 0 where no look of the plan has it."""
-    result = np.zeros(len(told.n), int)
-    reached = np.array([looks.sizes[k - 1] if k else 0 for k in told.look])
-    for size, level in reversed(list(zip(looks.sizes, looks.levels, strict=True))):
-        power = paired_power(size, delta=np.maximum(margin, told.mean), sd=told.sd, alpha=level / pairs)
-        result = np.where((size > reached) & (power >= POWER), size - reached, result)
-    return result
 
 
 def permutation_p(gaps: Array, *, chosen: npt.NDArray[np.bool_]) -> Array:

@@ -8,9 +8,9 @@ from typing import Literal
 
 from bakeoff.report import wording
 from bakeoff.report.caveats import caveats
-from bakeoff.report.looks import ALPHA
+from bakeoff.report.looks import ALPHA, Looks
 from bakeoff.report.power import MOST_SEEDS, POWER, seeds_needed
-from bakeoff.report.statistics import LEVEL, OVERALL, Difference, Interval, averaged, compare, mean_interval
+from bakeoff.report.statistics import LEVEL, OVERALL, Difference, Interval, averaged, compare, unit_interval
 from bakeoff.report.tidy import ENDED, Sweep, counted
 
 Kind = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
@@ -72,7 +72,8 @@ def standing(sweep: Sweep, block: str) -> dict[str, Interval]:
     """arm -> mean and interval in a block, or over the blocks, best first; arms without a score are left out."""
     scores = sweep.scores()
     table: Mapping[str, Mapping[int, float]] = averaged(scores, sweep.design.arms) if block == OVERALL else scores[block]
-    found = {arm: mean_interval(list(seeds.values())) for arm, seeds in table.items() if seeds}
+    unit_of = sweep.design.unit_of(set(sweep.order))
+    found = {arm: unit_interval(seeds, unit_of) for arm, seeds in table.items() if seeds}
     return dict(sorted(found.items(), key=lambda item: item[1].mean, reverse=sweep.design.goal == "maximize"))
 
 
@@ -114,16 +115,20 @@ def evidence(d: Difference, metric: str, *, pairs: int, looks: int = 1) -> str:
     start = f"{d.better} is ahead by {wording.gap(d.advantage, metric)}" if d.advantage > 0 else "no difference"
     if d.n < 2:
         return f"{start}; a single shared seed gives no interval."
+    if d.studies is not None and d.studies < 2:
+        return f"{start}; the seeds of a single study give no interval for an arm as it is tuned."
     if d.low is None or d.high is None:
         return f"{start} after {wording.count(d.n, 'seed')}, but the looks at the fewer seeds before contradict that; nothing can be told."
     if d.low == d.high and d.advantage > 0:
-        return f"{start} on each of {wording.count(d.n, 'seed')}, without any spread to test against ({wording.p_value(d.p_holm)})."
+        each = wording.count(d.n, "seed") if d.studies is None else f"{d.studies} studies"
+        return f"{start} on each of {each}, without any spread to test against ({wording.p_value(d.p_holm)})."
     corrected = f", corrected over {pairs} pairs" if pairs > 1 else ""
     low, high = wording.gap(d.low, metric, unit=False), wording.gap(d.high, metric, unit=False)
     over = f", good for all {looks} looks" if looks > 1 else ""
     interval = f"{wording.percent(LEVEL)} interval of the paired difference {low} to {high}{over}"
-    on = f"; ahead on {d.ahead * d.n:.3g} of them" if d.ahead is not None and d.advantage > 0 else ""
-    return f"{start} ({interval}; n = {d.n} seeds{on}; {wording.p_value(d.p_holm)}{corrected})."
+    votes, rests = (d.n, f"n = {d.n} seeds") if d.studies is None else (d.studies, f"n = {d.studies} studies of {d.n} seeds in all")
+    on = f"; ahead on {d.ahead * votes:.3g} of them" if d.ahead is not None and d.advantage > 0 else ""
+    return f"{start} ({interval}; {rests}{on}; {wording.p_value(d.p_holm)}{corrected})."
 
 
 def _small(d: Difference, sweep: Sweep) -> list[str]:
@@ -162,6 +167,9 @@ def _more(open_pairs: Sequence[Difference], sweep: Sweep, pairs: int) -> list[st
     most = plan.looks.sizes[-1]
     needed = seeds_needed(delta, sd=closest.sd, alpha=ALPHA / pairs) if closest.sd else None
     fresh = f"about {wording.count(needed, 'seed')}" if needed is not None else f"more than {MOST_SEEDS} seeds"
+    if plan.studies > 1:
+        # Of what tuning arrives at, more seeds say no more.
+        fresh = f"budget.studies={needed} and as many seeds for each" if needed is not None else f"more than {MOST_SEEDS} studies"
     end = "The plan has no more seeds" if closest.look >= len(plan.looks.sizes) else f"The plan's last look, at {most} seeds, is too early"
     return [f"{end}: a plan of its own with {fresh} would give {chance} {between}."]
 
@@ -182,7 +190,8 @@ def _interim(sweep: Sweep) -> Verdict:
     """Seeds are still missing from the first look: the numbers are shown, and nothing is claimed."""
     plan, missing = sweep.design, unfinished(sweep)
     planned = plan.seeds * sum(not sweep.untrained(cell.arm, cell.block) for cell in plan.cells)
-    found = compare(sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, permuted=False)
+    so_far = Looks((max(1, len(sweep.order)),), plan.studies)
+    found = compare(sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, looks=so_far, order=sweep.order, permuted=False)
     headline = (
         f"No verdict yet: {planned - missing} of {wording.count(planned, 'confirm run')} are done. "
         "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."

@@ -1,0 +1,118 @@
+"""Repeated tuning: its share of the variance against other estimators, and comparisons that do not take its luck for an arm's worth."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bakeoff.report.analysis import analyse, tables
+from bakeoff.report.looks import Looks
+from bakeoff.report.sequential import over_looks, study_means
+from bakeoff.report.statistics import compare, unit_interval
+from bakeoff.report.tidy import Sweep
+from bakeoff.report.tuning import components
+
+STUDIES, EACH = 6, 5
+
+
+def groups(rng: np.random.Generator, *, tuning: float, seed: float = 1.0, studies: int = STUDIES, each: int = EACH) -> np.ndarray:
+    return rng.normal(0, tuning, (studies, 1)) + rng.normal(0, seed, (studies, each))
+
+
+def test_components_are_those_of_restricted_likelihood() -> None:
+    """For groups of one size both give the same where the part between them is not cut off at 0 (Searle et al. 1992, section 4.8)."""
+    import statsmodels.formula.api as smf
+
+    values = groups(np.random.default_rng(3), tuning=1.5)
+    frame = pd.DataFrame({"y": values.ravel(), "g": np.repeat(np.arange(STUDIES), EACH)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = smf.mixedlm("y ~ 1", frame, groups=frame["g"]).fit(reml=True)
+    told = components([list(row) for row in values])
+    assert told is not None
+    assert told[0] ** 2 == pytest.approx(theirs.scale, rel=1e-3)
+    assert told[1] ** 2 == pytest.approx(float(theirs.cov_re.iloc[0, 0]), rel=1e-3)
+    assert told[5] == pytest.approx(float(frame_anova(frame)), rel=1e-9)
+
+
+def frame_anova(frame: pd.DataFrame) -> float:
+    from scipy import stats
+
+    return float(stats.f_oneway(*(part["y"] for _, part in frame.groupby("g"))).pvalue)
+
+
+def test_the_interval_of_tuning_s_share_holds_the_truth() -> None:
+    rng, held, times, sum_of_squares = np.random.default_rng(4), 0, 2000, 0.0
+    for _ in range(times):
+        told = components(groups(rng, tuning=0.7).tolist())
+        assert told is not None
+        held += told[3] <= 0.49 / 1.49 <= told[4]
+        sum_of_squares += told[0] ** 2
+    assert held / times == pytest.approx(0.95, abs=0.012)
+    assert sum_of_squares / times == pytest.approx(1.0, abs=0.02)
+
+
+def test_groups_of_unequal_size_give_the_truth_on_average() -> None:
+    rng = np.random.default_rng(5)
+    each = [components([row[: 2 + i].tolist() for i, row in enumerate(groups(rng, tuning=2.0))]) for _ in range(1500)]
+    assert np.mean([one[1] ** 2 for one in each if one is not None]) == pytest.approx(4.0, abs=0.15)
+
+
+def test_too_little_gives_nothing() -> None:
+    assert components([[0.5], [0.6]]) is None and components([[0.5, 0.6]]) is None and components([[0.5, 0.5], [0.5, 0.5]]) is None
+
+
+@pytest.mark.parametrize(("tuning", "studies"), [(0.0, 3), (1.0, 3), (3.0, 2), (1.0, 5)])
+def test_the_luck_of_tuning_is_called_a_difference_in_five_per_cent_of_sweeps(tuning: float, studies: int) -> None:
+    """Two arms of equal worth, tuned several times each, over five looks: seeds alone would call far more."""
+    rng, pairs, looks = np.random.default_rng(6), 20_000, Looks((10, 20, 30, 40, 50), studies)
+    luck = rng.normal(0, tuning, (pairs, studies))[:, np.arange(50) % studies]
+    gaps = luck + rng.normal(0, 1.0, (pairs, 50))
+    told = over_looks(gaps, looks)
+    outside = float(((told.low > 0) | (told.high < 0)).mean())
+    assert float((told.p < 0.05).mean()) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / pairs) and outside <= 0.054
+    if tuning:
+        assert float((over_looks(gaps, Looks(looks.sizes)).p < 0.05).mean()) > 0.2
+
+
+def test_a_study_counts_once() -> None:
+    assert study_means(np.array([[1.0, 10.0, 3.0, math.nan]]), 2) == pytest.approx(np.array([[2.0, 10.0]]))
+    looks = Looks((6,), 3)
+    table = {"all": {"a": {1: 3.0, 2: 5.0, 3: 7.0, 4: 3.2, 5: 5.2, 6: 7.2}, "b": dict.fromkeys(range(1, 7), 1.0)}}
+    (one,) = compare(table, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(1, 7))
+    assert (one.n, one.studies) == (6, 3) and one.sd == pytest.approx(2.0)
+    assert one.advantage == pytest.approx(4.1) and one.p_permutation == pytest.approx(0.25)
+    told = unit_interval(table["all"]["a"], {seed: looks.unit(place) for place, seed in enumerate(range(1, 7))})
+    assert told.n == 6 and told.low == pytest.approx(one.low + 1.0) and told.high == pytest.approx(one.high + 1.0)
+
+
+def test_more_seeds_are_asked_for_where_they_help_and_more_studies_where_they_do_not() -> None:
+    rng, looks = np.random.default_rng(7), Looks((20, 40, 60, 80, 100), 10)
+    turn, luck = np.arange(20) % 10, 0.75 * np.tile([1.0, -1.0], 5) * math.sqrt(0.9)  # study means of standard deviation 0.75
+    noise = rng.normal(0, 1.5, 20)
+    noise -= study_means(noise[None], 10)[0][turn]  # what is left differs within studies alone
+    told = {}
+    for name, size in (("seeds", 1.0), ("studies", 0.01)):
+        scores = {"all": {"a": dict(enumerate(0.55 + size * noise + luck[turn])), "b": dict.fromkeys(range(20), 0.0)}}
+        (told[name],) = compare(scores, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(20))
+    assert told["seeds"].grade == told["studies"].grade == "under-powered"
+    assert told["seeds"].more is not None and told["studies"].more is None
+
+
+def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., Sweep], plan_of: Callable[..., dict[str, Any]]) -> None:
+    from dataclasses import replace
+
+    sweep = simulated({"adam": 0.0, "sgd": 0.0}, rng=np.random.default_rng(8), seeds=12)
+    plain = analyse(sweep)
+    assert not plain.tuning and "once" in plain.says["tuning"][0] and "tuning_variance" not in tables(plain)
+    found = analyse(replace(sweep, design=replace(sweep.design, looks=replace(sweep.design.looks, studies=3))))
+    assert [(one.arm, one.studies, one.n) for one in found.tuning] == [("adam", 3, 12), ("sgd", 3, 12)]
+    assert len(tables(found)["tuning_variance"]) == 2 and "tuning again moves test accuracy by" in found.says["tuning"][0]
+    assert any("a study counts once" in note for note in found.verdict.caveats)
+    assert "n = 3 studies of 12 seeds in all" in " ".join(found.verdict.details)
