@@ -45,8 +45,15 @@ def make_bare_model(run: Run) -> nn.Module:
 def make_initializer(run: Run) -> Initializer:
     """The run's initializer; a leaf of its own under `rest` becomes one too, by the same door."""
     leaf = dict(run.initializer)
-    if isinstance(leaf.get("rest"), Mapping):
-        leaf["rest"] = make("initializer", leaf["rest"])
+    rest = leaf.get("rest")
+    if isinstance(rest, Mapping):
+        try:
+            leaf["rest"] = make("initializer", rest)
+        except ChoiceError as error:
+            raise ChoiceError(str(error).replace("initializer", "initializer.rest", 1)) from error
+    elif isinstance(rest, str):
+        known = "bakeoff.arms.initializers.XavierNormal"
+        raise ChoiceError(f"initializer.rest={rest}: names no choice, but holds a class: initializer.rest._target_={known}")
     return typing.cast("Initializer", make("initializer", leaf))
 
 
@@ -192,10 +199,13 @@ def check(run: Run) -> None:
         activation = make_activation(run)()
         expansion, _ = expansion_of(activation)
         probe = torch.linspace(-3, 3, 24 * expansion).reshape(2, 3 * expansion, 2, 2)
-        shape = tuple(activation(probe).shape)
+        answer = activation(probe)
+    shape = tuple(answer.shape)
     if shape != (2, 3, 2, 2):
         rule = "the shape must stay" if expansion == 1 else f"with an expansion of {expansion} it must give (2, 3, 2, 2)"
         raise ChoiceError(f"activation: {run.activation['_target_']} turns {tuple(probe.shape)} into {shape}; {rule}")
+    if not answer.isfinite().all():
+        raise ChoiceError(f"activation: {run.activation['_target_']} with these settings gives nan or inf for numbers between -3 and 3")
     data = run.data
     with torch.device("meta"), refusals("model", run.model):
         net = make_bare_model(run)
@@ -234,6 +244,8 @@ def check_initializer(run: Run, small: nn.Module) -> None:
     """A dry run of the initializer: on `small`, a net for 2 x 2 images of 2 channels, or on the real one where it copies from another."""
     import torch
 
+    from bakeoff.arms.initializers import activation_gain
+
     initializer, generator = make_initializer(run), torch.Generator().manual_seed(0)
     given: dict[str, Any] = {}
     net = small
@@ -244,4 +256,4 @@ def check_initializer(run: Run, small: nn.Module) -> None:
         with torch.device("meta"):
             net = make_bare_model(run)
     with refusals("initializer", run.initializer):
-        initializer(net, activation_gain=1.0, generator=generator, **given)
+        initializer(net, activation_gain=activation_gain(make_activation(run)()), generator=generator, **given)

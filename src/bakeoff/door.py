@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,11 @@ RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "optimizer.weight_decay": ("0 or more", lambda x: x >= 0),
     "optimizer.momentum": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optimizer.eps": ("0 or more", lambda x: x >= 0),
+    "optimizer.betas": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "optimizer.dampening": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    "optimizer.max_grad_norm": ("above 0", lambda x: x > 0),
+    "torch.optim.RMSprop.alpha": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "pytorch_optimizer.Prodigy.d0": ("above 0", lambda x: x > 0),
     "optimizer.adamw_lr": ("above 0", lambda x: x > 0),
     "optimizer.rho": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optimizer.d_coef": ("above 0", lambda x: x > 0),
@@ -66,6 +72,7 @@ RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "loss.gamma": ("0 or more", lambda x: x >= 0),
     "scheduler.warmup": ("at least 0 and below 1 (a share of all steps)", lambda x: 0 <= x < 1),
 }
+"""Slot or target, and argument -> its range, in words and as a test: of a number, or of each number of a list."""
 
 
 def leaves(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -79,11 +86,12 @@ def check_names(run: Run, *, trust: tuple[str, ...] = ()) -> None:
     for slot, leaf in leaves(run):
         home_of(slot, leaf, trust)
         for name, value in leaf.items():
-            rule = RULES.get(f"{slot}.{name}")
+            rule = RULES.get(f"{leaf['_target_']}.{name}", RULES.get(f"{slot}.{name}"))
             if rule is None or value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not rule[1](value):
-                raise ConfigError(f"{slot}.{name}={value}: must be a number {rule[0]}")
+            numbers = value if isinstance(value, list) else [value]
+            if any(isinstance(x, bool) or not isinstance(x, int | float) or not rule[1](x) for x in numbers):
+                raise ConfigError(f"{slot}.{name}={value}: must be {'numbers' if isinstance(value, list) else 'a number'} {rule[0]}")
     parts = run.trainer.devices * run.trainer.accumulate
     if run.data.batch_size % parts:
         raise ConfigError(
@@ -154,10 +162,9 @@ def arguments(slot: str, leaf: Mapping[str, Any], thing: Callable[..., Any]) -> 
             continue
         adapter = TypeAdapter(hints[name], config=ConfigDict(strict=True, arbitrary_types_allowed=True))
         # YAML knows lists only: a tuple is wanted where the hint says so.
-        if isinstance(value, list) and "tuple" in str(hints[name]).lower():
-            value = tuple(value)
+        tupled = isinstance(value, list) and "tuple" in str(hints[name]).lower()
         try:
-            given[name] = adapter.validate_python(value)
+            given[name] = adapter.validate_python(tuple(value) if tupled else value)
         except ValidationError:
             raise ChoiceError(f"{slot}.{name}={value}: {title} wants {wanted(hints[name])}") from None
     for name in own:
@@ -177,9 +184,16 @@ def hints_of(thing: Callable[..., Any]) -> dict[str, Any]:
 
 def wanted(hint: Any) -> str:
     """A type hint in words."""
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + listed(str(value) for value in typing.get_args(hint))
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "").replace("torch.Tensor", "Tensor")
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "one of " + listed(str(value) for value in parts)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(wanted(part) for part in parts))
+    if origin is tuple and Ellipsis not in parts:
+        return f"a list of {len(parts)}, each {' or '.join(dict.fromkeys(wanted(part) for part in parts))}"
+    if hint is type(None):
+        return "null"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 @contextmanager
@@ -189,6 +203,6 @@ def refusals(slot: str, leaf: Mapping[str, Any]) -> Iterator[None]:
         yield
     except BakeoffError:
         raise
-    except (ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError, IndexError, KeyError, ZeroDivisionError) as error:
+    except Exception as error:  # whatever a library raises, of kinds of its own too
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ChoiceError(f"{slot}: {leaf['_target_']} does not work with these settings: {reason}") from error

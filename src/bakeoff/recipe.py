@@ -261,6 +261,8 @@ def _told(error: ValidationError) -> str:
         return f"{key}: no such key{near_miss(last, siblings)}; keys: {listed(siblings)}"
     if first["type"] == "missing":
         return f"{key}: this key is missing"
+    if first["type"] == "too_long":
+        return f"{key}={_shown(first['input'])}: must have at most {first['ctx']['max_length']} items"
     rule = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{key}={_shown(first['input'])}: must be {rule}"
 

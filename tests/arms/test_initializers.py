@@ -182,7 +182,7 @@ def test_activation_gain_is_exact_where_it_is_known_and_leaves_the_activation_al
 
 def test_activation_gain_refuses_an_activation_that_is_zero_or_infinite() -> None:
     for broken in (nn.Threshold(100.0, 0.0), nn.Threshold(100.0, math.inf)):
-        with pytest.raises(ChoiceError, match=r"initializer\.gain=auto: the activation Threshold"):
+        with pytest.raises(ChoiceError, match=r"activation: Threshold has a mean square"):
             activation_gain(broken)
 
 

@@ -144,6 +144,7 @@ class Muon(Optimizer):
         require("adamw_lr", adamw_lr, fits=adamw_lr > 0, rule="must be above 0")
         require("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
         require("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
+        require("adamw_eps", adamw_eps, fits=adamw_eps >= 0, rule="must be 0 or more")
         require("ns_steps", ns_steps, fits=1 <= ns_steps < 100, rule="must be at least 1 and below 100")
         require("adamw_betas", list(adamw_betas), fits=all(0 <= beta < 1 for beta in adamw_betas), rule="must be at least 0 and below 1")
         given = [dict(group) if isinstance(group, dict) else {"params": [group]} for group in params]
@@ -222,6 +223,34 @@ class LBFGS(torch.optim.LBFGS):
     It evaluates the loss several times a step and takes it for one function: see `bakeoff.training.fullbatch`. torch's own lays
     gradients out with `view`, which a channels_last kernel refuses: they are made contiguous first.
     """
+
+    def __init__(
+        self,
+        params: Groups,
+        *,
+        lr: float = 1.0,
+        max_iter: int = 20,
+        max_eval: int | None = None,
+        history_size: int = 10,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        line_search_fn: Literal["strong_wolfe"] | None = "strong_wolfe",
+    ) -> None:
+        require("lr", lr, fits=lr > 0, rule="must be above 0")
+        for key, number in (("max_iter", max_iter), ("max_eval", max_eval), ("history_size", history_size)):
+            require(key, number, fits=number is None or number >= 1, rule="must be at least 1")
+        for key, tolerance in (("tolerance_grad", tolerance_grad), ("tolerance_change", tolerance_change)):
+            require(key, tolerance, fits=tolerance >= 0, rule="must be 0 or more")
+        super().__init__(
+            params,
+            lr=lr,
+            max_iter=max_iter,
+            max_eval=max_eval,
+            history_size=history_size,
+            tolerance_grad=tolerance_grad,
+            tolerance_change=tolerance_change,
+            line_search_fn=line_search_fn,
+        )
 
     def step(self, closure: Closure) -> Any:  # type: ignore[override]
         """One step: up to `max_iter` iterations, each with evaluations of its own."""

@@ -37,7 +37,7 @@ def activation_gain(activation: nn.Module) -> float:
     squares = [float((output.reshape(weight.shape).square() * weight).sum()) for output in outputs]
     square = math.fsum(squares) / len(squares)
     if not (math.isfinite(square) and square > 0):
-        raise ChoiceError(f"initializer.gain=auto: the activation {title} has a mean square of {square} on N(0, 1); give a number")
+        raise ChoiceError(f"activation: {title} has a mean square of {square} on N(0, 1), which no gain of an initializer can keep")
     return 1 / math.sqrt(square)
 
 
