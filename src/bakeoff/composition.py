@@ -23,7 +23,8 @@ SIBLINGS = ("about", "space")
 class Space:
     """A search range that a choice declares for one of its arguments, or that a sweep gives.
 
-    Where there are `choices`, the values are those, and low and high are the first and the last of their numbers.
+    Where there are `choices`, the values are those, and low and high are the first and the last of their numbers. With `complement`
+    1 - x is what is even on a logarithmic scale, as for momenta near 1.
     """
 
     low: float
@@ -31,6 +32,7 @@ class Space:
     log: bool = False
     integer: bool = False
     choices: tuple[str | int | float | bool, ...] = ()
+    complement: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,16 @@ def space(key: str, value: Any) -> Space:
         if len(value) > 1 or not plain or len({repr(item) for item in items}) < max(2, len(items)):
             raise ConfigError(f"{key}={value}: must be {{choices: [a, b]}} with two or more plain values, none of them twice")
         return Space(low=0.0, high=len(items) - 1.0, integer=True, choices=tuple(items))
-    if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) or not set(value) <= {"low", "high", "log"}:
-        raise ConfigError(f"{key}={value}: must be {{low: 1e-4, high: 1, log: true}}")
-    low, high, log = value["low"], value["high"], value.get("log", False)
+    if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) or not set(value) <= {"low", "high", "log", "complement"}:
+        raise ConfigError(f"{key}={value}: must be {{low: 1e-4, high: 1, log: true}}, or with complement: true for 1 - x on a log scale")
+    low, high, log, complement = value["low"], value["high"], value.get("log", False), value.get("complement", False)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
     if not numbers or not low < high or not isinstance(log, bool) or (log and low <= 0):
         raise ConfigError(f"{key}={value}: must have numbers low < high, and low > 0 where log is true")
-    return Space(low=float(low), high=float(high), log=log, integer=isinstance(low, int) and isinstance(high, int) and not log)
+    if not isinstance(complement, bool) or (complement and (log or high >= 1)):
+        raise ConfigError(f"{key}={value}: complement: true is for 1 - x on a log scale: high must be below 1, and log is left out")
+    whole = isinstance(low, int) and isinstance(high, int) and not (log or complement)
+    return Space(low=float(low), high=float(high), log=log, integer=whole, complement=complement)
 
 
 def frozen_text(run: Run) -> str:

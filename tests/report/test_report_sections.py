@@ -255,3 +255,11 @@ def test_one_analysis_has_all(simulated: Make) -> None:
     assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(tables(found))
     assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in tables(found).values())
     assert all(line.endswith(".") for lines in found.says.values() for line in lines)
+
+
+def test_a_complement_s_places_and_edges_are_those_of_one_less_x() -> None:
+    from bakeoff.report.design import Range
+
+    space = Range(0.7, 0.995, complement=True)
+    assert [space.place(x) for x in (0.7, 1 - (0.3 * 0.005) ** 0.5, 0.995)] == pytest.approx([0.0, 0.5, 1.0])
+    assert space.edge(0.993) == "high" and space.edge(0.98) is None and space.edge(0.72) == "low"

@@ -208,3 +208,44 @@ def test_confirming_seeds_are_fresh_and_folds_go_round(small: Small) -> None:
     runs = [run_of(plan, Claim("confirm", 0, at, {}, seed, 1, 0), threads=1) for at, seed in enumerate(plan.sheet.seeds)]
     assert [(run.data.split_seed, run.data.fold) for run in runs] == [(1001, 0), (1001, 1), (1001, 2), (1004, 0), (1004, 1)]
     assert [run.seed for run in runs] == [1001, 1002, 1003, 1004, 1005] and all(run.test for run in runs)
+
+
+def test_a_complement_is_even_in_the_logarithm_of_one_less_x() -> None:
+    spaces = {"optimizer.momentum": Space(0.7, 0.995, complement=True)}
+    for sampler in ("halton", "random"):
+        found = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(300, sampler, None, 1), seed=0)]
+        assert all(0.7 <= value <= 0.995 for value in found)
+        middle = 1 - math.sqrt(0.3 * 0.005)  # half of the points lie beyond the geometric middle of 1 - x
+        assert sum(value > middle for value in found) / 300 == pytest.approx(0.5, abs=0.02 if sampler == "halton" else 0.08)
+    grid = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(3, "grid", 3, 1), seed=0)]
+    assert grid == pytest.approx([0.7, middle, 0.995], abs=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ["halton", "tpe", "gp"])
+def test_a_complement_is_trained_and_confirmed_as_it_was_drawn(small: Small, sampler: str) -> None:
+    imported(sampler)
+    tune = {"optimizer.lr": "space", "optimizer.momentum": "space"}
+    plan = small("optimizer=momentum", f"budget.sampler={sampler}", "budget.trials=4", tune=tune)
+    space = plan.cells[0].spaces["optimizer.momentum"]
+    assert space == Space(0.7, 0.995, complement=True)
+    board, trained = Board(plan, folder=home(plan)), []
+    while (claim := board.claim(Owner.here())) is not None:
+        value = claim.params["optimizer.momentum"]
+        assert 0.7 <= value <= 0.995
+        run = run_of(plan, claim, threads=1)
+        assert run.optimizer["momentum"] == value
+        if claim.stage == "tune":
+            trained.append(value)
+        else:
+            assert value == min(trained, key=lambda one: abs(one - 0.9)), "the best one, to the last digit"
+        board.tell(claim, {"status": "finished", "metrics": {"val/accuracy": 1 - abs(value - 0.9)}, "seconds": 1.0})
+    assert len(set(trained)) == 4
+    assert board.standings()[0].setting["optimizer.momentum"] == min(trained, key=lambda one: abs(one - 0.9))
+    if sampler == "halton":
+        assert trained == [point["optimizer.momentum"] for point in plan.cells[0].points]
+
+
+def test_a_complement_s_wrong_space_is_told_in_one_line(small: Small) -> None:
+    for space in ({"low": 0.5, "high": 1.0, "complement": True}, {"low": 0.5, "high": 0.9, "log": True, "complement": True}):
+        with pytest.raises(PlanError, match="high must be below 1, and log is left out"):
+            small("optimizer=momentum", tune={"optimizer.momentum": space})

@@ -26,11 +26,15 @@ class Range:
     low: float
     high: float
     log: bool = False
+    complement: bool = False
 
     def place(self, value: float) -> float:
         """Where a value lies: 0 at the low end, 1 at the high end, on the space's own scale. NaN for a space without width."""
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        at = math.log(value) if self.log and value > 0 else value
+        low, high, at = self.low, self.high, value
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(value) if value > 0 else -math.inf
+        elif self.complement:
+            low, high, at = -math.log(1 - low), -math.log(1 - high), -math.log(1 - value) if value < 1 else math.inf
         return (at - low) / (high - low) if high > low else math.nan
 
     def edge(self, value: float) -> str | None:
@@ -134,7 +138,7 @@ def design(plan: Mapping[str, Any]) -> Design:
                 str(cell["arm"]),
                 str(cell["block"]),
                 {
-                    key: Range(float(s["low"]), float(s["high"]), bool(s.get("log", False)))
+                    key: Range(float(s["low"]), float(s["high"]), bool(s.get("log", False)), bool(s.get("complement", False)))
                     for key, s in cell["spaces"].items()
                     if not s.get("choices")
                 },

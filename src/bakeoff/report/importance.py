@@ -45,12 +45,13 @@ def _of(sweep: Sweep, cell: Cell) -> Importance | None:
     if len(rows) < LEAST or len(set(known)) < 2:
         return None
     worst = min(known) if sweep.design.goal == "maximize" else max(known)
-    space: dict[str, BaseDistribution] = {key: FloatDistribution(r.low, r.high, log=r.log) for key, r in cell.spaces.items()}
+    # By places in the spaces, 0 to 1: that is the scale that each was searched on.
+    space: dict[str, BaseDistribution] = {key: FloatDistribution(0.0, 1.0) for key in cell.spaces}
     space |= {key: CategoricalDistribution([str(item) for item in items]) for key, items in cell.menus.items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=sweep.design.goal)
     for row in rows.to_dict("records"):
-        params: dict[str, float | str] = {key: min(max(float(row[key]), r.low), r.high) for key, r in cell.spaces.items()}
+        params: dict[str, float | str] = {key: min(max(r.place(float(row[key])), 0.0), 1.0) for key, r in cell.spaces.items()}
         params |= {key: str(row[key]) for key in cell.menus}
         score = float(row["score"])
         value = score if math.isfinite(score) else worst

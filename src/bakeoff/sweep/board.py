@@ -130,17 +130,17 @@ class Board:
         name = self.plan.sheet.budget.sampler if stage == "tune" and cell.spaces else "listed"
         seed = seeds.key(cell.run.seed, name, replicate, number) % 2**32 if name in MODELS else 0
         if fresh:
-            trial = study.ask(found, space, point=point, name=name, seed=seed)
+            trial = study.ask(found, space, point=study.parameters(cell, point), name=name, seed=seed)
             assert trial.number == number, (trial.number, number)
         else:
             trial = study.again(found, number, space, name=name, seed=seed)
         before, token = trial.user_attrs, int(trial.user_attrs.get("token", 0)) + 1
         seed = cell.run.seed + replicate
         if stage == "tune":
-            params = {key: trial.params[key] for key in cell.spaces}
+            params = study.values(cell, trial)
         elif stage == "audit":
             of = self.sample(lane)[number]
-            params = dict(self.trials("tune", lane)[of].params)
+            params = study.values(cell, self.trials("tune", lane)[of])
         else:
             params, seed = self.setting(lane), self.plan.seeds_of(lane, self.seeds)[number]
         own = run_id(self.plan, found.study_name, number)
@@ -150,11 +150,19 @@ class Board:
         })  # fmt: skip
         return Claim(stage, index, number, params, seed, token, int(before.get("deaths", 0)), replicate, of)
 
+    def cell(self, lane: int) -> Cell:
+        """The cell that a lane is of."""
+        return self.plan.cells[self.plan.lanes[lane][0]]
+
     def setting(self, lane: int) -> Point:
         """The setting that a lane confirms: decided once, so that all its seeds confirm the same."""
         best, found = self.best(lane), self.studies["confirm", lane]
         assert best is not None
-        chosen = found.user_attrs.get("setting") or {"point": best.number, "value": best.value, "params": dict(best.params)}
+        chosen = found.user_attrs.get("setting") or {
+            "point": best.number,
+            "value": best.value,
+            "params": study.values(self.cell(lane), best),
+        }
         found.set_user_attr("setting", chosen)
         return dict(chosen["params"])
 
@@ -244,11 +252,11 @@ class Board:
             if best is not None or not self.decided("tune", lane):
                 found.seeds += self.planned("confirm", lane)
             if best is not None:
-                found.settings.append(dict(best.params))
+                found.settings.append(study.values(cell, best))
                 found.wrong += sum(self.wrong(trial, best) for trial in self.trials("audit", lane))
         top = min((best for best in bests.values() if best is not None), key=lambda t: self.sign * (t.value or 0.0), default=None)
         if top is not None:
-            found.best, found.setting = top.value, dict(top.params)
+            found.best, found.setting = top.value, study.values(cell, top)
         found.done, found.failed, found.diverged = counts(tune)
         found.confirmed, found.confirm_failed, found.confirm_diverged = counts(confirm)
         found.audits, found.audited = sum(self.planned("audit", lane) for lane in lanes), counts(audit)[0]

@@ -90,7 +90,10 @@ def along(space: Space, at: float) -> float | int:
     """The number at a share `at` in [0, 1] of the way from the low end to the high one."""
     if space.integer:
         return round(space.low + at * (space.high - space.low))
-    value = space.low * (space.high / space.low) ** at if space.log else space.low + at * (space.high - space.low)
+    if space.complement:
+        value = 1 - (1 - space.low) * ((1 - space.high) / (1 - space.low)) ** at
+    else:
+        value = space.low * (space.high / space.low) ** at if space.log else space.low + at * (space.high - space.low)
     # Rounding must not leave the space.
     return min(max(float(f"{value:.{DIGITS}g}"), space.low), space.high)
 

@@ -101,7 +101,8 @@ def spelled(space: Space) -> str:
     """A space in words."""
     if space.choices:
         return "{" + ", ".join(map(str, space.choices)) + "}"
-    return f"{shown(space.low)} .. {shown(space.high)}{' log' if space.log else ''}{' whole' if space.integer else ''}"
+    scale = " log" if space.log else " log in 1 - x" if space.complement else " whole" if space.integer else ""
+    return f"{shown(space.low)} .. {shown(space.high)}{scale}"
 
 
 def seeds(plan: Plan) -> str:

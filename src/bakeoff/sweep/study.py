@@ -23,7 +23,7 @@ from bakeoff.errors import BakeoffError
 from bakeoff.sweep.jobs import STAGES, Stage, study_of
 from bakeoff.sweep.lease import Lock
 from bakeoff.sweep.plan import Cell, Plan
-from bakeoff.sweep.points import Point
+from bakeoff.sweep.points import DIGITS, Point
 from bakeoff.sweep.settings import Prune
 
 JOURNAL = "study.journal"
@@ -63,15 +63,31 @@ def trials_of(study: Study) -> list[FrozenTrial]:
 
 
 def distributions(cell: Cell) -> dict[str, BaseDistribution]:
-    """A cell's spaces as Optuna's."""
+    """A cell's spaces as Optuna's: a complement's parameter is 1 - x, on a log scale as its points are; `values` turns it back."""
     found: dict[str, BaseDistribution] = {}
     for key, space in cell.spaces.items():
         if space.choices:
             found[key] = CategoricalDistribution(space.choices)
         elif space.integer:
             found[key] = IntDistribution(int(space.low), int(space.high))
+        elif space.complement:
+            found[key] = FloatDistribution(1 - space.high, 1 - space.low, log=True)
         else:
             found[key] = FloatDistribution(space.low, space.high, log=space.log)
+    return found
+
+
+def parameters(cell: Cell, point: Point) -> Point:
+    """A point as Optuna's parameters; the ends of a complement's space are exact."""
+    return {key: 1 - value if cell.spaces[key].complement else value for key, value in point.items()}
+
+
+def values(cell: Cell, trial: FrozenTrial | Trial) -> Point:
+    """A trial's parameters as the point that is trained: a complement's x has as many digits as the points of a list."""
+    found: Point = {}
+    for key, value in trial.params.items():
+        space = cell.spaces[key]
+        found[key] = min(max(float(f"{1 - value:.{DIGITS}g}"), space.low), space.high) if space.complement else value
     return found
 
 
