@@ -161,7 +161,8 @@ def test_shuffled_labels_end_in_overfitting(odd: str, tmp_path: Path) -> None:
     from bakeoff.training.single import open_run
 
     site = [f"tracking.folder={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"data.source._target_={odd}.shuffled"]
-    run = ["model.width=0.5", "model.dropout=0", "data.subset=320", "trainer.max_epochs=30", "optimizer=adam", "trainer.threads=1"]
+    run = ["model.width=0.25", "model.dropout=0", "data.subset=120", "data.batch_size=20", "trainer.max_epochs=30", "trainer.threads=1"]
+    site += ["optimizer=adam", "scheduler=constant"]
     folder = open_run(compose([*run, *site]))
     execute(folder.path)
     tags = [name for line in journal.read(folder.journal) if line["kind"] == "tags" for name in line["values"]]
