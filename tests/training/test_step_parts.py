@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff import build
+from bakeoff.arms.schedulers.shapes import Plateau
 from bakeoff.composition import compose
 from bakeoff.errors import ConfigError
 from bakeoff.recipe import Augment, Penalty, Run
@@ -155,6 +156,15 @@ def test_a_penalty_is_trained_on_and_told_beside_the_loss(tmp_path: Path) -> Non
     decayed, _ = trained(tmp_path / "decay", "optimizer=sgd", "optimizer.weight_decay=0.01", "trainer.max_steps=3", "model.dropout=0")
     for name, tensor in checkpoints.weights(decayed.checkpoints).items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("watch", ["error", "loss"])
+def test_a_plateau_is_told_what_it_watches(watch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(Plateau, "epoch_end", lambda self, value: told.append(value))
+    place, _ = trained(tmp_path, "scheduler=plateau", f"scheduler.watch={watch}")
+    expected = curve(place, "val/loss") if watch == "loss" else [1 - accuracy for accuracy in curve(place, "val/accuracy")]
+    assert told == expected and len(told) == 2
 
 
 def test_lbfgs_wants_the_whole_training_set_as_one_batch(tmp_path: Path) -> None:

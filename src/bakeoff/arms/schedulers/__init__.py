@@ -116,8 +116,12 @@ def plateau(
     factor: float = 0.1,
     threshold: float = 1e-4,
     floor: float = 1e-3,
+    watch: Literal["error", "loss"] = "error",
 ) -> LRScheduler:
-    """Dropped by `factor` when the validation loss stalls for more than `patience` epochs, the rule of the AlexNet and VGG papers."""
+    """Dropped by `factor` when what is watched on the validation images stalls for more than `patience` epochs.
+
+    The papers' rule: AlexNet's (section 5) watches the error rate, VGG's (section 3.1) the accuracy.
+    """
     return Plateau(
         optimizer,
         total_steps=total_steps,
@@ -127,4 +131,5 @@ def plateau(
         factor=factor,
         threshold=threshold,
         floor=floor,
+        watch=watch,
     )

@@ -48,8 +48,11 @@ class Schedule(LRScheduler):
         factor = self.factor_at(self.last_epoch)
         return [float(rate) * factor for rate in self.base_lrs]
 
+    watch: str = "error"
+    """What `epoch_end` is to be told: error (1 - accuracy) or loss."""
+
     def epoch_end(self, value: float) -> None:
-        """Told the watched metric after each validation; only Plateau acts on it."""
+        """Told the watched value after each validation; only Plateau acts on it."""
 
 
 class Step(Schedule):
@@ -178,11 +181,14 @@ class Plateau(Schedule):
         factor: float,
         threshold: float,
         floor: float,
+        watch: str = "error",
     ) -> None:
+        require("watch", watch, fits=watch in ("error", "loss"), rule="choices: error, loss")
         require("patience", patience, fits=patience >= 0, rule="must be a number of epochs, at least 0")
         require("factor", factor, fits=0 < factor < 1, rule="must be above 0 and below 1")
         require("threshold", threshold, fits=0 <= threshold < 1, rule="must be at least 0 and below 1")
         require("floor", floor, fits=0 <= floor <= 1, rule="must be a fraction of the rate, between 0 and 1")
+        self.watch = watch
         self.patience = patience
         self.factor = factor
         self.threshold = threshold

@@ -30,7 +30,7 @@ class Rates:
 def rates(run: Run, *, steps: int, epochs: int) -> list[float]:
     """The optimizer's rate at each step, its own being 1; the schedule is stepped as in training, and told a loss after each epoch.
 
-    That loss falls evenly until `STALL` of the epochs and then stays: what a schedule that watches it (plateau) acts on.
+    That loss, or error, falls evenly until `STALL` of the epochs and then stays: what a schedule that watches it (plateau) acts on.
     """
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=1.0)
@@ -79,7 +79,7 @@ def draw(asked: Request) -> paper.Drawn:
     notes = [
         f"A run of {steps} steps with a validation every {max(1, round(steps / epochs))}. Blue: without warm-up, or "
         f"with the scheduler.warmup that was asked for. Orange, dashed: with a warm-up of {warmup:g} of all steps. The optimizer's is 1.",
-        f"The validation loss that the schedules are told falls evenly until {STALL:.0%} of the run and then stays: the plateau schedule "
+        f"The validation error that the schedules are told falls evenly until {STALL:.0%} of the run and then stays: the plateau schedule "
         "waits its patience and drops.",
     ]
     rows_of = [[title, *at(both.plain), *(at(both.warm) if both.warm is not None else ["-"] * 5)] for title, both in found.items()]
