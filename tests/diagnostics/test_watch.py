@@ -43,7 +43,7 @@ def metrics(run: RunFolder) -> dict[tuple[str, int], float]:
             for name, value in line["values"].items():
                 assert (name, line["step"]) not in found, f"{name} is there twice at step {line['step']}"
                 found[name, line["step"]] = float(value)
-    return {key: value for key, value in found.items() if key[0].startswith("diagnostics/")}
+    return {key: value for key, value in found.items() if key[0].startswith("within/")}
 
 
 NETS = [

@@ -20,7 +20,7 @@ from bakeoff.data.module import ImageData
 from bakeoff.diagnostics.anatomy import weighted
 from bakeoff.diagnostics.curvature import slices
 from bakeoff.diagnostics.page import lines, number, picture, section, table, text
-from bakeoff.diagnostics.readings import BINS, Reading
+from bakeoff.diagnostics.readings import BINS, GROUP, Reading
 from bakeoff.diagnostics.show import paper
 from bakeoff.recipe import Run
 
@@ -43,7 +43,7 @@ def examine(
     ece = calibration(scores, truth)
     parts = [confusion(scores, truth, data.classes), reliability(scores, truth, ece=ece), mistakes(wrong, data.classes)]
     parts += [filters(net), landscape(run, net, loss, images.to(dtype), labels)]
-    return f'<div class="pair">{"".join(parts)}</div>', {"diagnostics/calibration_error": ece}
+    return f'<div class="pair">{"".join(parts)}</div>', {f"{GROUP}/calibration_error": ece}
 
 
 @torch.no_grad()

@@ -37,6 +37,8 @@ STATS = {
 LOGGED = ("activation_std", "dead", "saturated", "gradient_norm", "update_ratio")
 """Figures that become metrics of the run; the page shows them all."""
 
+GROUP = "within"
+"""First part of the names in the store: behind train and val, as its charts stand in the order of the alphabet."""
 Figures = dict[str, dict[str, float]]
 
 
@@ -53,8 +55,8 @@ class Reading:
         return {name: found[stat] for name, found in self.layers.items() if stat in found and math.isfinite(found[stat])}
 
     def metrics(self) -> dict[str, float]:
-        """Names and values for the store: `diagnostics/activation_std/02_conv2`; what is not finite stays out."""
-        return {f"diagnostics/{stat}/{name}": value for stat in LOGGED for name, value in self.of(stat).items()}
+        """Names and values for the store: `within/activation_std/02_conv2`; what is not finite stays out."""
+        return {f"{GROUP}/{stat}/{name}": value for stat in LOGGED for name, value in self.of(stat).items()}
 
 
 def steps(total: int) -> Iterator[int]:

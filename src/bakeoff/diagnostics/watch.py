@@ -168,7 +168,7 @@ class Watch(pl.Callback):
         assert self.reading is not None
         read.append(self.folder / "readings.jsonl", self.reading)
         self.history.readings.append(self.reading)
-        extra = {"diagnostics/sharpness": self.reading.more["sharpness"]} if "sharpness" in self.reading.more else {}
+        extra = {f"{read.GROUP}/sharpness": self.reading.more["sharpness"]} if "sharpness" in self.reading.more else {}
         finite = {name: value for name, value in extra.items() if math.isfinite(value)}
         self.journal.metrics(self.reading.metrics() | finite, step=self.reading.step)
         self.reading = None
@@ -195,7 +195,8 @@ class Watch(pl.Callback):
 
             shown, metrics = examine(self.run, net, weights, loss, data, self.images, self.labels)
             examined = over_time(self.history.readings) + shown
-            self.journal.metrics(metrics, step=self.history.step)
+            # One number a run: at step 0 the store draws it as a bar.
+            self.journal.metrics(metrics, step=0)
         page = run_page(self.title, self.history, list(self.told.values()), more=examined)
         (self.folder / "index.html").write_text(page, encoding="utf-8")
         self.journal.artifact(f"{FOLDER}/index.html", artifact_path=FOLDER)
