@@ -136,7 +136,8 @@ def load(name: str, *, uri: str, sweep_hash: str | None = None) -> Sweep:
     own = str(summary["tags.sweep.hash"])
     plan_file = store.artifact(uri, summary["mlflow_id"], "plan.json")
     plan = design(json.loads(Path(plan_file).read_text(encoding="utf-8")))
-    frame = store.frame(uri, "tags.kind != 'summary'", experiment=f"{summary['tags.sweep']}-{own[:8]}")
+    frame = store.frame(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
+    frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
     planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
     strangers, frame = int((~planned).sum()), frame[planned]
     scored = _scored(frame, plan)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
+from bakeoff.tracking import tables
 from bakeoff.tracking.client import default_uri, ensure_schema, guarded, open_client, redact, sqlite_path
 from bakeoff.tracking.folders import ID_LENGTH, PREFIX_LENGTH
 from bakeoff.tracking.replay import ID_TAG
+from bakeoff.tracking.tables import restored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,6 @@ __all__ = [
 ]  # fmt: skip
 
 PAGE = 1000
-#: What MLflow's databases keep in place of infinity.
-LARGEST = 1.7976931348623157e308
 
 
 def resolve(uri: str, run_id: str) -> Run:
@@ -66,9 +65,12 @@ def frame(uri: str, query: str | None = None, *, experiment: str | None = None) 
         if experiment is not None and experiment not in names.values():
             raise NotFoundError(f"experiment {experiment}: not in tracking.uri={redact(uri)}{near_miss(experiment, names.values())}")
         chosen = [i for i, name in names.items() if experiment in (None, name)]
+        first = ["id", "mlflow_id", "name", "experiment", "kind", "status", "start", "end"]
+        if query is None and tables.readable(uri):
+            whole = tables.frame(uri, experiment=experiment)
+            return whole[first + sorted(set(whole.columns) - set(first))]
         with _uncollected():
             rows = [_row(run, names) for run in _runs(client, query, experiments=chosen)]
-    first = ["id", "mlflow_id", "name", "experiment", "kind", "status", "start", "end"]
     table = pd.DataFrame(rows, columns=first if not rows else None)
     return table[first + sorted(set(table.columns) - set(first))]
 
@@ -82,8 +84,10 @@ def histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[
     """`history` of several runs and metrics; a metric that a run does not have is an empty list."""
     client = open_client(uri)
     with guarded(uri):
+        if tables.readable(uri):
+            return {which: sorted(points, key=_by_step) for which, points in tables.histories(uri, mlflow_ids, keys).items()}
         return {
-            (run, key): sorted(((m.step, _restored(m.value), m.timestamp) for m in client.get_metric_history(run, key)), key=_by_step)
+            (run, key): sorted(((m.step, restored(m.value), m.timestamp) for m in client.get_metric_history(run, key)), key=_by_step)
             for run in mlflow_ids
             for key in keys
         }
@@ -155,7 +159,7 @@ def _row(run: Run, names: dict[str, str]) -> dict[str, Any]:
         "start": info.start_time,
         "end": info.end_time,
         **{f"params.{k}": v for k, v in data.params.items()},
-        **{f"metrics.{k}": _restored(v) for k, v in data.metrics.items()},
+        **{f"metrics.{k}": restored(v) for k, v in data.metrics.items()},
         **{f"tags.{k}": v for k, v in data.tags.items()},
     }
 
@@ -188,10 +192,6 @@ def _by_mlflow_id(client: MlflowClient, run_id: str) -> Run | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-
-
-def _restored(value: float) -> float:
-    return math.copysign(math.inf, value) if abs(value) >= LARGEST else float(value)
 
 
 def _by_step(point: tuple[int, float, int]) -> tuple[int, int]:
