@@ -135,6 +135,7 @@ def _reach(arm: str, seen: npt.NDArray[np.float64], lost: npt.NDArray[np.float64
 def log_ranks(data: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> tuple[Faster, ...]:
     """Every pair of arms by the log-rank test (Mantel 1966); pairs in which no run reaches the target are left out.
 
+    It does not use that arms share their seeds, so where these matter it finds less than a paired test would.
     Of more than `MOST_ARMS` arms each is compared with the one of which most runs reach it, and of equals the soonest, alone.
     """
     pairs = list(itertools.combinations(data, 2))

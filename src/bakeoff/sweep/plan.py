@@ -268,7 +268,10 @@ def described(cell: Cell) -> dict[str, Any]:
 
 def resolved(cell: Cell) -> dict[str, Any]:
     """What of a cell decides its outcome."""
-    spaces = {key: asdict(space) for key, space in cell.spaces.items()}
+    # What a space leaves at its default stays out, so that a new setting changes no hash of plans without it.
+    spaces = {
+        key: {name: value for name, value in asdict(space).items() if value or name != "complement"} for key, space in cell.spaces.items()
+    }
     return {"arm": cell.arm, "block": cell.block, "spaces": spaces, "points": list(cell.points), "recipe": cell.run.part(SCIENCE)}
 
 
