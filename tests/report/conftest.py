@@ -99,7 +99,7 @@ def sweep_of(
     return Sweep(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, origin(frame))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulated() -> Callable[..., Sweep]:
     """`simulate`, for tests."""
     return simulate

@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     args, composed = arguments("report", __doc__, argv, more=flags, named="sweeps: quickstart, or quickstart-1a2b3c4d for one plan of it")
     site = composed.run.tracking
     from bakeoff.errors import ConfigError
-    from bakeoff.report import build, show
+    from bakeoff.report import build, figure, show
     from bakeoff.report.wording import count
     from bakeoff.tracking.store import default_uri
 
@@ -26,8 +26,14 @@ def main(argv: list[str]) -> int:
         raise ConfigError("bakeoff report: give the name of a sweep, several names, or --query FILTER")
     if args.hash is not None and len(args.names) != 1:
         raise ConfigError(f"--hash={args.hash}: is for one sweep; of several, write each as NAME-HASH")
-    folder = Path(site.folder)
-    report = build(args.names, uri=site.uri or default_uri(Path.cwd()), out=args.out, sweep_hash=args.hash, query=args.query)
+    folder, uri = Path(site.folder), site.uri or default_uri(Path.cwd())
+    if args.figure is not None:
+        paths = [
+            str(path) for path in figure(args.names, figure=args.figure, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
+        ]
+        print(json.dumps({"files": paths}) if args.json else "\n".join(paths))
+        return 0
+    report = build(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
     behind = lagging(folder / report.sweep.title)
     if behind:
         print(f"bakeoff: the store lags behind {count(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
@@ -38,6 +44,7 @@ def main(argv: list[str]) -> int:
 def flags(parser: argparse.ArgumentParser) -> None:
     """Which runs, and where the report goes."""
     parser.add_argument("--query", metavar="FILTER", help="any runs, by an MLflow filter: \"params.model = 'vgg16'\"")
+    parser.add_argument("--figure", metavar="NAME", help="one figure alone, as PNG, SVG and CSV; its line stands below it on the page")
     parser.add_argument("--out", type=Path, help="folder of the report (default: reports/<name>-<hash>)")
     parser.add_argument("--hash", help="the plan, where there are several of that name (default: the newest)")
 

@@ -1,4 +1,4 @@
-"""From the store to the report's files, and the table that the terminal shows."""
+"""From the store to the report's files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.errors import FolderError
-from bakeoff.report import analysis, gather, page, tables
+from bakeoff.errors import FolderError, NotFoundError, near_miss
+from bakeoff.report import analysis, drawings, gather, latex, markup, page, tables, terminal
 from bakeoff.report.analysis import Analysis
+from bakeoff.report.drawings import Drawing
+from bakeoff.report.page import Parts
 from bakeoff.report.tidy import Sweep, load
-from bakeoff.report.verdict import Verdict
+from bakeoff.report.verdict import Verdict, judge
+
+FIGURES, TABLES = "figures", "tables"
 
 
 @dataclass(frozen=True)
@@ -41,60 +45,76 @@ def build(
     `out` defaults to reports/<name>-<hash8>/ below the working folder. `sweep_hash` chooses a plan where several have the name; the
     newest one is taken else. NotFoundError, StoreError, FolderError.
     """
+    sweep, parts = read(name, uri=uri, sweep_hash=sweep_hash, query=query)
+    return write(sweep, out if out is not None else Path("reports") / sweep.title, parts=parts)
+
+
+def figure(
+    name: str | Sequence[str] = (),
+    *,
+    figure: str,
+    uri: str,
+    out: Path | None = None,
+    sweep_hash: str | None = None,
+    query: str | None = None,
+) -> tuple[Path, ...]:
+    """One figure of the report that `build` would write: its PNG, SVG and CSV. NotFoundError names the figures that there are."""
+    sweep, _ = read(name, uri=uri, sweep_hash=sweep_hash, query=query)
+    found = analysis.analyse(sweep)
+    drawn = {one.name: one for one in (*drawings.all_of(found), *filter(None, [drawings.first(found)]))}
+    if figure not in drawn:
+        raise NotFoundError(f"--figure={figure}: not in this report{near_miss(figure, list(drawn))}; figures: {', '.join(drawn)}")
+    folder = out if out is not None else Path("reports") / sweep.title / FIGURES
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tuple(pictures([drawn[figure]], folder))
+    except OSError as error:
+        raise FolderError(f"--out={folder}: the figure cannot be written: {error.strerror}") from error
+
+
+def read(name: str | Sequence[str], *, uri: str, sweep_hash: str | None, query: str | None) -> tuple[Sweep, Parts]:
+    """What a report is on; and, where that is several sweeps, each of them with its own verdict."""
     from bakeoff.tracking import store
 
     named = uri != store.default_uri(Path.cwd())
     names = [name] if isinstance(name, str) else list(name)
     if query is not None:
-        sweep = gather.query(query, uri=uri, named_store=named)
-    else:
-        loaded = [load(one, uri=uri, sweep_hash=sweep_hash) for one in names]
-        sweep = gather.several(loaded, uri=uri, named_store=named) if len(loaded) > 1 else replace(loaded[0], named_store=named)
-    return write(sweep, out if out is not None else Path("reports") / sweep.title)
+        return gather.query(query, uri=uri, named_store=named), ()
+    loaded = [replace(load(one, uri=uri, sweep_hash=sweep_hash), named_store=named) for one in names]
+    if len(loaded) == 1:
+        return loaded[0], ()
+    return gather.several(loaded, uri=uri, named_store=named), [(one, judge(one)) for one in loaded]
 
 
-def write(sweep: Sweep, out: Path) -> Report:
-    """The report's files of a sweep that is read already."""
+def write(sweep: Sweep, out: Path, *, parts: Parts = ()) -> Report:
+    """The report's files of a sweep that is read already: page, tables, and every figure for papers."""
     found = analysis.analyse(sweep)
-    table = tables.arms(found)
+    table, drawn = tables.arms(found), drawings.all_of(found)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        files = [page.write(found.sweep, found.verdict, table, out), *tables.write(found, table, out)]
+        for folder in (out, out / FIGURES, out / TABLES):
+            folder.mkdir(parents=True, exist_ok=True)
+        files = [page.write(found, table, drawn, out, parts=parts), *tables.write(found, table, out)]
+        files += [*latex.write(found, out / TABLES), *pictures(drawn, out / FIGURES)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
     return Report(out, files[0], tuple(files), found.sweep, found.verdict, table, found)
 
 
+def pictures(drawn: Sequence[Drawing], out: Path) -> list[Path]:
+    """Each figure as PNG and SVG, and its numbers as CSV, in a folder that is there."""
+    from bakeoff.report.drawings import printed
+
+    files: list[Path] = []
+    for one in drawn:
+        numbers = out / f"{one.name}.csv"
+        numbers.write_text(markup.csv(one), encoding="utf-8")
+        files += [*printed.write(one, out), numbers]
+    return files
+
+
 def show(report: Report) -> str:
-    """The verdict and the arms as text for the terminal: a rich table where standard output is one, plain columns else."""
-    import sys
-
-    head, rows = tables.shown(report.sweep, report.arms)
-    lines = [report.sweep.design.question, "", report.verdict.headline, *report.verdict.details, ""]
-    table = _rich(head, rows) if sys.stdout.isatty() else _columns(head, rows)
-    notes = ["", *(f"note: {line}" for line in report.verdict.caveats)] if report.verdict.caveats else []
-    return "\n".join([*lines, table, *notes, "", f"page: {report.page.resolve()}"])
+    """The verdict and the arms as text for the terminal."""
+    return terminal.text(report.analysis, report.page)
 
 
-def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows))
-
-
-def _rich(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().strip("\n")
-
-
-__all__ = ["Report", "build", "show", "write"]
+__all__ = ["Report", "build", "figure", "show", "write"]

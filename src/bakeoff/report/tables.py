@@ -14,6 +14,7 @@ import pandas as pd
 
 from bakeoff.report import analysis, wording
 from bakeoff.report.analysis import Analysis
+from bakeoff.report.design import Range
 from bakeoff.report.statistics import LEVEL, OVERALL, Difference, mean_interval
 from bakeoff.report.tidy import Sweep, counted
 from bakeoff.report.verdict import Verdict
@@ -63,7 +64,12 @@ def arms(found: Analysis) -> pd.DataFrame:
 
 def _space(sweep: Sweep, arm: str, block: str, key: str) -> str | None:
     space = sweep.design.space(arm, block, key)
-    return f"{wording.plain(space.low)} to {wording.plain(space.high)}{', log' if space.log else ''}" if space else None
+    return ranged(space) if space else None
+
+
+def ranged(space: Range) -> str:
+    """A range that was searched, in words."""
+    return f"{wording.plain(space.low)} to {wording.plain(space.high)}{', log' if space.log else ''}"
 
 
 def _mean(column: pd.Series[float]) -> float | None:

@@ -1,0 +1,38 @@
+"""The figures of a report: each once as marks, drawn from these on the page and on paper."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+from bakeoff.report.analysis import Analysis
+from bakeoff.report.drawings import comparisons, factors, progress, searches
+from bakeoff.report.drawings.marks import Drawing
+from bakeoff.report.drawings.scene import Scene
+
+#: Arms in the page's first picture.
+FIRST = 10
+
+
+def all_of(found: Analysis) -> tuple[Drawing, ...]:
+    """Every figure that has numbers, in the page's order; no two share a name, which is the stem of their files."""
+    scene, seen, drawn = Scene(found), Counter[str](), list[Drawing]()
+    for room in (comparisons, factors, progress, searches):
+        for drawing in room.all_of(scene):
+            seen[drawing.name] += 1
+            again = seen[drawing.name]
+            drawn.append(dataclasses.replace(drawing, name=f"{drawing.name}-{again}") if again > 1 else drawing)
+    return tuple(drawn)
+
+
+def first(found: Analysis) -> Drawing | None:
+    """The page's first picture: the best arms' scores; where there is no confirm run, what tuning has found."""
+    scene = Scene(found)
+    if found.standings[scene.main]:
+        return comparisons.scores(scene, scene.main, most=FIRST)
+    plan = found.sweep.design
+    pairs = ((block, key) for key in plan.tuned for block in plan.blocks)
+    return next((drawn for block, key in pairs if (drawn := searches.tuning(scene, block, key)) is not None), None)
+
+
+__all__ = ["Drawing", "all_of", "first"]

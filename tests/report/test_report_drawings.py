@@ -1,0 +1,63 @@
+"""The figures by themselves: looks, bands, and what very many arms and trials cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bakeoff.report.analysis import analyse
+from bakeoff.report.assembly import write
+from bakeoff.report.drawings import all_of
+from bakeoff.report.drawings.marks import styles
+from bakeoff.report.drawings.progress import spread
+from bakeoff.report.tidy import Sweep
+
+Make = Callable[..., Sweep]
+
+
+def test_no_two_arms_look_the_same() -> None:
+    looks = styles([f"arm{i}" for i in range(60)])
+    assert len({(s.colour, s.dash, s.marker) for s in looks.values()}) >= 40
+    assert len({(s.colour, s.dash) for s in list(looks.values())[:24]}) == 24
+
+
+def test_bands_by_hand() -> None:
+    rows = pd.DataFrame({"id": list("abcab"), "step": [1, 1, 1, 2, 2], "value": [1.0, 3.0, 2.0, 5.0, 7.0]})
+    band = spread(rows)
+    assert band.loc[1].to_dict() == {"n": 3, "low": 1.0, "middle": 2.0, "high": 3.0}
+    assert band.loc[2].to_dict() == {"n": 2, "low": 5.0, "middle": 6.0, "high": 7.0}
+    many = pd.DataFrame({"id": [str(i) for i in range(5)], "step": 1, "value": [0.0, 1.0, 2.0, 3.0, 4.0]})
+    assert spread(many).loc[1].to_dict() == {"n": 5, "low": 1.0, "middle": 2.0, "high": 3.0}
+
+
+def test_long_curves_are_thinned_by_averaging() -> None:
+    rows = pd.DataFrame({"id": "a", "step": np.arange(1000), "value": np.arange(1000) * 1.0})
+    band = spread(rows)
+    assert len(band) == 200
+    assert band["middle"].iloc[0] == pytest.approx(2.0)  # the mean of 0..4
+
+
+def test_many_arms_begin_with_the_best_few(simulated: Make) -> None:
+    sweep = simulated({f"arm{i:02d}": 0.002 * i for i in range(20)}, rng=np.random.default_rng(2), trials=4, seeds=3, curves=True)
+    drawn = {one.name: one for one in all_of(analyse(sweep))}
+    curves = drawn["curves-val-accuracy"]
+    assert len(curves.shown) == 8 and "arm19" in curves.shown and curves.hidden("arm00")
+    assert set(curves.data["arm"]) == set(sweep.design.arms)  # the data have all of them
+    assert len(drawn["scores-all"].frame.rows) == 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_and_sixty_arms_stay_small(simulated: Make, tmp_path: Path) -> None:
+    sweep = simulated({f"arm{i:02d}": 0.001 * i for i in range(60)}, rng=np.random.default_rng(3), trials=167, seeds=5, curves=True)
+    assert (sweep.runs["stage"] == "tune").sum() > 10_000
+    began = time.process_time()
+    report = write(sweep, tmp_path)
+    assert time.process_time() - began < 90
+    assert report.page.stat().st_size < 10 * 2**20
+    assert sum(path.stat().st_size for path in report.files) < 40 * 2**20
+    assert len(pd.read_csv(tmp_path / "figures" / "tuning-optimizer-lr.csv")) > 10_000
