@@ -217,7 +217,7 @@ class Task(pl.LightningModule):
             self.best = {"val/loss": loss, "val/accuracy": accuracy, "step": float(self.step)}
         self.tell(values)
         if hasattr(self.schedule, "epoch_end"):
-            self.schedule.epoch_end(loss if self.schedule.watch == "loss" else 1 - accuracy)
+            self.schedule.epoch_end(loss if getattr(self.schedule, "watch", "error") == "loss" else 1 - accuracy)
         limit = self.run.trainer.divergence
         if limit is not None and self.window_loss > limit * self.guessing:
             guess = f"{limit:g} times the loss of guessing, {self.guessing:.3g}"
