@@ -36,8 +36,8 @@ ILL = {
     "dead_relus": history(layers=well(dead=0.9), train__loss=FALLING),
     "saturated": history(layers=well(saturated=0.7), train__loss=FALLING),
     "lr_too_small": history(layers={"01_conv1": {"update_ratio": 1e-6}}, step=32, train__loss={10: 7.0, 50: 7.0}),
-    "stuck_at_guessing": history(train__epoch_loss={40: 2.31, 80: 2.3}, train__epoch_accuracy={80: 0.1}, train__loss={80: 2.3}),
-    "overfitting": history(train__epoch_loss={20: 1.0, 40: 0.5, 60: 0.1}, val__loss={20: 1.0, 40: 0.9, 60: 1.4}),
+    "stuck_at_guessing": history(train__epoch_loss={50: 2.31, 100: 2.3}, train__epoch_accuracy={100: 0.1}, train__loss={100: 2.3}),
+    "overfitting": history(train__epoch_loss={20: 1.0, 40: 0.5, 60: 0.3, 80: 0.1}, val__loss={20: 1.0, 40: 0.9, 60: 1.3, 80: 1.4}),
 }
 
 
@@ -58,6 +58,40 @@ def test_a_run_that_does_well_has_no_diagnosis() -> None:
     )
     assert diagnose(run) == []
     assert set(RULES) == set(NAMES) == set(ILL)
+
+
+WELL = {
+    "a short run that has only begun": History(
+        guessing=GUESSING,
+        classes=10,
+        total=20,
+        probe=16,
+        readings=[Reading(8, well())],
+        curves={"train/epoch_loss": {20: 2.31}, "train/epoch_accuracy": {20: 0.12}, "train/loss": {10: 2.32, 20: 2.29}},
+    ),
+    "a long first step and a first loss at guessing": history(layers=well(update_ratio=0.9), train__loss={10: 2.31}),
+    "few steps of a healthy size": History(
+        guessing=GUESSING, classes=10, total=12, probe=16, readings=[Reading(4, well())], curves={"train/loss": {10: 2.3}}
+    ),
+    "one validation that is worse": history(
+        train__epoch_loss={20: 1.0, 40: 0.7, 60: 0.5, 80: 0.4}, val__loss={20: 1.0, 40: 0.6, 60: 1.5, 80: 0.5}
+    ),
+    "a validation loss that rises with the training loss above it": history(
+        train__epoch_loss={20: 2.0, 40: 1.9, 60: 1.8, 80: 1.7}, val__loss={20: 1.0, 40: 1.3, 60: 1.4, 80: 1.4}
+    ),
+}
+
+
+@pytest.mark.parametrize("run", WELL.values(), ids=list(WELL))
+def test_what_healthy_runs_do_now_and_then_is_no_illness(run: History) -> None:
+    assert diagnose(run) == []
+
+
+def test_an_early_long_step_of_a_run_that_recovers_is_no_rate_too_large() -> None:
+    run = history(layers={"01_conv1": {"update_ratio": 3.0}}, train__loss={10: 2.9})
+    assert [each.name for each in diagnose(run)] == ["lr_too_large"]
+    run.readings.append(Reading(16, well()))
+    assert diagnose(run) == []
 
 
 def test_small_gradients_of_a_net_that_has_learnt_are_no_illness() -> None:

@@ -21,12 +21,16 @@ FADED = 1e-3
 """Of `gradient_share` in the layer where it is least, over that where it is greatest."""
 STUCK = (0.98, 1.15)
 """Of the loss of guessing, from and to; what lies above has not got as far as guessing."""
+PATIENCE = 100
+"""Steps that a net is given to leave the loss of guessing: momentum 0.9 needs 20 to come to its full stride, warm-up comes on top."""
 RISEN = 0.1
 """Of the loss of guessing: the rise of the validation loss above its least that counts as overfitting."""
 STRIDE = 0.1
 """Of the weights' own size: a step as long as that overshoots; healthy ones are about a thousandth."""
 JOURNEY = 0.03
 """Of the weights' own size: the way that all steps together must be able to go."""
+CREEP = 1e-4
+"""Of the weights' own size: a step a tenth of the usual thousandth. Longer ones that do not get far are too few, not too small."""
 SETTLED = 0.5
 """Of the run: from then on a net that still guesses is stuck."""
 
@@ -142,10 +146,16 @@ def _diverging(run: History) -> Told:
 def _lr_too_large(run: History) -> Told:
     told = run.curve("train/loss")
     worst = max(told.values(), default=0.0, key=lambda loss: loss if math.isfinite(loss) else math.inf)
-    bad = run.diverged is not None or not math.isfinite(worst) or (told and told[max(told)] > run.guessing)
-    for reading in run.readings if bad else []:
-        ratios = reading.of("update_ratio")
-        if ratios and (middle := statistics.median(ratios.values())) > STRIDE:
+    over = run.diverged is not None or not math.isfinite(worst)
+    readings = [reading for reading in run.readings if reading.of("update_ratio")]
+    if not over:
+        # A first step may be long while an optimizer's moments start from zero, and a first loss a little above guessing is no overshoot:
+        # what counts of a run that has a loss is how it stands now.
+        readings = readings[-1:]
+        over = bool(told) and told[max(told)] > STUCK[1] * run.guessing
+    for reading in readings if over else []:
+        middle = statistics.median(reading.of("update_ratio").values())
+        if middle > STRIDE:
             first = f"train/loss went up to {worst:.3g}" if worst > run.guessing else "the run has diverged"
             text = f"the step at {reading.step} moves the weights by {middle:.2g} of their own size (healthy: about 0.001) and {first}"
             return f"{text}; guessing gives {run.guessing:.3g}", reading.step
@@ -205,7 +215,7 @@ def _lr_too_small(run: History) -> Told:
     if not early or run.step < run.total / 4 or not run.unlearnt(early[-1]):
         return None
     middle = statistics.median(statistics.median(r.of("update_ratio").values()) for r in early)
-    if middle * run.total >= JOURNEY:
+    if middle * run.total >= JOURNEY or middle >= CREEP:
         return None
     step = early[-1].step
     text = f"a step moves the weights by {middle:.2g} of their own size (healthy: about 0.001), all {run.total} steps by at most"
@@ -217,8 +227,13 @@ def _stuck(run: History) -> Told:
     step = max(losses, default=0)
     if not losses or step < SETTLED * run.total or run.loss_at(run.step) < STUCK[0] * run.guessing:
         return None
-    accuracy = run.curve("train/epoch_accuracy").get(step, math.nan)
-    if not STUCK[0] <= losses[step] / run.guessing <= STUCK[1] or accuracy > 2 / run.classes:
+    # A few steps from its start a healthy net guesses too; a net that can be seen not to pass gradients on is not waited for.
+    if run.step < PATIENCE and _vanishing(run) is None and _dead(run) is None:
+        return None
+    accuracy, chance = run.curve("train/epoch_accuracy").get(step, math.nan), 1 / run.classes
+    # Twice chance, and of few classes a quarter of the way from chance to all right.
+    better = chance + min(chance, (1 - chance) / 4)
+    if not STUCK[0] <= losses[step] / run.guessing <= STUCK[1] or accuracy > better:
         return None
     text = f"train/epoch_loss is {losses[step]:.4g} after {step} of {run.total} steps; guessing gives {run.guessing:.4g}"
     return f"{text}, and an accuracy of {1 / run.classes:.2g} (here {accuracy:.2g})", step
@@ -227,11 +242,13 @@ def _stuck(run: History) -> Told:
 def _overfitting(run: History) -> Told:
     losses, trained = run.curve("val/loss"), run.curve("train/epoch_loss")
     finite = {step: loss for step, loss in losses.items() if math.isfinite(loss) and step in trained}
-    if len(finite) < 2:
+    if len(finite) < 3:
         return None
-    best, last = min(finite, key=lambda step: finite[step]), max(finite)
-    rise = finite[last] - finite[best]
-    if rise < RISEN * run.guessing or not trained[last] < trained[best]:
+    best, (before, last) = min(finite, key=lambda step: finite[step]), sorted(finite)[-2:]
+    # One validation that is worse is a spike, which large rates and batch norm make in healthy runs; two in a row are a trend. What is
+    # learnt by heart is known better than what was never seen: without that gap the rise has another cause.
+    rise = min(finite[before], finite[last]) - finite[best]
+    if rise < RISEN * run.guessing or not trained[last] < min(trained[best], finite[last]):
         return None
     text = f"val/loss rose from {finite[best]:.3g} at step {best} to {finite[last]:.3g} at step {last}"
     return f"{text} while train/epoch_loss fell from {trained[best]:.3g} to {trained[last]:.3g}; guessing gives {run.guessing:.3g}", last
