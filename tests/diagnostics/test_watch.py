@@ -117,6 +117,68 @@ def test_a_page_opens_alone_and_shows_every_layer(tmp_path: Path) -> None:
     assert artifacts.count("diagnostics/index.html") == 1
 
 
+BENT = """
+import torch
+
+class Tangent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+class Old(torch.nn.Module):
+    def forward(self, x):
+        return Tangent.apply(x)
+"""
+
+
+def test_a_diagnostic_that_fails_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd_activations.py").write_text(BENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BAKEOFF_TRUST", "odd_activations")
+    options = ["activation=tanh", "activation._target_=odd_activations.Old", "trainer.max_steps=4"]
+    bare, full = (folder(tmp_path / level, *options, f"diagnostics={level}") for level in ("none", "full"))
+    results = [execute(run.path) for run in (bare, full)]
+    assert results[1].status == "finished" and results[0].metrics == results[1].metrics
+    err = capsys.readouterr().err
+    assert err.count("diagnostics leave out sharpness: RuntimeError: ") == 1 and "Traceback" not in err
+    text = (full.path / "diagnostics" / "index.html").read_text()
+    assert "<h2>Left out</h2>" in text and "<b>sharpness</b>: RuntimeError" in text and "<h2>Confusion</h2>" in text
+    tags = {name for line in journal.read(full.journal) if line["kind"] == "tags" for name in line["values"]}
+    assert "diagnostics.left_out.sharpness" in tags
+    assert any("gradient_norm" in name for name, _ in metrics(full))
+
+
+@pytest.mark.parametrize(
+    ("broken", "part"),
+    [
+        ("watch.dissect", "layers"),
+        ("readings.read_activations", "activations"),
+        ("readings.read_gradients", "gradients"),
+        ("readings.read_updates", "updates"),
+        ("watch.diagnose", "diagnoses"),
+    ],
+)
+def test_no_failing_part_ends_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str, part: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("not to be measured\nmore of it")
+
+    monkeypatch.setattr(f"bakeoff.diagnostics.{broken}", fails)
+    run = folder(tmp_path, "trainer.max_steps=3", "data.subset=64")
+    assert execute(run.path).status == "finished"
+    told = [line for line in capsys.readouterr().err.splitlines() if "leave out" in line]
+    assert len(told) == 1 and told[0].endswith(f"diagnostics leave out {part}: ValueError: not to be measured")
+    assert f"<b>{part}</b>: ValueError" in (run.path / "diagnostics" / "index.html").read_text()
+
+
 def test_gradients_and_updates_are_those_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = folder(tmp_path, "optimizer=sgd", "optimizer.lr=0.125", "optimizer.weight_decay=0", "trainer.max_steps=3", "scheduler=constant")
     seen: list[dict[str, Any]] = []

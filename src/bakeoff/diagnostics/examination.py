@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -31,19 +32,41 @@ MANY_CLASSES = 25
 
 
 def examine(
-    run: Run, net: nn.Module, weights: dict[str, Tensor], loss: nn.Module, data: ImageData, images: Tensor, labels: Tensor
+    run: Run,
+    net: nn.Module,
+    weights: dict[str, Tensor],
+    loss: nn.Module,
+    data: ImageData,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    sparing: Callable[[str], AbstractContextManager[None]],
 ) -> tuple[str, dict[str, float]]:
-    """(HTML, metrics) of a copy of `net` with `weights`, on this rank's validation images and, for the landscape, on the probe."""
+    """(HTML, metrics) of a copy of `net` with `weights`, on this rank's validation images and, for the landscape, on the probe.
+
+    A part that fails within `sparing(part)` is left out.
+    """
     device = images.device
     net = copy.deepcopy(net).to(device)
     net.load_state_dict(weights)
     net.eval()
     dtype = next(net.parameters()).dtype
     scores, truth, wrong = judged(net, data, dtype=dtype)
-    ece = calibration(scores, truth)
-    parts = [confusion(scores, truth, data.classes), reliability(scores, truth, ece=ece), mistakes(wrong, data.classes)]
-    parts += [filters(net), landscape(run, net, loss, images.to(dtype), labels)]
-    return f'<div class="pair">{"".join(parts)}</div>', {f"{GROUP}/calibration_error": ece}
+    parts: list[str] = []
+    metrics: dict[str, float] = {}
+    with sparing("confusion"):
+        parts.append(confusion(scores, truth, data.classes))
+    with sparing("calibration"):
+        ece = calibration(scores, truth)
+        parts.append(reliability(scores, truth, ece=ece))
+        metrics[f"{GROUP}/calibration_error"] = ece
+    with sparing("mistakes"):
+        parts.append(mistakes(wrong, data.classes))
+    with sparing("first filters"):
+        parts.append(filters(net))
+    with sparing("loss landscape"):
+        parts.append(landscape(run, net, loss, images.to(dtype), labels))
+    return f'<div class="pair">{"".join(parts)}</div>', metrics
 
 
 @torch.no_grad()

@@ -50,14 +50,17 @@ def section(title: str, *parts: str, note: str = "") -> str:
     return f"<section><h2>{text(title)}</h2>{told}{''.join(parts)}</section>\n"
 
 
-def run_page(title: str, history: History, told: Sequence[Diagnosis], *, more: str = "") -> str:
-    """The page of a run: diagnoses, curves, every figure by layer and step, and what `full` adds (HTML, given)."""
+def run_page(title: str, history: History, told: Sequence[Diagnosis], *, more: str = "", left_out: Mapping[str, str] | None = None) -> str:
+    """The page of a run: diagnoses, what failed (part -> reason), curves, figures by layer and step, and what `full` adds (HTML, given)."""
     about = f"{history.probe} training images are the probe; the loss of guessing is {number(history.guessing)}."
     if told:
         items = "".join(f'<li><b class="wrong">{text(each.name)}</b>: {text(each.text)}</li>' for each in told)
         verdict = section("Diagnoses", f"<ul>{items}</ul>", note=about)
     else:
         verdict = section("No diagnosis", note=f"Nothing that has a name here was seen. {about}")
+    if left_out:
+        items = "".join(f"<li><b>{text(part)}</b>: {text(why)}</li>" for part, why in left_out.items())
+        verdict += section("Left out", f"<ul>{items}</ul>", note="Measuring these failed; the training went on as if nobody had looked.")
     losses = {name: history.curve(name) for name in ("train/loss", "val/loss") if history.curve(name)}
     curves = section("Loss", lines(losses, level=("guessing", history.guessing))) if losses else ""
     tables = "".join(heat(stat, history.readings) for stat in STATS)

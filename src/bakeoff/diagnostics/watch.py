@@ -23,13 +23,14 @@ from bakeoff.diagnostics import readings as read
 from bakeoff.diagnostics.anatomy import Layer, dissect
 from bakeoff.diagnostics.page import run_page
 from bakeoff.diagnostics.readings import Reading
+from bakeoff.diagnostics.sparing import Omissions
 from bakeoff.diagnostics.symptoms import Diagnosis, History, diagnose
 from bakeoff.recipe import Run
 from bakeoff.tracking.journal import Journal
 from bakeoff.tracking.journal import read as lines_of
 
 FOLDER = "diagnostics"
-TAG = "diagnosis."
+TAG, OMITTED = "diagnosis.", "diagnostics.left_out."
 CURVES = ("train/loss", "train/epoch_loss", "train/epoch_accuracy", "val/loss", "val/accuracy")
 
 
@@ -90,6 +91,8 @@ class Watch(pl.Callback):
         self.layers: list[Layer] = []
         self.reading: Reading | None = None
         self.before: list[Tensor] = []
+        self.stepping = False
+        self.omissions = Omissions(known.title, said=lambda part, why: journal.tags({OMITTED + part.replace(" ", "_"): why}))
         self._remember(known.step)
 
     def _remember(self, step: int) -> None:
@@ -107,6 +110,8 @@ class Watch(pl.Callback):
             if line["kind"] == "tags":
                 named = {name.removeprefix(TAG): text for name, text in line["values"].items() if name.startswith(TAG)}
                 self.told |= {name: Diagnosis(name, text, step) for name, text in named.items()}
+                omitted = {name.removeprefix(OMITTED): why for name, why in line["values"].items() if name.startswith(OMITTED)}
+                self.omissions.recall({part.replace("_", " "): why for part, why in omitted.items()})
 
     def heard(self, values: dict[str, float], step: int) -> None:
         """A point of the run's curves."""
@@ -125,8 +130,8 @@ class Watch(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes the net apart, once it is on its device."""
-        kind = type(build.make_activation(self.run)())
-        with self.precisely(trainer) as images:
+        with self.omissions.sparing("layers"), self.precisely(trainer) as images:
+            kind = type(build.make_activation(self.run)())
             self.layers = dissect(trained(pl_module).net, images[:2], activation=kind)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
@@ -137,29 +142,38 @@ class Watch(pl.Callback):
 
     def begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> None:
         """Opens the reading of a step."""
-        self.reading = Reading(step)
-        with self.precisely(trainer) as images:
-            figures, drawn = read.read_activations(trained(pl_module).net, self.layers, images, histograms=self.full)
+        self.reading, sparing = Reading(step), self.omissions.sparing
+        if not self.layers:
+            return
+        net, loss, seed = trained(pl_module).net, trained(pl_module).loss, self.run.seed
+        with sparing("activations"), self.precisely(trainer) as images:
+            figures, drawn = read.read_activations(net, self.layers, images, histograms=self.full)
+            read.merge(self.reading, figures)
             if self.full:
+                self.reading.more["activations"] = drawn
+        if self.full:
+            self.reading.more["weights"] = {layer.name: read.histogram(layer.weight) for layer in self.layers}
+            with sparing("sharpness"), self.precisely(trainer) as images:
                 from bakeoff.diagnostics.curvature import sharpness
 
-                weights = {layer.name: read.histogram(layer.weight) for layer in self.layers}
-                self.reading.more = {"activations": drawn, "weights": weights}
-                net, loss, seed = trained(pl_module).net, trained(pl_module).loss, self.run.seed
                 self.reading.more["sharpness"] = sharpness(net, loss, images, self.labels, seed=seed)
-        read.merge(self.reading, figures)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
         """Reads the gradients, whole and unscaled here and not clipped yet, and keeps the weights; once a step, however often it asks."""
-        if self.reading is not None and not self.before:
-            read.merge(self.reading, read.read_gradients(self.layers, guessing=self.history.guessing))
-            self.before = [read.sampled(layer) for layer in self.layers]
+        if self.reading is not None and not self.stepping:
+            self.stepping = True
+            with self.omissions.sparing("gradients"):
+                read.merge(self.reading, read.read_gradients(self.layers, guessing=self.history.guessing))
+            with self.omissions.sparing("updates"):
+                self.before = [read.sampled(layer) for layer in self.layers]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Reads the update, once the step is made."""
-        if self.reading is not None and self.before and trained(pl_module).step > self.reading.step:
-            read.merge(self.reading, read.read_updates(self.layers, self.before))
-            self.before = []
+        if self.reading is not None and self.stepping and trained(pl_module).step > self.reading.step:
+            with self.omissions.sparing("updates"):
+                if self.before:
+                    read.merge(self.reading, read.read_updates(self.layers, self.before))
+            self.before, self.stepping = [], False
             self.close()
             self.look(pl_module)
 
@@ -189,15 +203,20 @@ class Watch(pl.Callback):
         if not self.history.readings:
             return
         self.folder.mkdir(exist_ok=True)
-        examined = ""
+        examined, sparing = "", self.omissions.sparing
         if self.full:
-            from bakeoff.diagnostics.examination import examine, over_time
+            with sparing("figures over time"):
+                from bakeoff.diagnostics.examination import over_time
 
-            shown, metrics = examine(self.run, net, weights, loss, data, self.images, self.labels)
-            examined = over_time(self.history.readings) + shown
-            # One number a run: at step 0 the store draws it as a bar.
-            self.journal.metrics(metrics, step=0)
-        page = run_page(self.title, self.history, list(self.told.values()), more=examined)
+                examined += over_time(self.history.readings)
+            with sparing("look at the trained net"):
+                from bakeoff.diagnostics.examination import examine
+
+                shown, metrics = examine(self.run, net, weights, loss, data, self.images, self.labels, sparing=sparing)
+                examined += shown
+                # One number a run: at step 0 the store draws it as a bar.
+                self.journal.metrics(metrics, step=0)
+        page = run_page(self.title, self.history, list(self.told.values()), more=examined, left_out=self.omissions.reasons)
         (self.folder / "index.html").write_text(page, encoding="utf-8")
         self.journal.artifact(f"{FOLDER}/index.html", artifact_path=FOLDER)
         self.journal.artifact(f"{FOLDER}/readings.jsonl", artifact_path=FOLDER)
@@ -205,7 +224,10 @@ class Watch(pl.Callback):
     def look(self, pl_module: pl.LightningModule) -> None:
         """Tells every diagnosis that was not told before, as a tag and one line."""
         self.history.diverged = trained(pl_module).diverged
-        for found in diagnose(self.history):
+        named: list[Diagnosis] = []
+        with self.omissions.sparing("diagnoses"):
+            named = diagnose(self.history)
+        for found in named:
             if found.name not in self.told:
                 self.told[found.name] = found
                 self.journal.tags({TAG + found.name: found.text})
