@@ -61,7 +61,7 @@ def figure(
     """One figure of the report that `build` would write: its PNG, SVG and CSV. NotFoundError names the figures that there are."""
     sweep, _ = read(name, uri=uri, sweep_hash=sweep_hash, query=query)
     found = analysis.analyse(sweep)
-    drawn = {one.name: one for one in (*drawings.all_of(found), *filter(None, [drawings.first(found)]))}
+    drawn = {one.name: one for one in drawings.with_first(found, drawings.all_of(found))}
     if figure not in drawn:
         raise NotFoundError(f"--figure={figure}: not in this report{near_miss(figure, list(drawn))}; figures: {', '.join(drawn)}")
     folder = out if out is not None else Path("reports") / sweep.title / FIGURES
@@ -94,7 +94,7 @@ def write(sweep: Sweep, out: Path, *, parts: Parts = ()) -> Report:
         for folder in (out, out / FIGURES, out / TABLES):
             folder.mkdir(parents=True, exist_ok=True)
         files = [page.write(found, table, drawn, out, parts=parts), *tables.write(found, table, out)]
-        files += [*latex.write(found, out / TABLES), *pictures(drawn, out / FIGURES)]
+        files += [*latex.write(found, out / TABLES), *pictures(drawings.with_first(found, drawn), out / FIGURES)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
     return Report(out, files[0], tuple(files), found.sweep, found.verdict, table, found)

@@ -46,10 +46,12 @@ def page(found: Analysis, rows: pd.DataFrame, drawn: Sequence[Drawing], *, parts
     from plotly.offline import get_plotlyjs
 
     scene, command = Scene(found), again(found)
-    by_section = {key: [one for one in drawn if one.section == key] for key in dict.fromkeys(one.section for one in drawn)}
-    evidence = list(sections.all_of(found, rows, by_section, command))
     beginning = first(found)
-    shown = [*drawn, *([beginning] if beginning is not None else [])]
+    # Where all arms are in the first picture, it is not shown again among the evidence.
+    below = [one for one in drawn if beginning is None or one.name != beginning.name]
+    by_section = {key: [one for one in below if one.section == key] for key in dict.fromkeys(one.section for one in drawn)}
+    evidence = list(sections.all_of(found, rows, by_section, command))
+    shown = [*below, *([beginning] if beginning is not None else [])]
     links = "".join(f'<a href="#{t(key)}">{t(SHORT[key])}</a>' for key, _, _ in evidence)
     body = "".join(
         (
@@ -58,7 +60,7 @@ def page(found: Analysis, rows: pd.DataFrame, drawn: Sequence[Drawing], *, parts
             f'<nav aria-label="Sections">{links}<a href="#plan">plan</a><a href="#machine">machine</a><a href="#again">reproduce</a></nav>',
             legend(scene.looks, scene.shown, scene.order) if drawn else "",
             *(whole for _, _, whole in evidence),
-            _missing(found, by_section),
+            _missing(found, {one.section: [one] for one in drawn}),
             provenance.plan(found),
             provenance.machine(found),
             provenance.again(found),
@@ -97,8 +99,8 @@ def _top(found: Analysis, beginning: Drawing | None, command: Callable[[Drawing]
     facts = [
         ("arms", len(plan.arms)),
         ("blocks", len(plan.blocks)),
-        ("tuning runs", f"{tune} of {plan.trials}" if tune != plan.trials else tune),
-        ("confirm runs", f"{confirm} of {plan.confirms}" if confirm < plan.confirms else confirm),
+        ("tuning runs", f"{tune} of {plan.trials}" if plan.declared and tune != plan.trials else tune),
+        ("confirm runs", f"{confirm} of {plan.confirms}" if plan.declared and confirm < plan.confirms else confirm),
         ("score", wording.metric_name(sweep.scored)),
         ("margin", wording.gap(plan.margin, sweep.scored)),
     ]

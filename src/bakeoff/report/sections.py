@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from bakeoff.report import analysis, tables, wording
+from bakeoff.report import tables, wording
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.drawings.marks import Drawing
 from bakeoff.report.drawings.progress import QUARTILES
@@ -65,7 +65,7 @@ def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, l
         "its space; a cross at the foot is a run that diverged; the thick line below is the arm's good region."
     )
     yield "search", "Score against what was tuned", [foot], []
-    yield "tuning", "What repeating the tuning changes", list(says.get("tuning", ())), _repeated(found)
+    yield "tuning", "What repeating the tuning changes", list(says["tuning"]), _repeated(found)
     thick = "Thin: what was searched. Thick: where the score is within the margin of the arm's best."
     yield "region", "How much care a learning rate asks for", [thick, *says["region"]], _regions(found)
     bands = "Bands hold at 95 % for all budgets at once; the median best of so many tuning runs, had they been drawn anew."
@@ -98,7 +98,8 @@ def _pairs(found: Analysis) -> list[str]:
         own = [d for d in found.verdict.differences if d.block == block]
         own.sort(key=lambda d: leader not in (d.better, d.worse))
         lines = [_pair(d, metric) for d in own[:MOST_ROWS]]
-        whole = table(head, lines, tall=len(lines) > 12) if lines else ""
+        kept = len(head) if any(line[-1] for line in lines) else len(head) - 1
+        whole = table(head[:kept], [line[:kept] for line in lines], tall=len(lines) > 12) if lines else ""
         cut = f", the first {MOST_ROWS} of them here, those of {leader} before the others" if len(own) > MOST_ROWS else ""
         where = f"{block}: " if len(found.blocks) > 1 else ""
         parts.append(folded(f"{where}{wording.count(len(own), 'pair')}{cut}", whole, opened=block == found.blocks[0] and len(own) <= 15))
@@ -174,18 +175,16 @@ def _regions(found: Analysis) -> list[str]:
 
 
 def _repeated(found: Analysis) -> list[str]:
-    rows = analysis.tables(found).get("tuning_variance")
-    if rows is None:
+    if not found.tuning:
         return []
     unit = 100.0 if found.sweep.scored.endswith("accuracy") else 1.0
     head = ["block", "arm", "tunings", "seeds", "spread of seeds", "spread of tuning", "share of tuning", "95 % interval", "p"]
     lines = [
         [
-            str(r["block"]), str(r["arm"]), str(r["studies"]), str(r["n"]), f"{unit * r['seed_sd']:.3g}", f"{unit * r['tuning_sd']:.3g}",
-            wording.percent(r["share"]), f"{wording.percent(r['share_low'])} to {wording.percent(r['share_high'])}",
-            wording.p_value(r["p"]),
+            one.block, one.arm, str(one.studies), str(one.n), f"{unit * one.seed_sd:.3g}", f"{unit * one.tuning_sd:.3g}",
+            wording.percent(one.share), f"{wording.percent(one.share_low)} to {wording.percent(one.share_high)}", wording.p_value(one.p),
         ]
-        for r in rows.to_dict("records")
+        for one in found.tuning
     ]  # fmt: skip
     return [table(head, lines[:MOST_ROWS], tall=len(lines) > 12)]
 

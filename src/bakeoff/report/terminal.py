@@ -28,7 +28,11 @@ def text(found: Analysis, page: Path) -> str:
     width = min(WIDEST, shutil.get_terminal_size((NARROW, 24)).columns)
     plan, verdict = found.sweep.design, found.verdict
     lines = [*_wrapped(plan.question, width), "", *_wrapped(verdict.headline, width)]
-    lines += [line for detail in verdict.details for line in _wrapped(detail, width, first="  ", rest="  ")]
+    for detail in verdict.details:
+        told, colon, command = detail.partition(": bakeoff ")
+        lines += _wrapped(told + colon[:1], width, first="  ", rest="  ")
+        # A command stays whole on a line of its own, so that it can be copied.
+        lines += [f"  bakeoff {command}"] if command else []
     for block in found.blocks:
         lines += ["", *_table(found, block, width)]
     notes = verdict.caveats[:MOST_NOTES]
@@ -40,7 +44,7 @@ def text(found: Analysis, page: Path) -> str:
 
 
 def _wrapped(told: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
-    """Lines of at most `width`; a command or a path that is longer stays whole, so that it can be copied."""
+    """Lines of at most `width`, but for single words that are longer."""
     return textwrap.wrap(told, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False) or [""]
 
 

@@ -32,7 +32,14 @@ def first(found: Analysis) -> Drawing | None:
         return comparisons.scores(scene, scene.main, most=FIRST)
     plan = found.sweep.design
     pairs = ((block, key) for key in plan.tuned for block in plan.blocks)
-    return next((drawn for block, key in pairs if (drawn := searches.tuning(scene, block, key)) is not None), None)
+    beginning = next((drawn for block, key in pairs if (drawn := searches.tuning(scene, block, key)) is not None), None)
+    return None if beginning is None else dataclasses.replace(beginning, name="first-look")
 
 
-__all__ = ["Drawing", "all_of", "first"]
+def with_first(found: Analysis, drawn: tuple[Drawing, ...]) -> tuple[Drawing, ...]:
+    """The figures of `all_of` and the first picture, each name once."""
+    beginning = first(found)
+    return drawn if beginning is None or any(one.name == beginning.name for one in drawn) else (beginning, *drawn)
+
+
+__all__ = ["Drawing", "all_of", "first", "with_first"]

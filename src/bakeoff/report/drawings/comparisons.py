@@ -48,7 +48,7 @@ def scores(scene: Scene, block: str, *, most: int | None = None) -> Drawing:
         rows.append({"block": block, "arm": arm, "what": "mean", "score": told.mean, "low": told.low, "high": told.high, "n": told.n})
     frame = Frame(x=axis(metric), rows=[*reversed(arms)], height=tall(len(arms)))
     title = scene.titled(f"Mean {wording.metric_name(metric)}", block)
-    name = stem("first-picture" if most is not None else "scores", place(block))
+    name = stem("best-scores" if len(arms) < len(means) else "scores", place(block))
     return Drawing(name, "scores", title, marks, frame, pd.DataFrame(rows), scene.looks, wide=block == OVERALL)
 
 

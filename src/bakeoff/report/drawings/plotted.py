@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from bakeoff.report.drawings.marks import (
@@ -29,7 +30,8 @@ Spec = dict[str, Any]
 SYMBOLS = {"ring": "circle-open", "cross": "x-thin-open", "dot": "circle", "tick": "line-ns-open"}
 #: Colours that the page's script exchanges in the dark: text and lines of no arm.
 INK, LINE = "#222222", "#e4e6ea"
-NARROW = 6  # columns of a table of colours whose names fit side by side
+NARROW = 6  # columns of a table of colours whose names may fit side by side
+ROOM = 48  # letters that do
 
 
 def spec(drawing: Drawing) -> Spec:
@@ -49,11 +51,10 @@ def spec(drawing: Drawing) -> Spec:
 
 def _framed(mark: Heat, layout: Spec) -> None:
     """The axes of a table of colours: columns named above, the first row on top."""
-    narrow = len(mark.columns) > NARROW
     for axis, names in (("xaxis", mark.columns), ("yaxis", mark.rows)):
         layout[axis] |= {"tickvals": list(range(len(names))), "ticktext": [_t(shortened(name)) for name in names], "ticks": ""}
         layout[axis] |= {"showgrid": False, "showline": False}
-    layout["xaxis"] |= {"side": "top", "tickangle": -90 if narrow else 0, "range": [-0.5, len(mark.columns) - 0.5]}
+    layout["xaxis"] |= {"side": "top", "tickangle": -90 if upright(mark.columns) else 0, "range": [-0.5, len(mark.columns) - 0.5]}
     layout["yaxis"] |= {"range": [len(mark.rows) - 0.5, -0.5]}
     if len(mark.rows) > NARROW:
         for axis in ("xaxis", "yaxis"):
@@ -155,6 +156,11 @@ def _faint(colour: str) -> str:
 def shortened(name: str, *, most: int = 28) -> str:
     """A name cut in its middle, so that both ends can be read; the pointer and the tables tell it whole."""
     return name if len(name) <= most else f"{name[: most - most // 2 - 1]}…{name[-(most // 2) :]}"
+
+
+def upright(names: Sequence[str]) -> bool:
+    """Whether the columns' names do not fit side by side, so that they stand upright."""
+    return len(names) > NARROW or len(names) * max(len(shortened(name)) + 2 for name in names) > ROOM
 
 
 def _layout(frame: Frame) -> Spec:

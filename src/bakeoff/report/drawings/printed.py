@@ -33,7 +33,7 @@ from bakeoff.report.drawings.marks import (
     Word,
     known,
 )
-from bakeoff.report.drawings.plotted import NARROW, shortened
+from bakeoff.report.drawings.plotted import shortened, upright
 
 DOTS = 160  # a PNG's dots per inch
 WIDTH = 6.3  # inches: a column of text on A4
@@ -176,7 +176,7 @@ def _heat(axes: Axes, mark: Heat, _look: Style) -> None:
     axes.invert_yaxis()
     columns, rows = [shortened(one) for one in mark.columns], [shortened(one) for one in mark.rows]
     small = 8.5 if max(len(columns), len(rows)) < 20 else 5.5
-    axes.set_xticks([i + 0.5 for i in range(len(columns))], columns, rotation=90 if len(columns) > NARROW else 0, fontsize=small)
+    axes.set_xticks([i + 0.5 for i in range(len(columns))], columns, rotation=90 if upright(columns) else 0, fontsize=small)
     axes.set_yticks([i + 0.5 for i in range(len(rows))], rows, fontsize=small)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
