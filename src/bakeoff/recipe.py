@@ -84,7 +84,7 @@ class Data(_Node):
     size: Annotated[Count, SCIENCE] = 32
     fit: Annotated[Literal["resize", "pad"], SCIENCE] = "resize"
     augment: Annotated[Augment, SCIENCE] = Augment()
-    normalize: Annotated[bool, SCIENCE] = True
+    normalize: Annotated[bool | Literal["mean"], SCIENCE] = True
     batch_size: Annotated[Count, SCIENCE] = 128
     val_fraction: Annotated[float, Field(gt=0, lt=1), SCIENCE] = 0.1
     split_seed: Annotated[Seed, SCIENCE] = 0

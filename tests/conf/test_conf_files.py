@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from bakeoff import composition
 from bakeoff.build import check
 from bakeoff.composition import Composed
-from bakeoff.door import RULES, TABLE, check_names
+from bakeoff.door import RULES, TABLE, check_names, leaves
 from bakeoff.errors import ConfigError
 from bakeoff.recipe import SCIENCE, Augment, Data, Kind, Run, Tracking, Trainer, fingerprint
 from bakeoff.slots import GROUPS, SLOTS, shipped
@@ -242,7 +242,9 @@ def test_run_yaml_has_every_key_of_a_run() -> None:
 
 def test_rules_speak_of_keys_that_some_choice_has(composed: Compose) -> None:
     words = [f"{group}={name}" for group, name in CHOICES if group in SLOTS]
-    held = {key for word in words for key in composed(word, *NEEDS.get(word, [])).run.flat()}
+    runs = [composed(word, *NEEDS.get(word, [])).run for word in words]
+    held = {key for run in runs for key in run.flat()}
+    held |= {f"{leaf['_target_']}.{key}" for run in runs for _, leaf in leaves(run) for key in leaf}
     assert set(RULES) <= held
     assert {name.split(".")[0] for name in TABLE} == set(SLOTS)
 

@@ -116,6 +116,15 @@ def test_what_does_not_fit_is_told_by_its_key(changes: dict[str, Any], error: ty
         image_data(**changes).setup()
 
 
+def test_the_mean_alone_is_taken_off_in_steps_of_255() -> None:
+    centred, plain = image_data(normalize="mean", crop=0, flip=False), image_data(normalize=False, crop=0, flip=False)
+    for data in (centred, plain):
+        data.setup()
+    for (ours, labels), (theirs, others) in zip(centred.train_dataloader(), plain.train_dataloader(), strict=True):
+        assert torch.equal(labels, others)
+        torch.testing.assert_close(ours, 255 * (theirs - torch.tensor(centred.mean).view(1, -1, 1, 1)), rtol=1e-5, atol=1e-3)
+
+
 def test_constant_images_cannot_be_normalized() -> None:
     lit = toy()
     dark = Images(torch.zeros_like(lit.train_x), lit.train_y, lit.test_x, lit.test_y, lit.classes)

@@ -24,7 +24,8 @@ SCRIPT = """_bakeoff() {
         sweep|report)
             COMPREPLY=($(compgen -W "$(bakeoff list sweep 2>/dev/null | sed -n 's/^  \\([^ ]*\\).*/\\1/p')" -- "$word"));;
         show)
-            (( ${#words[@]} > 3 )) || COMPREPLY=($(compgen -W "$(bakeoff show 2>/dev/null | sed -n 's/^\\([a-z]*\\) .*/\\1/p')" -- "$word"));;
+            (( ${#words[@]} > 3 )) ||
+                COMPREPLY=($(compgen -W "$(bakeoff show 2>/dev/null | sed -n 's/^\\([a-z]*\\) .*/\\1/p')" -- "$word"));;
         list)
             COMPREPLY=($(compgen -W "$(bakeoff list 2>/dev/null | grep -v '^ ')" -- "$word"));;
     esac

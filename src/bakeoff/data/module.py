@@ -6,6 +6,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Sequence
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -44,9 +45,10 @@ class ImageData(pl.LightningDataModule):
 
     source: gives the images. size, fit: the trained size and how images get there, once, before training. crop, flip, batch_size
     (global), accumulate: see TrainBatches. normalize: to zero mean and unit variance per channel, measured on the training split
-    at the trained size. val_fraction, split_seed, subset, folds, fold: see splits.split. seed: of order and augmentation. eval_batch_size:
-    per device. lighting: the std of PCA lighting, off at 0. scale, workers, channels: of image files, see FileStore. views: how the
-    test looks at an image. max_steps: optimizer steps after which training ends; it shortens the last epoch, so that validation follows it.
+    at the trained size; "mean" takes the mean off and keeps the steps of 0..255. val_fraction, split_seed, subset, folds, fold: see
+    splits.split. seed: of order and augmentation. eval_batch_size: per device. lighting: the std of PCA lighting, off at 0. scale,
+    workers, channels: of image files, see FileStore. views: how the test looks at an image. max_steps: optimizer steps after which
+    training ends; it shortens the last epoch, so that validation follows it.
 
     Images live as uint8 on the training device where at most half of its free memory goes for them, else in main memory; image files
     stay on disk and are decoded for every batch.
@@ -79,7 +81,7 @@ class ImageData(pl.LightningDataModule):
         fit: Fit,
         crop: int,
         flip: bool,
-        normalize: bool,
+        normalize: bool | Literal["mean"],
         batch_size: int,
         accumulate: int,
         val_fraction: float,
@@ -209,13 +211,14 @@ class ImageData(pl.LightningDataModule):
         )
 
     def _make_pixels(self) -> None:
-        if self.normalize and min(self.std) == 0:
+        if self.normalize is True and min(self.std) == 0:
             raise DataError(f"data.normalize=true: a channel of the {self.n_train} training images is constant: set data.normalize=false")
         self._pixels = Pixels(
             channels=self.channels,
             size=self.size,
             mean=self.mean if self.normalize else None,
-            std=self.std if self.normalize else None,
+            # Of pixels scaled to 0..1: this keeps the steps of 0..255.
+            std=(1 / 255,) * self.channels if self.normalize == "mean" else self.std if self.normalize else None,
             channels_last=self.channels_last,
             device=self._device,
         )

@@ -103,7 +103,8 @@ def normalization(bench: Bench) -> Finding:
     mean, std = values.mean((0, 2, 3)).tolist(), values.std((0, 2, 3)).tolist()
     told = " ".join(f"{m:.2f}" for m in mean), " ".join(f"{s:.2f}" for s in std)
     found = f"mean {told[0]}, std {told[1]} over {len(values)} training images"
-    good = all(abs(m) <= MEAN for m in mean) and all(STD[0] <= s <= STD[1] for s in std)
+    raw = bench.run.data.normalize == "mean"  # centred pixels of 0..255
+    good = all(abs(m) <= MEAN * (255 if raw else 1) for m in mean) and (raw or all(STD[0] <= s <= STD[1] for s in std))
     advice = "" if good else "data.normalize=true centres and scales each channel" if not bench.run.data.normalize else "look at the images"
     figures = {"input_mean": mean[0], "input_std": std[0]}
-    return Finding("normalization", "ok" if good else "look", found, "mean 0, std 1", advice, figures)
+    return Finding("normalization", "ok" if good else "look", found, "mean 0" if raw else "mean 0, std 1", advice, figures)
