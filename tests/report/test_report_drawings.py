@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from bakeoff.report.analysis import analyse
 from bakeoff.report.assembly import write
+from bakeoff.report.design import Range
 from bakeoff.report.drawings import all_of
-from bakeoff.report.drawings.marks import styles
+from bakeoff.report.drawings.marks import Points, styles
 from bakeoff.report.drawings.progress import spread
 from bakeoff.report.tidy import Sweep
 
@@ -49,6 +51,17 @@ def test_many_arms_begin_with_the_best_few(simulated: Make) -> None:
     assert len(curves.shown) == 8 and "arm19" in curves.shown and curves.hidden("arm00")
     assert set(curves.data["arm"]) == set(sweep.design.arms)  # the data have all of them
     assert len(drawn["scores-all"].frame.rows) == 20
+
+
+def test_a_momentum_is_drawn_as_it_was_searched(simulated: Make) -> None:
+    sweep = simulated({"a": 0.0, "b": 0.01}, rng=np.random.default_rng(2), seeds=2)
+    turned = [dataclasses.replace(cell, spaces={"optimizer.lr": Range(0.5, 0.9999, complement=True)}) for cell in sweep.design.cells]
+    runs = sweep.runs.assign(**{"optimizer.lr": 1 - sweep.runs["optimizer.lr"] / 2})
+    sweep = dataclasses.replace(sweep, runs=runs, design=dataclasses.replace(sweep.design, cells=tuple(turned)))
+    drawn = next(one for one in all_of(analyse(sweep)) if one.name == "tuning-optimizer-lr")
+    points = [x for mark in drawn.marks if isinstance(mark, Points) and mark.symbol == "mark" for x in mark.x]
+    assert (drawn.frame.x, drawn.frame.log) == ("1 - optimizer.lr", True)
+    assert sorted(points) == pytest.approx(sorted(1 - drawn.data["optimizer.lr"]))
 
 
 @pytest.mark.slow

@@ -149,6 +149,15 @@ def test_command(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert "did you mean duel?" in err
 
 
+def test_one_figure_by_its_line(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(store)
+    assert shell.main(["report", "duel", "--figure", "scores-all", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / f"scores-all.{ending}") for ending in ("png", "svg", "csv")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores-all.csv", "scores-all.png", "scores-all.svg"]
+    assert shell.main(["report", "duel", "--figure", "score-all"]) == 2
+    assert "did you mean scores-all?" in capsys.readouterr().err
+
+
 def test_runs_by_a_query_are_grouped_by_what_differs(store: Path, tmp_path: Path) -> None:
     report = build(query="params.optimizer = 'adam'", uri=default_uri(store), out=tmp_path / "one")
     assert report.sweep.design.arms == ("lr=0.01", "lr=0.1", "lr=0.9")  # confirm runs that differ in nothing else
@@ -169,6 +178,8 @@ def test_several_sweeps_are_exploratory(store: Path, tmp_path: Path) -> None:
     assert report.sweep.design.arms == ("sgd (duel-aaaaaaaa)", "adam (duel-aaaaaaaa)", "sgd (rematch-cccccccc)", "adam (rematch-cccccccc)")
     assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
     assert "6 runs with a score in 4 groups" in report.verdict.headline
+    page = report.page.read_text(encoding="utf-8")
+    assert "adam beats sgd" in page  # each sweep's own verdict stands
     assert report.plain()["commands"]["report"].startswith("bakeoff report duel-aaaaaaaa rematch-cccccccc")
     with pytest.raises(StoreError, match="stands there twice"):
         build(["duel", "duel-aaaaaaaa"], uri=default_uri(store), out=tmp_path)

@@ -69,7 +69,9 @@ def _space(sweep: Sweep, arm: str, block: str, key: str) -> str | None:
 
 def ranged(space: Range) -> str:
     """A range that was searched, in words."""
-    return f"{wording.plain(space.low)} to {wording.plain(space.high)}{', log' if space.log else ''}"
+    return (
+        f"{wording.plain(space.low)} to {wording.plain(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"
+    )
 
 
 def _mean(column: pd.Series[float]) -> float | None:

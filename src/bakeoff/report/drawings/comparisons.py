@@ -11,7 +11,7 @@ from bakeoff.report import wording
 from bakeoff.report.drawings.marks import Band as Area
 from bakeoff.report.drawings.marks import Drawing, Frame, Heat, Interval, Line, Mark, Points, Rule, Stripe
 from bakeoff.report.drawings.plotted import NARROW
-from bakeoff.report.drawings.scene import CELLS, Scene, axis, place, stem, tall, unit
+from bakeoff.report.drawings.scene import CELLS, Scene, axis, place, squared, stem, tall, unit
 from bakeoff.report.statistics import OVERALL, Difference, averaged
 
 GRADE = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "cannot be told"}
@@ -124,8 +124,7 @@ def matrix(scene: Scene, block: str) -> Drawing | None:
         marks.append(Points(*sure, symbol="dot", size=3))
     meant = "* supported" if few else "dot: supported"
     title = scene.titled(f"Row minus column{' (points)' if scale == 100 else ''}; {meant}", block)
-    longest = max(map(len, order))
-    height = 50 + min(6 * longest, 190) + len(order) * (30 if few else 15)
+    height = squared(order, len(order), each=30 if few else 15)
     data, wide = pd.DataFrame(rows), len(order) > NARROW
     return Drawing(stem("pairs", place(block)), "differences", title, marks, Frame(height=height), data, scene.looks, wide=wide)
 

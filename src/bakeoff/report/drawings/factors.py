@@ -9,7 +9,7 @@ import pandas as pd
 
 from bakeoff.report import wording
 from bakeoff.report.drawings.marks import Drawing, Frame, Heat, Interval, Mark
-from bakeoff.report.drawings.scene import CELLS, Scene, axis, place, stem, tall, unit
+from bakeoff.report.drawings.scene import CELLS, Scene, axis, place, squared, stem, tall, unit
 from bakeoff.report.statistics import OVERALL, averaged
 
 #: The column of `Sweep.runs` with the names of a run's diagnoses, a space between.
@@ -67,7 +67,7 @@ def together(scene: Scene, block: str, first: str, second: str) -> Drawing:
     name = stem("together", first, second, place(block) if scene.several else "")
     heat = Heat(across, down, values, cells, words, top=high, bottom=low if low < high else low - 1.0)
     title = scene.titled(f"{first} by {second}, mean {axis(metric)}", block)
-    return Drawing(name, "effects", title, [heat], Frame(height=90 + 32 * len(down)), data)
+    return Drawing(name, "effects", title, [heat], Frame(height=squared(across, len(down), each=34)), data)
 
 
 def diagnoses(scene: Scene) -> Drawing | None:
@@ -94,7 +94,7 @@ def diagnoses(scene: Scene) -> Drawing | None:
     )
     spaced = [name.replace("_", " ") for name in names]
     heat = Heat(spaced, arms, [[float(v) for v in row] for row in values], cells, words, top=float(max(map(max, values))))
-    height = 110 + len(arms) * (30 if len(arms) <= CELLS else 19)
+    height = squared(spaced, len(arms), each=30 if len(arms) <= CELLS else 19)
     return Drawing(
         "diagnoses", "diagnoses", "Runs with each diagnosis", [heat], Frame(height=height), data, scene.looks, wide=len(names) > 5
     )

@@ -136,12 +136,13 @@ Mark = Points | Line | Band | Interval | Heat | Stripe | Rule | Word
 
 @dataclass(frozen=True)
 class Frame:
-    """The axes. `rows` name the places 0, 1, ... of y from the bottom; `height` is pixels on the page; `x_range` in units of x."""
+    """The axes. `rows` name the places 0, 1, ... of y from the bottom, `columns` those of x; `height` is in pixels on the page."""
 
     x: str = ""
     y: str = ""
     log: bool = False
     rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
     height: int = 340
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None

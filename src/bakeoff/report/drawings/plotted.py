@@ -176,6 +176,9 @@ def _layout(frame: Frame) -> Spec:
     if frame.rows:
         y |= {"tickvals": list(range(len(frame.rows))), "ticktext": [_t(shortened(row)) for row in frame.rows], "ticks": ""}
         y.setdefault("range", [-0.6, len(frame.rows) - 0.4])
+    if frame.columns:
+        x |= {"tickvals": list(range(len(frame.columns))), "ticktext": [_t(shortened(one)) for one in frame.columns]}
+        x["range"] = [-0.5, len(frame.columns) - 0.5]
     return {
         "height": frame.height, "margin": {"l": 52, "r": 12, "t": 24, "b": 46}, "showlegend": False, "hovermode": "closest",
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#a9aeb6", "activecolor": GREY},

@@ -93,6 +93,9 @@ def sheet(drawing: Drawing) -> Figure:
         axes.set_yticks(range(len(frame.rows)), [shortened(row) for row in frame.rows])
         axes.set_ylim(-0.6, len(frame.rows) - 0.4)
         axes.tick_params(axis="y", length=0, labelsize=8.5 if len(frame.rows) < 30 else 7)
+    if frame.columns:
+        axes.set_xticks(range(len(frame.columns)), [shortened(one) for one in frame.columns])
+        axes.set_xlim(-0.5, len(frame.columns) - 0.5)
     if frame.log:
         axes.xaxis.set_major_locator(LogLocator(base=10, numticks=12))
         axes.xaxis.set_major_formatter(FuncFormatter(_power))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from bakeoff.report import wording
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.drawings.marks import Style, styles
+from bakeoff.report.drawings.plotted import shortened, upright
 from bakeoff.report.statistics import OVERALL
 
 #: With more arms than this, figures with a line an arm begin with the best few of them.
@@ -86,6 +88,12 @@ def stem(*parts: str) -> str:
 def place(block: str) -> str:
     """A block as part of a file's name."""
     return "overall" if block == OVERALL else block
+
+
+def squared(columns: Sequence[str], rows: int, *, each: int) -> int:
+    """The height of a table of colours with rows of so many pixels, its columns' names upright where they do not fit side by side."""
+    names = 7 * max(len(shortened(name)) for name in columns) if upright(columns) else 24
+    return 34 + names + rows * each
 
 
 def tall(rows: int) -> int:

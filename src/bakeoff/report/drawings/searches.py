@@ -10,7 +10,7 @@ import pandas as pd
 
 from bakeoff.report import wording
 from bakeoff.report.drawings.marks import Band, Drawing, Frame, Heat, Line, Mark, Points, Word, known
-from bakeoff.report.drawings.scene import CELLS, Scene, axis, place, stem, tall, unit
+from bakeoff.report.drawings.scene import CELLS, Scene, axis, place, squared, stem, tall, unit
 
 #: Beyond so many tuning runs in a figure, each arm's best in every slice of the space stands for the others.
 MOST_POINTS = 1500
@@ -36,8 +36,15 @@ def tuning(scene: Scene, block: str, key: str) -> Drawing | None:
     rows = rows[(rows["block"] == block) & (rows["score"].notna() | (rows["state"] == "diverged"))]
     menu = key in plan.menus and key not in plan.tuned
     names = sorted({str(value) for value in rows[key] if str(value) not in ("", "nan")}) if menu else []
-    at = rows[key].map({name: float(i) for i, name in enumerate(names)}) if menu else rows[key]
-    rows = rows.assign(at=at)[at.notna()]
+    spaces = {arm: plan.space(arm, block, key) for arm in plan.arms}
+    ranges = [space for space in spaces.values() if space is not None]
+    # Where 1 - x was searched evenly on a logarithm, as of momenta, it is drawn so.
+    turned = not menu and bool(ranges) and all(space.complement for space in ranges)
+    log = not menu and (turned or any(space.log for space in ranges))
+    at = rows[key].map({name: float(i) for i, name in enumerate(names)}) if menu else 1 - rows[key] if turned else rows[key]
+    # In a column each arm has a place of its own.
+    beside = {arm: 0.7 * ((i + 0.5) / len(plan.arms) - 0.5) for i, arm in enumerate(plan.arms)}
+    rows = rows.assign(at=at + rows["arm"].map(beside) if menu else at)[at.notna()]
     if rows.empty:
         return None
     scale, metric = unit(plan.metric), plan.metric
@@ -45,21 +52,23 @@ def tuning(scene: Scene, block: str, key: str) -> Drawing | None:
     span = (max(real) - min(real)) or 1.0 if real else 1.0
     foot = min(real) - 0.08 * span if real else 0.0
     rows = rows.assign(height=[foot if s == "diverged" else scale * float(v) for v, s in zip(rows["score"], rows["state"], strict=True)])
-    spaces = {arm: plan.space(arm, block, key) for arm in plan.arms}
-    log = not menu and any(space is not None and space.log for space in spaces.values())
     marks, good = list[Mark](), {one.arm: one for one in scene.found.regions if (one.block, one.key) == (block, key)}
     thin = len(rows) > MOST_POINTS
     tried = set(rows["arm"])
     for arm in (arm for arm in plan.arms if arm in tried):
         mine = rows[rows["arm"] == arm].sort_values("at", kind="stable")
-        marks += _sliced(mine, arm, log=log, goal=plan.goal) if thin else _scattered(mine, arm, metric, joined=len(plan.tuned) == 1)
+        marks += (
+            _sliced(mine, arm, log=log, goal=plan.goal)
+            if thin and not menu
+            else _scattered(mine, arm, metric, key, joined=len(plan.tuned) + len(plan.menus) == 1)
+        )
         best, space = sweep.best(arm, block), spaces[arm]
         ringed = mine[mine["id"] == best["id"]] if best is not None else mine.iloc[:0]
         if len(ringed) and best is not None and best["state"] != "diverged":
             edge = space.edge(float(best[key])) if space is not None else None
             x, y = float(ringed["at"].iloc[0]), float(ringed["height"].iloc[0])
             where = ", at the edge of its space" if edge else ""
-            told = f"best of {arm}{where}: {key} = {best[key] if menu else wording.plain(x)}, {wording.score(best['score'], metric)}"
+            told = f"best of {arm}{where}: {key} = {_told(best[key])}, {wording.score(best['score'], metric)}"
             marks.append(Points([x], [y], arm, [told], "ring", 15))
             if edge:
                 marks.append(Word(x, y + 0.02 * span, "edge", arm))
@@ -67,16 +76,14 @@ def tuning(scene: Scene, block: str, key: str) -> Drawing | None:
         if region is not None and len(good) <= CELLS:
             level = foot - 0.035 * span * (2 + list(good).index(arm))
             marks.append(Line([region.low, region.high], [level] * 2, arm, width=4))
-    frame = Frame(x=key, y=axis(metric), log=log, x_range=(-0.5, len(names) - 0.5) if menu else None)
+    frame = Frame(x=f"1 - {key}" if turned else key, y=axis(metric), log=log, columns=names)
     data = rows[["arm", "block", "point", "state", key, "score"]]
     title = scene.titled(key, block)
     name = stem("tuning", key, place(block) if scene.several else "")
-    if menu:
-        marks += [Word(float(i), foot - 0.12 * span, name) for i, name in enumerate(names)]
     return Drawing(name, "search", title, marks, frame, data, scene.looks, scene.shown)
 
 
-def _scattered(mine: pd.DataFrame, arm: str, metric: str, *, joined: bool) -> list[Mark]:
+def _scattered(mine: pd.DataFrame, arm: str, metric: str, key: str, *, joined: bool) -> list[Mark]:
     """Every run of one arm, joined by a thin line where nothing else was tuned; a cross is one that diverged."""
     marks = list[Mark]()
     lost = mine["state"] == "diverged"
@@ -85,9 +92,13 @@ def _scattered(mine: pd.DataFrame, arm: str, metric: str, *, joined: bool) -> li
     for rows, symbol in ((mine[~lost], "mark"), (mine[lost], "cross")):
         if len(rows):
             told = ["diverged" if s == "diverged" else wording.score(v, metric) for s, v in zip(rows["state"], rows["score"], strict=True)]
-            words = [f"{arm}, point {p:.0f}, {wording.plain(x)}: {t}" for p, x, t in zip(rows["point"], rows["at"], told, strict=True)]
+            words = [f"{arm}, point {p:.0f}, {_told(x)}: {t}" for p, x, t in zip(rows["point"], rows[key], told, strict=True)]
             marks.append(Points(list(rows["at"]), list(rows["height"]), arm, words, symbol, 7, 0.75))  # type: ignore[arg-type]
     return marks
+
+
+def _told(value: object) -> str:
+    return wording.plain(value) if isinstance(value, float) else str(value)
 
 
 def _sliced(mine: pd.DataFrame, arm: str, *, log: bool, goal: str) -> list[Mark]:
@@ -164,7 +175,7 @@ def importance(scene: Scene, block: str) -> Drawing | None:
         [f"{arm}, {key}: {cell or 'not tuned'}" for key, cell in zip(keys, row, strict=True)] for arm, row in zip(arms, cells, strict=True)
     ]
     rows = [{"arm": arm, "block": block, "key": key, "share": share} for arm, own in told.items() for key, share in own.items()]
-    height = 70 + len(arms) * (30 if len(arms) <= CELLS else 19)
+    height = squared(keys, len(arms), each=30 if len(arms) <= CELLS else 19)
     return Drawing(
         stem("importance", place(block) if scene.several else ""), "importance", scene.titled("Share of each tuned key", block),
         [Heat(keys, arms, values, cells, words, top=100.0)], Frame(height=height), pd.DataFrame(rows), scene.looks,
