@@ -71,7 +71,7 @@ def test_a_file_is_short_and_says_in_one_line_what_it_is(path: Path) -> None:
 def test_a_search_range_belongs_to_an_argument_and_holds_its_default(path: Path) -> None:
     _, arguments, siblings = leaf(path)
     for key, space in siblings.get("space", {}).items():
-        assert set(space) <= {"low", "high", "log"} and 0 <= space["low"] < space["high"]
+        assert set(space) <= {"low", "high", "log", "complement"} and 0 <= space["low"] < space["high"]
         assert not space.get("log") or space["low"] > 0
         value = arguments[key]
         # 0 switches a penalty or momentum off: it may lie below a range on a log scale.

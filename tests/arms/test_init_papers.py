@@ -96,7 +96,7 @@ def test_delta_orthogonal_refuses_a_kernel_without_a_centre() -> None:
         ("lsuv initializer.images=1", "initializer.images=1"),
         ("from_run initializer.layers=vgg_papers", r"initializer.layers=vgg_papers: no such rule \(did you mean vgg_paper\?\)"),
         ("from_run initializer.rest._target_=bakeoff.arms.initializers.LSUV", "initializer.rest: LSUV needs more"),
-        ("from_run initializer.rest._target_=os.system", "initializer._target_=os.system: not a public name"),
+        ("from_run initializer.rest._target_=os.system", "initializer.rest._target_=os.system: not a public name"),
         ("from_run +initializer.rest.bais=1.0", "did you mean bias"),
     ],
 )

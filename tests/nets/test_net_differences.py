@@ -36,7 +36,7 @@ def test_the_changes_are_those_of_the_papers(found: dict[str, Variant]) -> None:
     small = {"input", "features", "dropout", "fully connected", "parameters"}
     for name in ("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_lrn", "vgg16_c"):
         assert set(found[name].changes) == small, name
-    for name in ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg16_c_bn"):
+    for name in ("vgg11_bn", "vgg11_lrn_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg16_c_bn"):
         assert set(found[name].changes) == small | {"batch norm"}, name
     assert found["vgg16_c"].whole["kernels"] == "3 3 3 3 3 3 1 3 3 1 3 3 1"
     assert found["vgg11_lrn"].whole["LRN"] == "conv1"
