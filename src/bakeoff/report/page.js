@@ -2,6 +2,7 @@
 const told = JSON.parse(document.getElementById("figures").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let paper = false; // while printing the page is white
+const SHEET = 780; // pixels of a figure that stays whole on a printed page, with the head of its section
 const plots = [];
 // Colours of text and grid follow the page; an arm's near-black line turns light in the dark.
 const SWAP = { "#222222": "#e8eaed", "#333333": "#cfd3d9", "#e4e6ea": "#34393f", "rgba(51,51,51,0.15)": "rgba(207,211,217,0.18)" };
@@ -25,6 +26,8 @@ function fitted(figure, width) {
 }
 function draw(place) {
   const figure = fitted(themed(told.figures[place.id.slice("figure-".length)]), place.clientWidth);
+  figure.layout.height = Math.min(figure.layout.height, paper ? SHEET : Infinity);
+  place.style.height = `${figure.layout.height}px`;
   for (const trace of figure.data) if (pressed.has(trace.name)) trace.visible = pressed.get(trace.name);
   (place.drawn ? Plotly.react : Plotly.newPlot)(place, figure.data, figure.layout, options);
   place.drawn = true;

@@ -79,7 +79,7 @@ def gaps(scene: Scene, block: str) -> Drawing | None:
             }
         )  # fmt: skip
     points = " (points)" if scale == 100 else ""
-    frame = Frame(x=f"advantage over {against}{points}", rows=[arm for _, arm, _ in chosen], height=tall(len(chosen)))
+    frame = Frame(x=f"ahead of {against}{points}", rows=[arm for _, arm, _ in chosen], height=tall(len(chosen)))
     title = scene.titled(f"Against {against}", block)
     return Drawing(
         stem("differences", place(block)), "differences", title, marks, frame, pd.DataFrame(rows), scene.looks, wide=len(means) > NARROW
