@@ -103,6 +103,20 @@ def test_a_wrong_word_is_one_line(line: str, told: str, tmp_path: Path, capsys: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_module_of_ones_own_is_drawn_where_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_units.py").write_text("import torch\n\nclass Cube(torch.nn.Module):\n    def forward(self, x):\n        return x**3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BAKEOFF_TRUST", "")
+    line = ["show", "activations", "activation=tanh", "activation._target_=own_units.Cube", "--out", str(tmp_path / "made")]
+    assert main(line) == 2
+    assert "trust=[own_units]" in capsys.readouterr().err
+    assert main([*line, "trust=[own_units]"]) == 0
+    assert main(["show", "activations", "trust={a: 1}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(FolderError, match="cannot be written"):

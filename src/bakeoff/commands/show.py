@@ -14,14 +14,20 @@ def main(argv: list[str]) -> int:
     """Draw one picture and say where its files are; without a name, list the pictures and their keys."""
     parser = argparse.ArgumentParser(prog="bakeoff show", description=__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the list that `bakeoff show` prints")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="the picture's own keys, or choices as in bakeoff train")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="the picture's own keys, choices as in bakeoff train, or trust=[...]")
     parser.add_argument("--out", type=Path, help="folder of the files (default: pictures/NAME)")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     args = parser.parse_intermixed_args(argv)
     if args.name is None:
         print(names())
         return 0
-    asked = request(args.name, args.words, config_dir=args.config_dir)
+    homes = [word for word in args.words if word.startswith("trust=")]
+    asked = request(args.name, [word for word in args.words if word not in homes], config_dir=args.config_dir)
+    if homes:
+        from bakeoff.commands.train import trust
+        from bakeoff.composition import compose_all
+
+        trust([compose_all(homes).trust])
     text, paths = show(asked, args.out or Path("pictures") / args.name, line=shlex.join(["bakeoff", "show", *argv]))
     if text:
         print(text, end="\n\n")
