@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bakeoff.commands import check as command
 from bakeoff.commands.main import main
 from bakeoff.composition import compose
 from bakeoff.data.module import _loaded
@@ -79,7 +80,10 @@ def test_a_healthy_run_passes_and_is_kept(tmp_path: Path, capsys: pytest.Capture
 def test_vanishing_activations_are_wrong_and_a_remedy_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learning, "STEPS", 40)
+    monkeypatch.setattr(learning, "STEPS", 20)
+    monkeypatch.setattr(learning, "TRIED", 10)
+    # What a run costs is not asked here.
+    monkeypatch.setattr(command, "check_cost", lambda run: iter(()))
     code, found, _ = check(tmp_path, capsys, "initializer=normal", "initializer.std=1e-4", "activation=tanh")
     assert code == 1
     advice = found["activations by depth"]["advice"]

@@ -137,6 +137,7 @@ def test_a_new_file_of_a_folder_appears_by_itself_and_one_that_fails_has_a_reaso
         schedules.draw(request("schedules", ["scheduler=wrong"], config_dir=tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "slot", "words"),
     [(activations.draw, "activation", []), (losses.draw, "loss", []), (schedules.draw, "scheduler", ["steps=20"])],

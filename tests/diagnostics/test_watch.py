@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bakeoff.composition import compose
+from bakeoff.diagnostics.examination import reliability
 from bakeoff.reproduction import compare, journaled
 from bakeoff.tracking import journal
 from bakeoff.tracking.folders import RunFolder
@@ -52,7 +53,10 @@ NETS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", NETS, ids=["bn dropout schedule-free", "rrelu accumulate clip mixup"])
+@pytest.mark.parametrize(
+    "overrides",
+    [pytest.param(NETS[0], id="bn dropout schedule-free"), pytest.param(NETS[1], id="rrelu accumulate clip mixup", marks=pytest.mark.slow)],
+)
 def test_no_bit_of_a_run_changes(tmp_path: Path, overrides: list[str]) -> None:
     runs = {level: folder(tmp_path / level, *overrides, f"diagnostics={level}") for level in ("none", "light", "full")}
     results = {level: execute(run.path) for level, run in runs.items()}
@@ -69,6 +73,12 @@ def test_no_bit_of_a_run_changes(tmp_path: Path, overrides: list[str]) -> None:
     text = (runs["full"].path / "diagnostics" / "index.html").read_text()
     for title in ("Sharpness", "Confusion", "Calibration", "First filters", "Loss landscape", "Outputs by layer", "Weights by layer"):
         assert f"<h2>{title}</h2>" in text
+
+
+def test_the_diagonal_of_calibration_goes_to_one() -> None:
+    sure = torch.tensor([[0.9, 0.1]] * 10)
+    drawn = reliability(sure, torch.tensor([0] + [1] * 9), ece=0.8)
+    assert ">1</text>" in drawn.split("polyline")[0]
 
 
 class Died(BaseException):

@@ -122,7 +122,7 @@ def reliability(probabilities: Tensor, truth: Tensor, *, ece: float) -> str:
     right = (taken == truth).double()
     place = (sure.double() * RELIABILITY_BINS).long().clamp(max=RELIABILITY_BINS - 1)
     curve = {float(sure[place == k].mean()): float(right[place == k].mean()) for k in sorted(set(place.tolist()))}
-    drawn = lines({"right": curve, "calibrated": {0.0: 0.0, 1.0: 1.0}}, x="the net's own probability")
+    drawn = lines({"right": curve, "calibrated": {0.0: 0.0, 1.0: 1.0}}, x="the net's own probability", top_y=1.0)
     note = f"Expected calibration error {number(ece)}, over {RELIABILITY_BINS} bins of validation images."
     return section("Calibration", drawn, note=note)
 

@@ -114,8 +114,9 @@ def lines(
     log_x: bool = False,
     x: str = "step",
     mark: float | None = None,
+    top_y: float | None = None,
 ) -> str:
-    """Curves as an SVG with a legend; points that are not finite are left out, and the axis ends at the 98th percentile times 1.5."""
+    """Curves as an SVG with a legend, without what is not finite; the axis ends at `top_y`, else at 1.5 times the 98th percentile."""
     width, height, left, bottom, top = 720, 250, 58, 34, 26
     points = {n: sorted((a, b) for a, b in c.items() if math.isfinite(b) and (a > 0 or not log_x)) for n, c in curves.items()}
     xs = [a for c in points.values() for a, _ in c]
@@ -125,6 +126,7 @@ def lines(
     place = math.log if log_x else float
     low_x, high_x = place(min(xs)), place(max(xs))
     low_y, high_y = min(0.0, ys[0]), min(ys[-1], 1.5 * max(ys[int(0.98 * (len(ys) - 1))], level[1] if level else 0.0))
+    high_y = high_y if top_y is None else top_y
     wide, tall = (high_x - low_x) or 1.0, (high_y - low_y) or 1.0
 
     def at(a: float, b: float) -> str:
