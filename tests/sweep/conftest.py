@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bakeoff import composition
+from bakeoff.composition import Composed
+from bakeoff.slots import shipped
 from bakeoff.sweep.plan import Plan, plan
 
 HERE = Path(__file__).parent
@@ -33,6 +37,28 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     source = str(HERE.parents[1] / "src")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), source, *sys.path[:0]]))
     yield tmp_path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def composed_once() -> Iterator[None]:
+    """The same words over conf/ alone give the same run: composing it takes a tenth of a second, and these tests ask for few in turn."""
+    plain, kept = composition.composed_here, dict[tuple[str, ...], Composed]()
+
+    def composed_here(overrides: Sequence[str] = ()) -> Composed:
+        from hydra.core.global_hydra import GlobalHydra
+
+        loader = GlobalHydra.instance().config_loader()
+        top = next(item.path for item in loader.get_search_path().get_path() if item.provider == "main")
+        if top != str(shipped("conf")):
+            return plain(overrides)
+        key = tuple(overrides)
+        if key not in kept:
+            kept[key] = plain(overrides)
+        return replace(kept[key], spaces=dict(kept[key].spaces))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composition, "composed_here", composed_here)
+        yield
 
 
 @pytest.fixture

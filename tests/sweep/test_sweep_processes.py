@@ -196,6 +196,7 @@ def line(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_in_seconds_and_the_same_line_goes_on(small: Small) -> None:
     fake(sleep=2.5)
     plan = small()

@@ -126,7 +126,9 @@ def test_what_does_not_make_points_is_told(small: Small, budget: dict[str, Any],
     assert part in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("sampler", [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in SAMPLERS])
+@pytest.mark.parametrize(
+    "sampler", [name if name in ("halton", "tpe") else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS]
+)
 def test_every_arm_and_study_gets_the_same_budget_whatever_the_sampler(small: Small, sampler: str) -> None:
     imported(sampler)
     tune = {key: space for key, space in TUNE.items() if sampler != "cmaes" or key != "scheduler.warmup"}
@@ -221,7 +223,7 @@ def test_a_complement_is_even_in_the_logarithm_of_one_less_x() -> None:
     assert grid == pytest.approx([0.7, middle, 0.995], abs=1e-6)
 
 
-@pytest.mark.parametrize("sampler", ["halton", "tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["halton", "tpe", pytest.param("gp", marks=pytest.mark.slow)])
 def test_a_complement_is_trained_and_confirmed_as_it_was_drawn(small: Small, sampler: str) -> None:
     imported(sampler)
     tune = {"optimizer.lr": "space", "optimizer.momentum": "space"}
