@@ -58,11 +58,12 @@ def main() -> None:
     arms, blocks = [f"arm{i:02d}" for i in range(args.arms)], [f"block{i}" for i in range(args.blocks)]
     each = args.trials // (args.arms * args.blocks)
     cells = [{"arm": a, "block": b, "spaces": {"optimizer.lr": LR}, "points": [{}] * each} for b in blocks for a in arms]
+    pool = [1001 + i for i in range(args.seeds)]
     plan = design(
         {
             "name": "size", "hash": "0" * 64, "question": "How large may a sweep be?", "margin": 0.005, "fixed": {}, "cells": cells,
             "metric": {"name": "val/accuracy", "goal": "maximize"}, "budget": {"sampler": "halton"}, "command": "bakeoff sweep size",
-            "confirm": {"seeds": [1001 + i for i in range(args.seeds)]},
+            "confirm": {"seeds": pool, "looks": [len(pool)], "pool": pool},
         }
     )  # fmt: skip
     table = frame(arms, blocks, trials=each, seeds=args.seeds)

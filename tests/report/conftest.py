@@ -31,11 +31,17 @@ def plan_tree(
         "metric": {"name": metric, "goal": goal},
         "margin": 0.005,
         "budget": {"trials": trials, "sampler": "halton"},
-        "confirm": {"seeds": [1001 + i for i in range(seeds)]},
+        "confirm": confirm_tree(seeds),
         "fixed": {"data": "digits", "model.width": 0.25, "trainer.max_epochs": 8},
         "command": "bakeoff sweep sim workers=2",
         "cells": cells,
     }
+
+
+def confirm_tree(seeds: int) -> dict[str, Any]:
+    """plan.json's `confirm`: so many seeds at the first of five looks."""
+    pool = [1001 + i for i in range(5 * seeds)]
+    return {"seeds": pool[:seeds], "max_seeds": len(pool), "looks": [k * seeds for k in range(1, 6) if seeds], "pool": pool}
 
 
 def simulate(

@@ -170,6 +170,7 @@ def test_a_watch_reads_epochs_from_a_journal_as_it_grows(tmp_path: Path) -> None
     assert second == 2 and nan != nan and third == (3, 0.5, 3)
 
 
+@pytest.mark.slow
 def test_pruned_processes_end_and_audits_run_again_from_the_start(small: Small) -> None:
     Path("runs").mkdir()
     Path("runs/fake.json").write_text(json.dumps({"epochs": 4, "sleep": 0.4, "crossing": ["adam-p02", "adam-p03"]}))

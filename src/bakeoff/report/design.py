@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from bakeoff.errors import StoreError
@@ -13,8 +13,6 @@ from bakeoff.report.statistics import Goal
 
 #: A best value within this share of a space's ends is flagged: the true optimum may lie outside.
 EDGE = 0.1
-#: Seeds at the last look as a multiple of the first, for plans that do not say.
-MOST = 5
 #: Samplers whose points are drawn without a look at the scores, so that budget curves hold.
 BLIND = ("halton", "random")
 
@@ -62,7 +60,7 @@ class Cell:
 class Design:
     """A sweep's declaration. `metric` is what tuning looked at; `seeds` is how many confirm seeds every cell has at the first look.
 
-    `looks` are all looks that it declares, `pool` its seeds in their order (it may be shorter, in old plans). `declared` is False for a
+    `looks` are all looks that it declares, `pool` its seeds in their order. `declared` is False for a
     set of runs that was put together afterwards: nothing was planned then, and nothing can be claimed.
     """
 
@@ -150,9 +148,8 @@ def design(plan: Mapping[str, Any]) -> Design:
         )
         confirm, prune = plan["confirm"], plan.get("prune")
         seeds = [int(seed) for seed in confirm["seeds"]]
-        sizes = tuple(int(size) for size in confirm.get("looks") or ())
+        sizes = tuple(int(size) for size in confirm["looks"])
         studies = int(plan["budget"].get("studies") or 1)
-        most = int(confirm.get("max_seeds") or MOST * len(seeds))
         return Design(
             name=str(plan["name"]),
             hash=str(plan["hash"]),
@@ -168,8 +165,8 @@ def design(plan: Mapping[str, Any]) -> Design:
             fixed=dict(plan["fixed"]),
             command=str(plan["command"]),
             factors=tuple(str(key) for key in plan.get("factors") or ()),
-            looks=replace(Looks(sizes) if sizes else Looks.planned(first=len(seeds), most=most), studies=studies),
-            pool=tuple(int(seed) for seed in confirm.get("pool") or seeds),
+            looks=Looks(sizes or (1,), studies),
+            pool=tuple(int(seed) for seed in confirm["pool"]),
             prune=str(prune["by"]) if prune else None,
             allowed=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),
             baseline=str(plan["baseline"]) if plan.get("baseline") else None,

@@ -48,11 +48,6 @@ class Looks:
         if not self.sizes or any(b <= a for a, b in itertools.pairwise((0, *self.sizes))):
             raise ValueError(f"looks at {self.sizes}: the numbers of seeds must grow")
 
-    @classmethod
-    def planned(cls, *, first: int, most: int) -> Looks:
-        """Looks at every multiple of `first`, the last one at `most`."""
-        return cls((*range(first, most, first), most)) if first < most else cls((max(1, first),))
-
     @property
     def levels(self) -> tuple[float, ...]:
         """The two-sided level of the test at each look: together they err in 5 % of the cases."""
