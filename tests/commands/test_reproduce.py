@@ -23,6 +23,8 @@ from bakeoff.training.single import open_run
 TINY = ["data.subset=96", "data.batch_size=16", "trainer.max_steps=4", "trainer.threads=1", "trainer.log_every=2", "trainer.progress=false"]
 OPTIMIZERS = sorted(path.stem for path in (shipped("conf") / "optimizer").glob("*.yaml"))
 NETS = sorted(path.stem for path in (shipped("conf") / "model").glob("*.yaml"))
+LARGER = ("alexnet_2012", "alexnet_caffe", "alexnet_owt")
+"""Nets whose layers need larger pictures than the default."""
 
 
 def train(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -118,8 +120,15 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("grid")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        for slot, names in (("optimizer", OPTIMIZERS), ("model", NETS)):
-            assert main(["train", "-m", *TINY, "model.width=0.05", f"{slot}={','.join(names)}"]) == 0
+        whole = ["data.batch_size=86", "trainer.max_epochs=2", "trainer.max_steps=2"]  # L-BFGS takes all images as one batch
+        lines = [
+            [f"optimizer={','.join(name for name in OPTIMIZERS if name != 'lbfgs')}"],
+            ["optimizer=lbfgs", *whole],
+            [f"model={','.join(name for name in NETS if name not in LARGER)}"],
+            [f"model={','.join(LARGER)}", "data.size=67"],
+        ]
+        for line in lines:
+            assert main(["train", "-m", *TINY, "model.width=0.05", *line]) == 0
         sync(place / "runs")
         yield place
 

@@ -226,12 +226,14 @@ class Decoder:
     def _next(self, answers: Iterator[Any]) -> Any:
         try:
             return next(answers)
-        except RuntimeError as error:
+        except (RuntimeError, EOFError, ConnectionError) as error:
             self._loader = None
-            if "exited unexpectedly" not in str(error) and "is killed by" not in str(error):
+            # A worker that dies while it hands over a batch shows as the end of its pipe, before torch sees it gone.
+            gone = isinstance(error, EOFError | ConnectionError)
+            if not gone and "exited unexpectedly" not in str(error) and "is killed by" not in str(error):
                 raise
             raise DataError(
-                f"data.workers={self.workers}: a process that decodes images died, as from a kill or for want of memory ({error}): "
+                f"data.workers={self.workers}: a process that decodes images died, as from a kill or for want of memory ({error or type(error).__name__}): "
                 "run again, or lower data.workers"
             ) from error
 
