@@ -233,7 +233,8 @@ class Decoder:
             if not gone and "exited unexpectedly" not in str(error) and "is killed by" not in str(error):
                 raise
             raise DataError(
-                f"data.workers={self.workers}: a process that decodes images died, as from a kill or for want of memory ({error or type(error).__name__}): "
+                f"data.workers={self.workers}: a process that decodes images died, as from a kill or for want of memory "
+                f"({str(error) or type(error).__name__}): "
                 "run again, or lower data.workers"
             ) from error
 
