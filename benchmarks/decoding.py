@@ -24,10 +24,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from bakeoff.data.batches import Pixels
-from bakeoff.data.colour import Lighting
+from bakeoff.data.batches import Normalizer
 from bakeoff.data.decoding import Decoder
 from bakeoff.data.file_batches import FileBatches, sides
+from bakeoff.data.pca_lighting import Lighting
 
 SIZE, BATCH, WIDTH, HEIGHT = 224, 64, 500, 375
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -83,7 +83,7 @@ def measure(*, images: int, repeats: int, workers: int, device: torch.device) ->
             paths,
             labels,
             decoder=Decoder(channels=3, workers=workers, pinned=device.type == "cuda"),
-            pixels=Pixels(channels=3, size=SIZE, mean=MEAN, std=STD, channels_last=True, device=device),
+            pixels=Normalizer(channels=3, size=SIZE, mean=MEAN, std=STD, channels_last=True, device=device),
             size=SIZE,
             side=sides([], size=SIZE),
             batch_size=BATCH,

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import bakeoff
-from bakeoff.diagnostics.watch import Watch
-from bakeoff.recipe import Run
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff.config.schema import RunConfig
+from bakeoff.diagnostics.callback import DiagnosticsCallback
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 TIMED = ("__init__", "on_train_start", "on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end", "on_train_epoch_end")
 TIMED += ("on_train_end", "heard", "finish")
@@ -42,36 +42,36 @@ def timed(spent: list[float], depth: list[int], function: Callable[..., Any]) ->
     return wrapped
 
 
-def share(run: Run) -> tuple[float, float, int]:
+def share(run: RunConfig) -> tuple[float, float, int]:
     """(CPU seconds in the watch, CPU seconds of the whole run from its folder to its result, images of the probe)."""
     spent, depth = [0.0], [0]
-    kept = {name: getattr(Watch, name) for name in TIMED}
+    kept = {name: getattr(DiagnosticsCallback, name) for name in TIMED}
     sizes: list[int] = []
     try:
         for name, function in kept.items():
-            setattr(Watch, name, timed(spent, depth, function))
-        first = Watch.__init__
+            setattr(DiagnosticsCallback, name, timed(spent, depth, function))
+        first = DiagnosticsCallback.__init__
 
-        def noted(self: Watch, *args: Any, **kwargs: Any) -> None:
+        def noted(self: DiagnosticsCallback, *args: Any, **kwargs: Any) -> None:
             first(self, *args, **kwargs)
             sizes.append(len(self.images))
 
-        Watch.__init__ = noted  # type: ignore[method-assign]
-        folder = open_run(run).path
+        DiagnosticsCallback.__init__ = noted  # type: ignore[method-assign]
+        folder = create_run_dir(run).path
         began = time.thread_time()
-        result = execute(folder)
+        result = train_from_dir(folder)
         whole = time.thread_time() - began
     finally:
         for name, function in kept.items():
-            setattr(Watch, name, function)
+            setattr(DiagnosticsCallback, name, function)
     if result.status != "finished":
         raise RuntimeError(f"the run is {result.status}: {result.reason}")
     return spent[0], whole, sizes[0]
 
 
-def fit(run: Run) -> float:
+def fit(run: RunConfig) -> float:
     """Seconds of a run's fit."""
-    return execute(open_run(run).path).seconds
+    return train_from_dir(create_run_dir(run).path).seconds
 
 
 def main() -> None:

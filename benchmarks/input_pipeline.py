@@ -20,8 +20,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from bakeoff.data.batches import Pixels, TrainBatches
-from bakeoff.data.module import moments
+from bakeoff.data.batches import Normalizer, TrainBatches
+from bakeoff.data.datamodule import moments
 
 SIZE, CROP, BATCH = 32, 4, 128
 
@@ -59,7 +59,7 @@ def measure(*, images: int, repeats: int, workers: list[int]) -> dict[str, Any]:
     dataset = PerImage(x, y, per_image)
     loaders: dict[str, Iterable[Any]] = {}
     for name, last in (("bakeoff", False), ("bakeoff channels_last", True)):
-        pixels = Pixels(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
+        pixels = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
         loaders[name] = TrainBatches(x, y, pixels=pixels, batch_size=BATCH, seed=0, crop=CROP, flip=True)
     for count in workers:
         loaders[f"torchvision workers={count}"] = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=count)

@@ -1,4 +1,4 @@
-"""How often the bootstrap interval of the interquartile mean holds the truth: the numbers of `bakeoff.report.aggregate.COVERAGE`.
+"""How often the bootstrap interval of the interquartile mean holds the truth: the numbers of `bakeoff.stats.aggregates.COVERAGE`.
 
 python benchmarks/iqm_coverage.py [--times 4000]
 """
@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from bakeoff.report.aggregate import bootstrapped, interquartile
+from bakeoff.stats.aggregates import bootstrapped, interquartile
 
 SEEDS, BLOCKS = (3, 5, 10, 20, 50), (1, 2, 4, 8)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bakeoff.report.assembly import write
+from bakeoff.report.builder import write
 from bakeoff.report.design import design
-from bakeoff.report.tidy import Sweep, curve_table, origin, tabulate
+from bakeoff.report.results import SweepResults, curve_table, origin, tabulate
 
 POINTS = 40
 LR = {"low": 1e-4, "high": 1.0, "log": True}
@@ -72,7 +72,7 @@ def main() -> None:
     points = [(10 * (k + 1), 0.9 - 0.5 / (k + 1), 0) for k in range(POINTS)]
     confirm = runs.loc[runs["stage"] == "confirm", "mlflow_id"]
     curves = curve_table({(run, key): points for run in confirm for key in ("val/accuracy", "train/loss")}, runs)
-    sweep = Sweep(plan, "", "sqlite:///mlflow.db", runs, curves, "test/accuracy", origin(table))
+    sweep = SweepResults(plan, "", "sqlite:///mlflow.db", runs, curves, "test/accuracy", origin(table))
     with tempfile.TemporaryDirectory() as folder:
         report = write(sweep, Path(folder))
         size = sum(path.stat().st_size for path in report.files) / 2**20

@@ -1,6 +1,6 @@
 """What a step of a bakeoff run costs over a bare PyTorch loop of the same net, batch, optimizer and number of threads, in one process.
 
-A run is trained by `bakeoff.training.run.execute` from its folder: input pipeline, curves, validation and checkpoints included; its
+A run is trained by `bakeoff.training.run_training.execute` from its folder: input pipeline, curves, validation and checkpoints included; its
 seconds are those that result.json holds. The bare loop makes the same steps on batches that lie ready in memory. Both take turns.
 
     python benchmarks/step_cost.py [--json] [--models alexnet vgg11] [--width 0.25] [--steps 120] [--repeats 5] [--threads 1]
@@ -18,27 +18,27 @@ from typing import Any
 import torch
 
 import bakeoff
-from bakeoff import build
-from bakeoff.recipe import Run
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff import builders
+from bakeoff.config.schema import RunConfig
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 
-def whole(run: Run) -> float:
+def whole(run: RunConfig) -> float:
     """Seconds a step of a run from its folder, everything between the first step and the end of the fit included."""
-    result = execute(open_run(run).path)
+    result = train_from_dir(create_run_dir(run).path)
     if result.status != "finished":
         raise RuntimeError(f"the run is {result.status}: {result.reason}")
     return result.seconds / result.steps
 
 
-def bare(run: Run, *, steps: int) -> float:
+def bare(run: RunConfig, *, steps: int) -> float:
     """Seconds a step of the plain loop: zero_grad, forward, loss, backward, step."""
-    net, loss = build.make_model(run), build.make_loss(run)
+    net, loss = builders.make_model(run), builders.make_loss(run)
     if run.trainer.channels_last:
         net.to(memory_format=torch.channels_last)
-    optimizer = build.make_optimizer(run, net)
-    data = build.make_data(run)
+    optimizer = builders.make_optimizer(run, net)
+    data = builders.make_data(run)
     data.setup("fit")
     batches = list(data.train_dataloader())
     net.train()

@@ -61,11 +61,11 @@ def main() -> None:
         uri = store.default_uri(Path(folder))
         store.ensure_schema(uri)
         drawn = fill(uri, runs=args.runs, curves=args.curves)
-        store.frame(uri, "tags.kind = 'none'")  # imports
+        store.runs_table(uri, "tags.kind = 'none'")  # imports
         before, began, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter(), time.process_time()
-        table = store.frame(uri, "tags.kind != 'none'" if args.client else None)
+        table = store.runs_table(uri, "tags.kind != 'none'" if args.client else None)
         middle, used = time.perf_counter(), time.process_time()
-        told = store.histories(uri, drawn, KEYS)
+        told = store.metric_histories(uri, drawn, KEYS)
         lapse, peak = time.perf_counter() - middle, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     values = sum(map(len, told.values()))
     print(f"{len(table):,} runs of {table.shape[1]} columns in {middle - began:.1f} s ({used - cpu:.1f} s of CPU)")

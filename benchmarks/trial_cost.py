@@ -19,16 +19,16 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from bakeoff.sweep import conduct
-from bakeoff.sweep.crew import Crew
-from bakeoff.sweep.display import Display
-from bakeoff.sweep.jobs import Claim, folder_of
-from bakeoff.sweep.plan import Plan, plan
+from bakeoff.runs.run_dir import RunDir, iter_run_dirs
+from bakeoff.sweep import runner
+from bakeoff.sweep.plan import Plan, make_plan
+from bakeoff.sweep.progress import SweepProgress
+from bakeoff.sweep.resources import Resources
+from bakeoff.sweep.trials import TrialLease, folder_of
 from bakeoff.sweep.worker import PRELOAD
 from bakeoff.tracking.client import default_uri
-from bakeoff.tracking.folders import RunFolder, folders
 from bakeoff.tracking.writer import Writer
-from bakeoff.training import launch
+from bakeoff.training import processes
 
 SHEET = """\
 question: What does a trial cost?
@@ -39,16 +39,16 @@ budget: {{trials: {trials}}}
 confirm: {{seeds: 0}}
 fixed: {{data: digits, data.subset: 400, data.batch_size: 32, model.width: 0.125, trainer.max_epochs: 1, trainer.accelerator: cpu}}
 """
-FRESH = "import sys; from pathlib import Path; from bakeoff.training.run import execute; execute(Path(sys.argv[1]))"
+FRESH = "import sys; from pathlib import Path; from bakeoff.training.run_training import train_from_dir; train_from_dir(Path(sys.argv[1]))"
 
 
 def warm(made: Plan) -> list[float]:
     """Seconds beyond training of every trial but the first, which waits for the server's imports."""
-    context, root, uri = launch.context(threads=1, preload=PRELOAD), Path("runs"), default_uri(Path.cwd())
+    context, root, uri = processes.forkserver_context(threads=1, preload=PRELOAD), Path("runs"), default_uri(Path.cwd())
     (root / made.title).mkdir(parents=True)
-    with Writer(root, context=context), Display(made, workers=1) as display:
-        conduct.work(made, crew=Crew(1, 1, None), root=root, uri=uri, context=context, trial=launch.TRIAL, display=display)
-    ends = sorted((folder.result.stat().st_mtime, seconds(folder)) for folder in folders(root))
+    with Writer(root, context=context), SweepProgress(made, workers=1) as display:
+        runner.work(made, crew=Resources(1, 1, None), root=root, uri=uri, context=context, trial=processes.TRAIN_FUNCTION, display=display)
+    ends = sorted((folder.result.stat().st_mtime, seconds(folder)) for folder in iter_run_dirs(root))
     return [end - before - fit for (before, _), (end, fit) in pairwise(ends)]
 
 
@@ -56,7 +56,7 @@ def fresh(made: Plan, number: int) -> list[float]:
     """The same for runs in a new interpreter each."""
     costs = []
     for seed in range(number):
-        claim = Claim("tune", 0, seed, made.cells[0].points[0], 7000 + seed, 1, 0)
+        claim = TrialLease("tune", 0, seed, made.cells[0].points[0], 7000 + seed, 1, 0)
         folder = folder_of(made, claim, root=Path("fresh"), threads=1, uri=default_uri(Path.cwd()))
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", FRESH, str(folder.path)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -64,7 +64,7 @@ def fresh(made: Plan, number: int) -> list[float]:
     return costs
 
 
-def seconds(folder: RunFolder) -> float:
+def seconds(folder: RunDir) -> float:
     """How long a run's training took."""
     result = folder.read_result()
     assert result is not None and result["status"] == "finished", result
@@ -82,7 +82,7 @@ def main() -> int:
         os.chdir(home)
         Path("sweeps").mkdir()
         Path("sweeps/trial_cost.yaml").write_text(SHEET.format(trials=args.trials))
-        made = plan("trial_cost")
+        made = make_plan("trial_cost")
         one, other = warm(made), fresh(made, args.fresh)
         os.chdir("/")
     told = {

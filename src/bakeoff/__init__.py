@@ -20,46 +20,46 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from bakeoff.recipe import Run
-    from bakeoff.training.run import Result
+    from bakeoff.config.schema import RunConfig
+    from bakeoff.training.run_training import RunResult
 
 __all__ = ["compose", "make_loss", "make_model", "make_optimizer", "runs", "train"]
 
 
-def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Run:
+def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> RunConfig:
     """The run that `bakeoff train OVERRIDES` describes. Raises `bakeoff.errors.ConfigError` for the first thing that is wrong."""
-    from bakeoff.composition import compose as composed
+    from bakeoff.config.compose import compose as composed
 
     return composed(overrides, config_dir=config_dir)
 
 
-def make_model(run: Run) -> nn.Module:
+def make_model(run: RunConfig) -> nn.Module:
     """The run's net on the CPU, initialized from the run's seed; takes images (N, C, S, S), gives scores (N, classes)."""
-    from bakeoff.build import make_model as made
+    from bakeoff.builders import make_model as made
 
     return made(run)
 
 
-def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The run's optimizer over the parameters of `model`."""
-    from bakeoff.build import make_optimizer as made
+    from bakeoff.builders import make_optimizer as made
 
     return made(run, model)
 
 
-def make_loss(run: Run) -> nn.Module:
+def make_loss(run: RunConfig) -> nn.Module:
     """The run's loss, called as loss(scores (N, classes), targets (N,) int64) -> mean over the batch."""
-    from bakeoff.build import make_loss as made
+    from bakeoff.builders import make_loss as made
 
     return made(run)
 
 
-def train(run: Run, *, progress: bool = False) -> Result:
+def train(run: RunConfig, *, progress: bool = False) -> RunResult:
     """Train `run`, tracked in its store: the result has the run's `id`, `status` and final `metrics`.
 
     Raises `bakeoff.errors.BakeoffError` before anything is written where the run cannot be built; an error of the training is raised on.
     """
-    from bakeoff.training.single import train as trained
+    from bakeoff.training.run_lifecycle import train_run as trained
 
     return trained(run, progress=progress).result
 
@@ -70,6 +70,6 @@ def runs(query: str | None = None, *, uri: str | None = None) -> pd.DataFrame:
     Columns: id, mlflow_id, name, experiment, kind, status, start, end, params.*, metrics.* (last values) and tags.*. `uri` is the
     store's address; by default the SQLite file of the working folder.
     """
-    from bakeoff.tracking.store import default_uri, frame
+    from bakeoff.tracking.store import default_uri, runs_table
 
-    return frame(uri or default_uri(Path.cwd()), query)
+    return runs_table(uri or default_uri(Path.cwd()), query)

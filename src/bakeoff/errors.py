@@ -55,6 +55,6 @@ def near_miss(word: str, choices: Iterable[str]) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def listed(choices: Iterable[str]) -> str:
+def join_choices(choices: Iterable[str]) -> str:
     """The choices as one comma-separated string in their own order."""
     return ", ".join(choices)

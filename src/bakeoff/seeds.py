@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 STREAMS = ("init", "order", "augment", "step")
 
 
-def key(seed: int, stream: str, *counters: int) -> int:
+def derive_seed(seed: int, stream: str, *counters: int) -> int:
     """An integer in [0, 2**63) that depends on all arguments and on nothing else (BLAKE2b, RFC 7693)."""
     text = repr((int(seed), stream, *(int(c) for c in counters)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, stream: str, *counters: int) -> torch.Generator:
+def make_generator(seed: int, stream: str, *counters: int) -> torch.Generator:
     """A CPU generator seeded with `key(seed, stream, *counters)`."""
     import torch
 
-    return torch.Generator().manual_seed(key(seed, stream, *counters))
+    return torch.Generator().manual_seed(derive_seed(seed, stream, *counters))

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bakeoff import build, composition
+from bakeoff import builders
 from bakeoff.commands.list import choices
-from bakeoff.door import TRUST
+from bakeoff.config import compose
+from bakeoff.config.slots import SLOTS, package_data_dir
+from bakeoff.config.targets import TRUST_VARIABLE
 from bakeoff.errors import ChoiceError
-from bakeoff.slots import SLOTS, shipped
-from bakeoff.sweep.plan import plan
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run, ready
+from bakeoff.sweep.plan import make_plan
+from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_training import train_from_dir
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "adding.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
@@ -60,13 +61,13 @@ def test_the_page_has_an_example_of_each() -> None:
 
 @pytest.mark.parametrize("line", TRAINED)
 def test_a_line_trains(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = composition.compose_all([*words(line), "data.subset=200", "trainer.threads=1"], config_dir="conf")
+    given = compose.compose_config([*words(line), "data.subset=200", "trainer.threads=1"], config_dir="conf")
     if given.trust:
         with pytest.raises(ChoiceError, match=r"not a public name of .*; trust="):
-            build.check(given.run)
-    monkeypatch.setenv(TRUST, ",".join(given.trust))
-    ready(given.run)
-    result = execute(open_run(given.run).path)
+            builders.check_components(given.run)
+    monkeypatch.setenv(TRUST_VARIABLE, ",".join(given.trust))
+    validate_run(given.run)
+    result = train_from_dir(create_run_dir(given.run).path)
     assert result.status == "finished" and result.steps > 0
     for slot, name in given.run.choices.items():
         file = place / "conf" / slot / f"{name}.yaml"
@@ -85,11 +86,11 @@ def test_its_choices_are_listed(place: Path) -> None:
 @pytest.mark.parametrize("line", SWEPT)
 def test_its_sweep_makes_a_plan(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, *rest = [word for word in words(line) if word != "--plan"]
-    made = plan(name, words=rest, config_dir="conf")
-    monkeypatch.setenv(TRUST, ",".join(made.trust))
+    made = make_plan(name, words=rest, config_dir="conf")
+    monkeypatch.setenv(TRUST_VARIABLE, ",".join(made.trust))
     assert [cell.arm for cell in made.cells] == ["relu", "hardtanh", "snake"]
     for cell in made.cells:
-        build.check(cell.run)
+        builders.check_components(cell.run)
 
 
 def test_the_tables_slots_are_the_doors() -> None:
@@ -106,7 +107,7 @@ def test_lines_of_the_page_run_in_a_shell(tmp_path: Path) -> None:
     lines = [line for line in LINES if line not in TRAINED[:-1]]
     script = "\n".join(["set -euo pipefail", f'bakeoff() {{ {shlex.quote(sys.executable)} -m bakeoff.commands.main "$@"; }}', *lines])
     # Where the package is no installed one, it is found beside the page's folder.
-    script = script.replace("export PYTHONPATH=$PWD", f"export PYTHONPATH=$PWD:{shipped('conf').parent / 'src'}")
+    script = script.replace("export PYTHONPATH=$PWD", f"export PYTHONPATH=$PWD:{package_data_dir('conf').parent / 'src'}")
     ended = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "digits-lenet5-scaled_tanh-he_normal-momentum-s0: finished" in ended.stdout

@@ -10,11 +10,11 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.arms.activations import Maxout, ReGLU, ScaledTanh, SwiGLU
-from bakeoff.arms.initializers import HeNormal, activation_gain
-from bakeoff.arms.optimizers import parameter_groups
-from bakeoff.composition import compose, shipped
+from bakeoff import builders
+from bakeoff.components.activations import Maxout, ReGLU, ScaledTanh, SwiGLU
+from bakeoff.components.initializers import HeNormal, activation_gain
+from bakeoff.components.optimizers import parameter_groups
+from bakeoff.config.compose import compose, shipped
 from bakeoff.errors import ChoiceError
 
 NAMES = sorted(path.stem for path in (shipped("conf") / "activation").glob("*.yaml"))
@@ -25,7 +25,7 @@ PROMISED = (
 
 
 def made(name: str, *overrides: str) -> nn.Module:
-    return build.make_activation(compose([f"activation={name}", *overrides]))()
+    return builders.make_activation(compose([f"activation={name}", *overrides]))()
 
 
 def pairs() -> tuple[Tensor, np.ndarray]:
@@ -150,9 +150,9 @@ def test_errors_name_key_value_and_rule(name: str, override: str, words: str) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_a_net_with_it_gives_finite_scores_and_gradients(name: str) -> None:
     run = compose([f"activation={name}", "model=alexnet", "model.width=0.1"])
-    build.check(run)
-    net = build.make_model(run).eval()
-    scores = net(build.first_images(run, 16))
+    builders.check_components(run)
+    net = builders.make_model(run).eval()
+    scores = net(builders.first_training_images(run, 16))
     scores.square().mean().backward()
     assert scores.shape == (16, 10)
     assert 0.05 < float(scores.detach().std()) < 30
@@ -161,7 +161,7 @@ def test_a_net_with_it_gives_finite_scores_and_gradients(name: str) -> None:
 
 
 def test_a_learned_slope_does_not_decay() -> None:
-    net = build.make_model(compose(["activation=prelu", "model=alexnet", "model.width=0.1"]))
+    net = builders.make_model(compose(["activation=prelu", "model=alexnet", "model.width=0.1"]))
     decayed, rest = parameter_groups(net, weight_decay=0.1)
     slopes = [module.weight for module in net.modules() if isinstance(module, nn.PReLU)]
     assert len(slopes) == 7
@@ -175,7 +175,7 @@ def test_match_is_recorded_and_decides_the_size(name: str) -> None:
         run = compose([f"activation={activation}", "model=alexnet", "model.width=0.25", *overrides])
         if overrides:
             assert run.flat()["activation.match"] == overrides[0].partition("=")[2]
-        return sum(parameter.numel() for parameter in build.make_bare_model(run).parameters())
+        return sum(parameter.numel() for parameter in builders.make_uninitialized_model(run).parameters())
 
     plain = parameters("relu")
     assert parameters(name, "activation.match=width") > 1.8 * plain

@@ -12,8 +12,8 @@ import torch
 import yaml
 from torch import nn
 
-from bakeoff.arms.initializers import Initializer, activation_gain
-from bakeoff.arms.optimizers import parameter_groups
+from bakeoff.components.initializers import Initializer, activation_gain
+from bakeoff.components.optimizers import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf"
 SLOTS = {

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.arms.initializers import DeltaOrthogonal, HeNormal, Initializer, Normal, XavierNormal
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.components.initializers import DeltaOrthogonal, HeNormal, Initializer, Normal, XavierNormal
+from bakeoff.config.compose import compose
 
 LAYERS, UNITS, INPUTS = 10, 500, 1000
 SCHEMES: dict[str, tuple[Initializer, float]] = {
@@ -108,7 +108,7 @@ VGG19 = {
 def test_scale_of_the_last_layer_of_a_plain_vgg19(initializer: str) -> None:
     run = compose([f"initializer={initializer}", "model=vgg19", "model.width=0.125"])
     with torch.no_grad():
-        scores: Tensor = build.make_model(run).eval()(IMAGES).double()
+        scores: Tensor = builders.make_model(run).eval()(IMAGES).double()
     (low, high), (least, most) = VGG19[initializer]
     assert low <= float(scores.square().mean().sqrt()) <= high
     # torch's default leaves the biases of the last layers alone to speak: all images get the same scores.

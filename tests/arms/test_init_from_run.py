@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from bakeoff import build
-from bakeoff.arms.initializers import FromRun, HeNormal
-from bakeoff.arms.initializers.transfer import places
+from bakeoff import builders
 from bakeoff.commands.main import main
-from bakeoff.composition import compose
+from bakeoff.components.initializers import FromRun, HeNormal
+from bakeoff.components.initializers.transfer import places
+from bakeoff.config.compose import compose
+from bakeoff.config.schema import RunConfig
 from bakeoff.errors import BakeoffError, ChoiceError, NotFoundError
-from bakeoff.recipe import Run
-from bakeoff.tracking import store, weights
+from bakeoff.tracking import store, trained_weights
 from bakeoff.training import checkpoints
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 A_TO_D = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc1", "fc2", "fc3"]
 HEAD = ["model.width=0.05", "model.hidden=[320,320]"]
@@ -28,7 +28,7 @@ TINY = ["data.subset=64", "data.batch_size=16", "trainer.max_steps=2", "trainer.
 
 
 def bare(*overrides: str) -> nn.Module:
-    return build.make_bare_model(compose([*HEAD, *overrides]))
+    return builders.make_uninitialized_model(compose([*HEAD, *overrides]))
 
 
 def start(net: nn.Module, source: nn.Module, *, layers: str | list[str] = "vgg_paper") -> dict[str, str]:
@@ -89,32 +89,32 @@ def test_a_layer_that_does_not_fit_is_an_error(overrides: list[str], layers: str
         start(bare("model=vgg16", *overrides), bare("model=vgg11"), layers=layers)
 
 
-def runs(tmp_path: Path, *overrides: str) -> Run:
+def runs(tmp_path: Path, *overrides: str) -> RunConfig:
     return compose([*HEAD, *TINY, f"tracking.folder={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides])
 
 
 def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
-    folder = open_run(runs(tmp_path, "model=vgg11"))
+    folder = create_run_dir(runs(tmp_path, "model=vgg11"))
     name = folder.read_job().id
     later = runs(tmp_path, "model=vgg16", "initializer=from_run", f"initializer.run={name}")
     with pytest.raises(BakeoffError, match=f"run {name}: its weights cannot be taken, for it is not done"):
-        build.check(later)
-    execute(folder.path)
-    source = checkpoints.load_model(folder.path)
-    build.check(later)
+        builders.check_components(later)
+    train_from_dir(folder.path)
+    source = checkpoints.load_trained_model(folder.path)
+    builders.check_components(later)
     before = torch.get_rng_state()
-    net, facts = build.initialized(later)
+    net, facts = builders.make_initialized_model(later)
     assert torch.equal(torch.get_rng_state(), before)
     assert copied(net, source) == A_TO_D and facts["initializer.copied"] == "7"
     for other in (name[:6], str(folder.path)):
-        assert build.initialized(later.replace(**{"initializer.run": other}))[1] == facts
-    trained = execute(open_run(later).path)
+        assert builders.make_initialized_model(later.replace(**{"initializer.run": other}))[1] == facts
+    trained = train_from_dir(create_run_dir(later).path)
     assert trained.status == "finished"
 
 
 def test_a_run_that_is_nowhere_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"run 0123456789ab: no such run in tracking\.folder="):
-        build.check(runs(tmp_path, "model=vgg16", "initializer=from_run", "initializer.run=0123456789ab"))
+        builders.check_components(runs(tmp_path, "model=vgg16", "initializer=from_run", "initializer.run=0123456789ab"))
 
 
 @pytest.mark.slow
@@ -133,11 +133,11 @@ def test_train_net_a_then_d_from_it_and_reproduce_that_from_the_store_alone(
     words = ["model=vgg16", "initializer=from_run", f"initializer.run={first['id']}"]
     second = called("train", *HEAD, *TINY, *words)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    tags = store.resolve(uri, str(second["id"])).data.tags
+    tags = store.resolve_run(uri, str(second["id"])).data.tags
     assert (tags["initializer.copied"], tags["initializer.copied_layers"]) == ("7", ", ".join(A_TO_D))
-    local = weights.trained(str(first["id"]), root=tmp_path / "runs", uri=uri)
+    local = trained_weights.load_trained_weights(str(first["id"]), root=tmp_path / "runs", uri=uri)
     shutil.rmtree(tmp_path / "runs")
-    stored = weights.trained(str(first["id"]), root=tmp_path / "runs", uri=uri)
+    stored = trained_weights.load_trained_weights(str(first["id"]), root=tmp_path / "runs", uri=uri)
     assert (stored.id, stored.config) == (local.id, local.config)
     assert set(stored.net) == set(local.net) and all(torch.equal(stored.net[name], local.net[name]) for name in local.net)
     assert called("reproduce", str(second["id"]))["verdict"] == "identical"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.arms.initializers import LSUV
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.components.initializers import LSUV
+from bakeoff.config.compose import compose
 from bakeoff.errors import ChoiceError
 
 LSUV_RUN = ["initializer=lsuv", "model.width=0.1"]
@@ -34,8 +34,8 @@ def outputs(net: nn.Module, images: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("words", [["model=vgg16"], ["model=vgg11_bn", "activation=tanh"], ["model=alexnet", "activation=swiglu"]], ids=str)
 def test_every_layer_gives_unit_variance_on_the_runs_images(words: list[str]) -> None:
     run = compose([*LSUV_RUN, *words, "initializer.images=128"])
-    net = build.make_model(run)
-    found = outputs(net, build.first_images(run, 128))
+    net = builders.make_model(run)
+    found = outputs(net, builders.first_training_images(run, 128))
     assert len(found) >= 8
     for output in found:
         assert float(output.var()) == pytest.approx(1, rel=1e-3)
@@ -68,17 +68,17 @@ def test_a_layer_without_signal_is_told() -> None:
 
 def test_the_images_are_the_first_of_the_runs_order_and_not_augmented() -> None:
     run = compose([*LSUV_RUN, "seed=3", "data.batch_size=32", "data.augment.crop=0", "data.augment.flip=false"])
-    images = build.first_images(run, 40)
+    images = builders.first_training_images(run, 40)
     assert images.shape == (40, 1, 32, 32) and images.dtype is torch.float32
-    data = build.make_data(run)
+    data = builders.make_data(run)
     data.setup("fit")
     batches = [batch for batch, _ in itertools.islice(data.train_dataloader(), 2)]
     # In the run's own memory format the last bit may round the other way.
     torch.testing.assert_close(images, torch.cat(batches)[:40].contiguous(), atol=1e-6, rtol=1e-6)
     augmented = run.replace(**{"data.augment": {"crop": 4, "flip": True}, "data.batch_size": 64, "trainer.accumulate": 2})
-    assert torch.equal(build.first_images(augmented, 40), images)
-    assert not torch.equal(build.first_images(run.replace(seed=4), 40), images)
-    assert len(build.first_images(run, 10**6)) == data.n_train
+    assert torch.equal(builders.first_training_images(augmented, 40), images)
+    assert not torch.equal(builders.first_training_images(run.replace(seed=4), 40), images)
+    assert len(builders.first_training_images(run, 10**6)) == data.n_train
 
 
 def test_the_start_is_a_stream_of_its_own() -> None:
@@ -86,10 +86,10 @@ def test_the_start_is_a_stream_of_its_own() -> None:
         run = compose([f"initializer={initializer}", "model.width=0.1", "seed=5"])
         torch.manual_seed(1)
         before = torch.get_rng_state()
-        first, second = build.make_model(run).state_dict(), build.make_model(run).state_dict()
+        first, second = builders.make_model(run).state_dict(), builders.make_model(run).state_dict()
         assert torch.equal(torch.get_rng_state(), before)
         assert all(torch.equal(first[name], second[name]) for name in first)
-        data = build.make_data(run)
+        data = builders.make_data(run)
         data.setup("fit")
         return torch.cat([labels for _, labels in data.train_dataloader()])
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from bakeoff import build
-from bakeoff.arms.initializers import AlexNetPaper, DeltaOrthogonal, Initializer, Sparse
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.components.initializers import AlexNetPaper, DeltaOrthogonal, Initializer, Sparse
+from bakeoff.config.compose import compose
 from bakeoff.errors import ChoiceError
 
 
@@ -21,7 +21,7 @@ def filled(initializer: Initializer, net: nn.Module, *, gain: float = 1.0) -> nn
 
 def weights_and_biases(name: str, model: str) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
     """(kind, weight, bias) of every layer of a run's net, in order."""
-    net = build.make_model(compose([f"initializer={name}", f"model={model}", "model.width=0.25"]))
+    net = builders.make_model(compose([f"initializer={name}", f"model={model}", "model.width=0.25"]))
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     return [(type(layer).__name__, layer.weight.detach().double(), layer.bias.detach()) for layer in layers]  # type: ignore[union-attr]
 
@@ -95,11 +95,11 @@ def test_delta_orthogonal_refuses_a_kernel_without_a_centre() -> None:
         ("alexnet_paper initializer.hidden_std=0.0", "initializer.hidden_std=0.0"),
         ("lsuv initializer.images=1", "initializer.images=1"),
         ("from_run initializer.layers=vgg_papers", r"initializer.layers=vgg_papers: no such rule \(did you mean vgg_paper\?\)"),
-        ("from_run initializer.rest._target_=bakeoff.arms.initializers.LSUV", "initializer.rest: LSUV needs more"),
+        ("from_run initializer.rest._target_=bakeoff.components.initializers.LSUV", "initializer.rest: LSUV needs more"),
         ("from_run initializer.rest._target_=os.system", "initializer.rest._target_=os.system: not a public name"),
         ("from_run +initializer.rest.bais=1.0", "did you mean bias"),
     ],
 )
 def test_errors_name_key_value_and_rule(override: str, words: str) -> None:
     with pytest.raises(ChoiceError, match=words):
-        build.check(compose(f"initializer={override}".split()))
+        builders.check_components(compose(f"initializer={override}".split()))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff.arms import initializers as room
-from bakeoff.arms.initializers import (
+from bakeoff.components import initializers as room
+from bakeoff.components.initializers import (
     AlexNetPaper,
     Constant,
     DeltaOrthogonal,

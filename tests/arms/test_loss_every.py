@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.arms.losses import Focal, MulticlassHinge, OneAgainstRest, SquaredError
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.components.losses import Focal, MulticlassHinge, OneAgainstRest, SquaredError
+from bakeoff.config.compose import compose
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ChoiceError
-from bakeoff.slots import shipped
 
-EVERY = sorted(path.stem for path in (shipped("conf") / "loss").glob("*.yaml"))
+EVERY = sorted(path.stem for path in (package_data_dir("conf") / "loss").glob("*.yaml"))
 AT_ZERO: dict[str, Callable[[int], float]] = {
     "softmax": lambda c: math.log(c),
     "svm": lambda c: c - 1,
@@ -68,7 +68,7 @@ def soft() -> Tensor:
 @pytest.mark.parametrize("classes", [2, 10, 100])
 @pytest.mark.parametrize("name", EVERY)
 def test_the_loss_at_the_start_is_known(name: str, classes: int) -> None:
-    loss = build.make_loss(compose([f"loss={name}"]))
+    loss = builders.make_loss(compose([f"loss={name}"]))
     for targets in (torch.arange(8) % classes, nn.functional.one_hot(torch.arange(8) % classes, classes).float()):
         assert loss(torch.zeros(8, classes), targets).item() == pytest.approx(AT_ZERO[name](classes), rel=1e-5)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bakeoff.arms.losses import MulticlassHinge
+from bakeoff.components.losses import MulticlassHinge
 from bakeoff.errors import ChoiceError
 
 

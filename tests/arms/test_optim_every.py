@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.composition import compose, frozen_text, load_frozen
+from bakeoff import builders
+from bakeoff.config.compose import compose, dump_frozen, load_frozen
+from bakeoff.config.schema import RunConfig
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ChoiceError
-from bakeoff.recipe import Run
-from bakeoff.slots import shipped
 from bakeoff.training import checkpoints
 
-EVERY = sorted(path.stem for path in (shipped("conf") / "optimizer").glob("*.yaml"))
+EVERY = sorted(path.stem for path in (package_data_dir("conf") / "optimizer").glob("*.yaml"))
 FIRST_ORDER = [name for name in EVERY if name != "lbfgs"]
 PROMISED = {"sgd", "momentum", "momentum_caffe", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "nadam", "radam", "adamax"}
 PROMISED |= {"lion", "lamb", "adan", "muon", "soap", "shampoo", "prodigy", "schedule_free_sgd", "schedule_free_adamw", "lbfgs"}
@@ -27,11 +27,11 @@ Step = Callable[[], Tensor]
 
 
 @functools.cache
-def composed(name: str, *overrides: str) -> Run:
+def composed(name: str, *overrides: str) -> RunConfig:
     return compose([f"optimizer={name}", "model.width=0.1", "trainer.threads=1", *overrides])
 
 
-def chosen(name: str, **changes: Any) -> Run:
+def chosen(name: str, **changes: Any) -> RunConfig:
     return composed(name).replace(**changes)
 
 
@@ -75,16 +75,16 @@ def test_the_promised_optimizers_are_there() -> None:
 @functools.cache
 def batches(text: str) -> list[tuple[Tensor, Tensor]]:
     """The first epoch's batches of a run, read once for all optimizers."""
-    data = build.make_data(load_frozen(text, origin="test"))
+    data = builders.make_data(load_frozen(text, origin="test"))
     data.setup("fit")
     return list(data.train_dataloader())
 
 
-def descent(run: Run, *, images: int, steps: int) -> tuple[float, float]:
+def descent(run: RunConfig, *, images: int, steps: int) -> tuple[float, float]:
     """The loss over the first training images before and after some steps on batches of them."""
-    parts = batches(frozen_text(run.replace(optimizer=composed("sgd").optimizer, choices={})))[: images // run.data.batch_size]
-    net = build.make_model(run).to(memory_format=torch.channels_last)
-    optimizer = build.make_optimizer(run, net)
+    parts = batches(dump_frozen(run.replace(optimizer=composed("sgd").optimizer, choices={})))[: images // run.data.batch_size]
+    net = builders.make_model(run).to(memory_format=torch.channels_last)
+    optimizer = builders.make_optimizer(run, net)
 
     def loss() -> float:
         if hasattr(optimizer, "eval"):
@@ -123,8 +123,8 @@ def test_goes_on_from_a_checkpoint_with_the_same_bits(name: str, tmp_path: Path)
 
     def made() -> tuple[nn.Module, Any, Any, Step]:
         net = toy()
-        optimizer = build.make_optimizer(run, net)
-        schedule = build.make_scheduler(run, optimizer, total_steps=20, steps_per_epoch=5)
+        optimizer = builders.make_optimizer(run, net)
+        schedule = builders.make_scheduler(run, optimizer, total_steps=20, steps_per_epoch=5)
         return net, optimizer, schedule, stepper(net, optimizer, *batch())
 
     def trained(schedule: Any, step: Step, steps: int) -> None:
@@ -137,7 +137,7 @@ def test_goes_on_from_a_checkpoint_with_the_same_bits(name: str, tmp_path: Path)
     first, optimizer, schedule, step = made()
     trained(schedule, step, 6)
     state = {"net": first.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-    checkpoints.save(tmp_path, state)
+    checkpoints.save_checkpoint(tmp_path, state)
     kept = checkpoints.latest(tmp_path)
     assert kept is not None
     second, optimizer, schedule, step = made()
@@ -172,7 +172,7 @@ def test_decay_leaves_norms_biases_and_slopes_alone(name: str, decay_all: bool) 
     def weights(decay: float) -> dict[str, Tensor]:
         net = toy(torch.float64)
         run = chosen(name, **{"optimizer.weight_decay": decay, "optimizer.decay_all": decay_all})
-        optimizer: Any = build.make_optimizer(run, net)
+        optimizer: Any = builders.make_optimizer(run, net)
         if hasattr(optimizer, "train"):
             optimizer.train()
         for value in net.parameters():  # every one away from zero, where a decay shows
@@ -195,10 +195,10 @@ def test_decay_leaves_norms_biases_and_slopes_alone(name: str, decay_all: bool) 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_group_follows_the_schedule(name: str) -> None:
-    run = chosen(name, scheduler={"_target_": "bakeoff.arms.schedulers.step", "at": [0.5]})
-    optimizer = build.make_optimizer(run, toy())
+    run = chosen(name, scheduler={"_target_": "bakeoff.components.schedulers.step", "at": [0.5]})
+    optimizer = builders.make_optimizer(run, toy())
     rates = [group["lr"] for group in optimizer.param_groups]
-    schedule = build.make_scheduler(run, optimizer, total_steps=4, steps_per_epoch=2)
+    schedule = builders.make_scheduler(run, optimizer, total_steps=4, steps_per_epoch=2)
     if hasattr(optimizer, "train"):
         optimizer.train()
     for _ in range(2):
@@ -210,4 +210,4 @@ def test_every_group_follows_the_schedule(name: str) -> None:
 @pytest.mark.parametrize("name", ["soap", "shampoo", "prodigy"])
 def test_a_misspelt_argument_is_not_swallowed(name: str) -> None:
     with pytest.raises(ChoiceError, match=r"weight_decoy: .* has no such argument .did you mean weight_decay"):
-        build.check(composed(name, "+optimizer.weight_decoy=0.1"))
+        builders.check_components(composed(name, "+optimizer.weight_decoy=0.1"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff.arms.optimizers import LBFGS, MomentumCaffe, Muon, decaying, parameter_groups
+from bakeoff.components.optimizers import LBFGS, MomentumCaffe, Muon, decayed_parameters, parameter_groups
 from bakeoff.errors import ChoiceError
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -134,9 +134,9 @@ def test_lbfgs_solves_a_toy_of_any_memory_layout(memory: Any) -> None:
 
 def test_a_penalty_acts_on_what_decays() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.PReLU(), nn.Flatten(), nn.Linear(16, 3))
-    assert [id(p) for p in decaying(net)] == [id(net[0].weight), id(net[4].weight)]
-    assert [id(p) for p in decaying(net, decay_all=True)] == [id(p) for p in net.parameters()]
-    assert [id(p) for p in decaying(net)] == [id(p) for p in parameter_groups(net, weight_decay=0.1)[0]["params"]]
+    assert [id(p) for p in decayed_parameters(net)] == [id(net[0].weight), id(net[4].weight)]
+    assert [id(p) for p in decayed_parameters(net, decay_all=True)] == [id(p) for p in net.parameters()]
+    assert [id(p) for p in decayed_parameters(net)] == [id(p) for p in parameter_groups(net, weight_decay=0.1)[0]["params"]]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bakeoff.arms.optimizers import parameter_groups
+from bakeoff.components.optimizers import parameter_groups
 
 
 def net() -> nn.Module:

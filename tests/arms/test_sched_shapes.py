@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from bakeoff import build
-from bakeoff.arms.schedulers import constant, linear, multistep, one_cycle, poly, wsd
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.components.schedulers import constant, linear, multistep, one_cycle, poly, wsd
+from bakeoff.config.compose import compose
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ChoiceError
-from bakeoff.slots import shipped
 
-EVERY = sorted(path.stem for path in (shipped("conf") / "scheduler").glob("*.yaml"))
+EVERY = sorted(path.stem for path in (package_data_dir("conf") / "scheduler").glob("*.yaml"))
 
 
 def optimizer(**arguments: Any) -> torch.optim.SGD:
@@ -88,7 +88,7 @@ def test_every_choice_has_a_rate_above_zero_at_every_step(name: str, total: int)
     used = optimizer()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made: Any = build.make_scheduler(run, used, total_steps=total, steps_per_epoch=1)
+        made: Any = builders.make_scheduler(run, used, total_steps=total, steps_per_epoch=1)
         for _ in range(total):
             assert 0 < used.param_groups[0]["lr"] <= 0.5
             used.step()

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from bakeoff.arms import schedulers
-from bakeoff.arms.schedulers import constant, cosine, plateau, step
+from bakeoff.components import schedulers
+from bakeoff.components.schedulers import constant, cosine, plateau, step
 from bakeoff.errors import ChoiceError
 
 EVERY = [constant, step, cosine, plateau]

@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 import bakeoff
-from bakeoff import reproduction
 from bakeoff.commands.main import main
-from bakeoff.composition import load_frozen, shipped
+from bakeoff.config.compose import load_frozen, shipped
 from bakeoff.errors import ConfigError
 from bakeoff.tracking import store
-from bakeoff.tracking.writer import sync
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff.tracking.writer import sync_runs
+from bakeoff.training import reproduction
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 TINY = ["data.subset=96", "data.batch_size=16", "trainer.max_steps=4", "trainer.threads=1", "trainer.log_every=2", "trainer.progress=false"]
 OPTIMIZERS = sorted(path.stem for path in (shipped("conf") / "optimizer").glob("*.yaml"))
@@ -58,7 +58,7 @@ def test_train_and_reproduce_in_another_folder(tmp_path: Path, monkeypatch: pyte
     code, verdict = again(row["mlflow_id"], capsys, uri)
     assert (code, verdict["verdict"]) == (0, "identical")
     assert verdict["compared"] > 10  # type: ignore[operator]
-    new = store.resolve(uri.removeprefix("tracking.uri="), str(verdict["run"]))
+    new = store.resolve_run(uri.removeprefix("tracking.uri="), str(verdict["run"]))
     assert new.data.tags["kind"] == "reproduction"
     assert new.data.tags["reproduces"] == result["id"]
     assert new.data.tags["reproduction"].startswith("identical")
@@ -67,13 +67,13 @@ def test_train_and_reproduce_in_another_folder(tmp_path: Path, monkeypatch: pyte
 def test_a_run_that_parts_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     result = train(["model.width=0.05"], capsys)
-    fetch = reproduction.fetch
+    fetch = reproduction.fetch_logged_run
 
-    def other(uri: str, run_id: str) -> reproduction.Logged:
+    def other(uri: str, run_id: str) -> reproduction.LoggedRun:
         logged = fetch(uri, run_id)
         series = {name: dict(curve) for name, curve in logged.series.items()}
         series["train/loss"][4] += 1e-6
-        return reproduction.Logged(**{**vars(logged), "series": series})
+        return reproduction.LoggedRun(**{**vars(logged), "series": series})
 
     monkeypatch.setattr(reproduction, "fetch", other)
     code, verdict = again(result["id"], capsys)
@@ -85,12 +85,12 @@ def test_a_run_that_parts_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_comparison_rules() -> None:
     nan = math.nan
     same = {"a": {1: 1.0, 2: nan}, "b": {1: math.inf}}
-    assert reproduction.compare(same, same).kind == "identical"
-    assert reproduction.compare(same, {"a": {1: 1.0}, "b": {1: math.inf}}).step == 2
-    assert reproduction.compare({"a": {1: nan}}, {"a": {1: 0.0}}, tolerance=9.0).kind == "parts"
-    late_first = reproduction.compare({"a": {5: 1.0}, "z": {3: 1.0}}, {"a": {5: 2.0}, "z": {3: 2.0}})
+    assert reproduction.compare_metrics(same, same).kind == "identical"
+    assert reproduction.compare_metrics(same, {"a": {1: 1.0}, "b": {1: math.inf}}).step == 2
+    assert reproduction.compare_metrics({"a": {1: nan}}, {"a": {1: 0.0}}, tolerance=9.0).kind == "parts"
+    late_first = reproduction.compare_metrics({"a": {5: 1.0}, "z": {3: 1.0}}, {"a": {5: 2.0}, "z": {3: 2.0}})
     assert (late_first.step, late_first.metric) == (3, "z")
-    assert reproduction.compare({"a": {1: 1.0}}, {"a": {1: 1.25}}, tolerance=0.25).kind == "within"
+    assert reproduction.compare_metrics({"a": {1: 1.0}}, {"a": {1: 1.25}}, tolerance=0.25).kind == "within"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ]
         for line in lines:
             assert main(["train", "-m", *TINY, "model.width=0.05", *line]) == 0
-        sync(place / "runs")
+        sync_runs(place / "runs")
         yield place
 
 
@@ -138,11 +138,11 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_every_optimizer_and_every_net_comes_out_identical(grid: Path, tmp_path: Path, slot: str, name: str) -> None:
     uri = store.default_uri(grid)
     found = bakeoff.runs(f"params.{slot} = '{name}'", uri=uri)
-    logged = reproduction.fetch(uri, found["id"].iloc[0])
+    logged = reproduction.fetch_logged_run(uri, found["id"].iloc[0])
     run = logged.run.replace(**{"tracking.folder": str(tmp_path), "tracking.uri": uri})
-    folder = open_run(run, kind="reproduction")
-    execute(folder.path)
-    verdict = reproduction.compare(logged.series, reproduction.journaled(folder.journal))
+    folder = create_run_dir(run, kind="reproduction")
+    train_from_dir(folder.path)
+    verdict = reproduction.compare_metrics(logged.series, reproduction.journal_metrics(folder.journal))
     assert verdict.kind == "identical", verdict
     assert verdict.compared > 10
 

@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import pytest
 
-from bakeoff import composition
-from bakeoff.composition import Composed
-from bakeoff.sweep.plan import Plan, plan
-from bakeoff.sweep.sheet import read
-from bakeoff.sweep.words import text
+from bakeoff.config import compose
+from bakeoff.config.compose import ComposedConfig
+from bakeoff.sweep.overrides import text
+from bakeoff.sweep.plan import Plan, make_plan
+from bakeoff.sweep.spec import read_spec
 
 
 @pytest.fixture(scope="session")
-def composed() -> Callable[..., Composed]:
+def composed() -> Callable[..., ComposedConfig]:
     """What a command line composes to, as `composed("model=vgg11", ...)`."""
-    return functools.cache(lambda *words: composition.compose_all(list(words)))
+    return functools.cache(lambda *words: compose.compose_config(list(words)))
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +27,8 @@ def planned() -> Callable[..., Plan]:
     @functools.cache
     def made(name: str, scale: str | None, *, outer: bool = False) -> Plan:
         words = [] if scale is None else [f"scale={scale}"]
-        sheet = read(name, words=words)
+        sheet = read_spec(name, words=words)
         several = [(key, values) for key, values in {**sheet.factors, **sheet.blocks}.items() if outer and len(values) > 2]
-        return plan(name, words=[*words, *(f"{key}={text(values[0])},{text(values[-1])}" for key, values in several)])
+        return make_plan(name, words=[*words, *(f"{key}={text(values[0])},{text(values[-1])}" for key, values in several)])
 
     return made

@@ -11,18 +11,18 @@ import torch
 import yaml
 from pydantic import BaseModel
 
-from bakeoff import composition
-from bakeoff.build import check
-from bakeoff.composition import Composed
-from bakeoff.door import RULES, TABLE, check_names, leaves
+from bakeoff.builders import check_components
+from bakeoff.config import compose
+from bakeoff.config.compose import ComposedConfig
+from bakeoff.config.schema import SCIENCE, AugmentConfig, DataConfig, FieldKind, RunConfig, TrackingConfig, TrainerConfig, fingerprint
+from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
+from bakeoff.config.targets import ALLOWED_TARGETS, VALUE_RANGES, check_target_names, component_configs
 from bakeoff.errors import ConfigError
-from bakeoff.recipe import SCIENCE, Augment, Data, Kind, Run, Tracking, Trainer, fingerprint
-from bakeoff.slots import GROUPS, SLOTS, shipped
 from bakeoff.sweep.plan import Plan, ends
-from bakeoff.sweep.sheet import read as read_sheet
+from bakeoff.sweep.spec import read_spec as read_sheet
 
-Compose = Callable[..., Composed]
-CONF, SWEEPS = shipped("conf"), shipped("sweeps")
+Compose = Callable[..., ComposedConfig]
+CONF, SWEEPS = package_data_dir("conf"), package_data_dir("sweeps")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 BY_DATASET = {"source", "num_classes", "channels", "native_size", "size", "fit", "augment", "batch_size"}
@@ -46,9 +46,9 @@ PINNED = {
 CHANGED: dict[str, Any] = {
     "model": {"_target_": "bakeoff.nets.alexnet.alexnet", "width": 0.5},
     "activation": {"_target_": "torch.nn.Tanh"},
-    "initializer": {"_target_": "bakeoff.arms.initializers.zeros"},
+    "initializer": {"_target_": "bakeoff.components.initializers.zeros"},
     "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.123},
-    "scheduler": {"_target_": "bakeoff.arms.schedulers.constant"},
+    "scheduler": {"_target_": "bakeoff.components.schedulers.constant"},
     "loss": {"_target_": "torch.nn.MultiMarginLoss"},
     "seed": 7,
     "test": True,
@@ -109,11 +109,11 @@ def plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-def kinds(node: type[BaseModel], prefix: str = "") -> dict[str, Kind]:
+def kinds(node: type[BaseModel], prefix: str = "") -> dict[str, FieldKind]:
     """Dotted field -> its kind."""
-    found: dict[str, Kind] = {}
+    found: dict[str, FieldKind] = {}
     for name, info in node.model_fields.items():
-        own = [item for item in info.metadata if isinstance(item, Kind)]
+        own = [item for item in info.metadata if isinstance(item, FieldKind)]
         if own:
             assert len(own) == 1, f"{prefix}{name} is of {own}"
             found[f"{prefix}{name}"] = own[0]
@@ -124,12 +124,12 @@ def kinds(node: type[BaseModel], prefix: str = "") -> dict[str, Kind]:
     return found
 
 
-KINDS = kinds(Run)
+KINDS = kinds(RunConfig)
 
 
 @pytest.fixture(scope="module")
-def default() -> Run:
-    return composition.compose()
+def default() -> RunConfig:
+    return compose.compose()
 
 
 def test_no_slot_is_empty() -> None:
@@ -142,31 +142,31 @@ def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str,
     found = composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", []))
     if name == "gpu" and not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="has 0 GPUs"):
-            check(found.run)
+            check_components(found.run)
     elif name == "from_run":
         with pytest.raises(ConfigError, match=r"initializer\.run: names no run"):
-            check(found.run)
+            check_components(found.run)
     else:
-        check(found.run)
+        check_components(found.run)
     about = str(read(f"{group}/{name}.yaml").get("about", ""))
     assert about and "\n" not in about.strip()
     for key, space in found.spaces.items():
         assert key in found.run.flat(), f"{group}/{name}.yaml: space for {key}, which is no argument"
         for end in ends(space):
-            check_names(found.run.replace(**{key: end}))
+            check_target_names(found.run.replace(**{key: end}))
     if group in SLOTS:
         assert found.run.choices[group] == name
 
 
 @pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot != "data"])
-def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str, default: Run, composed: Compose) -> None:
+def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str, default: RunConfig, composed: Compose) -> None:
     old = getattr(default, slot)
     for name in [name for group, name in CHOICES if group == slot]:
         word = f"{slot}={name}"
         leaf, files = getattr(composed(word, *NEEDS.get(word, [])).run, slot), [name]
         for file in files:
             files += [base for base in read(f"{slot}/{file}.yaml").get("defaults", []) if isinstance(base, str) and base != "_self_"]
-        own = {key for file in files for key in read(f"{slot}/{file}.yaml")} - {"defaults", *composition.SIBLINGS}
+        own = {key for file in files for key in read(f"{slot}/{file}.yaml")} - {"defaults", *compose.DESCRIPTIVE_KEYS}
         assert set(leaf) == own, f"{word} after {old['_target_']}"
 
 
@@ -178,7 +178,7 @@ def test_every_sweep_makes_a_plan_whose_arms_the_door_admits(name: str, planned:
     assert made.sheet.question.endswith("?")
     for cell in made.cells:
         assert cell.run.choices["data"] == "digits"
-        check(cell.run)
+        check_components(cell.run)
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_every_scale_of_a_sweep_is_a_plan_of_its_own(name: str, planned: Callabl
     assert smoke.runs <= 100, "a first look takes minutes"
     assert {cell.arm for cell in smoke.cells} <= {cell.arm for cell in whole.cells} == {cell.arm for cell in paper.cells}
     for cell in [*smoke.cells, *{cell.block: cell for cell in paper.cells}.values()]:
-        check(cell.run)
+        check_components(cell.run)
 
 
 SPARED = {
@@ -211,7 +211,7 @@ def test_a_slots_sweep_has_all_of_the_slot_but_what_it_says(name: str) -> None:
     assert all(choice in comments for choice in spared)
 
 
-@pytest.mark.parametrize(("path", "node"), [("trainer/auto.yaml", Trainer), ("tracking/local.yaml", Tracking)])
+@pytest.mark.parametrize(("path", "node"), [("trainer/auto.yaml", TrainerConfig), ("tracking/local.yaml", TrackingConfig)])
 def test_the_trunk_has_the_same_defaults_in_yaml_and_python(path: str, node: type[BaseModel]) -> None:
     tree = read(path)
     tree.pop("about")
@@ -223,10 +223,10 @@ def test_every_dataset_has_every_key_of_data(name: str) -> None:
     tree = read(f"data/{name}.yaml")
     tree.pop("about")
     tree.pop("space", None)
-    assert set(tree) == set(Data.model_fields)
-    assert set(tree["augment"]) == set(Augment.model_fields)
+    assert set(tree) == set(DataConfig.model_fields)
+    assert set(tree["augment"]) == set(AugmentConfig.model_fields)
     for key in set(tree) - BY_DATASET:
-        assert tree[key] == plain(Data.model_fields[key].default), f"data/{name}.yaml: {key}"
+        assert tree[key] == plain(DataConfig.model_fields[key].default), f"data/{name}.yaml: {key}"
 
 
 def test_run_yaml_has_every_key_of_a_run() -> None:
@@ -234,7 +234,7 @@ def test_run_yaml_has_every_key_of_a_run() -> None:
     groups = {key for entry in tree["defaults"] if isinstance(entry, dict) for key in entry if not key.startswith("override ")}
     assert groups == set(GROUPS)
     values = {key: value for key, value in tree.items() if key not in {"defaults", "hydra"}}
-    own = {name: info for name, info in Run.model_fields.items() if name not in {*GROUPS, "choices"}}
+    own = {name: info for name, info in RunConfig.model_fields.items() if name not in {*GROUPS, "choices"}}
     assert set(values) - CALL == set(own)
     for key, info in own.items():
         assert values[key] == plain(info.default), f"run.yaml: {key}"
@@ -244,14 +244,14 @@ def test_rules_speak_of_keys_that_some_choice_has(composed: Compose) -> None:
     words = [f"{group}={name}" for group, name in CHOICES if group in SLOTS]
     runs = [composed(word, *NEEDS.get(word, [])).run for word in words]
     held = {key for run in runs for key in run.flat()}
-    held |= {f"{leaf['_target_']}.{key}" for run in runs for _, leaf in leaves(run) for key in leaf}
-    assert set(RULES) <= held
-    assert {name.split(".")[0] for name in TABLE} == set(SLOTS)
+    held |= {f"{leaf['_target_']}.{key}" for run in runs for _, leaf in component_configs(run) for key in leaf}
+    assert set(VALUE_RANGES) <= held
+    assert {name.split(".")[0] for name in ALLOWED_TARGETS} == set(SLOTS)
 
 
 @pytest.mark.parametrize("overrides", PINNED, ids=lambda overrides: " ".join(overrides) or "default")
 def test_fingerprints_stay_as_they_are(overrides: tuple[str, ...]) -> None:
-    assert fingerprint(composition.compose(overrides)) == PINNED[overrides]
+    assert fingerprint(compose.compose(overrides)) == PINNED[overrides]
 
 
 def test_every_field_has_another_value_to_try() -> None:
@@ -259,8 +259,8 @@ def test_every_field_has_another_value_to_try() -> None:
 
 
 @pytest.mark.parametrize("key", KINDS)
-def test_the_fingerprint_moves_with_science_alone(key: str, default: Run) -> None:
+def test_the_fingerprint_moves_with_science_alone(key: str, default: RunConfig) -> None:
     changed = default.replace(**{key: CHANGED[key]})
     assert changed != default, f"{key}: not another value"
     assert (fingerprint(changed) != fingerprint(default)) == (KINDS[key] is SCIENCE)
-    assert fingerprint(composition.load_frozen(composition.frozen_text(changed), origin="test")) == fingerprint(changed)
+    assert fingerprint(compose.load_frozen(compose.dump_frozen(changed), origin="test")) == fingerprint(changed)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bakeoff.composition import compose
-from bakeoff.tracking.folders import RunFolder
-from bakeoff.training.run import Result, execute
-from bakeoff.training.single import open_run, ready
+from bakeoff.config.compose import compose
+from bakeoff.runs.run_dir import RunDir
+from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_training import RunResult, train_from_dir
 
 WNIDS = ("n01440764", "n02012849", "n03126707")
 TINY = [
@@ -34,15 +34,15 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def train(tmp_path: Path, imagenet: Path, *words: str) -> tuple[RunFolder, Result]:
+def train(tmp_path: Path, imagenet: Path, *words: str) -> tuple[RunDir, RunResult]:
     store = [f"data.root={imagenet}", f"tracking.folder={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
     run = compose([*TINY, *store, *words])
-    ready(run)
-    folder = open_run(run)
-    return folder, execute(folder.path)
+    validate_run(run)
+    folder = create_run_dir(run)
+    return folder, train_from_dir(folder.path)
 
 
-def whole(result: Result) -> None:
+def whole(result: RunResult) -> None:
     assert (result.status, result.steps, result.epochs) == ("finished", 3, 2), result.reason
     for name in ("train/epoch_loss", "val/loss", "test/loss"):
         assert 0 < result.metrics[name] < 50, name

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bakeoff import build
-from bakeoff.composition import Composed
-from bakeoff.recipe import Run
-from bakeoff.slots import SLOTS, shipped
+from bakeoff import builders
+from bakeoff.config.compose import ComposedConfig
+from bakeoff.config.schema import RunConfig
+from bakeoff.config.slots import SLOTS, package_data_dir
 from bakeoff.sweep.plan import Plan
 
-CONF, SWEEPS = shipped("conf"), shipped("sweeps")
+CONF, SWEEPS = package_data_dir("conf"), package_data_dir("sweeps")
 SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 CHOICES = [f"{slot}={path.stem}" for slot in (*SLOTS, "experiment") for path in sorted((CONF / slot).glob("*.yaml"))]
 APART = "initializer=from_run"
@@ -24,13 +24,13 @@ PUBLISHED = [word for word in CHOICES if word.startswith("model=") and word not 
 IMAGES = 2
 
 
-def step(run: Run, *, steps: int) -> bool:
+def step(run: RunConfig, *, steps: int) -> bool:
     """Train on two images that are drawn, with all parts of the run; whether any weight has moved. All numbers must stay finite."""
     torch.manual_seed(0)
-    net, _ = build.initialized(run)
+    net, _ = builders.make_initialized_model(run)
     before = [weight.detach().clone() for weight in net.parameters()]
-    optimizer, loss = build.make_optimizer(run, net), build.make_loss(run)
-    schedule = build.make_scheduler(run, optimizer, total_steps=10, steps_per_epoch=5)
+    optimizer, loss = builders.make_optimizer(run, net), builders.make_loss(run)
+    schedule = builders.make_scheduler(run, optimizer, total_steps=10, steps_per_epoch=5)
     images = torch.randn(IMAGES, run.data.channels, run.data.size, run.data.size)
     targets = torch.arange(IMAGES) % run.data.num_classes
     net.train()
@@ -52,7 +52,7 @@ def step(run: Run, *, steps: int) -> bool:
 
 
 @pytest.mark.parametrize("word", [word for word in CHOICES if word != APART])
-def test_every_choice_takes_training_steps(word: str, composed: Callable[..., Composed]) -> None:
+def test_every_choice_takes_training_steps(word: str, composed: Callable[..., ComposedConfig]) -> None:
     run = composed(word, *([f"data.size={SIZES[word]}"] if word in SIZES else [])).run
     if word.startswith(("model=", "experiment=")):
         run = run.replace(**{"model.width": NARROW})
@@ -79,14 +79,14 @@ def test_every_arm_of_every_sweep_takes_a_training_step(name: str, planned: Call
 
 
 @pytest.mark.parametrize("word", PUBLISHED)
-def test_published_nets_have_their_scores_at_full_size(word: str, composed: Callable[..., Composed]) -> None:
+def test_published_nets_have_their_scores_at_full_size(word: str, composed: Callable[..., ComposedConfig]) -> None:
     size = SIZES.get(word, 224)
     run = composed(word, *([f"data.size={size}"] if word in SIZES else [])).run
     run = run.replace(**{"model.head": "imagenet", "model.size": size, "model.in_channels": 3, "model.num_classes": 1000})
     with torch.device("meta"):
-        net = build.make_bare_model(run)
+        net = builders.make_uninitialized_model(run)
         scores = net(torch.empty(2, 3, size, size))
-        build.make_loss(run)(scores, torch.zeros(2, dtype=torch.long)).backward()
+        builders.make_loss(run)(scores, torch.zeros(2, dtype=torch.long)).backward()
     assert scores.shape == (2, 1000)
     assert all(weight.grad is not None and weight.grad.shape == weight.shape for weight in net.parameters())
     assert 55e6 < sum(weight.numel() for weight in net.parameters()) < 150e6
@@ -99,15 +99,15 @@ PAPERS = {
         "model.width": 1.0,
         "model.dropout": 0.5,
         "activation._target_": "torch.nn.ReLU",
-        "initializer._target_": "bakeoff.arms.initializers.AlexNetPaper",
+        "initializer._target_": "bakeoff.components.initializers.AlexNetPaper",
         "initializer.std": 0.01,
         "initializer.bias": 1.0,
-        "optimizer._target_": "bakeoff.arms.optimizers.MomentumCaffe",
+        "optimizer._target_": "bakeoff.components.optimizers.MomentumCaffe",
         "optimizer.lr": 0.01,
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 5e-4,
         "optimizer.decay_all": True,
-        "scheduler._target_": "bakeoff.arms.schedulers.plateau",
+        "scheduler._target_": "bakeoff.components.schedulers.plateau",
         "scheduler.watch": "error",
         "scheduler.factor": 0.1,
         "scheduler.floor": 1e-3,
@@ -129,15 +129,15 @@ PAPERS = {
         "model.head": "imagenet",
         "model.width": 1.0,
         "model.dropout": 0.5,
-        "initializer._target_": "bakeoff.arms.initializers.Normal",
+        "initializer._target_": "bakeoff.components.initializers.Normal",
         "initializer.std": 0.1,
         "initializer.bias": 0.0,
-        "optimizer._target_": "bakeoff.arms.optimizers.MomentumCaffe",
+        "optimizer._target_": "bakeoff.components.optimizers.MomentumCaffe",
         "optimizer.lr": 0.01,
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 5e-4,
         "optimizer.decay_all": True,
-        "scheduler._target_": "bakeoff.arms.schedulers.plateau",
+        "scheduler._target_": "bakeoff.components.schedulers.plateau",
         "scheduler.watch": "error",
         "scheduler.factor": 0.1,
         "scheduler.floor": 1e-3,
@@ -158,13 +158,13 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_the_papers_recipes_are_theirs(name: str, composed: Callable[..., Composed]) -> None:
+def test_the_papers_recipes_are_theirs(name: str, composed: Callable[..., ComposedConfig]) -> None:
     flat = composed(f"experiment={name}").run.flat()
     assert {key: flat[key] for key in PAPERS[name]} == PAPERS[name]
 
 
-def test_a_word_on_the_command_line_wins_over_an_experiment(composed: Callable[..., Composed]) -> None:
+def test_a_word_on_the_command_line_wins_over_an_experiment(composed: Callable[..., ComposedConfig]) -> None:
     run = composed("experiment=alexnet_cifar10", "data=fashion_mnist", "optimizer=adam", "model=vgg11", "trainer.max_epochs=2").run
     assert (run.choices["data"], run.choices["optimizer"], run.choices["model"]) == ("fashion_mnist", "adam", "vgg11")
     assert run.trainer.max_epochs == 2 and run.choices["initializer"] == "alexnet_paper"
-    build.check(run)
+    builders.check_components(run)

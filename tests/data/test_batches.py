@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bakeoff.data.batches import EvalBatches, Pixels, TrainBatches, micro_batch_size
+from bakeoff.data.batches import EvalBatches, Normalizer, TrainBatches, micro_batch_size
 from bakeoff.errors import ChoiceError, DataError
 
 N, C, S = 50, 3, 8
 IMAGES = torch.randint(1, 256, (N, C, S, S), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(N)  # each image its own label: a batch says which images it holds
-RAW = Pixels(channels=C, size=S)
+RAW = Normalizer(channels=C, size=S)
 
 
 def batches(**changes: object) -> TrainBatches:
@@ -111,15 +111,15 @@ def test_nothing_is_copied_where_nothing_is_augmented() -> None:
 @pytest.mark.parametrize(("crop", "flip"), [(2, True), (0, True), (1, False), (0, False)])
 def test_channels_last_gives_the_same_pixels_in_another_layout(crop: int, flip: bool) -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    usual = listed(batches(pixels=Pixels(channels=C, size=S, mean=mean, std=std), crop=crop, flip=flip))
-    last = listed(batches(pixels=Pixels(channels=C, size=S, mean=mean, std=std, channels_last=True), crop=crop, flip=flip))
+    usual = listed(batches(pixels=Normalizer(channels=C, size=S, mean=mean, std=std), crop=crop, flip=flip))
+    last = listed(batches(pixels=Normalizer(channels=C, size=S, mean=mean, std=std, channels_last=True), crop=crop, flip=flip))
     assert same(usual, last)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in last)
     assert all(x.is_contiguous() for x, _ in usual)
 
 
 def test_pixels_are_normalized() -> None:
-    pixels = Pixels(channels=C, size=S, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    pixels = Normalizer(channels=C, size=S, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     expected = (IMAGES.double() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
     assert torch.allclose(pixels(IMAGES).double(), expected, atol=1e-5)
 

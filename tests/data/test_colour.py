@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bakeoff.data.batches import Pixels, TrainBatches
-from bakeoff.data.colour import Lighting, Tally
-from bakeoff.data.module import moments
+from bakeoff.data.batches import Normalizer, TrainBatches
+from bakeoff.data.datamodule import moments
+from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 
 N = 60
 DRAW = torch.Generator().manual_seed(1)
@@ -25,7 +25,7 @@ def covariance() -> np.ndarray:
 
 
 def test_a_tally_is_exact_in_whatever_parts_it_is_made() -> None:
-    whole, parts = Tally(3), Tally(3)
+    whole, parts = ChannelStatistics(3), ChannelStatistics(3)
     whole.add(IMAGES)
     for part in IMAGES.split(7):
         parts.add(part)
@@ -68,8 +68,8 @@ def test_lighting_on_imagenets_colours_is_its_authors_in_grey_levels() -> None:
 @pytest.mark.parametrize("normalize", [False, True])
 def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, normalize: bool) -> None:
     mean, std = moments(IMAGES) if normalize else (None, None)
-    pixels = Pixels(channels=3, size=8, mean=mean, std=std, channels_last=last)
-    tally = Tally(3)
+    pixels = Normalizer(channels=3, size=8, mean=mean, std=std, channels_last=last)
+    tally = ChannelStatistics(3)
     tally.add(IMAGES)
     lighting = Lighting(tally.covariance, std=2.0)
     plain = TrainBatches(IMAGES, LABELS, pixels=pixels, batch_size=12, seed=4, crop=1, flip=True)
@@ -92,7 +92,7 @@ def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, norm
 
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (3, 2)])
 def test_lighting_is_the_same_whatever_the_devices(world: int, accumulate: int) -> None:
-    settings = {"pixels": Pixels(channels=3, size=8), "batch_size": 12, "seed": 4}
+    settings = {"pixels": Normalizer(channels=3, size=8), "batch_size": 12, "seed": 4}
     lighting = Lighting(torch.eye(3, dtype=torch.float64), std=0.1)
     whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, lighting=lighting, **settings)])  # type: ignore[arg-type]
     order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, **settings)])  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 RANK = """
 import json, logging, sys
 import pytorch_lightning as pl, torch
-from bakeoff.data.module import ImageData
+from bakeoff.data.datamodule import ImageData
 from bakeoff.data.sources import Images
 logging.disable(logging.WARNING)
 

@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bakeoff.data.batches import Pixels
-from bakeoff.data.colour import Lighting
+from bakeoff.data.batches import Normalizer
 from bakeoff.data.decoding import Decoder, Request, decode
+from bakeoff.data.eval_views import ViewPlan
 from bakeoff.data.file_batches import EvalFiles, FileBatches, sides
 from bakeoff.data.file_store import FileStore
-from bakeoff.data.view_batches import ViewPlan
+from bakeoff.data.pca_lighting import Lighting
 from bakeoff.errors import ChoiceError
 
 N, SIZE = 26, 16
 LABELS = torch.arange(N)  # each image its own label: a batch says which images it holds
-RAW = Pixels(channels=3, size=SIZE)
+RAW = Normalizer(channels=3, size=SIZE)
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -107,7 +107,7 @@ def test_the_global_batch_is_the_same_whatever_the_devices(paths: list[str], wor
 def test_the_order_is_that_of_images_in_memory(paths: list[str]) -> None:
     from bakeoff.data.batches import TrainBatches
 
-    memory = TrainBatches(torch.zeros(N, 3, 4, 4, dtype=torch.uint8), LABELS, pixels=Pixels(channels=3, size=4), batch_size=6, seed=7)
+    memory = TrainBatches(torch.zeros(N, 3, 4, 4, dtype=torch.uint8), LABELS, pixels=Normalizer(channels=3, size=4), batch_size=6, seed=7)
     assert [y.tolist() for _, y in memory] == [y.tolist() for _, y in batches(paths)]
 
 
@@ -153,7 +153,7 @@ def test_requests_draw_sides_and_places_evenly(paths: list[str]) -> None:
 def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     for last in (False, True):
-        pixels = Pixels(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
+        pixels = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
         loader = batches(paths, flip=False, pixels=pixels)
         for k, (images, labels) in enumerate(loader):
             cuts = np.stack([decode(request, channels=3) for request in loader._requests(0, labels.tolist(), k)])
@@ -190,7 +190,7 @@ def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
 def test_moments_are_measured_on_cuts_from_the_middle(paths: list[str]) -> None:
     store = FileStore(size=SIZE, scale=[20], channels=3, workers=2, eval_batch_size=8)
     tally = store.tally(paths, key="test", seed=0)
-    raw = Pixels(channels=3, size=SIZE)
+    raw = Normalizer(channels=3, size=SIZE)
     x = torch.cat([x for x, _ in store.evaluation(paths, LABELS, pixels=raw)]).double().movedim(1, 0).reshape(3, -1)
     assert torch.allclose(torch.tensor(tally.mean, dtype=torch.float64), x.mean(1), atol=1e-6)
     assert torch.allclose(tally.covariance, torch.cov(x, correction=0), atol=1e-6)

@@ -12,9 +12,9 @@ import torch
 import torchvision.datasets as tv
 from PIL import Image
 
-from bakeoff import composition
-from bakeoff.build import make_data
+from bakeoff.builders import make_data
 from bakeoff.commands.main import main
+from bakeoff.config import compose
 from bakeoff.data import sources
 from bakeoff.data.sources import ImageFiles
 from bakeoff.data.splits import split
@@ -212,7 +212,7 @@ def test_files_are_split_by_folds_and_subsets_like_images(one_level: Path) -> No
 
 
 def test_a_config_names_the_folder(two_parts: Path) -> None:
-    run = composition.compose(["data=folder", f"data.root={two_parts}", "data.source.test=test"])
+    run = compose.compose(["data=folder", f"data.root={two_parts}", "data.source.test=test"])
     assert make_data(run).source().classes == ("ant", "bee", "cow")
 
 

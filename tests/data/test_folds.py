@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from bakeoff import composition
-from bakeoff.build import make_data
-from bakeoff.data.module import ImageData
+from bakeoff.builders import make_data
+from bakeoff.config import compose
+from bakeoff.data.datamodule import ImageDataModule
 from bakeoff.data.sources import digits
 from bakeoff.data.splits import ranked, split, stratified_folds, stratified_split
 from bakeoff.errors import DataError
@@ -100,7 +100,7 @@ def test_impossible_folds_name_the_key(changes: dict[str, Any], words: str) -> N
 
 
 def test_a_run_trains_on_the_folds_of_its_config() -> None:
-    run = composition.compose(["data=digits", "data.folds=4", "data.fold=3", "data.split_seed=6"])
+    run = compose.compose(["data=digits", "data.folds=4", "data.fold=3", "data.split_seed=6"])
     data = make_data(run)
     data.setup("fit")
     train, val = stratified_folds(digits(root=Path(), download=False).train_y, folds=4, fold=3, seed=6)
@@ -115,7 +115,7 @@ def test_a_run_trains_on_the_folds_of_its_config() -> None:
 
 def test_val_fraction_is_not_used_beside_folds() -> None:
     def digest(val_fraction: float) -> str:
-        data = ImageData(
+        data = ImageDataModule(
             functools.partial(digits, root=Path(), download=False), size=8, fit="pad", crop=0, flip=False, normalize=False, batch_size=8,
             accumulate=1, val_fraction=val_fraction, split_seed=0, subset=200, seed=0, folds=3, fold=1,
         )  # fmt: skip

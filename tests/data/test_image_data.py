@@ -14,8 +14,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from bakeoff.data import module, sources
-from bakeoff.data.module import ImageData, fitted, home, load, moments
+from bakeoff.data import datamodule, sources
+from bakeoff.data.datamodule import ImageDataModule, fitted, home, load_source, moments
 from bakeoff.data.sources import Images
 from bakeoff.errors import ChoiceError, DataError
 
@@ -30,12 +30,12 @@ def toy(n: int = 100, *, channels: int = 1, size: int = 6) -> Images:
     return Images(x[:n], y[:n], x[n:], y[n:], ("a", "b", "c", "d"))
 
 
-def image_data(source: Callable[[], Images] = toy, **changes: Any) -> ImageData:
+def image_data(source: Callable[[], Images] = toy, **changes: Any) -> ImageDataModule:
     settings: dict[str, Any] = {
         "size": 8, "fit": "pad", "crop": 1, "flip": True, "normalize": True, "batch_size": 16, "accumulate": 1,
         "val_fraction": 0.1, "split_seed": 0, "subset": None, "seed": 3,
     }  # fmt: skip
-    return ImageData(source, **(settings | changes))
+    return ImageDataModule(source, **(settings | changes))
 
 
 def test_setup_measures_the_training_split_and_loads_once() -> None:
@@ -142,10 +142,10 @@ def test_images_live_on_the_device_only_where_they_leave_half_of_it_free(monkeyp
 
 
 def test_a_source_is_read_once_by_what_it_is_called_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_loaded", {})
-    first, _ = load(functools.partial(sources.digits, root=Path("a"), download=False))
-    assert load(functools.partial(sources.digits, root=Path("a"), download=False))[0] is first
-    assert load(functools.partial(sources.digits, root=Path("b"), download=False))[0] is not first
+    monkeypatch.setattr(datamodule, "_loaded", {})
+    first, _ = load_source(functools.partial(sources.digits, root=Path("a"), download=False))
+    assert load_source(functools.partial(sources.digits, root=Path("a"), download=False))[0] is first
+    assert load_source(functools.partial(sources.digits, root=Path("b"), download=False))[0] is not first
 
 
 class Linear(pl.LightningModule):
@@ -191,7 +191,7 @@ def trainer(epochs: int, *callbacks: pl.Callback, accumulate: int = 1) -> pl.Tra
         )  # fmt: skip
 
 
-def train(data: ImageData, net: Linear, epochs: int, *callbacks: pl.Callback, epoch: int = 0, momentum: Any = None) -> pl.Trainer:
+def train(data: ImageDataModule, net: Linear, epochs: int, *callbacks: pl.Callback, epoch: int = 0, momentum: Any = None) -> pl.Trainer:
     made = trainer(epochs, *callbacks, accumulate=data.accumulate)
     for counter in ("ready", "started", "processed", "completed"):
         setattr(made.fit_loop.epoch_progress.current, counter, epoch)

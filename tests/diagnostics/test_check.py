@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from bakeoff.commands import check as command
 from bakeoff.commands.main import main
-from bakeoff.composition import compose
-from bakeoff.data.module import _loaded
-from bakeoff.diagnostics.checkup import findings, images, learning, start
+from bakeoff.config.compose import compose
+from bakeoff.data.datamodule import _loaded
+from bakeoff.diagnostics.checks import context, images, learning, start
 from bakeoff.diagnostics.curvature import sharpness, top_eigenvalue
-from bakeoff.tracking import journal
-from bakeoff.tracking.folders import find
+from bakeoff.runs import journal
+from bakeoff.runs.run_dir import find_run_dir
 
 SMALL = ["model.width=0.1", "data.subset=320", "trainer.max_epochs=1", "trainer.threads=1"]
 
@@ -65,13 +65,13 @@ def test_a_healthy_run_passes_and_is_kept(tmp_path: Path, capsys: pytest.Capture
     assert {"gradient check", "overfit 20 examples", "learning-rate range", "speed", "memory", "time of the whole run"} <= set(found)
     assert found["overfit 20 examples"]["found"].startswith("100 %")
     assert found["loss at the start"]["expected"] == "ln 10 = 2.303"
-    kept = [line for line in journal.read(folder / "journal.jsonl") if line["kind"] in ("artifact", "metrics", "end")]
+    kept = [line for line in journal.read_journal(folder / "journal.jsonl") if line["kind"] in ("artifact", "metrics", "end")]
     assert any(line.get("path") == "check" for line in kept) and kept[-1]["status"] == "FINISHED"
     assert {"index.html", "check.json", "learning_rate_range.png"} <= {path.name for path in (folder / "check").iterdir()}
     assert "<script" not in (folder / "check" / "index.html").read_text()
     from bakeoff.tracking import store
 
-    stored = store.resolve(f"sqlite:///{tmp_path}/mlflow.db", find(tmp_path / "runs", folder.name[-12:]).read_job().id)
+    stored = store.resolve_run(f"sqlite:///{tmp_path}/mlflow.db", find_run_dir(tmp_path / "runs", folder.name[-12:]).read_job().id)
     assert stored.data.tags["kind"] == "check" and stored.data.metrics["check/loss_expected"] == pytest.approx(math.log(10))
     assert main(["train", f"resume={folder.name[-12:]}", f"tracking.folder={tmp_path}/runs"]) == 2
     assert "is a check, and trains nothing" in capsys.readouterr().err
@@ -96,8 +96,8 @@ def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def bench(*overrides: str) -> findings.Bench:
-    return findings.Bench(compose([*SMALL, *overrides]))
+def bench(*overrides: str) -> context.CheckContext:
+    return context.CheckContext(compose([*SMALL, *overrides]))
 
 
 def test_duplicates_across_splits_are_named(odd: str) -> None:
@@ -139,7 +139,7 @@ class Wrong(nn.Module):
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     work = bench()
     assert [each.state for each in learning.check_gradients(work)] == ["ok"]
-    monkeypatch.setattr("bakeoff.build.make_activation", lambda run: Wrong)
+    monkeypatch.setattr("bakeoff.builders.make_activation", lambda run: Wrong)
     (found,) = learning.check_gradients(bench())
     assert found.state == "wrong" and "backward does not fit forward" in found.advice
 
@@ -161,13 +161,13 @@ def test_sharpness_of_a_linear_net_is_that_of_its_data() -> None:
 
 @pytest.mark.slow
 def test_shuffled_labels_end_in_overfitting(odd: str, tmp_path: Path) -> None:
-    from bakeoff.training.run import execute
-    from bakeoff.training.single import open_run
+    from bakeoff.training.run_lifecycle import create_run_dir
+    from bakeoff.training.run_training import train_from_dir
 
     site = [f"tracking.folder={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"data.source._target_={odd}.shuffled"]
     run = ["model.width=0.25", "model.dropout=0", "data.subset=120", "data.batch_size=20", "trainer.max_epochs=30", "trainer.threads=1"]
     site += ["optimizer=adam", "scheduler=constant"]
-    folder = open_run(compose([*run, *site]))
-    execute(folder.path)
-    tags = [name for line in journal.read(folder.journal) if line["kind"] == "tags" for name in line["values"]]
+    folder = create_run_dir(compose([*run, *site]))
+    train_from_dir(folder.path)
+    tags = [name for line in journal.read_journal(folder.journal) if line["kind"] == "tags" for name in line["values"]]
     assert "diagnosis.overfitting" in tags

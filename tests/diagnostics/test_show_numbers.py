@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from bakeoff import build, composition
-from bakeoff.diagnostics.show.activations import curves
-from bakeoff.diagnostics.show.descent import SETTLED, Path, best, path, rates
-from bakeoff.diagnostics.show.expression import graph
-from bakeoff.diagnostics.show.initializers import layers_of, signal
-from bakeoff.diagnostics.show.layers import layout
-from bakeoff.diagnostics.show.losses import judged, terms
-from bakeoff.diagnostics.show.receptive import layers, reached
-from bakeoff.diagnostics.show.schedules import rates as schedule_rates
-from bakeoff.diagnostics.show.surfaces import SURFACES
+from bakeoff import builders
+from bakeoff.config import compose
 from bakeoff.errors import ChoiceError, ConfigError
+from bakeoff.illustrations.activations import curves
+from bakeoff.illustrations.descent import SETTLED, Path, best, path, rates
+from bakeoff.illustrations.expression import graph
+from bakeoff.illustrations.initializers import layers_of, signal
+from bakeoff.illustrations.layers import layout
+from bakeoff.illustrations.losses import judged, terms
+from bakeoff.illustrations.receptive import layers, reached
+from bakeoff.illustrations.schedules import rates as schedule_rates
+from bakeoff.illustrations.surfaces import SURFACES
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_dead_and_saturated_stretches() -> None:
 
 
 def test_a_gated_activation_has_a_curve_for_each_input() -> None:
-    found = curves(build.make_activation(composition.compose(["activation=reglu"]))(), reach=2.0)
+    found = curves(builders.make_activation(compose.compose(["activation=reglu"]))(), reach=2.0)
     assert len(found) == 2 and {curve.inside for curve in found} == {"input 1 of 2, else 1", "input 2 of 2, else 1"}
     straight, gate = sorted(found, key=lambda curve: float(curve.slope.max() - curve.slope.min()))
     assert torch.allclose(straight.value, straight.z) and torch.allclose(gate.value, gate.z.relu())
@@ -115,7 +116,7 @@ def test_nodes_stand_right_of_their_inputs_and_apart() -> None:
 
 
 def loss_of(name: str) -> nn.Module:
-    return build.make_loss(composition.compose([f"loss={name}"]))
+    return builders.make_loss(compose.compose([f"loss={name}"]))
 
 
 def test_losses_of_the_well_known_scores() -> None:
@@ -136,20 +137,20 @@ FIELDS = {"vgg16": 212, "vgg19": 268, "vgg11": 150, "alexnet": 195, "alexnet_201
 @pytest.mark.parametrize("name", FIELDS)
 def test_receptive_fields_and_parameters_of_the_papers(name: str) -> None:
     size = 227 if name == "alexnet_2012" else 224
-    run = composition.compose([f"model={name}", "model.head=imagenet", "data=imagenet", f"data.size={size}"])
+    run = compose.compose([f"model={name}", "model.head=imagenet", "data=imagenet", f"data.size={size}"])
     found = layers(run)
     pools = [layer for layer in found if layer.name.startswith("pool")]
     assert pools[-1].field == FIELDS[name] and pools[-1].stride == 32
     with torch.device("meta"):
-        whole = sum(p.numel() for p in build.make_bare_model(run).parameters())
+        whole = sum(p.numel() for p in builders.make_uninitialized_model(run).parameters())
     assert sum(layer.parameters for layer in found) == whole
     assert found[-1].shape == (1000,) and found[-1].field is None
 
 
 def test_receptive_field_is_what_a_gradient_reaches() -> None:
     """The pixels on which one place of VGG-11's third pooling depends, by autograd, in the middle of a large enough image."""
-    run = composition.compose(["model=vgg11", "data=cifar10", "data.size=96", "model.width=0.05", "initializer=constant"])
-    net = build.make_model(run)
+    run = compose.compose(["model=vgg11", "data=cifar10", "data.size=96", "model.width=0.05", "initializer=constant"])
+    net = builders.make_model(run)
     images = torch.ones(1, 3, 96, 96, requires_grad=True)
     flow, pools, seen = images, 0, [layer for layer in layers(run) if layer.name == "pool3"]
     for module in net.features:  # type: ignore[union-attr]
@@ -185,7 +186,7 @@ def test_the_lowest_points_of_a_surface_are_its_lowest(name: str) -> None:
 
 
 def test_a_path_is_the_one_that_the_formula_gives() -> None:
-    run = composition.compose(["optimizer=sgd"])
+    run = compose.compose(["optimizer=sgd"])
     found = path(run, SURFACES["ravine"], rate=0.05, steps=5)
     x, y = SURFACES["ravine"].start
     for k, (a, b) in enumerate(found.points):
@@ -193,7 +194,7 @@ def test_a_path_is_the_one_that_the_formula_gives() -> None:
 
 
 def test_steps_to_tolerance_rise_as_the_tolerance_falls() -> None:
-    run = composition.compose(["optimizer=momentum"])
+    run = compose.compose(["optimizer=momentum"])
     found = path(run, SURFACES["ravine"], rate=0.05, steps=200)
     hits = [found.first(tolerance) for tolerance in (0.5, 0.1, 1e-2, 1e-3)]
     assert None not in hits and hits == sorted(hits, key=lambda hit: hit or 0) and len(set(hits)) > 1
@@ -206,7 +207,7 @@ def test_a_path_that_only_passes_has_not_come_down() -> None:
 
 
 def test_the_best_rate_is_the_quickest_of_all() -> None:
-    run, surface = composition.compose(["optimizer=sgd"]), SURFACES["ravine"]
+    run, surface = compose.compose(["optimizer=sgd"]), SURFACES["ravine"]
     tried = rates(1)
     found = best(run, surface, steps=300, tolerance=1e-2, tried=tried)
     every = {rate: path(run, surface, rate=rate, steps=300, stop=1e-2).first(1e-2) for rate in tried}
@@ -214,14 +215,14 @@ def test_the_best_rate_is_the_quickest_of_all() -> None:
 
 
 def test_a_rate_that_is_too_large_diverges() -> None:
-    found = path(composition.compose(["optimizer=sgd"]), SURFACES["rosenbrock"], rate=1.0, steps=50)
+    found = path(compose.compose(["optimizer=sgd"]), SURFACES["rosenbrock"], rate=1.0, steps=50)
     assert found.diverged and found.first(0.1) is None and len(found.points) < 51
 
 
 def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
     size = {"layers": 8, "units": 200, "samples": 200, "seed": 0}
-    small = layers_of(signal(composition.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
-    kept = layers_of(signal(composition.compose(["activation=relu", "initializer=he_normal"]), **size))
+    small = layers_of(signal(compose.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
+    kept = layers_of(signal(compose.compose(["activation=relu", "initializer=he_normal"]), **size))
     # One layer multiplies a small signal by 0.01 sqrt(200) = 0.141.
     ratios = [after.std / before.std for before, after in pairwise(small[2:])]
     assert ratios == pytest.approx([0.01 * math.sqrt(200)] * 5, rel=0.1)
@@ -231,14 +232,14 @@ def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
 
 def test_lsuv_gets_inputs_and_from_run_says_why_not() -> None:
     size = {"layers": 3, "units": 100, "samples": 200, "seed": 0}
-    scaled = layers_of(signal(composition.compose(["activation=identity", "initializer=lsuv"]), **size))
+    scaled = layers_of(signal(compose.compose(["activation=identity", "initializer=lsuv"]), **size))
     assert [layer.std for layer in scaled] == pytest.approx([1, 1, 1], rel=0.1)
     with pytest.raises(ChoiceError, match="copies a trained net's layers"):
-        signal(composition.compose(["initializer=from_run", "initializer.run=abc"]), **size)
+        signal(compose.compose(["initializer=from_run", "initializer.run=abc"]), **size)
 
 
 def test_schedules_as_their_formulas() -> None:
-    cosine = schedule_rates(composition.compose(["scheduler=cosine"]), steps=100, epochs=10)
+    cosine = schedule_rates(compose.compose(["scheduler=cosine"]), steps=100, epochs=10)
     assert cosine == pytest.approx([(1 + math.cos(math.pi * k / 100)) / 2 for k in range(100)])
-    plateau = schedule_rates(composition.compose(["scheduler=plateau"]), steps=100, epochs=10)
+    plateau = schedule_rates(compose.compose(["scheduler=plateau"]), steps=100, epochs=10)
     assert plateau[0] == 1 and plateau[-1] < 1 and sorted(plateau, reverse=True) == plateau

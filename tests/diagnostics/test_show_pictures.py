@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from bakeoff.commands.main import main
-from bakeoff.diagnostics.show import activations, files, gallery, losses, schedules
-from bakeoff.diagnostics.show.choices import gathered
-from bakeoff.diagnostics.show.gallery import GALLERY, Request, choices_of, request
-from bakeoff.diagnostics.show.paper import Drawn
 from bakeoff.errors import BakeoffError, FolderError
+from bakeoff.illustrations import activations, files, gallery, losses, schedules
+from bakeoff.illustrations.choices import gathered
+from bakeoff.illustrations.gallery import GALLERY, Request, choices_of, request
+from bakeoff.illustrations.paper import Drawn
 
 SMALL = {
     "activations": "activation=relu,tanh",
@@ -126,8 +126,8 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 def test_a_new_file_of_a_folder_appears_by_itself_and_one_that_fails_has_a_reason(tmp_path: Path) -> None:
     folder = tmp_path / "scheduler"
     folder.mkdir()
-    (folder / "mine.yaml").write_text('_target_: bakeoff.arms.schedulers.cosine\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
-    (folder / "wrong.yaml").write_text('_target_: bakeoff.arms.schedulers.cosin\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
+    (folder / "mine.yaml").write_text('_target_: bakeoff.components.schedulers.cosine\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
+    (folder / "wrong.yaml").write_text('_target_: bakeoff.components.schedulers.cosin\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
     assert set(choices_of("scheduler", tmp_path)) == {*choices_of("scheduler"), "mine", "wrong"}
     drawn = schedules.draw(request("schedules", ["steps=20"], config_dir=tmp_path))
     assert {"cosine", "mine"} <= {plot.title for plot in drawn.plots}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff.composition import compose
-from bakeoff.diagnostics.readings import Reading, probe_size, steps
-from bakeoff.diagnostics.symptoms import NAMES, RULES, History, diagnose
-from bakeoff.tracking import journal
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff.config.compose import compose
+from bakeoff.diagnostics.layer_stats import Reading, probe_size, steps
+from bakeoff.diagnostics.rules import NAMES, RULES, History, diagnose
+from bakeoff.runs import journal
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 GUESSING = 2.303
 
@@ -109,9 +109,9 @@ def test_the_schedule_of_readings_is_sparse_and_ends_with_the_run() -> None:
 
 def diagnoses(tmp_path: Path, *overrides: str) -> dict[str, str]:
     site = [f"tracking.folder={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "trainer.threads=1"]
-    folder = open_run(compose([*site, *overrides]))
-    execute(folder.path)
-    tags = [line["values"] for line in journal.read(folder.journal) if line["kind"] == "tags"]
+    folder = create_run_dir(compose([*site, *overrides]))
+    train_from_dir(folder.path)
+    tags = [line["values"] for line in journal.read_journal(folder.journal) if line["kind"] == "tags"]
     return {name.removeprefix("diagnosis."): text for each in tags for name, text in each.items() if name.startswith("diagnosis.")}
 
 

@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 import torch
 
-from bakeoff.composition import compose
-from bakeoff.diagnostics.examination import reliability
-from bakeoff.reproduction import compare, journaled
-from bakeoff.tracking import journal
-from bakeoff.tracking.folders import RunFolder
+from bakeoff.config.compose import compose
+from bakeoff.diagnostics.post_training import reliability
+from bakeoff.runs import journal
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
-from bakeoff.training.task import Task
+from bakeoff.training.lightning_module import ClassificationModule
+from bakeoff.training.reproduction import compare_metrics, journal_metrics
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=32", "trainer.max_epochs=2", "trainer.threads=1", "trainer.log_every=3"]
 
 
-def folder(place: Path, *overrides: str) -> RunFolder:
-    return open_run(compose([*SMALL, f"tracking.folder={place}", f"tracking.uri=sqlite:///{place}/mlflow.db", *overrides]))
+def folder(place: Path, *overrides: str) -> RunDir:
+    return create_run_dir(compose([*SMALL, f"tracking.folder={place}", f"tracking.uri=sqlite:///{place}/mlflow.db", *overrides]))
 
 
-def state(run: RunFolder) -> dict[str, torch.Tensor]:
+def state(run: RunDir) -> dict[str, torch.Tensor]:
     found = checkpoints.latest(run.checkpoints)
     assert found is not None
     tensors = dict(found["net"]) | {f"training {name}": tensor for name, tensor in found.get("training", {}).items()}
@@ -36,10 +36,10 @@ def state(run: RunFolder) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def metrics(run: RunFolder) -> dict[tuple[str, int], float]:
+def metrics(run: RunDir) -> dict[tuple[str, int], float]:
     """Every value of the diagnostics by name and step; a value written twice is an error."""
     found: dict[tuple[str, int], float] = {}
-    for line in journal.read(run.journal):
+    for line in journal.read_journal(run.journal):
         if line["kind"] == "metrics":
             for name, value in line["values"].items():
                 assert (name, line["step"]) not in found, f"{name} is there twice at step {line['step']}"
@@ -59,13 +59,13 @@ NETS = [
 )
 def test_no_bit_of_a_run_changes(tmp_path: Path, overrides: list[str]) -> None:
     runs = {level: folder(tmp_path / level, *overrides, f"diagnostics={level}") for level in ("none", "light", "full")}
-    results = {level: execute(run.path) for level, run in runs.items()}
+    results = {level: train_from_dir(run.path) for level, run in runs.items()}
     for level in ("light", "full"):
         assert results[level].metrics == results["none"].metrics
         bare, watched = state(runs["none"]), state(runs[level])
         assert bare.keys() == watched.keys()
         assert [name for name, tensor in bare.items() if not torch.equal(tensor, watched[name])] == []
-        verdict = compare(journaled(runs["none"].journal), journaled(runs[level].journal))
+        verdict = compare_metrics(journal_metrics(runs["none"].journal), journal_metrics(runs[level].journal))
         assert verdict.kind == "identical" and verdict.compared > 20
     assert not metrics(runs["none"]) and not (runs["none"].path / "diagnostics").exists()
     assert metrics(runs["light"]).items() <= metrics(runs["full"]).items()
@@ -89,32 +89,34 @@ class Died(BaseException):
 def test_a_resumed_run_goes_on_with_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     options = ["trainer.checkpoint_every=1", "initializer=normal", "activation=tanh"]
     whole, broken = folder(tmp_path / "whole", *options), folder(tmp_path / "broken", *options)
-    execute(whole.path)
-    forward = Task.training_step
+    train_from_dir(whole.path)
+    forward = ClassificationModule.training_step
 
-    def dies(self: Task, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def dies(self: ClassificationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         if self.step == stop:
             raise Died
         return forward(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", dies)
+        patch.setattr(ClassificationModule, "training_step", dies)
         with pytest.raises(Died):
-            execute(broken.path)
-    execute(broken.path)
+            train_from_dir(broken.path)
+    train_from_dir(broken.path)
     assert metrics(broken) == metrics(whole)
     assert {step for _, step in metrics(whole)} == {0, 1, 2, 4, 8}
     pages = [(run.path / "diagnostics" / "index.html").read_text() for run in (whole, broken)]
     assert pages[0] == pages[1]
     lines = [(run.path / "diagnostics" / "readings.jsonl").read_text() for run in (whole, broken)]
     assert lines[0] == lines[1]
-    tags = [name for line in journal.read(broken.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name]
+    tags = [
+        name for line in journal.read_journal(broken.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name
+    ]
     assert len(tags) == len(set(tags)) > 0
 
 
 def test_a_page_opens_alone_and_shows_every_layer(tmp_path: Path) -> None:
     run = folder(tmp_path, "activation=tanh")
-    execute(run.path)
+    train_from_dir(run.path)
     text = (run.path / "diagnostics" / "index.html").read_text()
     assert len(text) < 100_000
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "<script" not in text
@@ -123,7 +125,7 @@ def test_a_page_opens_alone_and_shows_every_layer(tmp_path: Path) -> None:
     for title in ("activation std", "saturated", "gradient norm", "update ratio"):
         assert f"<h2>{title}</h2>" in text
     assert "<h2>dead</h2>" not in text
-    artifacts = [line["path"] for line in journal.read(run.journal) if line["kind"] == "artifact"]
+    artifacts = [line["path"] for line in journal.read_journal(run.journal) if line["kind"] == "artifact"]
     assert artifacts.count("diagnostics/index.html") == 1
 
 
@@ -154,13 +156,13 @@ def test_a_diagnostic_that_fails_is_left_out_and_named(
     monkeypatch.setenv("BAKEOFF_TRUST", "odd_activations")
     options = ["activation=tanh", "activation._target_=odd_activations.Old", "trainer.max_steps=4"]
     bare, full = (folder(tmp_path / level, *options, f"diagnostics={level}") for level in ("none", "full"))
-    results = [execute(run.path) for run in (bare, full)]
+    results = [train_from_dir(run.path) for run in (bare, full)]
     assert results[1].status == "finished" and results[0].metrics == results[1].metrics
     err = capsys.readouterr().err
     assert err.count("diagnostics leave out sharpness: RuntimeError: ") == 1 and "Traceback" not in err
     text = (full.path / "diagnostics" / "index.html").read_text()
     assert "<h2>Left out</h2>" in text and "<b>sharpness</b>: RuntimeError" in text and "<h2>Confusion</h2>" in text
-    tags = {name for line in journal.read(full.journal) if line["kind"] == "tags" for name in line["values"]}
+    tags = {name for line in journal.read_journal(full.journal) if line["kind"] == "tags" for name in line["values"]}
     assert "diagnostics.left_out.sharpness" in tags
     assert any("gradient_norm" in name for name, _ in metrics(full))
 
@@ -183,7 +185,7 @@ def test_no_failing_part_ends_a_run(
 
     monkeypatch.setattr(f"bakeoff.diagnostics.{broken}", fails)
     run = folder(tmp_path, "trainer.max_steps=3", "data.subset=64")
-    assert execute(run.path).status == "finished"
+    assert train_from_dir(run.path).status == "finished"
     told = [line for line in capsys.readouterr().err.splitlines() if "leave out" in line]
     assert len(told) == 1 and told[0].endswith(f"diagnostics leave out {part}: ValueError: not to be measured")
     assert f"<b>{part}</b>: ValueError" in (run.path / "diagnostics" / "index.html").read_text()
@@ -192,15 +194,15 @@ def test_no_failing_part_ends_a_run(
 def test_gradients_and_updates_are_those_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = folder(tmp_path, "optimizer=sgd", "optimizer.lr=0.125", "optimizer.weight_decay=0", "trainer.max_steps=3", "scheduler=constant")
     seen: list[dict[str, Any]] = []
-    made = Task.optimizer_step
+    made = ClassificationModule.optimizer_step
 
-    def spied(self: Task, *args: Any, **kwargs: Any) -> None:
+    def spied(self: ClassificationModule, *args: Any, **kwargs: Any) -> None:
         before = {name: weight.detach().clone() for name, weight in self.net.named_parameters()}
         made(self, *args, **kwargs)
         seen.append({name: ((before[name] - w.detach()).norm() / 0.125, before[name].norm()) for name, w in self.net.named_parameters()})
 
-    monkeypatch.setattr(Task, "optimizer_step", spied)
-    execute(run.path)
+    monkeypatch.setattr(ClassificationModule, "optimizer_step", spied)
+    train_from_dir(run.path)
     lines = [json.loads(line) for line in (run.path / "diagnostics" / "readings.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     for line, step in zip(lines[:3], seen, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bakeoff.commands.list import choices
-from bakeoff.slots import SLOTS
+from bakeoff.config.slots import SLOTS
 
 TOP = Path(__file__).resolve().parents[2]
 PAGE = (TOP / "docs" / "choices.md").read_text(encoding="utf-8")

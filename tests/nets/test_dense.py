@@ -10,7 +10,7 @@ from torch import nn
 
 from bakeoff.errors import ChoiceError
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
-from bakeoff.nets.dense import dense
+from bakeoff.nets.fully_convolutional import to_fully_convolutional
 from bakeoff.nets.vgg import vgg11, vgg16_c
 
 # (net, size it is made for, pixels from one cell of its map to the next)
@@ -27,7 +27,7 @@ def build(net: Any, **given: Any) -> Any:
 def test_at_its_own_size_it_is_the_net(net: Any, size: int, step: int) -> None:
     built = build(net, size=size)
     images = torch.randn(2, 3, size, size, dtype=torch.float64)
-    maps = dense(built)(images)
+    maps = to_fully_convolutional(built)(images)
     assert maps.shape == (2, 7, 1, 1)
     torch.testing.assert_close(maps[:, :, 0, 0], built(images), rtol=1e-10, atol=1e-12)
 
@@ -36,7 +36,7 @@ def test_at_its_own_size_it_is_the_net(net: Any, size: int, step: int) -> None:
 def test_each_cell_is_the_head_on_its_window_of_the_features(net: Any, size: int, step: int) -> None:
     built = build(net, size=size)
     images = torch.randn(1, 3, size + 2 * step, size + step, dtype=torch.float64)
-    maps, features, side = dense(built)(images), built.features(images), built.side
+    maps, features, side = to_fully_convolutional(built)(images), built.features(images), built.side
     assert maps.shape == (1, 7, 3, 2)
     for row, column in ((0, 0), (2, 1), (1, 0)):
         window = features[:, :, row : row + side, column : column + side]
@@ -54,7 +54,7 @@ def test_corner_cells_are_the_net_on_the_corner_crops_where_no_kernel_reaches_ov
             taps[..., middle, middle] = 1
             layer.weight.data *= taps * 5
     images = torch.randn(2, 3, size + step, size + step, dtype=torch.float64)
-    maps = dense(built)(images)
+    maps = to_fully_convolutional(built)(images)
     assert maps.shape == (2, 7, 2, 2)
     for row in (0, 1):
         for column in (0, 1):
@@ -68,12 +68,12 @@ def test_the_published_heads_become_7x7_and_6x6() -> None:
         with torch.device("meta"):
             built = net(num_classes=1000, in_channels=3, activation=nn.ReLU, head="imagenet", size=size)
             assert built.side == side
-            assert dense(built)(torch.empty(2, 3, larger, larger)).shape == (2, 1000, cells, cells)
+            assert to_fully_convolutional(built)(torch.empty(2, 3, larger, larger)).shape == (2, 1000, cells, cells)
 
 
 def test_weights_are_shared_both_ways() -> None:
     built = build(vgg11, size=64)
-    wide = dense(built)
+    wide = to_fully_convolutional(built)
     assert {id(p) for p in wide.parameters()} == {id(p) for p in built.parameters()}
     images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     before = wide(images)
@@ -85,13 +85,13 @@ def test_weights_are_shared_both_ways() -> None:
 def test_a_small_head_goes_too() -> None:
     built = build(vgg11, head="small", size=32, hidden=[20])
     images = torch.randn(2, 3, 96, 64, dtype=torch.float64)
-    assert dense(built)(images).shape == (2, 7, 3, 2)
+    assert to_fully_convolutional(built)(images).shape == (2, 7, 3, 2)
 
 
 def test_what_has_no_dense_form_is_told() -> None:
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: Sequential has no fully connected layers known"):
-        dense(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+        to_fully_convolutional(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: alexnet_owt averages features of 2x2 to 6x6 at data\.size=100"):
-        dense(build(alexnet_owt, size=100))
+        to_fully_convolutional(build(alexnet_owt, size=100))
     with pytest.raises(ChoiceError, match=r"data\.views\.scales: pictures of 32x96 pixels are too small"):
-        dense(build(vgg11, size=64))(torch.randn(1, 3, 32, 96, dtype=torch.float64))
+        to_fully_convolutional(build(vgg11, size=64))(torch.randn(1, 3, 32, 96, dtype=torch.float64))

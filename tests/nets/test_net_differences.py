@@ -9,11 +9,11 @@ from torch import nn
 
 from bakeoff.commands import list as command
 from bakeoff.commands.variants import Variant, text, variants
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ConfigError
 from bakeoff.nets.alexnet import alexnet_2012
-from bakeoff.nets.portrait import portrait
+from bakeoff.nets.architecture_summary import summarize_architecture
 from bakeoff.nets.vgg import vgg16_c
-from bakeoff.slots import shipped
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def found() -> dict[str, Variant]:
 
 
 def test_every_shipped_net_is_there(found: dict[str, Variant]) -> None:
-    assert set(found) == {path.stem for path in (shipped("conf") / "model").glob("*.yaml")}
+    assert set(found) == {path.stem for path in (package_data_dir("conf") / "model").glob("*.yaml")}
 
 
 def test_the_changes_are_those_of_the_papers(found: dict[str, Variant]) -> None:
@@ -54,12 +54,12 @@ def test_a_portrait_follows_the_modules() -> None:
         norm_place="after",
         pool="average",
     )
-    seen = portrait(net)
+    seen = summarize_architecture(net)
     assert seen["batch norm"] == "after the activation: all" and seen["dropout"] == "alpha 0.25 before fc2"
     assert seen["pooling"] == "mean 2x2/2: conv2 conv4 conv7 conv10 conv13" and seen["fully connected"] == "5 3"
     net.features[0] = nn.Conv2d(1, 6, 5, padding=2)
-    assert portrait(net)["kernels"].startswith("5 3 3")
-    assert portrait(net)["parameters"] == f"{sum(p.numel() for p in net.parameters()):,}"
+    assert summarize_architecture(net)["kernels"].startswith("5 3 3")
+    assert summarize_architecture(net)["parameters"] == f"{sum(p.numel() for p in net.parameters()):,}"
 
 
 def test_the_tables_are_aligned_and_fit_a_hundred_columns(found: dict[str, Variant], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff import composition
-from bakeoff.door import arguments, found
+from bakeoff.config import compose
+from bakeoff.config.schema import ADDED_ARGUMENTS, fingerprint
+from bakeoff.config.targets import checked_arguments, resolve_target
 from bakeoff.errors import BakeoffError, ChoiceError
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
 from bakeoff.nets.convnet import ConvNet
 from bakeoff.nets.vgg import vgg11, vgg16_c, vgg19
-from bakeoff.recipe import ADDED_ARGUMENTS, fingerprint
 
 FAMILIES: list[Any] = [alexnet, vgg11]
 
@@ -174,18 +174,18 @@ def test_fields_that_came_later_hold_at_their_default_what_was_before(net: Any) 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16_bn"])
 def test_a_field_that_came_later_moves_the_fingerprint_only_when_it_is_set(name: str) -> None:
-    run = composition.compose([f"model={name}"])
+    run = compose.compose([f"model={name}"])
     before = {key: value for key, value in run.model.items() if key not in ADDED_ARGUMENTS[run.model["_target_"].rpartition(".")[0]]}
     assert len(before) < len(run.model)
     assert fingerprint(run.replace(model=before)) == fingerprint(run)
     other = {"pool": "average", "lrn": "paper", "norm_place": "after", "dropout_kind": "plain"}
-    prints = {fingerprint(composition.compose([f"model={name}", f"model.{key}={value}"])) for key, value in other.items()}
+    prints = {fingerprint(compose.compose([f"model={name}", f"model.{key}={value}"])) for key, value in other.items()}
     assert len(prints | {fingerprint(run)}) == 5
 
 
 @pytest.mark.parametrize("word", ["model.pool=maxx", "model.norm_place=behind", "model.batch_norm=maybe", "model.pol=max"])
 def test_a_wrong_field_is_told_in_one_line_by_the_shells_key(word: str) -> None:
     with pytest.raises(BakeoffError) as told:
-        leaf = composition.compose(["model=vgg11", word]).model
-        arguments("model", leaf, found("model", leaf))
+        leaf = compose.compose(["model=vgg11", word]).model
+        checked_arguments("model", leaf, resolve_target("model", leaf))
     assert str(told.value).startswith(word.split("=")[0]) and "\n" not in str(told.value)

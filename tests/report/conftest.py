@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bakeoff.report.design import design
-from bakeoff.report.tidy import Sweep, curve_table, tabulate
+from bakeoff.report.results import SweepResults, curve_table, tabulate
 
 LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
 
@@ -58,7 +58,7 @@ def simulate(
     sd_run: float = 0.004,
     diverge: Callable[[str, float], bool] = lambda arm, lr: False,
     curves: bool = False,
-) -> Sweep:
+) -> SweepResults:
     """A sweep whose arms' true scores are base + effect + an effect of the seed that all arms share + the run's own noise."""
     tree = plan_tree(list(effects), blocks=blocks, trials=trials, seeds=planned or seeds, metric=metric)
     test, rows, histories = metric.replace("val/", "test/"), [], {}
@@ -95,18 +95,18 @@ def simulate(
 
 def sweep_of(
     frame: pd.DataFrame, tree: dict[str, Any], *, histories: dict[tuple[str, str], list[tuple[int, float, int]]] | None = None
-) -> Sweep:
+) -> SweepResults:
     """What `tidy.load` makes of a store's frame."""
-    from bakeoff.report.tidy import _scored, origin
+    from bakeoff.report.results import _scored, origin
 
     plan = design(json.loads(json.dumps(tree)))
     scored = _scored(frame, plan)
     runs = tabulate(frame, plan, scored=scored)
-    return Sweep(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, origin(frame))
+    return SweepResults(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, origin(frame))
 
 
 @pytest.fixture(scope="session")
-def simulated() -> Callable[..., Sweep]:
+def simulated() -> Callable[..., SweepResults]:
     """`simulate`, for tests."""
     return simulate
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bakeoff.report.assembly import write
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.builder import write
+from bakeoff.report.results import SweepResults
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync", "--enable-logging=stderr")
@@ -43,7 +43,7 @@ addEventListener("message", (event) => {
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("scheme", ["0", "1"], ids=["dark", "light"])
-def test_page_opens_at_every_width_without_errors(simulated: Callable[..., Sweep], tmp_path: Path, scheme: str) -> None:
+def test_page_opens_at_every_width_without_errors(simulated: Callable[..., SweepResults], tmp_path: Path, scheme: str) -> None:
     effects = {NAME: 0.0, **{f"arm{i}": 0.01 * i for i in range(5)}}
     sweep = simulated(effects, rng=np.random.default_rng(5), blocks=("one", "two"), trials=5, seeds=4, curves=True)
     report = write(sweep, tmp_path / "report")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bakeoff.report.design import design
-from bakeoff.report.tidy import tabulate
+from bakeoff.report.results import tabulate
 
 
 def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:

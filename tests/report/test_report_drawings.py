@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bakeoff.rendering.marks import Points, styles
 from bakeoff.report.analysis import analyse
-from bakeoff.report.assembly import write
+from bakeoff.report.builder import write
 from bakeoff.report.design import Range
-from bakeoff.report.drawings import all_of
-from bakeoff.report.drawings.marks import Points, styles
-from bakeoff.report.drawings.progress import spread
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.figures import all_of
+from bakeoff.report.figures.curves import spread
+from bakeoff.report.results import SweepResults
 
-Make = Callable[..., Sweep]
+Make = Callable[..., SweepResults]
 
 
 def test_no_two_arms_look_the_same() -> None:

@@ -10,14 +10,14 @@ import pytest
 from scipy.special import ndtr, ndtri
 from statsmodels.stats.power import TTestPower
 
-from bakeoff.report.looks import ALPHA, Looks, boundaries, spent
-from bakeoff.report.sequential import over_looks
-from bakeoff.report.statistics import Difference, family
-from bakeoff.report.tidy import Sweep
-from bakeoff.report.verdict import judge
+from bakeoff.report.results import SweepResults
+from bakeoff.report.sequential import repeated_confidence_intervals
+from bakeoff.report.verdict import compute_verdict
+from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign, boundaries, spent
+from bakeoff.stats.paired import Difference, family
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]
-FIVE = Looks((10, 20, 30, 40, 50))
+FIVE = SequentialDesign((10, 20, 30, 40, 50))
 
 
 def obrien_fleming(alpha: float, share: float) -> float:
@@ -42,10 +42,10 @@ def test_boundaries_spend_what_they_say() -> None:
 
 
 def test_looks_of_a_plan() -> None:
-    assert Looks((10,)).levels == pytest.approx((0.05,))
+    assert SequentialDesign((10,)).levels == pytest.approx((0.05,))
     assert [FIVE.reached(n) for n in (0, 9, 10, 19, 20, 60)] == [0, 0, 1, 1, 2, 5]
     with pytest.raises(ValueError, match="must grow"):
-        Looks((10, 10))
+        SequentialDesign((10, 10))
 
 
 def test_p_over_looks_is_below_five_percent_where_a_boundary_is_crossed() -> None:
@@ -54,15 +54,15 @@ def test_p_over_looks_is_below_five_percent_where_a_boundary_is_crossed() -> Non
         before = [np.ones(2)] * look
         told = FIVE.sequential_p([*before, np.array([levels[look] * 0.999, levels[look] * 1.001])])
         assert told[0] < ALPHA < told[1]
-    assert Looks((10,)).sequential_p([np.array([0.03, math.nan])]) == pytest.approx([0.03, math.nan], nan_ok=True)
+    assert SequentialDesign((10,)).sequential_p([np.array([0.03, math.nan])]) == pytest.approx([0.03, math.nan], nan_ok=True)
 
 
 def test_identical_pairs_are_told_apart_in_five_percent_after_five_looks() -> None:
     gaps = np.random.default_rng(1).normal(size=(20_000, 50))
-    called = float((over_looks(gaps, FIVE).p < ALPHA).mean())
+    called = float((repeated_confidence_intervals(gaps, FIVE).p < ALPHA).mean())
     naive = np.zeros(len(gaps), bool)
     for size in FIVE.sizes:
-        naive |= over_looks(gaps[:, :size], Looks((size,))).p < ALPHA
+        naive |= repeated_confidence_intervals(gaps[:, :size], SequentialDesign((size,))).p < ALPHA
     assert called == pytest.approx(0.0495, abs=3 * math.sqrt(0.05 * 0.95 / len(gaps)))
     assert naive.mean() > 0.12  # what plain intervals would do
 
@@ -70,27 +70,27 @@ def test_identical_pairs_are_told_apart_in_five_percent_after_five_looks() -> No
 @pytest.mark.parametrize("first", [2, 3, 5, 10])
 def test_no_first_look_is_too_small(first: int) -> None:
     gaps = np.random.default_rng(first).normal(size=(40_000, 5 * first))
-    called = float((over_looks(gaps, Looks(tuple(range(first, 5 * first + 1, first)))).p < ALPHA).mean())
+    called = float((repeated_confidence_intervals(gaps, SequentialDesign(tuple(range(first, 5 * first + 1, first)))).p < ALPHA).mean())
     assert called <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / len(gaps))
 
 
 def test_intervals_hold_over_all_looks() -> None:
     gaps = np.random.default_rng(3).normal(0.4, 1.0, size=(20_000, 50))
     for seeds in (10, 30, 50):
-        told = over_looks(gaps[:, :seeds], FIVE)
+        told = repeated_confidence_intervals(gaps[:, :seeds], FIVE)
         held = (told.low <= 0.4) & (told.high >= 0.4)
         error = 1 - float(held.mean())
         assert error == pytest.approx(spent(ALPHA, seeds / 50), abs=0.005)
 
 
 def test_interval_and_p_agree_for_one_pair() -> None:
-    told = over_looks(np.random.default_rng(4).normal(0.3, 1.0, size=(4000, 50)), FIVE)
+    told = repeated_confidence_intervals(np.random.default_rng(4).normal(0.3, 1.0, size=(4000, 50)), FIVE)
     outside = (told.low > 0) | (told.high < 0) | np.isnan(told.low)
     assert ((told.p < ALPHA) == outside).mean() > 0.999
 
 
-@pytest.mark.parametrize(("arms", "sizes"), [(2, FIVE), (4, FIVE), (2, Looks((10,)))])
-def test_one_standard_deviation_at_ten_seeds_is_found_as_power_analysis_says(arms: int, sizes: Looks) -> None:
+@pytest.mark.parametrize(("arms", "sizes"), [(2, FIVE), (4, FIVE), (2, SequentialDesign((10,)))])
+def test_one_standard_deviation_at_ten_seeds_is_found_as_power_analysis_says(arms: int, sizes: SequentialDesign) -> None:
     """With the level of the first look, divided by the number of pairs: Holm's correction finds at least that."""
     rng, times, found = np.random.default_rng(5), 200 if arms > 2 else 600, 0
     pairs = arms * (arms - 1) // 2
@@ -127,15 +127,15 @@ def _t_quantile(p: float, df: int) -> float:
     return float(stats.t.ppf(p, df))
 
 
-def one_family(values: np.ndarray, *, looks: Looks, margin: float = 0.005) -> list[Difference]:
+def one_family(values: np.ndarray, *, looks: SequentialDesign, margin: float = 0.005) -> list[Difference]:
     table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
     seeds = range(values.shape[1])
     return family("all", table, list(table), goal="maximize", margin=margin, looks=looks, seeds=seeds, permuted=False)
 
 
-def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., Sweep]) -> None:
+def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., SweepResults]) -> None:
     rng = np.random.default_rng(8)
-    told = judge(simulated({"a": 0.0, "b": 0.002}, rng=rng, sd_run=0.004))
+    told = compute_verdict(simulated({"a": 0.0, "b": 0.002}, rng=rng, sd_run=0.004))
     (one,) = told.differences
     assert told.kind == "under-powered"
     assert one.more is not None
@@ -148,30 +148,30 @@ def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., S
     assert told.details[-1].endswith("bakeoff sweep sim workers=2 --more")
 
 
-def test_the_plan_s_last_look_may_be_too_early(simulated: Callable[..., Sweep]) -> None:
-    told = judge(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05))
+def test_the_plan_s_last_look_may_be_too_early(simulated: Callable[..., SweepResults]) -> None:
+    told = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05))
     assert told.kind == "under-powered"
     assert "The plan's last look, at 50 seeds, is too early" in told.details[-1]
-    done = judge(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05, seeds=50, planned=10))
+    done = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05, seeds=50, planned=10))
     assert done.look == 5
     assert "The plan has no more seeds" in done.details[-1]
 
 
-def test_a_look_that_is_not_complete_waits(simulated: Callable[..., Sweep]) -> None:
+def test_a_look_that_is_not_complete_waits(simulated: Callable[..., SweepResults]) -> None:
     made = simulated({"a": 0.0, "b": 0.002}, rng=np.random.default_rng(10), seeds=14, planned=10)
-    told = judge(made)
+    told = compute_verdict(made)
     assert (told.look, told.seeds) == (1, 10)
     assert {d.n for d in told.differences} == {10}
     assert told.details[-1].startswith("This is the verdict on the first 10 seeds; 8 runs of a later look are done")
-    assert judge(simulated({"a": 0.0, "b": 0.002}, rng=np.random.default_rng(10), seeds=20, planned=10)).seeds == 20
+    assert compute_verdict(simulated({"a": 0.0, "b": 0.002}, rng=np.random.default_rng(10), seeds=20, planned=10)).seeds == 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [10, 50])
-def test_sweeps_of_identical_arms_get_a_winner_in_five_percent(simulated: Callable[..., Sweep], seeds: int) -> None:
+def test_sweeps_of_identical_arms_get_a_winner_in_five_percent(simulated: Callable[..., SweepResults], seeds: int) -> None:
     """Stopping at the first look that names a winner, as somebody would who runs --more until there is one."""
     rng, times, named = np.random.default_rng(11), 150, 0
     for _ in range(times):
         made = simulated({"a": 0.0, "twin of a": 0.0, "b": 0.0}, rng=rng, trials=1, seeds=seeds, planned=10)
-        named += any(d.grade == "supported" for d in judge(made).differences)
+        named += any(d.grade == "supported" for d in compute_verdict(made).differences)
     assert named / times <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / times)

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 from bakeoff.errors import FolderError
-from bakeoff.report.assembly import Report, show, write
+from bakeoff.report.builder import Report, render_terminal, write
 from bakeoff.report.latex import escape
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
 
-Make = Callable[..., Sweep]
+Make = Callable[..., SweepResults]
 HOSTILE = "<script>alert('a&b')</script>_%{x}$^"
 
 
@@ -61,13 +61,13 @@ def read(report: Report) -> tuple[str, Loads, dict[str, dict[str, list[object]]]
 
 
 @pytest.fixture(scope="module")
-def made(simulated: Make) -> Sweep:
+def made(simulated: Make) -> SweepResults:
     rng = np.random.default_rng(7)
     return simulated({"sgd": 0.0, HOSTILE: 0.03, "adam": 0.01}, rng=rng, blocks=("alexnet", "vgg_11%"), seeds=4, curves=True)
 
 
 @pytest.fixture(scope="module")
-def report(made: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(made: SweepResults, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return write(made, tmp_path_factory.mktemp("report") / "deep" / "out")
 
 
@@ -126,7 +126,7 @@ def test_csv_of_the_page_is_that_of_the_files(report: Report) -> None:
         assert plain.decode() == (report.out / "figures" / name.removesuffix(".gz")).read_text(encoding="utf-8")
 
 
-def test_figures_show_the_numbers_of_the_tables(report: Report, made: Sweep) -> None:
+def test_figures_show_the_numbers_of_the_tables(report: Report, made: SweepResults) -> None:
     folder = report.out / "figures"
     runs = pd.read_csv(report.out / "runs.csv", dtype={"id": str})
     confirm = runs[(runs["stage"] == "confirm") & (runs["block"] == "alexnet")]
@@ -231,7 +231,7 @@ def test_latex_escapes_by_hand() -> None:
 
 def test_text_for_the_terminal_is_narrow(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    text = show(report)
+    text = render_terminal(report)
     assert "mean test accuracy" in text and "\x1b" not in text
     assert " ".join(text.split()).startswith(report.sweep.design.question)
     lines = text.splitlines()
@@ -247,7 +247,7 @@ def test_text_for_the_terminal_is_narrow(report: Report, monkeypatch: pytest.Mon
 def test_a_command_stays_on_one_line_of_the_terminal(report: Report) -> None:
     line = f"bakeoff sweep sim {'optimizer=adam ' * 8}--more"
     verdict = dataclasses.replace(report.verdict, details=(f"3 more seeds would do: {line}",))
-    told = show(dataclasses.replace(report, analysis=dataclasses.replace(report.analysis, verdict=verdict)))
+    told = render_terminal(dataclasses.replace(report, analysis=dataclasses.replace(report.analysis, verdict=verdict)))
     assert f"  3 more seeds would do:\n  {line}\n" in told
 
 
@@ -257,7 +257,7 @@ def test_unfinished_sweeps_give_a_page_too(simulated: Make, tmp_path: Path, seed
     assert report.verdict.winner is None
     assert report.page.stat().st_size > 1_000_000
     json.loads((tmp_path / "summary.json").read_text())
-    assert show(report)
+    assert render_terminal(report)
 
 
 def test_an_empty_store_gives_a_page_too(simulated: Make, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_an_empty_store_gives_a_page_too(simulated: Make, tmp_path: Path) -> Non
     assert read(report)[2] == {}
 
 
-def test_unwritable_folder_is_one_line(made: Sweep, tmp_path: Path) -> None:
+def test_unwritable_folder_is_one_line(made: SweepResults, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"--out=.*cannot be written"):
         write(made, tmp_path / "file" / "out")

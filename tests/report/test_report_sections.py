@@ -12,20 +12,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bakeoff.report.aggregate import COVERAGE, aggregates, bootstrapped, interquartile, profiles
 from bakeoff.report.analysis import analyse, tables
 from bakeoff.report.budget import budgets, curve
 from bakeoff.report.design import Cell, Range
 from bakeoff.report.effects import factorial
-from bakeoff.report.families import against_baseline, all_pairs
 from bakeoff.report.importance import importances
-from bakeoff.report.ranks import critical_difference, ranks
+from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import regions
-from bakeoff.report.statistics import compare, proportion
 from bakeoff.report.survival import log_ranks, times_to_target
-from bakeoff.report.tidy import Sweep
+from bakeoff.stats.aggregates import COVERAGE, aggregates, bootstrapped, interquartile, profiles
+from bakeoff.stats.multiple_comparisons import against_baseline, all_pairs
+from bakeoff.stats.paired import compare, proportion
+from bakeoff.stats.ranks import critical_difference, ranks
 
-Make = Callable[..., Sweep]
+Make = Callable[..., SweepResults]
 
 
 def scores_of(values: np.ndarray) -> dict[str, dict[str, dict[int, float]]]:
@@ -142,7 +142,9 @@ def test_factorial_by_hand() -> None:
     assert factorial("all", table, {arm: {"opt": "same", "init": c["init"]} for arm, c in choices.items()}, ["opt", "init"]) is None
 
 
-def tuned(makes: Callable[[np.random.Generator], dict[str, np.ndarray]], simulated: Make, *, keys: tuple[str, ...], trials: int) -> Sweep:
+def tuned(
+    makes: Callable[[np.random.Generator], dict[str, np.ndarray]], simulated: Make, *, keys: tuple[str, ...], trials: int
+) -> SweepResults:
     """A sweep of one arm with these tuned keys, each in 1e-4..1 on a log scale."""
     made = simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(6), trials=trials, seeds=2)
     columns = makes(np.random.default_rng(7))

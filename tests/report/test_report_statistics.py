@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from bakeoff.report.looks import Looks
-from bakeoff.report.power import paired_power, seeds_needed
-from bakeoff.report.sequential import Told, over_looks
-from bakeoff.report.statistics import OVERALL, averaged, compare, holm, mean_interval
+from bakeoff.report.sequential import Told, repeated_confidence_intervals
+from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.paired import OVERALL, averaged, compare, holm, mean_interval
+from bakeoff.stats.power import paired_power, seeds_needed
 
 
 def test_interval_of_the_mean_by_hand() -> None:
@@ -34,7 +34,7 @@ def test_one_value_has_no_interval() -> None:
 
 def told(gaps: np.ndarray | list[list[float]]) -> Told:
     rows = np.asarray(gaps, float)
-    return over_looks(rows, Looks((rows.shape[1],)))
+    return repeated_confidence_intervals(rows, SequentialDesign((rows.shape[1],)))
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 40])

@@ -11,20 +11,20 @@ import pytest
 
 from bakeoff.commands import main as shell
 from bakeoff.errors import NotFoundError, StoreError
-from bakeoff.report import build
-from bakeoff.report.tidy import load
-from bakeoff.report.verdict import judge
+from bakeoff.report import build_report
+from bakeoff.report.results import load
+from bakeoff.report.verdict import compute_verdict
+from bakeoff.runs.journal import Journal
+from bakeoff.runs.run_dir import RunDir, RunManifest
 from bakeoff.tracking.client import default_uri, ensure_schema
-from bakeoff.tracking.folders import Job, RunFolder
-from bakeoff.tracking.journal import Journal
-from bakeoff.tracking.replay import replay
+from bakeoff.tracking.replay import replay_run
 
 SEEDS = 3
 
 
-def record(root: Path, job: Job, *, lr: float, value: float, end: str = "FINISHED", diverged: bool = False) -> None:
+def record(root: Path, job: RunManifest, *, lr: float, value: float, end: str = "FINISHED", diverged: bool = False) -> None:
     """One run, as training writes it."""
-    folder = RunFolder.create(root, config_text="seed: 0\n", job=job)
+    folder = RunDir.create(root, config_text="seed: 0\n", job=job)
     with Journal(folder.journal) as journal:
         journal.start(job)
         journal.params({"optimizer": job.tags["arm"], "optimizer.lr": lr, "seed": job.tags["seed"], "parameters": 1234})
@@ -37,20 +37,20 @@ def record(root: Path, job: Job, *, lr: float, value: float, end: str = "FINISHE
             journal.tags({"diverged": str(diverged).lower()})
             journal.metrics({"seconds": 2.0}, step=30)
         journal.end(end, reason="" if end == "FINISHED" else "ValueError: no")  # type: ignore[arg-type]
-    replay(folder)
+    replay_run(folder)
 
 
 def open_summary(root: Path, uri: str, tree: dict[str, Any], *, ident: str) -> None:
-    job = Job(
+    job = RunManifest(
         id=ident, name="summary", experiment=f"{tree['name']}-{tree['hash'][:8]}", kind="summary",
         tags={"sweep": tree["name"], "sweep.hash": tree["hash"]}, tracking_uri=uri,
     )  # fmt: skip
-    folder = RunFolder.create(root, config_text="", job=job)
+    folder = RunDir.create(root, config_text="", job=job)
     (folder.path / "plan.json").write_text(json.dumps(tree))
     with Journal(folder.journal) as journal:
         journal.start(job)
         journal.artifact("plan.json")
-    replay(folder)
+    replay_run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., dict[
     open_summary(root, uri, other, ident="c" * 12)
     stray = {"sweep": "rematch", "sweep.hash": "d" * 64, "arm": "sgd", "block": "all", "seed": "1001", "stage": "confirm"}
     record(
-        root, Job(id="d" * 12, name="stray", experiment="rematch-cccccccc", kind="confirm", tags=stray, tracking_uri=uri), lr=0.7, value=0.5
+        root,
+        RunManifest(id="d" * 12, name="stray", experiment="rematch-cccccccc", kind="confirm", tags=stray, tracking_uri=uri),
+        lr=0.7,
+        value=0.5,
     )
     tree = {**plan_of(["sgd", "adam"], trials=3, seeds=SEEDS), "name": "duel", "hash": "a" * 64}
     open_summary(root, uri, tree, ident="a" * 12)
@@ -75,7 +78,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., dict[
             seed = 0 if tune else 1001 + i - 3
             tags = {"sweep": "duel", "sweep.hash": "a" * 64, "arm": arm, "block": "all", "seed": str(seed)}
             tags["stage"] = "tune" if tune else "confirm"
-            job = Job(
+            job = RunManifest(
                 id=f"{a:06x}{i:06x}", name=f"{arm}-{i}", experiment="duel-aaaaaaaa", kind="trial" if tune else "confirm",
                 tags=tags | ({"point": str(i)} if tune else {}), tracking_uri=uri,
             )  # fmt: skip
@@ -110,7 +113,7 @@ def test_runs_are_read_as_they_were(store: Path) -> None:
 
 
 def test_report_from_the_store_alone(store: Path, tmp_path: Path) -> None:
-    report = build("duel", uri=default_uri(store), out=tmp_path)
+    report = build_report("duel", uri=default_uri(store), out=tmp_path)
     assert report.verdict.winner == "adam"
     assert "sgd: 1 of 3 tuning runs failed and have no score." in report.verdict.caveats
     assert any(line.startswith("Edge of the space: sgd's best optimizer.lr is 0.9") for line in report.verdict.caveats)
@@ -159,22 +162,22 @@ def test_one_figure_by_its_line(store: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_runs_by_a_query_are_grouped_by_what_differs(store: Path, tmp_path: Path) -> None:
-    report = build(query="params.optimizer = 'adam'", uri=default_uri(store), out=tmp_path / "one")
+    report = build_report(query="params.optimizer = 'adam'", uri=default_uri(store), out=tmp_path / "one")
     assert report.sweep.design.arms == ("lr=0.01", "lr=0.1", "lr=0.9")  # confirm runs that differ in nothing else
-    report = build(query="tags.kind = 'confirm' and params.optimizer.lr = '0.1'", uri=default_uri(store), out=tmp_path / "two")
+    report = build_report(query="tags.kind = 'confirm' and params.optimizer.lr = '0.1'", uri=default_uri(store), out=tmp_path / "two")
     assert report.sweep.design.arms == ("adam", "sgd")
     assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
     assert {d.grade for d in report.verdict.differences} <= {"exploratory"}
     assert report.sweep.scored == "test/accuracy"
     assert "--query" in report.plain()["commands"]["report"]
     with pytest.raises(NotFoundError, match="selects no run that trained"):
-        build(query="params.optimizer = 'lion'", uri=default_uri(store), out=tmp_path / "three")
+        build_report(query="params.optimizer = 'lion'", uri=default_uri(store), out=tmp_path / "three")
     with pytest.raises(StoreError):
-        build(query="this is no filter", uri=default_uri(store), out=tmp_path / "four")
+        build_report(query="this is no filter", uri=default_uri(store), out=tmp_path / "four")
 
 
 def test_several_sweeps_are_exploratory(store: Path, tmp_path: Path) -> None:
-    report = build(["duel-aaaaaaaa", "rematch"], uri=default_uri(store), out=tmp_path)
+    report = build_report(["duel-aaaaaaaa", "rematch"], uri=default_uri(store), out=tmp_path)
     assert report.sweep.design.arms == ("sgd (duel-aaaaaaaa)", "adam (duel-aaaaaaaa)", "sgd (rematch-cccccccc)", "adam (rematch-cccccccc)")
     assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
     assert "6 runs with a score in 4 groups" in report.verdict.headline
@@ -182,14 +185,14 @@ def test_several_sweeps_are_exploratory(store: Path, tmp_path: Path) -> None:
     assert "adam beats sgd" in page  # each sweep's own verdict stands
     assert report.plain()["commands"]["report"].startswith("bakeoff report duel-aaaaaaaa rematch-cccccccc")
     with pytest.raises(StoreError, match="stands there twice"):
-        build(["duel", "duel-aaaaaaaa"], uri=default_uri(store), out=tmp_path)
+        build_report(["duel", "duel-aaaaaaaa"], uri=default_uri(store), out=tmp_path)
 
 
 def test_runs_off_the_plan_are_left_out_and_counted(store: Path) -> None:
     made = load("rematch", uri=default_uri(store))
     assert made.exploratory == 1
     assert made.runs.empty
-    assert any("1 run of this experiment is no part of the plan and is left out" in line for line in judge(made).caveats)
+    assert any("1 run of this experiment is no part of the plan and is left out" in line for line in compute_verdict(made).caveats)
 
 
 def test_the_command_wants_names_or_a_query(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from bakeoff.report.analysis import analyse, tables
-from bakeoff.report.looks import Looks
-from bakeoff.report.sequential import over_looks, study_means
-from bakeoff.report.statistics import compare, unit_interval
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
+from bakeoff.report.sequential import repeated_confidence_intervals, study_means
 from bakeoff.report.tuning import components
+from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.paired import compare, unit_interval
 
 STUDIES, EACH = 6, 5
 
@@ -71,19 +71,19 @@ def test_too_little_gives_nothing() -> None:
 @pytest.mark.parametrize(("tuning", "studies"), [(0.0, 3), (1.0, 3), (3.0, 2), (1.0, 5)])
 def test_the_luck_of_tuning_is_called_a_difference_in_five_per_cent_of_sweeps(tuning: float, studies: int) -> None:
     """Two arms of equal worth, tuned several times each, over five looks: seeds alone would call far more."""
-    rng, pairs, looks = np.random.default_rng(6), 20_000, Looks((10, 20, 30, 40, 50), studies)
+    rng, pairs, looks = np.random.default_rng(6), 20_000, SequentialDesign((10, 20, 30, 40, 50), studies)
     luck = rng.normal(0, tuning, (pairs, studies))[:, np.arange(50) % studies]
     gaps = luck + rng.normal(0, 1.0, (pairs, 50))
-    told = over_looks(gaps, looks)
+    told = repeated_confidence_intervals(gaps, looks)
     outside = float(((told.low > 0) | (told.high < 0)).mean())
     assert float((told.p < 0.05).mean()) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / pairs) and outside <= 0.054
     if tuning:
-        assert float((over_looks(gaps, Looks(looks.sizes)).p < 0.05).mean()) > 0.2
+        assert float((repeated_confidence_intervals(gaps, SequentialDesign(looks.sizes)).p < 0.05).mean()) > 0.2
 
 
 def test_a_study_counts_once() -> None:
     assert study_means(np.array([[1.0, 10.0, 3.0, math.nan]]), 2) == pytest.approx(np.array([[2.0, 10.0]]))
-    looks = Looks((6,), 3)
+    looks = SequentialDesign((6,), 3)
     table = {"all": {"a": {1: 3.0, 2: 5.0, 3: 7.0, 4: 3.2, 5: 5.2, 6: 7.2}, "b": dict.fromkeys(range(1, 7), 1.0)}}
     (one,) = compare(table, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(1, 7))
     assert (one.n, one.studies) == (6, 3) and one.sd == pytest.approx(2.0)
@@ -93,7 +93,7 @@ def test_a_study_counts_once() -> None:
 
 
 def test_more_seeds_are_asked_for_where_they_help_and_more_studies_where_they_do_not() -> None:
-    rng, looks = np.random.default_rng(7), Looks((20, 40, 60, 80, 100), 10)
+    rng, looks = np.random.default_rng(7), SequentialDesign((20, 40, 60, 80, 100), 10)
     turn, luck = np.arange(20) % 10, 0.75 * np.tile([1.0, -1.0], 5) * math.sqrt(0.9)  # study means of standard deviation 0.75
     noise = rng.normal(0, 1.5, 20)
     noise -= study_means(noise[None], 10)[0][turn]  # what is left differs within studies alone
@@ -105,7 +105,7 @@ def test_more_seeds_are_asked_for_where_they_help_and_more_studies_where_they_do
     assert told["seeds"].more is not None and told["studies"].more is None
 
 
-def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., Sweep], plan_of: Callable[..., dict[str, Any]]) -> None:
+def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., SweepResults], plan_of: Callable[..., dict[str, Any]]) -> None:
     from dataclasses import replace
 
     sweep = simulated({"adam": 0.0, "sgd": 0.0}, rng=np.random.default_rng(8), seeds=12)

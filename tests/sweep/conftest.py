@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bakeoff import composition
-from bakeoff.composition import Composed
-from bakeoff.slots import shipped
-from bakeoff.sweep.plan import Plan, plan
+from bakeoff.config import compose
+from bakeoff.config.compose import ComposedConfig
+from bakeoff.config.slots import package_data_dir
+from bakeoff.sweep.plan import Plan, make_plan
 
 HERE = Path(__file__).parent
 SHEET = {
@@ -42,14 +42,14 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(autouse=True, scope="session")
 def composed_once() -> Iterator[None]:
     """The same words over conf/ alone give the same run: composing it takes a tenth of a second, and these tests ask for few in turn."""
-    plain, kept = composition.composed_here, dict[tuple[str, ...], Composed]()
+    plain, kept = compose.compose_in_session, dict[tuple[str, ...], ComposedConfig]()
 
-    def composed_here(overrides: Sequence[str] = ()) -> Composed:
+    def composed_here(overrides: Sequence[str] = ()) -> ComposedConfig:
         from hydra.core.global_hydra import GlobalHydra
 
         loader = GlobalHydra.instance().config_loader()
         top = next(item.path for item in loader.get_search_path().get_path() if item.provider == "main")
-        if top != str(shipped("conf")):
+        if top != str(package_data_dir("conf")):
             return plain(overrides)
         key = tuple(overrides)
         if key not in kept:
@@ -57,7 +57,7 @@ def composed_once() -> Iterator[None]:
         return replace(kept[key], spaces=dict(kept[key].spaces))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(composition, "composed_here", composed_here)
+        patch.setattr(compose, "composed_here", composed_here)
         yield
 
 
@@ -81,6 +81,6 @@ def small(sheet: Callable[..., Path]) -> Callable[..., Plan]:
 
     def make(*words: str, **changes: object) -> Plan:
         sheet(**changes)
-        return plan("small", words=words)
+        return make_plan("small", words=words)
 
     return make

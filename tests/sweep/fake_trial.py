@@ -9,15 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-from bakeoff.composition import load_frozen
-from bakeoff.tracking.folders import RunFolder
-from bakeoff.tracking.journal import Journal
+from bakeoff.config.compose import load_frozen
+from bakeoff.runs.journal import Journal
+from bakeoff.runs.run_dir import RunDir
 
 DEFAULT = {"sleep": 0.02, "fail": [], "diverge": [], "die": [], "exit": [], "nan": [], "epochs": 1, "crossing": []}
 
 
 def execute(path: Path) -> None:
-    folder = RunFolder(path)
+    folder = RunDir(path)
     root = path.parent.parent
     asked = root / "fake.json"
     how = {**DEFAULT, **(json.loads(asked.read_text()) if asked.exists() else {})}

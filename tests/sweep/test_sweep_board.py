@@ -12,12 +12,12 @@ import optuna
 import pytest
 
 from bakeoff.errors import BusyError
-from bakeoff.sweep import lease
-from bakeoff.sweep.board import Board
-from bakeoff.sweep.jobs import Claim, folder_of, run_of, score
-from bakeoff.sweep.lease import Owner
+from bakeoff.sweep import leases
+from bakeoff.sweep.leases import Owner
+from bakeoff.sweep.optuna_studies import JOURNAL
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.study import JOURNAL
+from bakeoff.sweep.trial_queue import TrialQueue
+from bakeoff.sweep.trials import TrialLease, folder_of, run_of, score
 
 Small = Callable[..., Plan]
 DEAD = Owner("localhost", 2**22 - 3, 1.0)
@@ -38,7 +38,7 @@ def result(value: float = 0.5, status: str = "finished", metric: str = "val/accu
     }
 
 
-def claimed(board: Board, owner: Owner | None = None) -> Claim:
+def claimed(board: TrialQueue, owner: Owner | None = None) -> TrialLease:
     claim = board.claim(owner or Owner.here())
     assert claim is not None
     return claim
@@ -52,7 +52,7 @@ def dead() -> Owner:
 
 def test_points_go_round_the_arms_and_confirming_waits_for_tuning(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     order = []
     for number in range(6):
         claim = claimed(board)
@@ -75,7 +75,7 @@ def test_points_go_round_the_arms_and_confirming_waits_for_tuning(small: Small) 
 
 def test_an_arm_confirms_when_its_own_tuning_is_done(small: Small) -> None:
     plan = small("budget.trials=1")
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     first, second = claimed(board), claimed(board)
     board.tell(first, result())
     third = claimed(board)
@@ -87,9 +87,9 @@ def test_an_arm_confirms_when_its_own_tuning_is_done(small: Small) -> None:
 
 def test_a_dead_owner_s_point_is_taken_over_as_it_is(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     kept, lost = claimed(board), claimed(board, dead())
-    again = claimed(Board(plan, folder=home(plan)))
+    again = claimed(TrialQueue(plan, folder=home(plan)))
     assert (again.stage, again.cell, again.point, again.params) == (lost.stage, lost.cell, lost.point, lost.params)
     assert again.token == lost.token + 1
     # The fenced owner's late word is not heard, and it cannot renew.
@@ -102,7 +102,7 @@ def test_a_dead_owner_s_point_is_taken_over_as_it_is(small: Small) -> None:
 
 def test_what_the_dead_owner_s_run_wrote_is_adopted(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     lost = claimed(board, dead())
     folder_of(plan, lost, root=Path("runs"), threads=1, uri="").write_result(result(0.75))
     nxt = claimed(board)
@@ -112,17 +112,17 @@ def test_what_the_dead_owner_s_run_wrote_is_adopted(small: Small) -> None:
 
 def test_an_owner_that_died_while_it_was_given_a_point_loses_none(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
 
     def die(*_: object) -> None:
         raise SystemExit
 
-    for home_of, name in ((optuna.Study, "ask"), (Board, "mark")):
+    for home_of, name in ((optuna.Study, "ask"), (TrialQueue, "mark")):
         with monkeypatch.context() as patch:
             patch.setattr(home_of, name, die)
             with pytest.raises(SystemExit):
                 board.claim(Owner.here())
-    fresh = Board(plan, folder=home(plan))
+    fresh = TrialQueue(plan, folder=home(plan))
     points = [claimed(fresh) for _ in range(6)]
     assert Counter((c.cell, c.point) for c in points) == Counter((cell, point) for cell in range(2) for point in range(3))
     assert all(c.params == plan.cells[c.cell].points[c.point] for c in points)
@@ -130,7 +130,7 @@ def test_an_owner_that_died_while_it_was_given_a_point_loses_none(small: Small, 
 
 def test_a_lease_counts_on_another_host(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     far = Owner("another-host", 1, 1.0)
     lost = claimed(board, far)
     assert claimed(board).point == 0 and claimed(board).point == 1, "its lease still runs"
@@ -141,18 +141,18 @@ def test_a_lease_counts_on_another_host(small: Small) -> None:
 
 def test_a_torn_last_line_is_cut(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     claim = claimed(board)
     with open(home(plan) / JOURNAL, "ab") as file:
         file.write(b'{"op_code": 5, "worker_id": "tor')
     # For one that is at work, and for one that begins.
     assert board.tell(claim, result())
-    assert Board(plan, folder=home(plan)).standings()[0].done == 1
+    assert TrialQueue(plan, folder=home(plan)).standings()[0].done == 1
 
 
 def test_failed_and_diverged_points_are_kept_counted_and_not_tried_again(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     for status in ("failed", "diverged", "finished", "finished", "failed", "finished"):
         board.tell(claimed(board), result(0.5, status))
     one, two = board.standings()
@@ -165,7 +165,7 @@ def test_failed_and_diverged_points_are_kept_counted_and_not_tried_again(small: 
 
 def test_an_arm_that_never_trained_is_not_confirmed(small: Small) -> None:
     plan = small()
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     for _ in range(6):
         claim = claimed(board)
         board.tell(claim, result(0.5, "diverged" if claim.cell else "finished"))
@@ -195,7 +195,7 @@ def test_what_optuna_is_told(metric: str, found: dict[str, Any], value: float | 
 
 def test_a_loss_that_diverged_does_not_break_the_study(small: Small) -> None:
     plan = small("metric.name=val/loss", "budget.sampler=tpe", metric="val/accuracy")
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     seen = []
     for number in range(6):
         claim = claimed(board)
@@ -203,11 +203,11 @@ def test_a_loss_that_diverged_does_not_break_the_study(small: Small) -> None:
         board.tell(claim, result(1.0 + number, "diverged" if number < 2 else "finished", "val/loss"))
     assert len(set(seen)) == 6, "each draw of TPE is another point"
     assert [standing.best for standing in board.standings()] == [3.0, 4.0]
-    assert claimed(Board(plan, folder=home(plan))).stage == "confirm"
+    assert claimed(TrialQueue(plan, folder=home(plan))).stage == "confirm"
 
 
 def hammer(plan: Plan, folder: Path, queue: Any) -> None:
-    board, owner = Board(plan, folder=folder), Owner.here()
+    board, owner = TrialQueue(plan, folder=folder), Owner.here()
     while (claim := board.claim(owner)) is not None:
         queue.put((claim.stage, claim.cell, claim.point))
         board.tell(claim, result())
@@ -224,18 +224,18 @@ def test_four_processes_at_once_keep_the_budget_to_the_trial(small: Small) -> No
     for process in crew:
         process.join(60)
     assert queue.empty() and len(set(given)) == plan.runs
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     assert board.over()
     assert [len(study.trials) for study in board.studies.values()] == [8, 8, 4, 4]
 
 
 def test_the_run_of_a_claim(small: Small) -> None:
     plan = small()
-    tune = Claim("tune", 1, 2, {"optimizer.lr": 0.003}, 0, 1, 0)
+    tune = TrialLease("tune", 1, 2, {"optimizer.lr": 0.003}, 0, 1, 0)
     run = run_of(plan, tune, threads=3)
     assert run.optimizer["lr"] == 0.003 and run.trainer.threads == 3 and not run.test
     assert run.title == "adam-p02" and run.tracking.experiment == plan.title
-    confirm = Claim("confirm", 1, 0, {"optimizer.lr": 0.003}, 1001, 1, 0)
+    confirm = TrialLease("confirm", 1, 0, {"optimizer.lr": 0.003}, 1001, 1, 0)
     run = run_of(plan, confirm, threads=3)
     assert (run.seed, run.data.split_seed, run.test, run.title) == (1001, 1001, True, "adam-s1001")
     one = folder_of(plan, confirm, root=Path("runs"), threads=3, uri="u")
@@ -248,10 +248,10 @@ def test_the_run_of_a_claim(small: Small) -> None:
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:
     with (
-        lease.sole(tmp_path / "lock", what="sweep x"),
+        leases.exclusive(tmp_path / "lock", what="sweep x"),
         pytest.raises(BusyError, match="sweep x is being run by pid"),
-        lease.sole(tmp_path / "lock", what="sweep x"),
+        leases.exclusive(tmp_path / "lock", what="sweep x"),
     ):
         pass
-    with lease.sole(tmp_path / "lock", what="sweep x"):
+    with leases.exclusive(tmp_path / "lock", what="sweep x"):
         pass

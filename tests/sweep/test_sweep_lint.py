@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bakeoff.slots import shipped
-from bakeoff.sweep.lint import PARAMETERS, FairnessError, kind_of_decay
-from bakeoff.sweep.plan import Plan, plan
+from bakeoff.config.slots import package_data_dir
+from bakeoff.sweep.fairness import PARAMETERS, FairnessError, kind_of_decay
+from bakeoff.sweep.plan import Plan, make_plan
 from bakeoff.sweep.settings import RULES
 
 Sheet = Callable[..., Path]
@@ -95,12 +95,12 @@ def test_what_is_not_declared_is_refused_or_allowed(sheet: Sheet, rule: str, cha
     own = write_own()
     sheet(**{**BARE, **changes})
     with pytest.raises(FairnessError) as caught:
-        plan("small", config_dir=own)
+        make_plan("small", config_dir=own)
     (line,) = [line for line in caught.value.lines if f"small.yaml: {rule}: " in line]
     assert key in line and values in line and line.endswith(f"allow: [{rule}]") and "\n" not in line
     found = [line.split(": ")[1] for line in caught.value.lines]
     sheet(**{**BARE, **changes}, allow=found)
-    made = plan("small", config_dir=own)
+    made = make_plan("small", config_dir=own)
     written = json.loads(json.dumps(made.tree()))
     assert written["allow"] == found == [item["rule"] for item in written["differs"]]
     (told,) = [item["text"] for item in written["differs"] if item["rule"] == rule]
@@ -130,14 +130,14 @@ DECLARED: list[dict[str, Any]] = [
 def test_what_is_the_factor_itself_is_declared_and_blocks_may_differ(sheet: Sheet, changes: dict[str, Any]) -> None:
     own = write_own()
     sheet(**{**BARE, **changes})
-    assert plan("small", config_dir=own).differs == ()
+    assert make_plan("small", config_dir=own).differs == ()
 
 
 def test_every_complaint_is_a_line_of_its_own(sheet: Sheet) -> None:
     own = write_own()
     sheet(**BARE, factors={"trainer": ["long", "brain", "clipped"], "optimizer": ["momentum", "adamw"]})
     with pytest.raises(FairnessError) as caught:
-        plan("small", config_dir=own)
+        make_plan("small", config_dir=own)
     assert [line.split(": ")[1] for line in caught.value.lines] == ["steps", "precision", "decay", "recipe"]
 
 
@@ -171,11 +171,11 @@ def test_an_unknown_rule_has_a_near_miss(small: Callable[..., Plan]) -> None:
 
 
 def test_the_decay_of_every_shipped_optimizer_is_known() -> None:
-    from bakeoff.composition import composed_here, session
+    from bakeoff.config.compose import compose_in_session, hydra_session
 
-    names = sorted(path.stem for path in (shipped("conf") / "optimizer").glob("*.yaml"))
-    with session():
-        kinds = {name: kind_of_decay(composed_here([f"optimizer={name}"]).run) for name in names}
+    names = sorted(path.stem for path in (package_data_dir("conf") / "optimizer").glob("*.yaml"))
+    with hydra_session():
+        kinds = {name: kind_of_decay(compose_in_session([f"optimizer={name}"]).run) for name in names}
     assert names and set(kinds.values()) <= {"L2", "decoupled", "within the trust ratio"}, kinds
 
 
@@ -184,15 +184,15 @@ def test_what_decays_apart_really_does() -> None:
     """With no gradient, decoupled decay shrinks every weight by the same share at every step; L2 does not, but for plain SGD."""
     import torch
 
-    from bakeoff import build
-    from bakeoff.composition import compose
+    from bakeoff import builders
+    from bakeoff.config.compose import compose
 
     for name in ("momentum", "adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adamax", "lion", "adan"):
         run = compose([f"optimizer={name}", "optimizer.weight_decay=0.1", "optimizer.lr=0.01"])
         net = torch.nn.Linear(4, 4, bias=False)
         with torch.no_grad():
             net.weight.copy_(torch.arange(1.0, 17.0).reshape(4, 4))
-        optimizer, shares = build.make_optimizer(run, net), []
+        optimizer, shares = builders.make_optimizer(run, net), []
         for _ in range(3):
             before = net.weight.detach().clone()
             net.weight.grad = torch.zeros_like(net.weight)

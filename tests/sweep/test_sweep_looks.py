@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from bakeoff.errors import BakeoffError, BusyError, PlanError
-from bakeoff.sweep import lease, looks, more
-from bakeoff.sweep.board import Board
-from bakeoff.sweep.conduct import LOCK
-from bakeoff.sweep.lease import Owner
+from bakeoff.sweep import extend, interim, leases
+from bakeoff.sweep.leases import Owner
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.summary import Summary
+from bakeoff.sweep.runner import LOCK
+from bakeoff.sweep.sweep_dir import Summary
+from bakeoff.sweep.trial_queue import TrialQueue
 
 Small = Callable[..., Plan]
 
@@ -31,7 +31,7 @@ def home(plan: Plan) -> Path:
 
 def finish(plan: Plan) -> list[tuple[str, int, int]]:
     """Decides everything that is open; gives (arm, study, seed) of the confirming runs."""
-    board, confirmed = Board(plan, folder=home(plan)), []
+    board, confirmed = TrialQueue(plan, folder=home(plan)), []
     while (claim := board.claim(Owner.here())) is not None:
         if claim.stage == "confirm":
             confirmed.append((plan.cells[claim.cell].arm, claim.study, claim.seed))
@@ -49,7 +49,9 @@ def started(plan: Plan) -> Plan:
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the report says."""
     said = {"kind": "under-powered"}
-    monkeypatch.setattr(more, "verdict", lambda plan: SimpleNamespace(verdict=SimpleNamespace(kind=said["kind"], headline="So it stands.")))
+    monkeypatch.setattr(
+        extend, "verdict", lambda plan: SimpleNamespace(verdict=SimpleNamespace(kind=said["kind"], headline="So it stands."))
+    )
     return said
 
 
@@ -85,19 +87,19 @@ def test_more_queues_one_look_for_all_arms_and_ends_with_the_plan(small: Small, 
     plan = started(small(confirm={"seeds": 2, "max_seeds": 6}, budget={"trials": 2, "studies": studies}))
     done = finish(plan)
     for seeds in ((1003, 1004), (1005, 1006)):
-        queued = more.more(plan)
+        queued = extend.extend_sweep(plan)
         assert queued.seeds == seeds and f"queued 4 runs: seeds {seeds[0]} to {seeds[1]} for 2 arms" in queued.line
         with pytest.raises(PlanError, match=r"--more: 4 runs of the present look are still to come; bakeoff sweep small runs them first"):
-            more.more(plan)
+            extend.extend_sweep(plan)
         new = finish(plan)
         assert sorted((arm, seed) for arm, _, seed in new) == [(arm, seed) for arm in ("adam", "momentum") for seed in seeds]
         done += new
-    last = more.more(plan)
+    last = extend.extend_sweep(plan)
     assert last.seeds == () and "the plan ends at confirm.max_seeds=6: So it stands." in last.line
     assert Counter(seed for *_, seed in done) == dict.fromkeys(range(1001, 1007), 2) and finish(plan) == []
     assert {(study, seed) for _, study, seed in done} == {((seed - 1001) % studies, seed) for seed in range(1001, 1007)}
     with pytest.raises(PlanError, match="the last look"):
-        looks.queue(plan, folder=home(plan))
+        interim.queue(plan, folder=home(plan))
 
 
 @pytest.mark.parametrize("kind", ["supported", "tie", "unknown"])
@@ -105,38 +107,38 @@ def test_nothing_is_asked_for_where_more_seeds_decide_nothing(small: Small, aske
     plan = started(small())
     finish(plan)
     asked["kind"] = kind
-    queued = more.more(plan)
+    queued = extend.extend_sweep(plan)
     assert queued.seeds == () and queued.line == f"{plan.title}: nothing is asked for after 2 seeds: So it stands."
-    assert looks.reached(plan, folder=home(plan)) == 2 and not (home(plan) / looks.LOOKS).exists()
+    assert interim.reached(plan, folder=home(plan)) == 2 and not (home(plan) / interim.LOOKS).exists()
 
 
 def test_more_is_for_the_same_plan_that_has_been_run(small: Small, asked: dict[str, Any]) -> None:
     plan = small()
     with pytest.raises(PlanError, match="has not been run yet; bakeoff sweep small runs it"):
-        more.more(plan)
+        extend.extend_sweep(plan)
     assert not Path("runs").exists()
     started(plan)
     with pytest.raises(PlanError, match="10 runs of the present look"):
-        more.more(plan)
+        extend.extend_sweep(plan)
     finish(plan)
     other = small("budget.trials=4")
     with pytest.raises(PlanError, match=rf"{other.title} has not been run yet.*budget.trials: 3 -> 4"):
-        more.more(other)
+        extend.extend_sweep(other)
     with pytest.raises(PlanError, match="no confirming stage"):
-        more.more(started(small("confirm.seeds=0")))
-    with lease.sole(home(plan) / LOCK, what="this"), pytest.raises(BusyError):
-        more.more(plan)
-    assert more.more(plan).seeds == (1003, 1004)
+        extend.extend_sweep(started(small("confirm.seeds=0")))
+    with leases.exclusive(home(plan) / LOCK, what="this"), pytest.raises(BusyError):
+        extend.extend_sweep(plan)
+    assert extend.extend_sweep(plan).seeds == (1003, 1004)
 
 
 def test_a_damaged_count_is_told(small: Small) -> None:
     plan = small()
-    (home(plan) / looks.LOOKS).write_text("{")
+    (home(plan) / interim.LOOKS).write_text("{")
     with pytest.raises(BakeoffError, match=r"looks\.json: damaged"):
-        Board(plan, folder=home(plan))
-    (home(plan) / looks.LOOKS).write_text('{"seeds": 3}')
+        TrialQueue(plan, folder=home(plan))
+    (home(plan) / interim.LOOKS).write_text('{"seeds": 3}')
     with pytest.raises(BakeoffError, match="seeds=3: no look of the plan; looks: 2, 4"):
-        Board(plan, folder=home(plan))
+        TrialQueue(plan, folder=home(plan))
 
 
 TINY = ("data.subset=400", "data.batch_size=32", "trainer.accelerator=cpu", "tracking.system_every=60", "workers=2")

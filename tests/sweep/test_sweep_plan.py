@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff.composition import Space
+from bakeoff.config.compose import SearchSpace
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import BakeoffError
-from bakeoff.slots import shipped
-from bakeoff.sweep.plan import Plan, plan
-from bakeoff.sweep.points import points
+from bakeoff.sweep.candidates import points
+from bakeoff.sweep.overrides import parsed, pieces, text
+from bakeoff.sweep.plan import Plan, make_plan
 from bakeoff.sweep.settings import Budget
-from bakeoff.sweep.sheet import read
-from bakeoff.sweep.summary import difference
-from bakeoff.sweep.words import parsed, pieces, text
+from bakeoff.sweep.spec import read_spec
+from bakeoff.sweep.sweep_dir import difference
 
 Small = Callable[..., Plan]
 
@@ -110,10 +110,10 @@ def test_what_is_wrong_is_told_in_one_line(
 def test_an_unknown_sweep_has_a_near_miss(small: Small) -> None:
     small()
     with pytest.raises(BakeoffError, match=r"smal: no such sweep \(did you mean small\?\)"):
-        read("smal")
+        read_spec("smal")
     Path("sweeps/torn.yaml").write_text("question: [")
     with pytest.raises(BakeoffError, match=r"torn\.yaml: not a readable sweep file"):
-        read("torn")
+        read_spec("torn")
 
 
 def test_the_line_wins_over_fixed_and_narrows(small: Small) -> None:
@@ -196,7 +196,7 @@ def test_plan_json_holds_all_that_a_report_reads(small: Small) -> None:
 
 
 def test_points_are_the_same_at_every_call_and_fill_their_space() -> None:
-    spaces = {"optimizer.lr": Space(1e-4, 1.0, log=True), "k": Space(1, 4, integer=True), "m": Space(0.5, 0.9)}
+    spaces = {"optimizer.lr": SearchSpace(1e-4, 1.0, log=True), "k": SearchSpace(1, 4, integer=True), "m": SearchSpace(0.5, 0.9)}
     first = points(spaces, budget=Budget(64, "halton", None, 1), seed=0)
     assert (
         first
@@ -231,32 +231,32 @@ def test_words_survive_the_way_to_hydra_and_back() -> None:
         assert parsed("key", text(value)) == value
 
 
-@pytest.mark.parametrize("path", sorted(shipped("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(package_data_dir("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_sweep_makes_a_plan_of_two_of_its_arms(path: Path) -> None:
-    sheet = read(path.stem)
+    sheet = read_spec(path.stem)
     assert sheet.question.endswith("?") and sheet.margin > 0
     key = next(key for key, values in sheet.factors.items() if len(values) > 1)
     known = {**sheet.factors, **sheet.blocks}
     words = [f"{name}={','.join(text(value) for value in values[: 1 + (name == key)])}" for name, values in known.items()]
-    assert len(plan(path.stem, words=words).cells) == 2
+    assert len(make_plan(path.stem, words=words).cells) == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(shipped("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(package_data_dir("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_sweep_makes_a_plan(path: Path) -> None:
-    sheet = read(path.stem)
-    made = plan(path.stem)
+    sheet = read_spec(path.stem)
+    made = make_plan(path.stem)
     assert len(made.cells) >= 2
     for scale in ("smoke", "paper") if path.stem != "quickstart" else ():
         narrow = [f"{key}={text(values[0])}" for key, values in {**sheet.factors, **sheet.blocks}.items()]
-        assert plan(path.stem, words=[f"scale={scale}", *narrow]).hash != made.hash
+        assert make_plan(path.stem, words=[f"scale={scale}", *narrow]).hash != made.hash
 
 
 def test_planning_needs_neither_torch_nor_optuna() -> None:
     import subprocess
 
     code = (
-        "import sys, bakeoff.sweep.plan, bakeoff.training.launch, bakeoff.sweep.conduct, bakeoff.commands.sweep;"
+        "import sys, bakeoff.sweep.plan, bakeoff.training.processes, bakeoff.sweep.runner, bakeoff.commands.sweep;"
         "print([name for name in ('torch', 'optuna', 'mlflow', 'hydra') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from bakeoff.errors import PlanError
+from bakeoff.sweep.cost_preview import block_costs, expected, lines
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.preview import block_costs, expected, lines
-from bakeoff.training import launch
+from bakeoff.training import processes
 
 Small = Callable[..., Plan]
 
@@ -66,7 +66,7 @@ def test_blocks_are_probed_in_a_process_of_their_own(small: Small) -> None:
     # By the name that a child can import, which the test's own module has not.
     fakes = importlib.import_module("fake_probe")
     plan = small(blocks={"model": ["alexnet", "vgg11"]})
-    context = launch.context(threads=1, preload=("bakeoff.sweep.board",))
+    context = processes.forkserver_context(threads=1, preload=("bakeoff.sweep.trial_queue",))
     assert block_costs(plan, context=context, probe=fakes.fake_probe) == {"alexnet": (0.02, 3.0), "vgg11": (0.02, 4.0)}
     with pytest.raises(PlanError, match=r"data\.root=nowhere"):
         block_costs(plan, context=context, probe=fakes.broken_probe)
@@ -74,17 +74,17 @@ def test_blocks_are_probed_in_a_process_of_their_own(small: Small) -> None:
 
 @pytest.mark.slow
 def test_a_probe_s_figures_are_those_of_its_run(small: Small) -> None:
-    from bakeoff.training.probe import cost, parameters, steps
-    from bakeoff.training.single import ready
+    from bakeoff.training.cost_probe import count_parameters, count_steps, measure_cost
+    from bakeoff.training.run_lifecycle import validate_run
 
     run = small("data.subset=400", "trainer.max_epochs=3", "trainer.threads=1", "trainer.accelerator=cpu").cells[0].run
-    data = ready(run)
-    assert steps(run, steps_per_epoch=data.steps_per_epoch) == data.total_steps(3) == 33
-    step, whole = cost(run, seconds=2.0)
+    data = validate_run(run)
+    assert count_steps(run, steps_per_epoch=data.steps_per_epoch) == data.total_steps(3) == 33
+    step, whole = measure_cost(run, seconds=2.0)
     assert 0 < step < 5 and whole == pytest.approx(step * (33 + 3 * data.n_val / 32 / 3))
-    from bakeoff import build
+    from bakeoff import builders
 
-    assert parameters(run) == sum(p.numel() for p in build.make_model(run).parameters())
+    assert count_parameters(run) == sum(p.numel() for p in builders.make_model(run).parameters())
     half = run.replace(**{"trainer.accumulate": 2, "trainer.max_steps": 5, "trainer.devices": 2, "trainer.strategy": "ddp"})
-    step, whole = cost(half, seconds=2.0)
+    step, whole = measure_cost(half, seconds=2.0)
     assert 0 < step < 5 and whole == pytest.approx(step * (5 + data.n_val / 32 / 3))

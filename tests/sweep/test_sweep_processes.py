@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from bakeoff.errors import BakeoffError
-from bakeoff.sweep import conduct
-from bakeoff.sweep.board import Board
-from bakeoff.sweep.crew import Crew
-from bakeoff.sweep.display import Display
+from bakeoff.runs.run_dir import RunDir, iter_run_dirs
+from bakeoff.sweep import runner
 from bakeoff.sweep.plan import Plan
-from bakeoff.tracking.folders import RunFolder, folders
-from bakeoff.training import launch
+from bakeoff.sweep.progress import SweepProgress
+from bakeoff.sweep.resources import Resources
+from bakeoff.sweep.trial_queue import TrialQueue
+from bakeoff.training import processes
 
 Small = Callable[..., Plan]
 TRIAL = "fake_trial:execute"
@@ -32,12 +32,12 @@ LINE = """
 import sys, signal
 from pathlib import Path
 from bakeoff.training import launch
-from bakeoff.sweep.conduct import conduct
-from bakeoff.sweep.crew import Crew
+from bakeoff.sweep.runner import conduct
+from bakeoff.sweep.resources import Crew
 from bakeoff.sweep.plan import plan
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
-    context = launch.context(threads=1, preload=("bakeoff.sweep.board",))
+    context = launch.context(threads=1, preload=("bakeoff.sweep.trial_queue",))
     try:
         print(len(conduct(plan("small", words=sys.argv[1:]), context=context, crew=Crew(2, 1, None), trial="fake_trial:execute").standings))
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def server() -> Any:
-    return launch.context(threads=1, preload=("bakeoff.sweep.board",))
+    return processes.forkserver_context(threads=1, preload=("bakeoff.sweep.trial_queue",))
 
 
 @pytest.fixture(autouse=True)
@@ -84,17 +84,17 @@ def fake(**how: Any) -> None:
 def work(plan: Plan, server: Any, *, workers: int = 2) -> list[Any]:
     root = Path("runs")
     (root / plan.title).mkdir(parents=True, exist_ok=True)
-    with Display(plan, workers=workers) as display:
-        return conduct.work(plan, crew=Crew(workers, 1, None), root=root, uri="", context=server, trial=TRIAL, display=display)
+    with SweepProgress(plan, workers=workers) as display:
+        return runner.work(plan, crew=Resources(workers, 1, None), root=root, uri="", context=server, trial=TRIAL, display=display)
 
 
 def check_whole(plan: Plan) -> None:
     """As many told trials, and as many folders with a result, as the plan has points, and every point once."""
-    board = Board(plan, folder=Path("runs") / plan.title)
+    board = TrialQueue(plan, folder=Path("runs") / plan.title)
     assert board.over()
     planned = {(stage, index): board.planned(stage, index) for stage, index in board.studies}
     assert {key: len(study.trials) for key, study in board.studies.items()} == planned
-    found = [folder for folder in folders(Path("runs")) if folder.read_job().kind in ("trial", "confirm")]
+    found = [folder for folder in iter_run_dirs(Path("runs")) if folder.read_job().kind in ("trial", "confirm")]
     assert len(found) == plan.runs and all(folder.read_result() for folder in found)
     ended = Counter(name for word, name, _ in attempts() if word == "end")
     assert all(count == 1 for count in ended.values()), ended
@@ -157,9 +157,9 @@ def test_a_killed_worker_s_point_is_taken_up_once(small: Small, server: Any) -> 
 def test_a_sweep_gives_up_when_its_workers_keep_dying(small: Small, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = small()
     (Path("runs") / plan.title).mkdir(parents=True)
-    monkeypatch.setattr(conduct.worker, "serve", os.abort)
-    with pytest.raises(BakeoffError, match="workers died in a row"), Display(plan, workers=2) as display:
-        conduct.work(plan, crew=Crew(2, 1, None), root=Path("runs"), uri="", context=server, trial=TRIAL, display=display)
+    monkeypatch.setattr(runner.worker, "serve", os.abort)
+    with pytest.raises(BakeoffError, match="workers died in a row"), SweepProgress(plan, workers=2) as display:
+        runner.work(plan, crew=Resources(2, 1, None), root=Path("runs"), uri="", context=server, trial=TRIAL, display=display)
 
 
 def test_a_child_s_tree_goes_down_with_its_parent(small: Small) -> None:
@@ -171,10 +171,10 @@ def test_a_child_s_tree_goes_down_with_its_parent(small: Small) -> None:
         "    context = launch.context(threads=1, preload=())\n"
         f"    launch.child(Path(sys.argv[1]), context=context, trial={TRIAL!r})\n    time.sleep(60)\n"
     )
-    from bakeoff.sweep.jobs import Claim, folder_of
+    from bakeoff.sweep.trials import TrialLease, folder_of
 
     plan = small()
-    folder = folder_of(plan, Claim("tune", 0, 0, {"optimizer.lr": 0.1}, 0, 1, 0), root=Path("runs"), threads=1, uri="")
+    folder = folder_of(plan, TrialLease("tune", 0, 0, {"optimizer.lr": 0.1}, 0, 1, 0), root=Path("runs"), threads=1, uri="")
     parent = subprocess.Popen([sys.executable, str(script), str(folder.path)])
     wait_for(lambda: bool(begun()))
     assert folder.busy() and os.getsid(begun()["momentum-p00"]) == begun()["momentum-p00"], "it leads a session of its own"
@@ -213,7 +213,9 @@ def test_ctrl_c_stops_in_seconds_and_the_same_line_goes_on(small: Small) -> None
     assert first.returncode == 130 and time.monotonic() - began < 8
     running = [words for words in attempts() if words[0] == "begin"]
     stopped = [
-        RunFolder(folder.path) for folder in folders(Path("runs")) if folder.read_result() is None and folder.read_job().kind != "summary"
+        RunDir(folder.path)
+        for folder in iter_run_dirs(Path("runs"))
+        if folder.read_result() is None and folder.read_job().kind != "summary"
     ]
     assert stopped and all('"KILLED"' in folder.journal.read_text() and not folder.busy() for folder in stopped)
     ended = [words for words in attempts() if words[0] == "end"]
@@ -244,7 +246,7 @@ def check_store(plan: Plan) -> None:
 
 
 def test_a_changed_plan_is_a_sibling_and_says_so(small: Small) -> None:
-    from bakeoff.sweep.summary import Summary, siblings
+    from bakeoff.sweep.sweep_dir import Summary, siblings
 
     root = Path("runs")
     first = small()
@@ -256,7 +258,7 @@ def test_a_changed_plan_is_a_sibling_and_says_so(small: Small) -> None:
 
 
 def test_a_resumed_sweep_may_have_another_store(small: Small) -> None:
-    from bakeoff.sweep.summary import Summary, readdress
+    from bakeoff.sweep.sweep_dir import Summary, readdress
 
     plan = small()
     summary = Summary(plan, root=Path("runs"), uri="http://127.0.0.1:9")

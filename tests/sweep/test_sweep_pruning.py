@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from bakeoff.errors import PlanError
-from bakeoff.sweep import conduct
-from bakeoff.sweep.board import Board
-from bakeoff.sweep.crew import Crew
-from bakeoff.sweep.display import Display
-from bakeoff.sweep.jobs import Claim
-from bakeoff.sweep.lease import Owner
+from bakeoff.runs.journal import Journal, read_journal
+from bakeoff.runs.run_dir import iter_run_dirs
+from bakeoff.sweep import runner
+from bakeoff.sweep.leases import Owner
+from bakeoff.sweep.metric_tail import MetricTail
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.watch import Watch
-from bakeoff.tracking.folders import folders
-from bakeoff.tracking.journal import Journal, read
-from bakeoff.training import launch
+from bakeoff.sweep.progress import SweepProgress
+from bakeoff.sweep.resources import Resources
+from bakeoff.sweep.trial_queue import TrialQueue
+from bakeoff.sweep.trials import TrialLease
+from bakeoff.training import processes
 
 Small = Callable[..., Plan]
 EPOCHS = 4
@@ -33,9 +33,11 @@ def home(plan: Plan) -> Path:
     return folder
 
 
-def tune(plan: Plan, finals: dict[int, list[float]], curves: dict[tuple[int, int], list[float]] | None = None) -> tuple[Board, list[Claim]]:
+def tune(
+    plan: Plan, finals: dict[int, list[float]], curves: dict[tuple[int, int], list[float]] | None = None
+) -> tuple[TrialQueue, list[TrialLease]]:
     """Runs every tuning point with the final value that is given for it, reporting a straight line unless a curve is given."""
-    board, audits = Board(plan, folder=home(plan)), []
+    board, audits = TrialQueue(plan, folder=home(plan)), []
     while (claim := board.claim(Owner.here())) is not None:
         if claim.stage != "tune":
             audits.append(claim)
@@ -90,7 +92,7 @@ def test_a_slow_starter_that_would_have_won_is_a_wrong_prune_and_still_not_chose
     assert one.best == 0.8, "what an audit finds is told, and chooses nothing"
     setting = board.studies["confirm", 0].user_attrs["setting"]
     assert setting["point"] == 0 and {claim.of for claim in audits} == {4, 5, 6}
-    assert conduct.audits(board.standings()) == ["momentum in all: 3 trials pruned; 1 of 3 run to their end would have been chosen"]
+    assert runner.audits(board.standings()) == ["momentum in all: 3 trials pruned; 1 of 3 run to their end would have been chosen"]
 
 
 def test_the_audited_are_drawn_from_all_that_were_pruned(small: Small) -> None:
@@ -99,14 +101,14 @@ def test_the_audited_are_drawn_from_all_that_were_pruned(small: Small) -> None:
     _, audits = tune(plan, {0: finals, 1: finals})
     chosen = [sorted(claim.of for claim in audits if claim.cell == cell) for cell in (0, 1)]
     assert all(len(found) == 2 and set(found) <= set(range(4, 12)) for found in chosen)
-    assert chosen == [sorted(Board(plan, folder=home(plan)).sample(lane)) for lane in (0, 1)], "and stay the same"
+    assert chosen == [sorted(TrialQueue(plan, folder=home(plan)).sample(lane)) for lane in (0, 1)], "and stay the same"
     assert small(budget={"trials": 12}, prune={**MEDIAN, "audit": 0}).sheet.prune.audit == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("by", ["median", "asha", "hyperband"])
 def test_no_pruner_stops_before_the_warm_up_or_at_the_end(small: Small, by: str) -> None:
     plan = small(budget={"trials": 9}, prune={"by": by, "warmup": 0.75, "startup": 2})
-    board, stopped = Board(plan, folder=home(plan)), []
+    board, stopped = TrialQueue(plan, folder=home(plan)), []
     for number in range(18):
         claim = board.claim(Owner.here())
         assert claim is not None
@@ -120,7 +122,7 @@ def test_no_pruner_stops_before_the_warm_up_or_at_the_end(small: Small, by: str)
 
 def test_a_value_that_is_no_number_and_a_repeated_epoch_say_nothing(small: Small) -> None:
     plan = small(budget={"trials": 6}, prune={**MEDIAN, "warmup": 0.0, "startup": 1})
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     first = board.claim(Owner.here())
     assert first is not None
     for epoch in (1, 2, 3):
@@ -153,7 +155,7 @@ def test_a_wrong_pruner_is_told(small: Small, prune: dict[str, Any], part: str) 
 def test_a_watch_reads_epochs_from_a_journal_as_it_grows(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
-        watch = Watch(path, metric="val/accuracy")
+        watch = MetricTail(path, metric="val/accuracy")
         assert list(watch.news()) == []
         journal.params({"total_steps": 25, "steps_per_epoch": 10})
         journal.metrics({"train/loss": 1.0}, step=10)
@@ -178,21 +180,21 @@ def test_pruned_processes_end_and_audits_run_again_from_the_start(small: Small) 
         "optimizer=adam", budget={"trials": 4}, prune={"by": "median", "warmup": 0.25, "startup": 2, "audit": 1}, confirm={"seeds": 1}
     )
     folder = home(plan)
-    context = launch.context(threads=1, preload=("bakeoff.sweep.board",))
-    with Display(plan, workers=1) as display:
-        (one,) = conduct.work(
-            plan, crew=Crew(1, 1, None), root=Path("runs"), uri="", context=context, trial="fake_trial:execute", display=display
+    context = processes.forkserver_context(threads=1, preload=("bakeoff.sweep.trial_queue",))
+    with SweepProgress(plan, workers=1) as display:
+        (one,) = runner.work(
+            plan, crew=Resources(1, 1, None), root=Path("runs"), uri="", context=context, trial="fake_trial:execute", display=display
         )
     assert (one.done, one.pruned, one.audited, one.wrong, one.confirmed) == (4, 2, 1, 1, 1), one
-    kinds = Counter(found.read_job().kind for found in folders(Path("runs")))
+    kinds = Counter(found.read_job().kind for found in iter_run_dirs(Path("runs")))
     assert kinds == {"trial": 4, "confirm": 1, "audit": 1}
-    stopped = [found for found in folders(Path("runs")) if (found.read_result() or {}).get("status") == "pruned"]
+    stopped = [found for found in iter_run_dirs(Path("runs")) if (found.read_result() or {}).get("status") == "pruned"]
     assert len(stopped) == 2 and not any(found.busy() for found in stopped)
     for found in stopped:
-        lines = list(read(found.journal))
+        lines = list(read_journal(found.journal))
         assert lines[-1]["kind"] == "end" and "pruned after epoch 1 of 4" in lines[-1]["reason"]
         assert any(line["kind"] == "tags" and line["values"].get("pruned") == "true" for line in lines)
-    (audit,) = [found for found in folders(Path("runs")) if found.read_job().kind == "audit"]
+    (audit,) = [found for found in iter_run_dirs(Path("runs")) if found.read_job().kind == "audit"]
     assert audit.read_job().tags["stage"] == "audit" and audit.path.parent == folder
     of = next(found for found in stopped if audit.read_job().name == f"{found.read_job().name}-audit")
     assert [line for line in audit.config.read_text().splitlines() if not line.startswith("name:")] == [

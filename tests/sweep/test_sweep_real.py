@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from bakeoff.runs.run_dir import iter_run_dirs
 from bakeoff.sweep.plan import Plan
-from bakeoff.tracking.folders import folders
 
 Small = Callable[..., Plan]
 TINY = ("data.subset=400", "data.batch_size=32", "trainer.accelerator=cpu")
@@ -89,7 +89,7 @@ def check_store(plan: Plan) -> None:
 
 
 def results() -> dict[str, str]:
-    return {folder.path.name: folder.result.read_text() for folder in folders(Path("runs")) if folder.result.exists()}
+    return {folder.path.name: folder.result.read_text() for folder in iter_run_dirs(Path("runs")) if folder.result.exists()}
 
 
 def descendants(pid: int) -> list[int]:
@@ -119,5 +119,5 @@ def test_a_trial_on_two_devices_is_a_trial_like_any_other(small: Small) -> None:
     assert two["hash"] == one["hash"], "devices are no part of a plan"
     assert two["cells"][0]["done"] == two["cells"][0]["confirmed"] == 1
     assert two["cells"][0]["best"] == pytest.approx(one["cells"][0]["best"], abs=0.1), "the same global batch, the same data"
-    logs = [folder.log.read_text() for folder in folders(Path("runs")) if folder.log.exists()]
+    logs = [folder.log.read_text() for folder in iter_run_dirs(Path("runs")) if folder.log.exists()]
     assert len(logs) == 2

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from bakeoff.composition import Space
+from bakeoff.config.compose import SearchSpace
 from bakeoff.errors import PlanError
-from bakeoff.sweep.board import Board
-from bakeoff.sweep.jobs import Claim, folder_of, run_of
-from bakeoff.sweep.lease import Owner
+from bakeoff.sweep.candidates import Point, points
+from bakeoff.sweep.leases import Owner
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.points import Point, points
 from bakeoff.sweep.settings import LISTED, MODELS, SAMPLERS, Budget
+from bakeoff.sweep.trial_queue import TrialQueue
+from bakeoff.sweep.trials import TrialLease, folder_of, run_of
 
 Small = Callable[..., Plan]
 SPACES = {
-    "optimizer.lr": Space(1e-4, 1.0, log=True),
-    "optimizer.momentum": Space(0.5, 0.9),
-    "data.augment.crop": Space(0, 3, integer=True),
-    "initializer.mode": Space(0, 2, integer=True, choices=("fan_in", "fan_out", "fan_avg")),
+    "optimizer.lr": SearchSpace(1e-4, 1.0, log=True),
+    "optimizer.momentum": SearchSpace(0.5, 0.9),
+    "data.augment.crop": SearchSpace(0, 3, integer=True),
+    "initializer.mode": SearchSpace(0, 2, integer=True, choices=("fan_in", "fan_out", "fan_avg")),
 }
 TUNE = {
     "optimizer.lr": "space",
@@ -51,7 +51,7 @@ def loss(params: Point) -> float:
     return (math.log10(params["optimizer.lr"]) + 2) ** 2 + 0.1 * (math.log10(params.get("optimizer.weight_decay", 1e-4)) + 4) ** 2
 
 
-def told(plan: Plan, board: Board, *, stop: int | None = None) -> list[tuple[int, int, Point]]:
+def told(plan: Plan, board: TrialQueue, *, stop: int | None = None) -> list[tuple[int, int, Point]]:
     """Works through tuning as one worker would, up to `stop` points."""
     given = []
     while (stop is None or len(given) < stop) and (claim := board.claim(Owner.here())) is not None:
@@ -84,7 +84,7 @@ def test_listed_points_lie_in_their_spaces_and_cover_them(sampler: str) -> None:
 
 def test_choices_are_dealt_out_evenly_by_halton() -> None:
     for count in (2, 3, 4, 7):
-        space = {"k": Space(0, count - 1, integer=True, choices=tuple("abcdefg"[:count])), "lr": Space(1e-4, 1.0, log=True)}
+        space = {"k": SearchSpace(0, count - 1, integer=True, choices=tuple("abcdefg"[:count])), "lr": SearchSpace(1e-4, 1.0, log=True)}
         counts = Counter(point["k"] for point in points(space, budget=Budget(28, "halton", None, 1), seed=0))
         assert len(counts) == count and max(counts.values()) - min(counts.values()) <= 3
 
@@ -99,7 +99,7 @@ def test_a_grid_is_every_combination_with_both_ends() -> None:
     with pytest.raises(PlanError, match=r"budget\.trials=16: no grid over lr, mode has so many points; 15 or 18 would be one"):
         points(spaces, budget=Budget(16, "grid", None, 1), seed=0)
     with pytest.raises(PlanError, match=r"k has 3 whole numbers only"):
-        points({"k": Space(1, 3, integer=True)}, budget=Budget(4, "grid", None, 1), seed=0)
+        points({"k": SearchSpace(1, 3, integer=True)}, budget=Budget(4, "grid", None, 1), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_every_arm_and_study_gets_the_same_budget_whatever_the_sampler(small: Sm
     tune = {key: space for key, space in TUNE.items() if sampler != "cmaes" or key != "scheduler.warmup"}
     budget: dict[str, Any] = {"sampler": sampler, "trials": 12, "studies": 1 if sampler == "grid" else 2}
     plan = small(tune=tune, budget=budget, allow=["decay"])
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     given = told(plan, board, stop=plan.trials)
     each = Counter((cell, study) for cell, study, _ in given)
     assert set(each.values()) == {12} and len(each) == 2 * budget["studies"]
@@ -151,12 +151,12 @@ def test_a_model_learns_from_its_own_study_and_goes_on_after_a_stop(small: Small
     plan = small(
         "optimizer=adam", tune={key: TUNE[key] for key in keys}, budget={"sampler": sampler, "trials": 22}
     )  # ten of them before a model is asked
-    whole = [params for *_, params in told(plan, Board(plan, folder=home(plan)))]
+    whole = [params for *_, params in told(plan, TrialQueue(plan, folder=home(plan)))]
     assert len({repr(params) for params in whole}) == 22
     other = Path("elsewhere")
     other.mkdir()
-    first = told(plan, Board(plan, folder=other), stop=13)
-    rest = told(plan, Board(plan, folder=other))
+    first = told(plan, TrialQueue(plan, folder=other), stop=13)
+    rest = told(plan, TrialQueue(plan, folder=other))
     assert [params for *_, params in first + rest] == whole, "the same points, in one go or in two"
     tail = sum(loss(params) for params in whole[-6:]) / 6
     assert tail < 0.7 * sum(loss(params) for params in whole[:6]) / 6, "it closes in on the floor"
@@ -168,7 +168,7 @@ def test_replicated_tuning_has_points_of_its_own_and_deals_the_seeds_out(small: 
     assert len({repr(one) for one in lists[:3]}) == 3 and all(len(one) == 4 for one in lists)
     assert plan.slice_of(0) == small(budget={"trials": 4}, confirm={"seeds": 7}).cells[0].points
     assert plan.trials == 24 and plan.runs == 24 + 14
-    board = Board(plan, folder=home(plan))
+    board = TrialQueue(plan, folder=home(plan))
     told(plan, board)
     seen: dict[tuple[int, int], set[int]] = {}
     settings: dict[tuple[int, int], set[str]] = {}
@@ -182,7 +182,7 @@ def test_replicated_tuning_has_points_of_its_own_and_deals_the_seeds_out(small: 
         assert [sorted(seen[cell, study]) for study in range(3)] == [[1001, 1004, 1007], [1002, 1005], [1003, 1006]]
     assert all(len(found) == 1 for found in settings.values()) and len({min(found) for found in settings.values()}) > 3
     assert board.over() and [one.seeds for one in board.standings()] == [7, 7] and len(board.standings()[0].settings) == 3
-    studied = Claim("tune", 1, 2, {"optimizer.lr": 0.1}, 2, 1, 0, 2)
+    studied = TrialLease("tune", 1, 2, {"optimizer.lr": 0.1}, 2, 1, 0, 2)
     job = folder_of(plan, studied, root=Path("runs"), threads=1, uri="").read_job()
     assert (job.tags["point"], job.tags["study"], job.name) == ("10", "2", "adam-p10")
 
@@ -195,7 +195,7 @@ def test_spaces_are_for_the_arms_that_they_name(small: Small) -> None:
         "optimizer.weight_decay": {"for": {"optimizer": ["adam"]}},
     }
     momentum, adam = small(tune=tune).cells
-    assert adam.spaces["optimizer.lr"] == Space(1e-3, 1e-2, log=True) != momentum.spaces["optimizer.lr"]
+    assert adam.spaces["optimizer.lr"] == SearchSpace(1e-3, 1e-2, log=True) != momentum.spaces["optimizer.lr"]
     assert momentum.spaces["optimizer.momentum"].choices == (0.8, 0.9)
     assert set(momentum.spaces) == {"optimizer.lr", "optimizer.momentum"} and set(adam.spaces) == {"optimizer.lr", "optimizer.weight_decay"}
     assert set(small("optimizer=adam", tune=tune).cells[0].spaces) == set(adam.spaces), "a narrowed sweep keeps its conditions"
@@ -207,13 +207,13 @@ def test_confirming_seeds_are_fresh_and_folds_go_round(small: Small) -> None:
     with pytest.raises(PlanError, match="confirming seed 1001"):
         small("seed=1000", budget={"studies": 2})
     plan = small(fixed={"data": "digits", "data.folds": 3}, confirm={"seeds": 5})
-    runs = [run_of(plan, Claim("confirm", 0, at, {}, seed, 1, 0), threads=1) for at, seed in enumerate(plan.sheet.seeds)]
+    runs = [run_of(plan, TrialLease("confirm", 0, at, {}, seed, 1, 0), threads=1) for at, seed in enumerate(plan.sheet.seeds)]
     assert [(run.data.split_seed, run.data.fold) for run in runs] == [(1001, 0), (1001, 1), (1001, 2), (1004, 0), (1004, 1)]
     assert [run.seed for run in runs] == [1001, 1002, 1003, 1004, 1005] and all(run.test for run in runs)
 
 
 def test_a_complement_is_even_in_the_logarithm_of_one_less_x() -> None:
-    spaces = {"optimizer.momentum": Space(0.7, 0.995, complement=True)}
+    spaces = {"optimizer.momentum": SearchSpace(0.7, 0.995, complement=True)}
     for sampler in ("halton", "random"):
         found = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(300, sampler, None, 1), seed=0)]
         assert all(0.7 <= value <= 0.995 for value in found)
@@ -229,8 +229,8 @@ def test_a_complement_is_trained_and_confirmed_as_it_was_drawn(small: Small, sam
     tune = {"optimizer.lr": "space", "optimizer.momentum": "space"}
     plan = small("optimizer=momentum", f"budget.sampler={sampler}", "budget.trials=4", tune=tune)
     space = plan.cells[0].spaces["optimizer.momentum"]
-    assert space == Space(0.7, 0.995, complement=True)
-    board, trained = Board(plan, folder=home(plan)), []
+    assert space == SearchSpace(0.7, 0.995, complement=True)
+    board, trained = TrialQueue(plan, folder=home(plan)), []
     while (claim := board.claim(Owner.here())) is not None:
         value = claim.params["optimizer.momentum"]
         assert 0.7 <= value <= 0.995

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff.data.idx import fashion_mnist
+from bakeoff.config.slots import package_data_dir
+from bakeoff.data.fashion_mnist import fashion_mnist
 from bakeoff.errors import DataError
-from bakeoff.slots import shipped
 
 #: Ranges a hair apart, so that the twins' runs differ by chance and by nothing else that matters.
 TUNE = {
@@ -35,7 +35,7 @@ def test_neither_of_two_twins_wins(sheet: Callable[..., Path]) -> None:
         pytest.skip(str(error))
     twin = Path("own/optimizer/adam_twin.yaml")
     twin.parent.mkdir(parents=True)
-    twin.write_text((shipped("conf") / "optimizer/adam.yaml").read_text())
+    twin.write_text((package_data_dir("conf") / "optimizer/adam.yaml").read_text())
     factors = {"optimizer": ["adam", "adam_twin"]}
     sheet("twins", factors=factors, tune=TUNE, fixed=FIXED, budget={"trials": 2}, confirm={"seeds": 6}, scales=...)
     line = [sys.executable, "-m", "bakeoff.commands.main", "sweep", "twins", "--config-dir", "own", "--json"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from bakeoff.runs.journal import Journal
+from bakeoff.runs.run_dir import RunDir, RunManifest, new_run_id
 from bakeoff.tracking.client import default_uri, ensure_schema
-from bakeoff.tracking.folders import Job, RunFolder, new_id
-from bakeoff.tracking.journal import Journal
 
 
 @pytest.fixture(scope="session")
@@ -28,19 +28,19 @@ def uri(tmp_path: Path, template: Path) -> str:
 
 
 @pytest.fixture
-def make_folder(tmp_path: Path) -> Callable[..., RunFolder]:
-    def make(**job: Any) -> RunFolder:
-        values: dict[str, Any] = {"id": new_id(), "name": "vgg11 adam", "experiment": "quickstart", **job}
-        return RunFolder.create(tmp_path / "runs", config_text="seed: 1\n", job=Job(**values))
+def make_folder(tmp_path: Path) -> Callable[..., RunDir]:
+    def make(**job: Any) -> RunDir:
+        values: dict[str, Any] = {"id": new_run_id(), "name": "vgg11 adam", "experiment": "quickstart", **job}
+        return RunDir.create(tmp_path / "runs", config_text="seed: 1\n", job=RunManifest(**values))
 
     return make
 
 
 @pytest.fixture
-def written(make_folder: Callable[..., RunFolder]) -> Callable[..., RunFolder]:
+def written(make_folder: Callable[..., RunDir]) -> Callable[..., RunDir]:
     """A folder whose journal holds `steps` points of train/loss = 1 / (step + 1)."""
 
-    def write(*, steps: int = 10, end: bool = True, **job: Any) -> RunFolder:
+    def write(*, steps: int = 10, end: bool = True, **job: Any) -> RunDir:
         folder = make_folder(**job)
         with Journal(folder.journal) as journal:
             journal.start(folder.read_job())

@@ -9,7 +9,7 @@ import pytest
 from bakeoff.errors import NotFoundError, StoreError
 from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri, ensure_schema, redact
-from bakeoff.tracking.replay import replay
+from bakeoff.tracking.replay import replay_run
 
 
 def test_six_processes_on_a_fresh_store(written, tmp_path):
@@ -19,18 +19,18 @@ def test_six_processes_on_a_fresh_store(written, tmp_path):
     code += "replay.replay(folders.RunFolder(Path(sys.argv[1])), uri=sys.argv[2])"
     children = [subprocess.Popen([sys.executable, "-c", code, str(path), uri]) for path in paths]
     assert [child.wait(200) for child in children] == [0] * 6
-    table = store.frame(uri, experiment="one for all")
+    table = store.runs_table(uri, experiment="one for all")
     assert len(table) == 6 and set(table["status"]) == {"FINISHED"} and set(table["metrics.train/loss"]) == {1 / 3}
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".mlflow.db.") and path.name != ".mlflow.db.lock"]
 
 
 def test_reading_makes_no_store(tmp_path):
     uri = default_uri(tmp_path)
-    for read in (store.frame, store.analyze, store.experiment_id):
+    for read in (store.runs_table, store.analyze_database, store.experiment_id):
         with pytest.raises(StoreError, match="there is no such file"):
             read(uri)
     with pytest.raises(StoreError):
-        store.resolve(uri, "abcdef012345")
+        store.resolve_run(uri, "abcdef012345")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -38,7 +38,7 @@ def test_half_made_or_foreign_file_is_told(tmp_path, monkeypatch):
     uri = default_uri(tmp_path)
     (tmp_path / "mlflow.db").write_text("this is no database, and long enough to be looked at as one" * 20)
     with pytest.raises(StoreError, match="no complete MLflow store"):
-        store.frame(uri)
+        store.runs_table(uri)
     (tmp_path / "mlflow.db").unlink()
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("CREATE TABLE experiments (id INTEGER)")
@@ -69,55 +69,55 @@ def test_redact(uri, shown):
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "htp://host"])
 def test_address_that_is_none(uri):
     with pytest.raises(StoreError, match="expected sqlite:///FILE"):
-        store.frame(uri)
+        store.runs_table(uri)
 
 
 def test_resolve_by_our_id_a_prefix_and_mlflows(written, uri):
     one, two = written(id="abcdef012345"), written(id="abcdef999999")
-    ids = [replay(folder, uri=uri).mlflow_id for folder in (one, two)]
+    ids = [replay_run(folder, uri=uri).mlflow_id for folder in (one, two)]
     for given, found in [("abcdef012345", 0), ("abcdef9", 1), (ids[0], 0), (ids[1], 1)]:
-        assert store.resolve(uri, given).info.run_id == ids[found]
+        assert store.resolve_run(uri, given).info.run_id == ids[found]
     with pytest.raises(NotFoundError, match="2 runs"):
-        store.resolve(uri, "abcdef")
+        store.resolve_run(uri, "abcdef")
     with pytest.raises(NotFoundError, match="did you mean abcdef999999"):
-        store.resolve(uri, "abcdef999998")
+        store.resolve_run(uri, "abcdef999998")
     for wrong in ("abcde", "' OR 1=1", "", "%" * 8):
         with pytest.raises(NotFoundError, match="no such run"):
-            store.resolve(uri, wrong)
+            store.resolve_run(uri, wrong)
 
 
 def test_table_of_an_experiment_and_a_query(written, uri):
     for seed, experiment in enumerate(["a", "a", "b"]):
-        replay(written(experiment=experiment, tags={"seed": str(seed)}), uri=uri)
-    assert len(store.frame(uri)) == 3 and set(store.frame(uri, experiment="b")["tags.seed"]) == {"2"}
-    assert list(store.frame(uri, "tags.seed = '1'")["experiment"]) == ["a"]
-    nothing = store.frame(uri, "tags.seed = '9'")
+        replay_run(written(experiment=experiment, tags={"seed": str(seed)}), uri=uri)
+    assert len(store.runs_table(uri)) == 3 and set(store.runs_table(uri, experiment="b")["tags.seed"]) == {"2"}
+    assert list(store.runs_table(uri, "tags.seed = '1'")["experiment"]) == ["a"]
+    nothing = store.runs_table(uri, "tags.seed = '9'")
     assert len(nothing) == 0 and list(nothing.columns)[:2] == ["id", "mlflow_id"]
     with pytest.raises(NotFoundError, match="did you mean"):
-        store.frame(uri, experiment="defalt")
+        store.runs_table(uri, experiment="defalt")
     with pytest.raises(StoreError):
-        store.frame(uri, "no filter at all")
-    newest = store.resolve(uri, store.frame(uri).iloc[0]["id"]).info.experiment_id
+        store.runs_table(uri, "no filter at all")
+    newest = store.resolve_run(uri, store.runs_table(uri).iloc[0]["id"]).info.experiment_id
     assert store.experiment_id(uri) == newest and store.experiment_id(uri, name="nope") is None
-    store.analyze(uri)
+    store.analyze_database(uri)
 
 
 def test_pages_are_read_to_the_end(written, uri, monkeypatch):
     monkeypatch.setattr(store, "PAGE", 2)
-    made = {replay(written(steps=1, experiment=f"e{i}"), uri=uri).mlflow_id for i in range(5)}
-    assert set(store.frame(uri)["mlflow_id"]) == made
+    made = {replay_run(written(steps=1, experiment=f"e{i}"), uri=uri).mlflow_id for i in range(5)}
+    assert set(store.runs_table(uri)["mlflow_id"]) == made
 
 
 def test_artifacts_by_path(written, uri, tmp_path):
-    from bakeoff.tracking.journal import Journal
+    from bakeoff.runs.journal import Journal
 
     folder = written(end=False)
     (folder.checkpoints / "last.ckpt").write_text("weights")
     with Journal(folder.journal) as journal:
         journal.artifact("checkpoints", artifact_path="checkpoints")
-    run = replay(folder, uri=uri).mlflow_id
+    run = replay_run(folder, uri=uri).mlflow_id
     (tmp_path / "here").mkdir()
-    assert store.artifact(uri, run, "checkpoints/last.ckpt").read_text() == "weights"
-    assert (store.artifact(uri, run, "checkpoints", into=tmp_path / "here") / "last.ckpt").is_relative_to(tmp_path / "here")
+    assert store.download_artifact(uri, run, "checkpoints/last.ckpt").read_text() == "weights"
+    assert (store.download_artifact(uri, run, "checkpoints", into=tmp_path / "here") / "last.ckpt").is_relative_to(tmp_path / "here")
     with pytest.raises(NotFoundError, match=r"did you mean checkpoints/last\.ckpt"):
-        store.artifact(uri, run, "checkpoints/lost.ckpt")
+        store.download_artifact(uri, run, "checkpoints/lost.ckpt")

@@ -7,12 +7,12 @@ import os
 import pytest
 
 from bakeoff.errors import FolderError
-from bakeoff.tracking.journal import Journal, NullJournal, read, scan
-from bakeoff.tracking.system import Sampler
+from bakeoff.runs.journal import Journal, NullJournal, read_journal, scan_journal
+from bakeoff.runs.system_metrics import SystemMetricsSampler
 
 
 def kinds(path):
-    return [line["kind"] for line in read(path)]
+    return [line["kind"] for line in read_journal(path)]
 
 
 def test_every_kind_of_line(make_folder):
@@ -27,7 +27,7 @@ def test_every_kind_of_line(make_folder):
         journal.artifact("config.yaml", artifact_path="recipe")
         journal.model("a:b", input_shape=(1, 8, 8), classes=10, requirements=["torch"])
         journal.end("FAILED", reason="two\nlines")
-    lines = list(read(folder.journal))
+    lines = list(read_journal(folder.journal))
     assert [line["kind"] for line in lines] == ["start", "params", "tags", "metrics", "dataset", "artifact", "model", "end"]
     assert lines[0]["tags"] == {"sweep": "s", "kind": "trial"} and lines[1]["values"] == {"lr": "0.1", "net": "None"}
     assert lines[3]["values"]["a"] == 0.1 + 0.2  # to the last bit
@@ -46,7 +46,7 @@ def test_resumed_journal_keeps_each_step_once(make_folder):
         for step in range(3, 8):
             journal.metrics({"a": step, "b": step}, step=step)
         journal.metrics({"a": 9}, step=0)
-    points = [(k, line["step"], v) for line in read(path) if line["kind"] == "metrics" for k, v in line["values"].items()]
+    points = [(k, line["step"], v) for line in read_journal(path) if line["kind"] == "metrics" for k, v in line["values"].items()]
     assert sorted(p for p in points if p[0] == "a") == [("a", s, float(s)) for s in range(8)]
     assert sorted(p for p in points if p[0] == "b") == [("b", 2, 1.0), *(("b", s, float(s)) for s in range(3, 8))]
 
@@ -58,11 +58,11 @@ def test_torn_last_line_costs_that_line_only(make_folder, cut):
         journal.metrics({"a": 1}, step=1)
         journal.metrics({"a": 2}, step=2)
     os.truncate(path, path.stat().st_size - cut)
-    before = len(list(read(path)))
+    before = len(list(read_journal(path)))
     with Journal(path) as journal:
         journal.metrics({"a": 2}, step=2)
         journal.metrics({"a": 3}, step=3)
-    steps = [line["step"] for line in read(path)]
+    steps = [line["step"] for line in read_journal(path)]
     assert before == 1 and steps == [1, 2, 3]
 
 
@@ -71,9 +71,9 @@ def test_garbage_in_the_middle_is_left_out(make_folder):
     good = b'{"kind": "tags", "values": {}}'
     path.write_bytes(b"\n".join([b"", b"\xff\xfe", good, b"[1]", b'{"step": 1}', b'{"kind": 3}', good, b'{"kind": "ta']))
     assert kinds(path) == ["tags", "tags"]
-    assert [line is None for _, line in scan(path)] == [True, True, False, True, True, True, False]
-    middle = next(end for end, line in scan(path) if line)
-    assert sum(line is not None for _, line in scan(path, offset=middle)) == 1
+    assert [line is None for _, line in scan_journal(path)] == [True, True, False, True, True, True, False]
+    middle = next(end for end, line in scan_journal(path) if line)
+    assert sum(line is not None for _, line in scan_journal(path, offset=middle)) == 1
 
 
 def test_nonfinite_is_a_string_and_a_tag_of_its_first_step(make_folder):
@@ -83,7 +83,7 @@ def test_nonfinite_is_a_string_and_a_tag_of_its_first_step(make_folder):
         journal.metrics({"loss": math.nan}, step=5)
     with Journal(path) as journal:
         journal.metrics({"loss": -math.inf}, step=6)
-    lines = list(read(path))
+    lines = list(read_journal(path))
     assert [line["values"].get("loss") for line in lines if line["kind"] == "metrics"] == ["inf", "nan", "-inf"]
     assert [line["values"] for line in lines if line["kind"] == "tags"] == [{"nonfinite/loss": "4"}]
     assert all(json.loads(raw, parse_constant=pytest.fail) for raw in path.read_text().splitlines())
@@ -107,7 +107,7 @@ def test_full_disk_is_told_and_does_not_spoil_the_next_line(make_folder, monkeyp
         journal.metrics({"a": 1}, step=1)
     monkeypatch.setattr(os, "write", real)
     journal.metrics({"a": 2}, step=2)
-    assert [line["step"] for line in read(path)] == [2]
+    assert [line["step"] for line in read_journal(path)] == [2]
 
 
 def test_artifact_must_lie_in_the_folder(make_folder, tmp_path):
@@ -131,12 +131,12 @@ def test_sampler_writes_mlflows_names_and_goes_on_after_a_resume(make_folder):
 
     path = make_folder().journal
     for _ in range(2):
-        with Journal(path) as journal, Sampler(journal, every=0.02):
-            before = len(list(read(path)))
+        with Journal(path) as journal, SystemMetricsSampler(journal, every=0.02):
+            before = len(list(read_journal(path)))
             until = time.monotonic() + 10
-            while len(list(read(path))) < before + 2 and time.monotonic() < until:
+            while len(list(read_journal(path))) < before + 2 and time.monotonic() < until:
                 time.sleep(0.01)
-    lines = list(read(path))
+    lines = list(read_journal(path))
     assert [line["step"] for line in lines] == list(range(len(lines))) and len(lines) >= 4
     assert 0 <= lines[0]["values"]["system/cpu_utilization_percentage"] <= 100
     assert 0 < lines[0]["values"]["system/process_memory_usage_megabytes"] < lines[0]["values"]["system/system_memory_usage_megabytes"] * 10

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from bakeoff.tracking.pages import runs_page
-from bakeoff.tracking.replay import replay
+from bakeoff.tracking.replay import replay_run
 from bakeoff.tracking.store import experiment_id
-from bakeoff.tracking.ui import serve
+from bakeoff.tracking.ui import serve_ui
+from bakeoff.tracking.ui_tags import runs_page
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -21,12 +21,12 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_first_page_shows_runs_and_their_curves(written, uri, tmp_path):
     for name in ("adam-p00", "momentum-p00"):
-        replay(written(name=name, experiment="shown"), uri=uri)
-    summary = replay(written(name="summary", kind="summary", tags={"mlflow.note.content": "Which?"}, experiment="shown"), uri=uri)
+        replay_run(written(name=name, experiment="shown"), uri=uri)
+    summary = replay_run(written(name="summary", kind="summary", tags={"mlflow.note.content": "Which?"}, experiment="shown"), uri=uri)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with serve(uri, port=port) as (url, _):
+    with serve_ui(uri, port=port) as (url, _):
         page = f"{url}/{runs_page(str(experiment_id(uri, name='shown')))}"
         profile = f"--user-data-dir={tmp_path / 'profile'}"
         command = [str(CHROMIUM), "--headless", *QUIET, profile, "--virtual-time-budget=60000", "--dump-dom", page]

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from bakeoff.errors import PortError, StoreError
+from bakeoff.runs.journal import Journal
 from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri
-from bakeoff.tracking.journal import Journal
-from bakeoff.tracking.replay import replay
-from bakeoff.tracking.ui import serve, ui
+from bakeoff.tracking.replay import replay_run
+from bakeoff.tracking.ui import open_ui, serve_ui
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def test_taken_port_is_told_before_anything_starts(uri):
         taken.listen()
         number = taken.getsockname()[1]
         with pytest.raises(PortError, match=rf"^port={number}: cannot be used on 127\.0\.0\.1: Address already in use"):
-            ui(uri, port=number)
+            open_ui(uri, port=number)
     with pytest.raises(PortError, match=r"^port=70000: expected 1 to 65535$"):
-        ui(uri, port=70000)
+        open_ui(uri, port=70000)
 
 
 def test_no_store_no_pages(tmp_path, port):
     with pytest.raises(StoreError, match="there is no such file"):
-        ui(default_uri(tmp_path), port=port)
+        open_ui(default_uri(tmp_path), port=port)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,8 +62,8 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(written, uri, port, 
         journal.metrics({"odd": float("nan"), "third": 1 / 3}, step=1)
         journal.artifact("config.yaml")
         journal.end("FINISHED")
-    run = replay(folder, uri=uri).mlflow_id
-    with serve(uri, port=port) as (url, process):
+    run = replay_run(folder, uri=uri).mlflow_id
+    with serve_ui(uri, port=port) as (url, process):
         answer = json.load(urllib.request.urlopen(f"{url}/api/2.0/mlflow/runs/get?run_id={run}"))
         assert answer["run"]["info"]["status"] == "FINISHED"
         shown = urllib.request.urlopen(f"{url}/get-artifact?path=config.yaml&run_uuid={run}").read()
@@ -73,19 +73,19 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(written, uri, port, 
         with Journal(late.journal) as journal:
             journal.metrics({"odd": float("nan"), "big": float("inf")}, step=1)
             journal.artifact("config.yaml")
-        told = replay(late, uri=url)
-        assert [v for _, v, _ in store.history(url, told.mlflow_id, "train/loss")] == [1 / (s + 1) for s in range(1500)]
-        assert str(store.history(url, told.mlflow_id, "odd")[0][1]) == "nan"
-        assert store.history(url, told.mlflow_id, "big")[0][1] == float("inf")
-        assert store.artifact(url, told.mlflow_id, "config.yaml").read_text() == "seed: 1\n"
-        assert store.resolve(url, late.read_job().id[:8]).info.run_id == told.mlflow_id and len(store.frame(url)) == 2
+        told = replay_run(late, uri=url)
+        assert [v for _, v, _ in store.metric_history(url, told.mlflow_id, "train/loss")] == [1 / (s + 1) for s in range(1500)]
+        assert str(store.metric_history(url, told.mlflow_id, "odd")[0][1]) == "nan"
+        assert store.metric_history(url, told.mlflow_id, "big")[0][1] == float("inf")
+        assert store.download_artifact(url, told.mlflow_id, "config.yaml").read_text() == "seed: 1\n"
+        assert store.resolve_run(url, late.read_job().id[:8]).info.run_id == told.mlflow_id and len(store.runs_table(url)) == 2
     assert process.poll() is not None and in_session(process.pid) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_all_children(written, uri, port, number):
-    replay(written(experiment="newest"), uri=uri)
+    replay_run(written(experiment="newest"), uri=uri)
     experiment = store.experiment_id(uri, name="newest")
     code = "import sys; from bakeoff.tracking.ui import ui; ui(sys.argv[1], port=int(sys.argv[2]))"
     shell = subprocess.Popen([sys.executable, "-c", code, uri, str(port)], stdout=subprocess.PIPE, text=True)
@@ -108,7 +108,7 @@ def test_plain_mlflow_finds_the_store_and_its_artifacts(written, tmp_path, port,
     folder = written(end=False)
     with Journal(folder.journal) as journal:
         journal.artifact("config.yaml", artifact_path="recipe")
-    run = replay(folder).mlflow_id
+    run = replay_run(folder).mlflow_id
     assert Path("mlflow.db").is_file() and Path("mlartifacts").is_dir() and not Path("mlruns").exists()
     settings = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]

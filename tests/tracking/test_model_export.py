@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from bakeoff.tracking import export, store
+from bakeoff.runs.journal import Journal
+from bakeoff.tracking import model_export, store
 from bakeoff.tracking.client import open_client
-from bakeoff.tracking.journal import Journal
-from bakeoff.tracking.replay import lags, replay
+from bakeoff.tracking.replay import is_behind, replay_run
 
 NET = """
 import torch
@@ -42,15 +42,15 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
     from safetensors.torch import load_file
 
     folder = exporting("load")
-    waiting = replay(folder, uri=uri, models=False)
+    waiting = replay_run(folder, uri=uri, models=False)
     assert (waiting.status, waiting.pending) == ("FINISHED", 1)
-    assert lags(folder, uri=uri) and not lags(folder, uri=uri, models=False)
-    progress = replay(folder, uri=uri)
+    assert is_behind(folder, uri=uri) and not is_behind(folder, uri=uri, models=False)
+    progress = replay_run(folder, uri=uri)
     assert (progress.pending, progress.problems) == (0, [])
     client = open_client(uri)
     run = client.get_run(progress.mlflow_id)
     (output,) = run.outputs.model_outputs
-    assert run.data.tags[export.DONE_TAG] == output.model_id and run.info.status == "FINISHED"
+    assert run.data.tags[model_export.DONE_TAG] == output.model_id and run.info.status == "FINISHED"
     model = client.get_logged_model(output.model_id)
     assert (model.experiment_id, str(model.status), model.name) == (run.info.experiment_id, "READY", "model")
 
@@ -70,27 +70,27 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
         served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
         assert served.predict(x.numpy()).shape == (7, 10)
         assert [s.shape for s in (*served.metadata.signature.inputs, *served.metadata.signature.outputs)] == [(-1, 1, 8, 8), (-1, 10)]
-    weights = load_file(store.artifact(uri, progress.mlflow_id, export.WEIGHTS))
+    weights = load_file(store.download_artifact(uri, progress.mlflow_id, model_export.WEIGHTS))
     assert weights.keys() == net.state_dict().keys() and all(torch.equal(weights[k], v) for k, v in net.state_dict().items())
 
     folder.cursor.unlink()  # told once more, exported no second time
-    assert replay(folder, uri=uri).pending == 0
+    assert replay_run(folder, uri=uri).pending == 0
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
 
 
 def test_half_made_export_is_replaced(exporting, uri):
     folder = exporting("load")
-    run = replay(folder, uri=uri, models=False).mlflow_id
+    run = replay_run(folder, uri=uri, models=False).mlflow_id
     client = open_client(uri)
     experiment = client.get_run(run).info.experiment_id
     client.create_logged_model(experiment, name="model", source_run_id=run)  # what a kill in the middle leaves
-    replay(folder, uri=uri)
+    replay_run(folder, uri=uri)
     assert [str(m.status) for m in client.search_logged_models([experiment])] == ["READY"]
 
 
 def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting, uri):
     folder = exporting("broken")
-    progress = replay(folder, uri=uri)
+    progress = replay_run(folder, uri=uri)
     assert progress.pending == 0 and progress.status == "FINISHED" and "checkpoint is torn" in progress.problems[0]
     tags = open_client(uri).get_run(progress.mlflow_id).data.tags
-    assert "checkpoint is torn" in tags[f"{export.DONE_TAG}.problem"] and export.DONE_TAG not in tags
+    assert "checkpoint is torn" in tags[f"{model_export.DONE_TAG}.problem"] and model_export.DONE_TAG not in tags

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from bakeoff.tracking import provenance as module
-from bakeoff.tracking.provenance import provenance, short
+from bakeoff.runs import provenance as module
+from bakeoff.runs.provenance import collect_provenance, provenance_tags
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_long_diff_is_cut_and_says_so(checkout, monkeypatch):
 
 
 def test_whole_is_json_and_short_has_no_diff():
-    found = json.loads(json.dumps(provenance()))
+    found = json.loads(json.dumps(collect_provenance()))
     assert found["packages"]["torch"] and found["cores"] >= 1 and found["memory_gb"] > 0 and found["cpu"]
-    tags = short(found)
+    tags = provenance_tags(found)
     assert all(isinstance(v, str) for v in tags.values()) and tags["version.torch"] == found["packages"]["torch"]
-    assert "git.diff" not in tags and short({**found, "git": None})["python"] == found["python"]
+    assert "git.diff" not in tags and provenance_tags({**found, "git": None})["python"] == found["python"]

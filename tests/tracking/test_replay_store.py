@@ -11,15 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bakeoff.errors import StoreError
+from bakeoff.runs.journal import Journal
 from bakeoff.tracking import store
 from bakeoff.tracking.client import open_client
-from bakeoff.tracking.journal import Journal
-from bakeoff.tracking.replay import lags, replay
-from bakeoff.tracking.writer import sync
+from bakeoff.tracking.replay import is_behind, replay_run
+from bakeoff.tracking.writer import sync_runs
 
 
 def losses(uri, mlflow_id):
-    return [(step, value) for step, value, _ in store.history(uri, mlflow_id, "train/loss")]
+    return [(step, value) for step, value, _ in store.metric_history(uri, mlflow_id, "train/loss")]
 
 
 def expected(steps):
@@ -27,43 +27,43 @@ def expected(steps):
 
 
 def runs(uri):
-    return store.frame(uri)
+    return store.runs_table(uri)
 
 
 def test_everything_arrives_exactly_once(written, uri):
     folder = written(steps=2500, kind="trial", tags={"sweep": "quickstart"})
-    assert lags(folder, uri=uri)
-    progress = replay(folder, uri=uri)
-    assert (progress.status, progress.torn, progress.problems) == ("FINISHED", 0, []) and not lags(folder, uri=uri)
+    assert is_behind(folder, uri=uri)
+    progress = replay_run(folder, uri=uri)
+    assert (progress.status, progress.torn, progress.problems) == ("FINISHED", 0, []) and not is_behind(folder, uri=uri)
     assert losses(uri, progress.mlflow_id) == expected(2500)
     row = runs(uri).iloc[0]
     assert (row["id"], row["kind"], row["status"], row["tags.sweep"]) == (folder.read_job().id, "trial", "FINISHED", "quickstart")
     assert row["params.optimizer.lr"] == "0.1" and row["tags.reason"] == "max_epochs reached"
-    assert replay(folder, uri=uri).lines == 0
+    assert replay_run(folder, uri=uri).lines == 0
 
 
 def test_lost_cursor_and_second_store(written, uri, tmp_path, template):
     folder = written(steps=1200)
-    first = replay(folder, uri=uri)
+    first = replay_run(folder, uri=uri)
     folder.cursor.unlink()
-    assert replay(folder, uri=uri).mlflow_id == first.mlflow_id
+    assert replay_run(folder, uri=uri).mlflow_id == first.mlflow_id
     folder.cursor.write_text('{"torn')
-    assert replay(folder, uri=uri).mlflow_id == first.mlflow_id
+    assert replay_run(folder, uri=uri).mlflow_id == first.mlflow_id
     assert losses(uri, first.mlflow_id) == expected(1200) and len(runs(uri)) == 1
     (tmp_path / "other").mkdir()
     other = store.default_uri(tmp_path / "other")
     (tmp_path / "other" / "mlflow.db").write_bytes(template.read_bytes())
-    assert losses(other, replay(folder, uri=other).mlflow_id) == expected(1200)
-    assert not lags(folder, uri=uri) and not lags(folder, uri=other)
+    assert losses(other, replay_run(folder, uri=other).mlflow_id) == expected(1200)
+    assert not is_behind(folder, uri=uri) and not is_behind(folder, uri=other)
 
 
 def test_store_thrown_away_is_filled_again(written, uri, tmp_path, template):
     folder = written(steps=5, end=False)
-    replay(folder, uri=uri)
+    replay_run(folder, uri=uri)
     (tmp_path / "mlflow.db").write_bytes(template.read_bytes())
     with Journal(folder.journal) as journal:
         journal.metrics({"train/loss": 1 / 6}, step=5)
-    assert losses(uri, replay(folder, uri=uri).mlflow_id) == expected(6)
+    assert losses(uri, replay_run(folder, uri=uri).mlflow_id) == expected(6)
 
 
 def test_torn_lines_and_a_torn_start(written, uri):
@@ -72,13 +72,13 @@ def test_torn_lines_and_a_torn_start(written, uri):
     lines[0] = lines[0][:20] + b"\n"
     lines[3] = lines[3][:-9] + b"\n"
     folder.journal.write_bytes(b"".join(lines)[:-5])
-    progress = replay(folder, uri=uri)
+    progress = replay_run(folder, uri=uri)
     assert progress.torn == 2 and losses(uri, progress.mlflow_id) == [expected(4)[0], expected(4)[2]]
     assert runs(uri).iloc[0]["tags.sweep"] == "s"
     with Journal(folder.journal) as journal:
         journal.metrics({"train/loss": 0.25}, step=3)
         journal.end("FINISHED")
-    assert replay(folder, uri=uri).status == "FINISHED"
+    assert replay_run(folder, uri=uri).status == "FINISHED"
     assert losses(uri, progress.mlflow_id)[-1] == (3, 0.25)
 
 
@@ -86,17 +86,17 @@ def test_resumed_run_is_running_again_and_a_changed_param_is_kept_beside(written
     folder = written(steps=3, end=False)
     with Journal(folder.journal) as journal:
         journal.end("KILLED", reason="SIGTERM")
-    assert replay(folder, uri=uri).status == "KILLED"
+    assert replay_run(folder, uri=uri).status == "KILLED"
     with Journal(folder.journal) as journal:
         journal.start(folder.read_job())
         journal.params({"optimizer": "adam", "optimizer.lr": 0.2, "new": 1})
-    assert replay(folder, uri=uri).status == "RUNNING"
+    assert replay_run(folder, uri=uri).status == "RUNNING"
     row = runs(uri).iloc[0]
     assert (row["status"], row["params.new"]) == ("RUNNING", "1")
     assert (row["params.optimizer.lr"], row["tags.resumed/optimizer.lr"]) == ("0.1", "0.2")
     with Journal(folder.journal) as journal:
         journal.end("FINISHED")
-    replay(folder, uri=uri)
+    replay_run(folder, uri=uri)
     assert runs(uri).iloc[0]["status"] == "FINISHED" and len(runs(uri)) == 1
 
 
@@ -111,13 +111,13 @@ def test_awkward_names_and_values(make_folder, uri):
         journal.artifact("result.json")  # never written
         journal.dataset("digits", digest="f" * 64, source="scikit-learn", context="training", profile={"images": 1797})
         journal.end("FINISHED")
-    progress = replay(folder, uri=uri)
+    progress = replay_run(folder, uri=uri)
     assert len(progress.problems) == 1 and "result.json" in progress.problems[0]
     row = runs(uri).iloc[0]
     assert row["experiment"] == "a/b: c?" and len(row["params.long"]) == 6000 and row["params.p249"] == "249" and row["tags.t149"] == "149"
     assert row["metrics.a"] == float("inf") and row["metrics.b"] == float("-inf") and row["metrics.odd_0_"] == 5e-324
-    assert str(store.history(uri, progress.mlflow_id, "c")[0][1]) == "nan" and row["tags.nonfinite/c"] == "0"
-    assert store.artifact(uri, progress.mlflow_id, "recipe/config.yaml").read_text() == "seed: 1\n"
+    assert str(store.metric_history(uri, progress.mlflow_id, "c")[0][1]) == "nan" and row["tags.nonfinite/c"] == "0"
+    assert store.download_artifact(uri, progress.mlflow_id, "recipe/config.yaml").read_text() == "seed: 1\n"
     inputs = open_client(uri).get_run(progress.mlflow_id).inputs.dataset_inputs
     assert [(i.dataset.name, json.loads(i.dataset.profile)["digest"]) for i in inputs] == [("digits", "f" * 64)]
     assert runs(uri).iloc[0]["id"] in str(folder.path)
@@ -126,7 +126,7 @@ def test_awkward_names_and_values(make_folder, uri):
 def test_two_replays_at_once(written, uri):
     folder = written(steps=3000)
     with ThreadPoolExecutor(3) as pool:  # flock parts threads with files of their own as it parts processes
-        told = list(pool.map(lambda _: replay(folder, uri=uri), range(3)))
+        told = list(pool.map(lambda _: replay_run(folder, uri=uri), range(3)))
     assert sorted(p.lines for p in told) == [0, 0, 3003] and len({p.mlflow_id for p in told}) == 1
     assert len(runs(uri)) == 1 and losses(uri, runs(uri).iloc[0]["mlflow_id"]) == expected(3000)
 
@@ -145,8 +145,8 @@ def test_killed_mid_replay_again_and_again(written, uri, tmp_path):
         time.sleep(delay)
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
-        cut += lags(folder, uri=uri)
-    progress = replay(folder, uri=uri)
+        cut += is_behind(folder, uri=uri)
+    progress = replay_run(folder, uri=uri)
     assert cut >= 1, "no kill came in the middle"
     assert len(runs(uri)) == 1 and losses(uri, progress.mlflow_id) == expected(20_000)
     assert runs(uri).iloc[0]["status"] == "FINISHED"
@@ -156,21 +156,21 @@ def test_dead_server_answers_soon_and_without_its_password(written):
     folder = written(tracking_uri="http://me:secret@127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(StoreError, match=r"^tracking\.uri=http://\*\*\*@127\.0\.0\.1:9: the store does not answer") as caught:
-        replay(folder)
+        replay_run(folder)
     assert time.monotonic() - start < 5 and "secret" not in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(StoreError):
-        sync(folder.path.parent.parent)
+        sync_runs(folder.path.parent.parent)
     assert not folder.cursor.exists()
 
 
 def test_deleted_run_stays_deleted(written, uri):
     folder = written(end=False)
     client = open_client(uri)
-    client.delete_run(replay(folder, uri=uri).mlflow_id)
+    client.delete_run(replay_run(folder, uri=uri).mlflow_id)
     with Journal(folder.journal) as journal:
         journal.end("FINISHED")
     for _ in range(2):
-        (problem,) = replay(folder, uri=uri).problems
+        (problem,) = replay_run(folder, uri=uri).problems
         assert "was deleted in the store" in problem
         folder.cursor.unlink(missing_ok=True)
     assert len(runs(uri)) == 0
@@ -181,21 +181,21 @@ def test_sync_tells_what_lagged_and_says_killed_of_the_dead(written, uri, tmp_pa
     broken = written()
     broken.job.write_text("{")
     with written(end=False).locked():
-        told = sync(tmp_path / "runs", uri=uri)
+        told = sync_runs(tmp_path / "runs", uri=uri)
         status = {p.folder: p.status for p in told if not p.problems}
         assert status.pop(done.path) == "FINISHED" and status.pop(dead.path) == "KILLED" and list(status.values()) == ["RUNNING"]
         assert [p.folder for p in told if p.problems] == [broken.path]
-        assert [p.folder for p in sync(tmp_path / "runs", uri=uri)] == [broken.path]
+        assert [p.folder for p in sync_runs(tmp_path / "runs", uri=uri)] == [broken.path]
     assert sorted(runs(uri)["status"]) == ["FINISHED", "KILLED", "RUNNING"]
     with Journal(dead.journal) as journal:
         journal.start(dead.read_job())
         journal.end("FINISHED")
-    assert "FINISHED" in [p.status for p in sync(tmp_path / "runs", uri=uri)]
+    assert "FINISHED" in [p.status for p in sync_runs(tmp_path / "runs", uri=uri)]
 
 
 def test_a_sweeps_experiment_introduces_itself(written, uri):
     folder = written(kind="summary", tags={"mlflow.note.content": "Which?", "sweep.tuned": "optimizer.lr"}, experiment="which-0")
-    run = replay(folder, uri=uri).mlflow_id
+    run = replay_run(folder, uri=uri).mlflow_id
     experiment = open_client(uri).get_experiment_by_name("which-0")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert experiment.tags["mlflow.note.content"].endswith("Which?")

@@ -7,14 +7,14 @@ import sys
 import pytest
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError
-from bakeoff.tracking.folders import Job, RunFolder, find, folders, new_id, write_atomic
+from bakeoff.runs.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id, write_atomic
 
 
 def test_job_survives_its_file(make_folder):
     folder = make_folder(kind="trial", tags={"sweep": "quickstart"}, export_model=True, tracking_uri="http://localhost:5000")
     job = folder.read_job()
     assert (job.kind, job.tags, job.export_model, job.tracking_uri) == ("trial", {"sweep": "quickstart"}, True, "http://localhost:5000")
-    assert Job.from_json(job.to_json()) == job
+    assert RunManifest.from_json(job.to_json()) == job
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"id": "xyz", "name": "a", "experiment": "b"}', '{"name": "a"}'])
@@ -36,22 +36,22 @@ def test_folder_is_named_after_run_and_is_whole(make_folder, tmp_path):
 def test_unwritable_folder_names_the_key_and_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"^tracking\.folder=.*file.*: cannot make a run folder there"):
-        RunFolder.create(tmp_path / "file", config_text="", job=Job(new_id(), "a", "b"))
+        RunDir.create(tmp_path / "file", config_text="", job=RunManifest(new_run_id(), "a", "b"))
 
 
 def test_find_by_id_prefix_and_near_miss(make_folder, tmp_path):
     one, two = make_folder(id="abcdef012345"), make_folder(id="abcdef999999")
     root = tmp_path / "runs"
-    assert find(root, "abcdef012345") == one and find(root, "abcdef9") == two
-    assert set(folders(root)) == {one, two}
+    assert find_run_dir(root, "abcdef012345") == one and find_run_dir(root, "abcdef9") == two
+    assert set(iter_run_dirs(root)) == {one, two}
     with pytest.raises(NotFoundError, match="2 runs"):
-        find(root, "abcdef")
+        find_run_dir(root, "abcdef")
     with pytest.raises(NotFoundError, match="did you mean abcdef012345"):
-        find(root, "abcdef012344")
+        find_run_dir(root, "abcdef012344")
     with pytest.raises(NotFoundError):
-        find(root, "abcde")
+        find_run_dir(root, "abcde")
     with pytest.raises(NotFoundError):
-        find(tmp_path / "nowhere", "abcdef012345")
+        find_run_dir(tmp_path / "nowhere", "abcdef012345")
 
 
 def test_result_is_none_until_written_whole(make_folder):
@@ -80,7 +80,7 @@ def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
 def test_second_process_is_told_who_trains(make_folder):
     folder = make_folder()
     code = (
-        "import sys; from pathlib import Path; from bakeoff.tracking.folders import RunFolder\n"
+        "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -98,6 +98,6 @@ def test_second_process_is_told_who_trains(make_folder):
 
 
 def test_light_to_import():
-    code = "import sys, bakeoff.tracking.journal, bakeoff.tracking.folders, bakeoff.tracking.provenance, bakeoff.tracking.writer, json\n"
+    code = "import sys, bakeoff.runs.journal, bakeoff.runs.run_dir, bakeoff.runs.provenance, bakeoff.tracking.writer, json\n"
     code += "print(json.dumps([m for m in ('torch', 'mlflow', 'pandas', 'numpy') if m in sys.modules]))"
     assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []

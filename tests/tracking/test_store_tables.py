@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bakeoff.errors import NotFoundError
-from bakeoff.tracking import store, tables
+from bakeoff.tracking import db_reader, store
 
 VALUES = {"plain": 0.25, "nan": math.nan, "inf": math.inf, "low": -math.inf, "tiny": 1e-300}
 
@@ -41,8 +41,8 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("experiment", [None, "one", "two"])
 def test_runs_are_those_of_the_client(uri: str, experiment: str | None) -> None:
-    ours = store.frame(uri, experiment=experiment)
-    theirs = store.frame(uri, "attributes.run_id != 'none'", experiment=experiment)
+    ours = store.runs_table(uri, experiment=experiment)
+    theirs = store.runs_table(uri, "attributes.run_id != 'none'", experiment=experiment)
     assert len(ours) == {None: 6, "one": 3, "two": 3}[experiment]
     key = ["start", "mlflow_id"]
     told = [one.sort_values(key, ignore_index=True) for one in (ours, theirs)]
@@ -51,17 +51,17 @@ def test_runs_are_those_of_the_client(uri: str, experiment: str | None) -> None:
 
 
 def test_curves_are_those_of_the_client(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = list(store.frame(uri, experiment="one")["mlflow_id"])
-    monkeypatch.setattr(tables, "CHUNK", 2)
-    ours = store.histories(uri, runs, [*VALUES, "nothing"])
-    monkeypatch.setattr(tables, "readable", lambda uri: False)
-    theirs = store.histories(uri, runs, [*VALUES, "nothing"])
+    runs = list(store.runs_table(uri, experiment="one")["mlflow_id"])
+    monkeypatch.setattr(db_reader, "CHUNK", 2)
+    ours = store.metric_histories(uri, runs, [*VALUES, "nothing"])
+    monkeypatch.setattr(db_reader, "readable", lambda uri: False)
+    theirs = store.metric_histories(uri, runs, [*VALUES, "nothing"])
     assert repr(ours) == repr(theirs) and ours[runs[0], "inf"] == [(1, math.inf, 1), (2, math.inf, 2), (3, math.inf, 3)]
     assert all(ours[run, "nothing"] == [] for run in runs)
 
 
 def test_an_experiment_without_runs_is_an_empty_table_and_an_unknown_one_is_told(uri: str) -> None:
-    found = store.frame(uri, experiment="empty")
+    found = store.runs_table(uri, experiment="empty")
     assert found.empty and "mlflow_id" in found.columns
     with pytest.raises(NotFoundError, match="did you mean one"):
-        store.frame(uri, experiment="ome")
+        store.runs_table(uri, experiment="ome")

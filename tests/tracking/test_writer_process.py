@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
+from bakeoff.runs.journal import Journal
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.tracking import store, writer
-from bakeoff.tracking.folders import RunFolder
-from bakeoff.tracking.journal import Journal
-from bakeoff.tracking.replay import lags
+from bakeoff.tracking.replay import is_behind
 from bakeoff.tracking.writer import LAGS, Writer, run_writer
 
 
@@ -25,14 +25,14 @@ def test_follows_a_run_while_it_trains_and_drains_at_the_end(written, uri, tmp_p
     with Writer(tmp_path / "runs", uri=uri) as follower:
         folder = written(steps=5, end=False)  # comes after the writer has begun
         with Journal(folder.journal) as journal:
-            wait_for(lambda: not lags(folder, uri=uri))
-            assert list(store.frame(uri)["status"]) == ["RUNNING"]
+            wait_for(lambda: not is_behind(folder, uri=uri))
+            assert list(store.runs_table(uri)["status"]) == ["RUNNING"]
             for step in range(5, 50):
                 journal.metrics({"train/loss": 1 / (step + 1)}, step=step)
             journal.end("FINISHED")
         assert follower.close(timeout=30) is False
-    table = store.frame(uri)
-    assert list(table["status"]) == ["FINISHED"] and len(store.history(uri, table.iloc[0]["mlflow_id"], "train/loss")) == 50
+    table = store.runs_table(uri)
+    assert list(table["status"]) == ["FINISHED"] and len(store.metric_history(uri, table.iloc[0]["mlflow_id"], "train/loss")) == 50
     assert LAGS not in capfd.readouterr().err
 
 
@@ -40,7 +40,7 @@ def test_from_a_multiprocessing_context(written, uri, tmp_path):
     folder = written(steps=5)
     with Writer(tmp_path / "runs", uri=uri, context=multiprocessing.get_context("spawn")) as follower:
         assert follower.close(timeout=60) is False
-    assert not lags(folder, uri=uri)
+    assert not is_behind(folder, uri=uri)
 
 
 def test_says_that_the_store_lags(written, tmp_path, capfd):
@@ -60,7 +60,7 @@ def test_killed_writer_loses_nothing(written, uri, tmp_path):
         follower._child.process.kill()
         assert follower.close(timeout=2) is True
     assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
-    assert len(store.history(uri, store.frame(uri).iloc[0]["mlflow_id"], "train/loss")) == 20_000
+    assert len(store.metric_history(uri, store.runs_table(uri).iloc[0]["mlflow_id"], "train/loss")) == 20_000
 
 
 def test_ends_when_its_parent_is_killed(tmp_path):
@@ -87,7 +87,7 @@ def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeyp
     assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
     text = folder.journal.read_bytes(), folder.cursor.read_bytes(), folder.job.read_bytes()
     for i in range(1000):
-        other = RunFolder(folder.path.parent / f"copy-{i:012x}")
+        other = RunDir(folder.path.parent / f"copy-{i:012x}")
         other.path.mkdir()
         for path, content in zip((other.journal, other.cursor, other.job), text, strict=True):
             path.write_bytes(content)
@@ -108,4 +108,4 @@ def test_a_resumed_run_is_followed_again(tmp_path, written, uri):
         journal.start(folder.read_job())
         journal.metrics({"train/loss": 1 / 3}, step=2)
     work.once()
-    assert store.frame(uri).iloc[0]["status"] == "RUNNING" and store.frame(uri).iloc[0]["metrics.train/loss"] == 1 / 3
+    assert store.runs_table(uri).iloc[0]["status"] == "RUNNING" and store.runs_table(uri).iloc[0]["metrics.train/loss"] == 1 / 3

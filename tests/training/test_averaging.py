@@ -11,27 +11,27 @@ import torch
 from pytorch_lightning.plugins import Precision
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.composition import compose
-from bakeoff.data.order import Order
-from bakeoff.recipe import Run
-from bakeoff.tracking.folders import RunFolder
+from bakeoff import builders
+from bakeoff.config.compose import compose
+from bakeoff.config.schema import RunConfig
+from bakeoff.data.epoch_sampler import EpochSampler
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
-from bakeoff.training.averaging import Averaging
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
-from bakeoff.training.task import Task
+from bakeoff.training.lightning_module import ClassificationModule
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
+from bakeoff.training.weight_averaging import Averaging
 
 SMALL = ["model=vgg11_bn", "model.width=0.05", "data.subset=320", "data.batch_size=32", "trainer.max_epochs=2", "trainer.threads=1"]
 SMALL += ["trainer.log_every=3", "optimizer=schedule_free_sgd", "scheduler=constant"]
 
 
-def folder(tmp_path: Path, name: str, *overrides: str) -> tuple[Run, RunFolder]:
+def folder(tmp_path: Path, name: str, *overrides: str) -> tuple[RunConfig, RunDir]:
     run = compose([*SMALL, f"tracking.folder={tmp_path / name}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides])
-    return run, open_run(run)
+    return run, create_run_dir(run)
 
 
-def last(place: RunFolder) -> dict[str, Any]:
+def last(place: RunDir) -> dict[str, Any]:
     state = checkpoints.latest(place.checkpoints)
     assert state is not None
     return state
@@ -45,19 +45,19 @@ class Died(BaseException):
 def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, optimizer: str) -> None:
     options = [f"optimizer={optimizer}", "trainer.checkpoint_every=1"]
     (_, whole), (_, broken) = folder(tmp_path, "whole", *options), folder(tmp_path, "broken", *options)
-    expected = execute(whole.path)
-    forward = Task.training_step
+    expected = train_from_dir(whole.path)
+    forward = ClassificationModule.training_step
 
-    def dies(self: Task, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def dies(self: ClassificationModule, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self.step == stop:
             raise Died
         return forward(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", dies)
+        patch.setattr(ClassificationModule, "training_step", dies)
         with pytest.raises(Died):
-            execute(broken.path)
-    assert execute(broken.path).metrics == expected.metrics
+            train_from_dir(broken.path)
+    assert train_from_dir(broken.path).metrics == expected.metrics
     left, right = last(whole), last(broken)
     for part in ("net", "training"):
         for name, tensor in left[part].items():
@@ -66,13 +66,13 @@ def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: p
 
 def test_what_is_kept_and_exported_is_the_average_with_statistics_of_its_own(tmp_path: Path) -> None:
     run, place = folder(tmp_path, "runs", "test=true")
-    result = execute(place.path)
-    state, net = last(place), checkpoints.load_model(place.path)
+    result = train_from_dir(place.path)
+    state, net = last(place), checkpoints.load_trained_model(place.path)
     names = [name for name, _ in net.named_parameters()]
     momentum, kept = run.optimizer["momentum"], state["optimizer"]
     index = [number for group in kept["param_groups"] for number in group["params"]]
     known = {id(parameter): name for name, parameter in net.named_parameters()}
-    order = [known[id(p)] for group in build.make_optimizer(run, net).param_groups for p in group["params"]]
+    order = [known[id(p)] for group in builders.make_optimizer(run, net).param_groups for p in group["params"]]
     assert sorted(order) == sorted(names)
     for number, name in zip(index, order, strict=True):
         y, z, x = state["training"][name], kept["state"][number]["z"], state["net"][name]
@@ -80,7 +80,7 @@ def test_what_is_kept_and_exported_is_the_average_with_statistics_of_its_own(tmp
         torch.testing.assert_close(x, (y - (1 - momentum) * z) / momentum, rtol=1e-4, atol=1e-5)
         assert torch.equal(net.get_parameter(name), x)
 
-    data = build.make_data(run)
+    data = builders.make_data(run)
     data.setup("fit")
     first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
     norm = next(module for module in net.modules() if isinstance(module, nn.BatchNorm2d))
@@ -95,16 +95,16 @@ def test_what_is_kept_and_exported_is_the_average_with_statistics_of_its_own(tmp
 
 def test_the_best_weights_are_those_that_were_validated(tmp_path: Path) -> None:
     run, place = folder(tmp_path, "runs")
-    result = execute(place.path)
-    net, data, loss = build.make_bare_model(run), build.make_data(run), build.make_loss(run)
-    net.load_state_dict(checkpoints.weights(place.checkpoints, name="best"))
+    result = train_from_dir(place.path)
+    net, data, loss = builders.make_uninitialized_model(run), builders.make_data(run), builders.make_loss(run)
+    net.load_state_dict(checkpoints.net_weights(place.checkpoints, name="best"))
     data.setup("fit")
     with torch.no_grad():
         (images, targets) = next(iter(data.val_dataloader()))
         assert loss(net.eval()(images), targets).item() == pytest.approx(result.best["val/loss"], rel=1e-4)
 
 
-class Batches(Order):
+class Batches(EpochSampler):
     """Fixed batches of one size."""
 
     def __iter__(self) -> Any:

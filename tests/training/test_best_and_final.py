@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bakeoff import build
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.config.compose import compose
 from bakeoff.training import checkpoints
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 SMALL = ["model.width=0.05", "data.subset=320", "trainer.max_epochs=3", "trainer.threads=1", "test=true"]
 
@@ -20,13 +20,13 @@ SMALL = ["model.width=0.05", "data.subset=320", "trainer.max_epochs=3", "trainer
 @pytest.mark.parametrize(("rate", "last"), [("0.01", True), ("1.0", False)])
 def test_both_nets_are_scored(tmp_path: Path, rate: str, last: bool) -> None:
     run = compose([*SMALL, f"optimizer.lr={rate}", "trainer.divergence=null", "scheduler=constant", f"tracking.folder={tmp_path}"])
-    folder = open_run(run)
-    result = execute(folder.path)
-    data = build.make_data(run)
+    folder = create_run_dir(run)
+    result = train_from_dir(folder.path)
+    data = builders.make_data(run)
     data.setup("fit")
     for part, file in (("test", "last"), ("test_best", "best")):
-        net = build.make_bare_model(run)
-        net.load_state_dict(checkpoints.weights(folder.checkpoints, name=file))
+        net = builders.make_uninitialized_model(run)
+        net.load_state_dict(checkpoints.net_weights(folder.checkpoints, name=file))
         net.eval()
         with torch.no_grad():
             hits = sum(int((net(images).argmax(1) == targets).sum()) for images, targets in data.test_dataloader())

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from bakeoff.composition import compose
+from bakeoff.config.compose import compose
 from bakeoff.errors import ChoiceError, DataError
-from bakeoff.reproduction import compare, journaled
-from bakeoff.tracking.folders import RunFolder
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run, ready
-from bakeoff.training.task import Task
+from bakeoff.training.lightning_module import ClassificationModule
+from bakeoff.training.reproduction import compare_metrics, journal_metrics
+from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_training import train_from_dir
 
 SMALL = [
     "data=folder", "data.num_classes=2", "data.size=32", "data.augment.scale=[34,40]", "data.augment.lighting=0.1", "data.batch_size=8",
@@ -39,18 +39,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def place(tmp_path: Path, pictures: Path, name: str, *overrides: str) -> RunFolder:
+def place(tmp_path: Path, pictures: Path, name: str, *overrides: str) -> RunDir:
     store = [f"tracking.folder={tmp_path / name}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
     run = compose([*SMALL, f"data.root={pictures}", *store, *overrides])
-    ready(run)
-    return open_run(run)
+    validate_run(run)
+    return create_run_dir(run)
 
 
-def same(a: RunFolder, b: RunFolder) -> None:
+def same(a: RunDir, b: RunDir) -> None:
     left, right = checkpoints.latest(a.checkpoints), checkpoints.latest(b.checkpoints)
     assert left is not None and right is not None
     assert all(torch.equal(tensor, right["net"][name]) for name, tensor in left["net"].items())
-    verdict = compare(journaled(a.journal), journaled(b.journal))
+    verdict = compare_metrics(journal_metrics(a.journal), journal_metrics(b.journal))
     assert verdict.kind == "identical", verdict
 
 
@@ -58,7 +58,7 @@ def test_a_run_on_files_learns_and_is_tested_densely(tmp_path: Path, pictures: P
     folder = place(
         tmp_path, pictures, "runs", "data.workers=0", "data.views.kind=dense", "data.views.flip=true", "data.views.scales=[32,44]"
     )
-    result = execute(folder.path)
+    result = train_from_dir(folder.path)
     assert (result.status, result.steps, result.epochs) == ("finished", 12, 3)
     assert result.metrics["val/accuracy"] == result.metrics["test/accuracy"] == 1.0
     assert result.metrics["test/loss"] < 0.5
@@ -74,19 +74,19 @@ def test_a_stopped_run_goes_on_with_the_same_bits_and_other_workers(
 ) -> None:
     whole = place(tmp_path, pictures, "whole", "data.workers=0", "data.views.kind=ten_crop")
     broken = place(tmp_path, pictures, "broken", "data.workers=2", "data.views.kind=ten_crop")
-    expected = execute(whole.path)
-    forward = Task.training_step
+    expected = train_from_dir(whole.path)
+    forward = ClassificationModule.training_step
 
-    def dies(self: Task, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def dies(self: ClassificationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         if self.step == 6:
             raise Died
         return forward(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", dies)
+        patch.setattr(ClassificationModule, "training_step", dies)
         with pytest.raises(Died):
-            execute(broken.path)
-    assert execute(broken.path).metrics == expected.metrics
+            train_from_dir(broken.path)
+    assert train_from_dir(broken.path).metrics == expected.metrics
     same(whole, broken)
 
 
@@ -98,7 +98,7 @@ def test_a_damaged_file_ends_the_run_and_is_its_reason(tmp_path: Path, pictures:
     try:
         torn.write_bytes(good[:20] + b"?" * (len(good) - 20))  # of the same length, so that the list of files is the same
         with pytest.raises(DataError) as error:
-            execute(folder.path)
+            train_from_dir(folder.path)
     finally:
         torn.write_bytes(good)
     result = folder.read_result()
@@ -119,4 +119,4 @@ def test_what_is_for_images_in_memory_is_refused(tmp_path: Path, pictures: Path,
     with pytest.raises(ChoiceError, match=words):
         place(tmp_path, pictures, "runs", override)
     with pytest.raises(ChoiceError, match=r"data\.augment\.scale=\[40\]: is for image files"):
-        ready(compose(["data.augment.scale=[40]"]))
+        validate_run(compose(["data.augment.scale=[40]"]))

@@ -12,22 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from bakeoff.composition import compose
-from bakeoff.reproduction import compare, journaled
-from bakeoff.tracking.folders import RunFolder
+from bakeoff.config.compose import compose
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run
+from bakeoff.training.reproduction import compare_metrics, journal_metrics
+from bakeoff.training.run_lifecycle import create_run_dir
+from bakeoff.training.run_training import train_from_dir
 
 SMALL = ["model.width=0.05", "data.subset=320", "data.batch_size=32", "trainer.max_epochs=3", "trainer.threads=1", "trainer.log_every=3"]
-TRAIN = "import sys; from pathlib import Path; from bakeoff.training.run import execute; execute(Path(sys.argv[1]))"
+TRAIN = "import sys; from pathlib import Path; from bakeoff.training.run_training import train_from_dir; train_from_dir(Path(sys.argv[1]))"
 
 
-def folder(tmp_path: Path, name: str, *overrides: str) -> RunFolder:
-    return open_run(compose([*SMALL, f"tracking.folder={tmp_path / name}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides]))
+def folder(tmp_path: Path, name: str, *overrides: str) -> RunDir:
+    return create_run_dir(
+        compose([*SMALL, f"tracking.folder={tmp_path / name}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides])
+    )
 
 
-def same(a: RunFolder, b: RunFolder) -> None:
+def same(a: RunDir, b: RunDir) -> None:
     left, right = checkpoints.latest(a.checkpoints), checkpoints.latest(b.checkpoints)
     assert left is not None and right is not None
     for name, tensor in left["net"].items():
@@ -35,7 +37,7 @@ def same(a: RunFolder, b: RunFolder) -> None:
     for slot, entry in left["optimizer"]["state"].items():
         for name, value in entry.items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(right["optimizer"]["state"][slot][name])), name
-    verdict = compare(journaled(a.journal), journaled(b.journal))
+    verdict = compare_metrics(journal_metrics(a.journal), journal_metrics(b.journal))
     assert verdict.kind == "identical", verdict
     assert verdict.compared > 30
 
@@ -56,22 +58,22 @@ class Died(BaseException):
 )
 def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, overrides: list[str]) -> None:
     whole, broken = folder(tmp_path, "whole", *overrides), folder(tmp_path, "broken", *overrides)
-    expected = execute(whole.path)
-    from bakeoff.training.task import Task
+    expected = train_from_dir(whole.path)
+    from bakeoff.training.lightning_module import ClassificationModule
 
-    forward = Task.training_step
+    forward = ClassificationModule.training_step
 
-    def dies(self: Task, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def dies(self: ClassificationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         if self.step == stop:
             raise Died
         return forward(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", dies)
+        patch.setattr(ClassificationModule, "training_step", dies)
         with pytest.raises(Died):
-            execute(broken.path)
+            train_from_dir(broken.path)
     assert broken.read_result() is None
-    result = execute(broken.path)
+    result = train_from_dir(broken.path)
     same(whole, broken)
     assert result.metrics == expected.metrics
     assert result.best == expected.best
@@ -81,7 +83,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: p
 def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     options = ["trainer.checkpoint_every=1", "trainer.max_epochs=6", "model.width=0.1"]
     whole, broken = folder(tmp_path, "whole", *options), folder(tmp_path, "broken", *options)
-    execute(whole.path)
+    train_from_dir(whole.path)
     for kills in range(3):
         process = subprocess.Popen([sys.executable, "-c", TRAIN, str(broken.path)], env={**os.environ, "OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + 60
@@ -92,13 +94,13 @@ def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    execute(broken.path)
+    train_from_dir(broken.path)
     same(whole, broken)
 
 
 def test_a_run_that_is_done_is_not_trained_again(tmp_path: Path) -> None:
     place = folder(tmp_path, "runs", "trainer.max_steps=2")
-    first = execute(place.path)
+    first = train_from_dir(place.path)
     size = place.journal.stat().st_size
-    assert execute(place.path) == first
+    assert train_from_dir(place.path) == first
     assert place.journal.stat().st_size == size

@@ -9,35 +9,35 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff import build
-from bakeoff.arms.schedulers.shapes import Plateau
-from bakeoff.composition import compose
+from bakeoff import builders
+from bakeoff.components.schedulers.schedules import Plateau
+from bakeoff.config.compose import compose
+from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
 from bakeoff.errors import ConfigError
-from bakeoff.recipe import Augment, Penalty, Run
-from bakeoff.reproduction import compare, journaled
-from bakeoff.tracking.folders import RunFolder
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
-from bakeoff.training.mixing import Mixing
-from bakeoff.training.penalties import Penalties
-from bakeoff.training.run import Result, execute
-from bakeoff.training.single import open_run, ready
-from bakeoff.training.sums import Sums
-from bakeoff.training.task import Task
+from bakeoff.training.lightning_module import ClassificationModule
+from bakeoff.training.metrics import LossAccuracyMeter
+from bakeoff.training.mixup import Mixing
+from bakeoff.training.reproduction import compare_metrics, journal_metrics
+from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_training import RunResult, train_from_dir
+from bakeoff.training.weight_penalty import Penalties
 
 SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=16", "trainer.max_epochs=2", "trainer.threads=1", "trainer.log_every=1"]
 
 
-def small(tmp_path: Path, *overrides: str) -> Run:
+def small(tmp_path: Path, *overrides: str) -> RunConfig:
     return compose([*SMALL, f"tracking.folder={tmp_path}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides])
 
 
-def trained(tmp_path: Path, *overrides: str) -> tuple[RunFolder, Result]:
-    place = open_run(small(tmp_path, *overrides))
-    return place, execute(place.path)
+def trained(tmp_path: Path, *overrides: str) -> tuple[RunDir, RunResult]:
+    place = create_run_dir(small(tmp_path, *overrides))
+    return place, train_from_dir(place.path)
 
 
-def curve(place: RunFolder, name: str) -> list[float]:
-    return [value for _, value in sorted(journaled(place.journal)[name].items())]
+def curve(place: RunDir, name: str) -> list[float]:
+    return [value for _, value in sorted(journal_metrics(place.journal)[name].items())]
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ def batch() -> tuple[Tensor, Tensor]:
 def test_mixup_is_a_share_of_each_image_and_of_the_one_before_it(last: bool) -> None:
     images, targets = batch()
     torch.manual_seed(3)
-    mixed, soft = Mixing(Augment(mixup=0.7), classes=5, channels_last=last)(images, targets)
+    mixed, soft = Mixing(AugmentConfig(mixup=0.7), classes=5, channels_last=last)(images, targets)
     share = float(soft[1, 1])
     assert 0 < share < 1
     torch.testing.assert_close(mixed, share * images + (1 - share) * images.roll(1, 0))
@@ -59,7 +59,7 @@ def test_mixup_is_a_share_of_each_image_and_of_the_one_before_it(last: bool) -> 
 def test_cutmix_pastes_a_box_whose_area_is_the_share() -> None:
     images, targets = batch()
     torch.manual_seed(4)
-    mixed, soft = Mixing(Augment(cutmix=1.0), classes=5, channels_last=False)(images, targets)
+    mixed, soft = Mixing(AugmentConfig(cutmix=1.0), classes=5, channels_last=False)(images, targets)
     pasted = (mixed == images.roll(1, 0)).all(1)
     assert torch.equal(torch.where(pasted.unsqueeze(1), images.roll(1, 0), images), mixed)
     assert (pasted == pasted[0]).all() and 0 < int(pasted[0].sum()) < 64
@@ -69,7 +69,7 @@ def test_cutmix_pastes_a_box_whose_area_is_the_share() -> None:
 
 def test_with_both_on_each_batch_gets_one_of_them_by_the_seed() -> None:
     images, targets = batch()
-    mixing = Mixing(Augment(mixup=1.0, cutmix=1.0), classes=5, channels_last=False)
+    mixing = Mixing(AugmentConfig(mixup=1.0, cutmix=1.0), classes=5, channels_last=False)
 
     def once(seed: int) -> Tensor:
         torch.manual_seed(seed)
@@ -81,7 +81,7 @@ def test_with_both_on_each_batch_gets_one_of_them_by_the_seed() -> None:
 
 
 def test_accuracy_on_mixed_images_is_that_of_the_larger_target() -> None:
-    sums = Sums(top=2)
+    sums = LossAccuracyMeter(top=2)
     scores = torch.tensor([[9.0, 1.0, 5.0], [1.0, 9.0, 5.0], [1.0, 5.0, 9.0]])
     sums.add(torch.tensor(2.0), scores, torch.tensor([[0.7, 0.3, 0.0], [0.6, 0.4, 0.0], [0.2, 0.5, 0.3]]))
     assert sums.means() == pytest.approx((2.0, 1 / 3, 3.0))
@@ -113,29 +113,29 @@ class Died(BaseException):
 )
 def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
     whole, _ = trained(tmp_path, "trainer.checkpoint_every=1", *overrides)
-    broken = open_run(small(tmp_path, "trainer.checkpoint_every=1", *overrides))
-    forward = Task.training_step
+    broken = create_run_dir(small(tmp_path, "trainer.checkpoint_every=1", *overrides))
+    forward = ClassificationModule.training_step
 
-    def dies(self: Task, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def dies(self: ClassificationModule, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self.step == 11:
             raise Died
         return forward(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", dies)
+        patch.setattr(ClassificationModule, "training_step", dies)
         with pytest.raises(Died):
-            execute(broken.path)
-    execute(broken.path)
+            train_from_dir(broken.path)
+    train_from_dir(broken.path)
     left, right = checkpoints.latest(whole.checkpoints), checkpoints.latest(broken.checkpoints)
     assert left is not None and right is not None
     for name, tensor in left["net"].items():
         assert torch.equal(tensor, right["net"][name]), name
-    assert compare(journaled(whole.journal), journaled(broken.journal)).kind == "identical"
+    assert compare_metrics(journal_metrics(whole.journal), journal_metrics(broken.journal)).kind == "identical"
 
 
 def test_a_penalty_has_its_value_and_its_gradient() -> None:
     w, v = (nn.Parameter(torch.linspace(a, b, 5, dtype=torch.float64)) for a, b in ((-1, 2), (0.5, -3)))
-    penalties = Penalties([w, v], Penalty(l1=0.3, l2=0.7))
+    penalties = Penalties([w, v], PenaltyConfig(l1=0.3, l2=0.7))
     found = penalties()
     every = torch.cat([w, v]).detach()
     assert found.item() == pytest.approx(0.3 * float(every.abs().sum()) + 0.35 * float(every.square().sum()), rel=1e-6)
@@ -150,11 +150,11 @@ def test_a_penalty_is_trained_on_and_told_beside_the_loss(tmp_path: Path) -> Non
     place, result = trained(tmp_path / "penalty", *options, "penalty.l2=0.01")
     assert curve(place, "train/loss")[0] == curve(plain, "train/loss")[0]
     assert curve(place, "train/loss")[1] != curve(plain, "train/loss")[1]
-    weights = checkpoints.weights(place.checkpoints)
+    weights = checkpoints.net_weights(place.checkpoints)
     known = sum(float(w.double().square().sum()) for name, w in weights.items() if name.endswith("weight")) * 0.005
     assert result.metrics["train/penalty"] == pytest.approx(known, rel=1e-5)
     decayed, _ = trained(tmp_path / "decay", "optimizer=sgd", "optimizer.weight_decay=0.01", "trainer.max_steps=3", "model.dropout=0")
-    for name, tensor in checkpoints.weights(decayed.checkpoints).items():
+    for name, tensor in checkpoints.net_weights(decayed.checkpoints).items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-6)
 
 
@@ -169,23 +169,23 @@ def test_a_plateau_is_told_what_it_watches(watch: str, tmp_path: Path, monkeypat
 
 def test_lbfgs_wants_the_whole_training_set_as_one_batch(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.batch_size=16: LBFGS .* needs all 144 training images as one batch"):
-        ready(small(tmp_path, "optimizer=lbfgs"))
+        validate_run(small(tmp_path, "optimizer=lbfgs"))
     with pytest.raises(ConfigError, match=r"trainer\.accumulate=2: LBFGS"):
-        ready(small(tmp_path, "optimizer=lbfgs", "data.batch_size=144", "trainer.accumulate=2"))
+        validate_run(small(tmp_path, "optimizer=lbfgs", "data.batch_size=144", "trainer.accumulate=2"))
     with pytest.raises(ConfigError, match=r"trainer\.precision=16-mixed: LBFGS"):
-        ready(small(tmp_path, "optimizer=lbfgs", "data.batch_size=144", "trainer.precision=16-mixed"))
+        validate_run(small(tmp_path, "optimizer=lbfgs", "data.batch_size=144", "trainer.precision=16-mixed"))
     assert not list(tmp_path.iterdir())
 
 
 def test_lbfgs_trains_through_lightnings_closure_and_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    add = Sums.add
+    add = LossAccuracyMeter.add
 
-    def adds(self: Sums, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
+    def adds(self: LossAccuracyMeter, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
         seen.append(len(targets))
         add(self, loss, scores, targets)
 
-    monkeypatch.setattr(Sums, "add", adds)
+    monkeypatch.setattr(LossAccuracyMeter, "add", adds)
     options = ["optimizer=lbfgs", "optimizer.max_iter=5", "data.batch_size=144", "data.augment.crop=0", "trainer.max_epochs=3"]
     place, result = trained(tmp_path, *options)
     losses = curve(place, "train/loss")
@@ -198,18 +198,18 @@ def test_lbfgs_trains_through_lightnings_closure_and_is_counted_once(tmp_path: P
 
 def test_every_evaluation_of_a_step_is_of_one_function(tmp_path: Path) -> None:
     run = small(tmp_path, "data.augment.mixup=0.4", "model.dropout=0.5")
-    data = build.make_data(run)
+    data = builders.make_data(run)
     data.setup("fit")
 
     class Nobody:
-        def step(self, task: Task) -> None: ...
-        def epoch(self, task: Task) -> None: ...
+        def step(self, task: ClassificationModule) -> None: ...
+        def epoch(self, task: ClassificationModule) -> None: ...
 
     class Trainer:
         world_size = 1
         global_rank = 0
 
-    task = Task(run, total_steps=1, steps_per_epoch=1, report=lambda values, step: None, keep=Nobody())
+    task = ClassificationModule(run, total_steps=1, steps_per_epoch=1, report=lambda values, step: None, keep=Nobody())
     task._trainer = Trainer()  # type: ignore[assignment]
     first = next(iter(data.train_dataloader()))
     task.on_train_batch_start(first, 0)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bakeoff import build
-from bakeoff.composition import compose
-from bakeoff.data.view_batches import ImageViews, ViewPlan
+from bakeoff import builders
+from bakeoff.config.compose import compose
+from bakeoff.config.schema import EvalViews
+from bakeoff.data.eval_views import ImageViews, ViewPlan
 from bakeoff.errors import ChoiceError
-from bakeoff.nets.dense import dense
-from bakeoff.recipe import Views
-from bakeoff.training.run import execute
-from bakeoff.training.single import open_run, ready
-from bakeoff.training.task import Sums
-from bakeoff.training.views import ViewScores, ten_crops
+from bakeoff.nets.fully_convolutional import to_fully_convolutional
+from bakeoff.training.lightning_module import Sums
+from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_training import train_from_dir
+from bakeoff.training.test_views import ViewScores, ten_crops
 
 SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=32", "trainer.max_epochs=1", "trainer.threads=1", "test=true"]
 
@@ -42,7 +42,7 @@ def draw(*shape: int) -> Tensor:
 
 def views(net: nn.Module, **changes: Any) -> ViewScores:
     settings: dict[str, Any] = {"size": 6, "probabilities": True, "slide": lambda net: net}
-    plan = Views(**{name: changes.pop(name) for name in ("kind", "flip", "scales") if name in changes})
+    plan = EvalViews(**{name: changes.pop(name) for name in ("kind", "flip", "scales") if name in changes})
     return ViewScores(net, plan, **(settings | changes))
 
 
@@ -93,11 +93,11 @@ def test_scores_are_averaged_for_losses_without_softmax_over_mirrors_scales_and_
 
 def test_at_the_nets_own_size_the_dense_map_is_one_cell_with_its_scores() -> None:
     run = compose(["model=alexnet_mini", "model.width=0.05"])
-    net = build.make_model(run).eval()
+    net = builders.make_model(run).eval()
     images = draw(2, 1, 32, 32)
     with torch.no_grad():
-        assert torch.allclose(dense(net)(images)[:, :, 0, 0], net(images), atol=1e-5)
-        whole = views(net, kind="dense", slide=dense, size=32)([[(images, torch.arange(2))]], count=2)
+        assert torch.allclose(to_fully_convolutional(net)(images)[:, :, 0, 0], net(images), atol=1e-5)
+        whole = views(net, kind="dense", slide=to_fully_convolutional, size=32)([[(images, torch.arange(2))]], count=2)
         assert torch.allclose(whole, net(images).log_softmax(1), atol=1e-5)
 
 
@@ -157,11 +157,11 @@ def test_images_in_memory_are_padded_or_fitted_for_ten_crops() -> None:
 
 
 def test_view_batches_share_the_images_out_over_ranks() -> None:
-    from bakeoff.data.batches import Pixels
+    from bakeoff.data.batches import Normalizer
 
     x, y = torch.randint(0, 256, (11, 3, 8, 8), dtype=torch.uint8), torch.arange(11)
     for last in (False, True):
-        pixels = Pixels(channels=3, size=6, channels_last=last)
+        pixels = Normalizer(channels=3, size=6, channels_last=last)
         for rank in range(2):
             loader = ImageViews([x, x[..., :7, :7]], y, pixels=pixels, batch_size=4, rank=rank, world=2)
             found = list(loader)
@@ -180,8 +180,8 @@ def test_a_run_is_tested_by_its_views_and_trained_as_without(tmp_path: Path, cho
     results = []
     for name, views in (("plain", []), ("views", choice)):
         run = compose([*SMALL, *views, f"tracking.folder={tmp_path / name}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"])
-        ready(run)
-        results.append(execute(open_run(run).path).metrics)
+        validate_run(run)
+        results.append(train_from_dir(create_run_dir(run).path).metrics)
     plain, several = results
     assert {k: v for k, v in plain.items() if not k.startswith("test")} == {k: v for k, v in several.items() if not k.startswith("test")}
     assert 0 <= several["test/accuracy"] <= 1 and 0 < several["test/loss"] < 10

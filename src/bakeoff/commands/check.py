@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bakeoff.diagnostics.checkup.findings import Bench, Finding
-    from bakeoff.recipe import Run
+    from bakeoff.config.schema import RunConfig
+    from bakeoff.diagnostics.checks.context import CheckContext, CheckResult
 
 COLOURS = {"ok": "green", "look": "yellow", "wrong": "bold red", "told": ""}
 
@@ -29,53 +29,53 @@ def main(argv: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for bakeoff train")
     args = parser.parse_intermixed_args(argv)
     from bakeoff.commands.train import trust
-    from bakeoff.composition import compose_all
+    from bakeoff.config.compose import compose_config
     from bakeoff.errors import ConfigError
 
-    composed = compose_all(args.overrides, config_dir=args.config_dir)
+    composed = compose_config(args.overrides, config_dir=args.config_dir)
     if composed.resume is not None:
         raise ConfigError(f"resume={composed.resume}: check trains nothing; leave resume out")
     trust([composed.trust])
     run = composed.run
-    from bakeoff.training import single
+    from bakeoff.training import run_lifecycle
 
-    single.ready(run)
+    run_lifecycle.validate_run(run)
     return report(run, as_json=args.json, line=shlex.join(["bakeoff", "check", *argv]))
 
 
-def report(run: Run, *, as_json: bool, line: str) -> int:
+def report(run: RunConfig, *, as_json: bool, line: str) -> int:
     """All checks of a run whose door is passed, into its folder, the store and the terminal."""
     import torch
 
-    from bakeoff.diagnostics.checkup import findings as bench_of
-    from bakeoff.diagnostics.checkup import sheet
-    from bakeoff.diagnostics.checkup.start import shapes
-    from bakeoff.training.run import pin, quiet
+    from bakeoff.diagnostics.checks import context as bench_of
+    from bakeoff.diagnostics.checks import page
+    from bakeoff.diagnostics.checks.start import shapes
+    from bakeoff.training.run_training import set_determinism, silence_lightning
 
     if run.trainer.threads is not None:
         torch.set_num_threads(run.trainer.threads)
-    quiet()
-    pin(run)
+    silence_lightning()
+    set_determinism(run)
     began = time.perf_counter()
-    bench = bench_of.Bench(run)
+    bench = bench_of.CheckContext(run)
     found = list(progress(all_checks(bench)))
     layers = shapes(bench)
     seconds = time.perf_counter() - began
     folder, lagging = keep(run, found, layers, line=line, seconds=seconds)
     if as_json:
-        tree = {"verdict": sheet.verdict(found), "findings": bench_of.plain(found), "layers": layers, "folder": str(folder)}
+        tree = {"verdict": page.verdict(found), "findings": bench_of.plain(found), "layers": layers, "folder": str(folder)}
         print(json.dumps(tree | {"seconds": seconds, "lagging": lagging}))
     else:
         table(found, layers)
-        print(f"{sheet.verdict(found)}  ({seconds:.1f} s)\n  page  {folder / sheet.FOLDER / 'index.html'}")
+        print(f"{page.verdict(found)}  ({seconds:.1f} s)\n  page  {folder / page.FOLDER / 'index.html'}")
     return 1 if any(each.state == "wrong" for each in found) else 0
 
 
-def all_checks(bench: Bench) -> Iterator[tuple[str, Iterable[Finding]]]:
+def all_checks(bench: CheckContext) -> Iterator[tuple[str, Iterable[CheckResult]]]:
     """What is looked at, in words, and the findings as they come."""
-    from bakeoff.diagnostics.checkup.images import check_images
-    from bakeoff.diagnostics.checkup.learning import check_gradients, check_overfit, check_rates
-    from bakeoff.diagnostics.checkup.start import check_start
+    from bakeoff.diagnostics.checks.images import check_images
+    from bakeoff.diagnostics.checks.learning import check_gradients, check_overfit, check_rates
+    from bakeoff.diagnostics.checks.start import check_start
 
     yield "images", check_images(bench)
     yield "the net at the start", check_start(bench)
@@ -85,27 +85,27 @@ def all_checks(bench: Bench) -> Iterator[tuple[str, Iterable[Finding]]]:
     yield "cost", check_cost(bench.run)
 
 
-def check_cost(run: Run) -> Iterator[Finding]:
+def check_cost(run: RunConfig) -> Iterator[CheckResult]:
     """Speed, memory and the time of the whole run, from a few real steps."""
     import resource
 
     import torch
 
-    from bakeoff.diagnostics.checkup.findings import Finding
-    from bakeoff.training import probe
+    from bakeoff.diagnostics.checks.context import CheckResult
+    from bakeoff.training import cost_probe
 
     gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    step, whole = probe.cost(run, seconds=2.0)
+    step, whole = cost_probe.measure_cost(run, seconds=2.0)
     # Linux tells the peak of a process in KiB.
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     speed = run.data.batch_size / run.trainer.devices / step
     kind = "of the GPU" if gpu else "of this process"
     figures = {"step_seconds": step, "images_per_second": speed, "memory_mb": peak / 1e6}
-    yield Finding("speed", "told", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
-    yield Finding("memory", "told", f"{peak / 1e6:,.0f} MB {kind} at most")
-    yield Finding("time of the whole run", "told", f"about {lasting(whole)}", "", "", {"run_seconds": whole})
+    yield CheckResult("speed", "told", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
+    yield CheckResult("memory", "told", f"{peak / 1e6:,.0f} MB {kind} at most")
+    yield CheckResult("time of the whole run", "told", f"about {lasting(whole)}", "", "", {"run_seconds": whole})
 
 
 def lasting(seconds: float) -> str:
@@ -116,7 +116,7 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def progress(checks: Iterable[tuple[str, Iterable[Finding]]]) -> Iterator[Finding]:
+def progress(checks: Iterable[tuple[str, Iterable[CheckResult]]]) -> Iterator[CheckResult]:
     """The findings, while standard error says what is being looked at."""
     from rich.console import Console
 
@@ -130,13 +130,13 @@ def progress(checks: Iterable[tuple[str, Iterable[Finding]]]) -> Iterator[Findin
             yield from found
 
 
-def table(found: Sequence[Finding], layers: Sequence[Sequence[str]]) -> None:
+def table(found: Sequence[CheckResult], layers: Sequence[Sequence[str]]) -> None:
     """The layers, the findings, and below them what to do, on standard output."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from bakeoff.diagnostics.checkup.sheet import LAYERS
+    from bakeoff.diagnostics.checks.page import LAYERS
 
     console = Console()
     net = Table(box=None, pad_edge=False)
@@ -158,16 +158,16 @@ def table(found: Sequence[Finding], layers: Sequence[Sequence[str]]) -> None:
     console.print()
 
 
-def keep(run: Run, found: Sequence[Finding], layers: Sequence[Sequence[str]], *, line: str, seconds: float) -> tuple[Path, bool]:
+def keep(run: RunConfig, found: Sequence[CheckResult], layers: Sequence[Sequence[str]], *, line: str, seconds: float) -> tuple[Path, bool]:
     """(folder, whether the store lags): the check as a run of kind `check`, with its page, its pictures and its JSON."""
-    from bakeoff.diagnostics.checkup import sheet
-    from bakeoff.recipe import fingerprint
-    from bakeoff.tracking.journal import Journal
-    from bakeoff.tracking.provenance import provenance, short
+    from bakeoff.config.schema import fingerprint
+    from bakeoff.diagnostics.checks import page
+    from bakeoff.runs.journal import Journal
+    from bakeoff.runs.provenance import collect_provenance, provenance_tags
     from bakeoff.tracking.writer import Writer
-    from bakeoff.training import single
+    from bakeoff.training import run_lifecycle
 
-    folder = single.open_run(run, kind="check")
+    folder = run_lifecycle.create_run_dir(run, kind="check")
     wrong = any(each.state == "wrong" for each in found)
     with Writer(Path(run.tracking.folder)) as writer:
         with folder.locked(), Journal(folder.journal) as journal:
@@ -176,13 +176,13 @@ def keep(run: Run, found: Sequence[Finding], layers: Sequence[Sequence[str]], *,
             flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
             journal.params({**run.choices, **flat})
             states = {f"check.{each.name.replace(' ', '_')}": each.state for each in found}
-            journal.tags({"fingerprint": fingerprint(run), "check": sheet.verdict(found), **states, **short(provenance())})
+            journal.tags({"fingerprint": fingerprint(run), "check": page.verdict(found), **states, **provenance_tags(collect_provenance())})
             journal.artifact("config.yaml")
             figures = {f"check/{name}": value for each in found for name, value in each.figures.items()}
             journal.metrics({**figures, "seconds": seconds}, step=0)
-            sheet.write(folder.path / sheet.FOLDER, job.name, found, layers, line=line)
-            journal.artifact(sheet.FOLDER, artifact_path=sheet.FOLDER)
-            folder.write_result({"id": job.id, "name": job.name, "status": "finished", "reason": sheet.verdict(found), "wrong": wrong})
-            journal.end("FINISHED", reason=sheet.verdict(found))
+            page.write(folder.path / page.FOLDER, job.name, found, layers, line=line)
+            journal.artifact(page.FOLDER, artifact_path=page.FOLDER)
+            folder.write_result({"id": job.id, "name": job.name, "status": "finished", "reason": page.verdict(found), "wrong": wrong})
+            journal.end("FINISHED", reason=page.verdict(found))
         lagging = writer.close()
     return folder.path, lagging

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import yaml
 
-from bakeoff.errors import ChoiceError, ConfigError, listed, near_miss
-from bakeoff.slots import GROUPS, shipped
+from bakeoff.config.slots import GROUPS, package_data_dir
+from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
 
 def main(argv: list[str]) -> int:
     """Print the choices."""
     parser = argparse.ArgumentParser(prog="bakeoff list", description=__doc__)
-    parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"of {listed(GROUPS)}, sweep; all where none is named")
+    parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"of {join_choices(GROUPS)}, sweep; all where none is named")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--diff", action="store_true", help="with the slot model: what each net changes against its paper's")
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     known = (*GROUPS, "sweep")
     for slot in args.slots:
         if slot not in known:
-            raise ChoiceError(f"{slot}: no such slot{near_miss(slot, known)}; slots: {listed(known)}")
+            raise ChoiceError(f"{slot}: no such slot{near_miss(slot, known)}; slots: {join_choices(known)}")
     if args.config_dir is not None and not args.config_dir.is_dir():
         raise ConfigError(f"--config-dir={args.config_dir}: no such folder")
     if args.diff:
@@ -55,7 +55,7 @@ def differences(own: Path | None, *, plain: bool) -> str:
 
 def choices(slot: str, own: Path | None) -> dict[str, str]:
     """Name -> what it is, of one slot, a user's own included."""
-    folders = [shipped("sweeps")] if slot == "sweep" else [shipped("conf") / slot, *([own / slot] if own else [])]
+    folders = [package_data_dir("sweeps")] if slot == "sweep" else [package_data_dir("conf") / slot, *([own / slot] if own else [])]
     files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
     return {name: about(path) for name, path in sorted(files.items())}
 

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from bakeoff.errors import BakeoffError, listed, near_miss
+from bakeoff.errors import BakeoffError, join_choices, near_miss
 
 COMMANDS = {
     "check": "before hours are spent: data, net, gradients and rate in seconds",
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         if words[0] not in COMMANDS:
-            raise BakeoffError(f"{words[0]}: no such command{near_miss(words[0], COMMANDS)}; commands: {listed(COMMANDS)}")
+            raise BakeoffError(f"{words[0]}: no such command{near_miss(words[0], COMMANDS)}; commands: {join_choices(COMMANDS)}")
         module = importlib.import_module(f"bakeoff.commands.{words[0]}")
         return int(module.main(words[1:]))
     except BakeoffError as error:

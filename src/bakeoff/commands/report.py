@@ -18,8 +18,8 @@ def main(argv: list[str]) -> int:
     args, composed = arguments("report", __doc__, argv, more=flags, named="sweeps: quickstart, or quickstart-1a2b3c4d for one plan of it")
     site = composed.run.tracking
     from bakeoff.errors import ConfigError
-    from bakeoff.report import build, figure, show
-    from bakeoff.report.wording import count
+    from bakeoff.report import build_report, export_figure, render_terminal
+    from bakeoff.report.formatting import count_noun
     from bakeoff.tracking.store import default_uri
 
     if bool(args.names) == (args.query is not None):
@@ -29,15 +29,16 @@ def main(argv: list[str]) -> int:
     folder, uri = Path(site.folder), site.uri or default_uri(Path.cwd())
     if args.figure is not None:
         paths = [
-            str(path) for path in figure(args.names, figure=args.figure, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
+            str(path)
+            for path in export_figure(args.names, figure=args.figure, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
         ]
         print(json.dumps({"files": paths}) if args.json else "\n".join(paths))
         return 0
-    report = build(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
+    report = build_report(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
     behind = lagging(folder / report.sweep.title)
     if behind:
-        print(f"bakeoff: the store lags behind {count(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
-    print(json.dumps(report.plain(), allow_nan=False) if args.json else show(report))
+        print(f"bakeoff: the store lags behind {count_noun(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
+    print(json.dumps(report.plain(), allow_nan=False) if args.json else render_terminal(report))
     return 0
 
 
@@ -51,7 +52,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def lagging(experiment: Path) -> int:
     """How many runs of the experiment's folder the store does not have whole yet; 0 where the runs are not on this machine."""
-    from bakeoff.tracking.folders import RunFolder
-    from bakeoff.tracking.replay import lags
+    from bakeoff.runs.run_dir import RunDir
+    from bakeoff.tracking.replay import is_behind
 
-    return sum(lags(RunFolder(job.parent)) for job in experiment.glob("[!.]*/job.json"))
+    return sum(is_behind(RunDir(job.parent)) for job in experiment.glob("[!.]*/job.json"))

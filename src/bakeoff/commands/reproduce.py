@@ -33,10 +33,9 @@ def main(argv: list[str]) -> int:
     uri = composed.run.tracking.uri or default_uri(Path.cwd())
     if args.at_commit:
         return at_commit(args.run, uri, argv)
-    from bakeoff import reproduction
-    from bakeoff.training import single
+    from bakeoff.training import reproduction, run_lifecycle
 
-    logged = reproduction.fetch(uri, args.run)
+    logged = reproduction.fetch_logged_run(uri, args.run)
     site = composed.run
     # Reproductions have an experiment of their own, so that they do not mix with the runs of a sweep.
     named = {word.partition("=")[0] for word in args.overrides}
@@ -45,15 +44,17 @@ def main(argv: list[str]) -> int:
     changes: dict[str, object] = {"tracking": tracking.model_dump(), "name": f"{logged.name} again"[:200], "trainer.progress": True}
     changes |= {key: getattr(site.data, key.removeprefix("data.")) for key in ("data.root", "data.download") if key in named}
     run = logged.run.replace(**changes)
-    data = single.ready(run)
-    differing = reproduction.differences(logged.tags, digest=data.digest)
+    data = run_lifecycle.validate_run(run)
+    differing = reproduction.environment_differences(logged.tags, digest=data.digest)
     for line in differing:
         print(f"differs: {line}", file=sys.stderr)
     if logged.status != "FINISHED":
         print(f"note: the logged run is {logged.status}; what it logged is compared", file=sys.stderr)
-    outcome = single.carry_on(single.open_run(run, kind="reproduction", tags={"reproduces": logged.id}), run, progress=True)
-    here = reproduction.journaled(outcome.folder / "journal.jsonl")
-    verdict = reproduction.compare(logged.series, here, tolerance=args.tolerance)
+    outcome = run_lifecycle.train_run_dir(
+        run_lifecycle.create_run_dir(run, kind="reproduction", tags={"reproduces": logged.id}), run, progress=True
+    )
+    here = reproduction.journal_metrics(outcome.folder / "journal.jsonl")
+    verdict = reproduction.compare_metrics(logged.series, here, tolerance=args.tolerance)
     sentence = verdict.sentence(tolerance=args.tolerance)
     lagging = record(outcome.folder, sentence)
     if args.json:
@@ -86,14 +87,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def record(folder: Path, sentence: str) -> bool:
     """Tag the new run with the verdict; True where the store could not be told now."""
-    from bakeoff.tracking.folders import RunFolder
-    from bakeoff.tracking.journal import Journal
-    from bakeoff.tracking.replay import replay
+    from bakeoff.runs.journal import Journal
+    from bakeoff.runs.run_dir import RunDir
+    from bakeoff.tracking.replay import replay_run
 
-    with Journal(RunFolder(folder).journal) as journal:
+    with Journal(RunDir(folder).journal) as journal:
         journal.tags({"reproduction": sentence})
     try:
-        replay(RunFolder(folder))
+        replay_run(RunDir(folder))
     except StoreError as error:
         print(f"bakeoff: {error}; bakeoff sync brings the verdict to the store", file=sys.stderr)
         return True
@@ -104,7 +105,7 @@ def at_commit(run_id: str, uri: str, argv: list[str]) -> int:
     """The same command by the code of the logged commit."""
     from bakeoff.tracking import store
 
-    stored = store.resolve(uri, run_id)
+    stored = store.resolve_run(uri, run_id)
     commit = stored.data.tags.get("git.commit")
     if commit is None:
         raise ConfigError(f"--at-commit: run {run_id} was trained by an installed package, not from a checkout; leave --at-commit out")
@@ -113,7 +114,7 @@ def at_commit(run_id: str, uri: str, argv: list[str]) -> int:
     diff = None
     if stored.data.tags.get("git.dirty") == "True":
         try:
-            diff = store.artifact(uri, stored.info.run_id, "git.diff")
+            diff = store.download_artifact(uri, stored.info.run_id, "git.diff")
         except BakeoffError:
             print("note: the logged checkout had files that no commit knew, and no other changes", file=sys.stderr)
     with worktree(commit, diff) as top:

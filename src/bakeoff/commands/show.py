@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from bakeoff.diagnostics.show.gallery import GALLERY, request, show
+from bakeoff.illustrations.gallery import GALLERY, request, show
 
 
 def main(argv: list[str]) -> int:
@@ -25,9 +25,9 @@ def main(argv: list[str]) -> int:
     asked = request(args.name, [word for word in args.words if word not in homes], config_dir=args.config_dir)
     if homes:
         from bakeoff.commands.train import trust
-        from bakeoff.composition import compose_all
+        from bakeoff.config.compose import compose_config
 
-        trust([compose_all(homes).trust])
+        trust([compose_config(homes).trust])
     text, paths = show(asked, args.out or Path("pictures") / args.name, line=shlex.join(["bakeoff", "show", *argv]))
     if text:
         print(text, end="\n\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bakeoff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bakeoff.composition import Composed
+    from bakeoff.config.compose import ComposedConfig
 
 
 def arguments(
@@ -20,12 +20,12 @@ def arguments(
     more: Callable[[argparse.ArgumentParser], None] | None = None,
     keys: tuple[str, ...] = ("tracking.uri", "tracking.folder"),
     named: str | None = None,
-) -> tuple[argparse.Namespace, Composed]:
+) -> tuple[argparse.Namespace, ComposedConfig]:
     """The flags, and the composition of the `key=value` words; `ConfigError` for any other word.
 
     With `named` words without '=' are allowed and are `args.names`; it says in the help what they are.
     """
-    from bakeoff.composition import compose_all
+    from bakeoff.config.compose import compose_config
 
     parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
     if more is not None:
@@ -41,4 +41,4 @@ def arguments(
         key, equals, _ = word.partition("=")
         if not equals or not (key in keys or key == "tracking"):
             raise ConfigError(f"{word}: {name} takes {', '.join(keys)}")
-    return args, compose_all(args.overrides, config_dir=args.config_dir)
+    return args, compose_config(args.overrides, config_dir=args.config_dir)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
-    from bakeoff.composition import Composed
-    from bakeoff.sweep.conduct import Outcome
+    from bakeoff.config.compose import ComposedConfig
     from bakeoff.sweep.plan import Plan
-    from bakeoff.sweep.sheet import Sheet
+    from bakeoff.sweep.runner import SweepOutcome
+    from bakeoff.sweep.spec import SweepSpec
 
 
 def main(argv: list[str]) -> int:
@@ -35,26 +35,26 @@ def main(argv: list[str]) -> int:
     # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
     signal.signal(signal.SIGTERM, terminated)
 
-    from bakeoff.sweep.conduct import conduct, examine
-    from bakeoff.sweep.crew import Crew, crew
-    from bakeoff.sweep.lint import FairnessError
-    from bakeoff.sweep.plan import plan as make_plan
+    from bakeoff.sweep.fairness import FairnessError
+    from bakeoff.sweep.plan import make_plan as make_plan
+    from bakeoff.sweep.resources import Resources, allot_resources
+    from bakeoff.sweep.runner import run_sweep, validate_arms
     from bakeoff.sweep.worker import PRELOAD
-    from bakeoff.training import launch
+    from bakeoff.training import processes
 
-    prepared: list[tuple[Any, Crew]] = []
+    prepared: list[tuple[Any, Resources]] = []
 
-    def early(sheet: Sheet, first: Composed) -> None:
+    def early(sheet: SweepSpec, first: ComposedConfig) -> None:
         # The fork server imports for seconds, meanwhile the other arms are composed.
         trust(first.trust)
         cells = max(1, len(sheet.factors)) * sheet.trials
-        team = crew(first.run, workers=sheet.workers, jobs=cells)
-        prepared.append((launch.context(threads=team.threads, preload=PRELOAD), team))
+        team = allot_resources(first.run, workers=sheet.workers, jobs=cells)
+        prepared.append((processes.forkserver_context(threads=team.threads, preload=PRELOAD), team))
 
     try:
         plan = make_plan(args.name, words=args.words, config_dir=args.config_dir, early=early)
         (context, team) = prepared[0]
-        plan = examine(plan, context=context)
+        plan = validate_arms(plan, context=context)
     except FairnessError as error:
         for line in error.lines:
             print(f"bakeoff: {line}", file=sys.stderr)
@@ -63,14 +63,14 @@ def main(argv: list[str]) -> int:
         preview(plan, context=context, workers=team.workers, as_json=args.json)
         return 0
     if args.more:
-        from bakeoff.sweep.more import more
+        from bakeoff.sweep.extend import extend_sweep
 
-        queued = more(plan)
+        queued = extend_sweep(plan)
         print(queued.line, file=sys.stderr if args.json else sys.stdout)
         if not queued.seeds:
             return 0
     try:
-        outcome = conduct(plan, context=context, crew=team)
+        outcome = run_sweep(plan, context=context, crew=team)
     except KeyboardInterrupt as stop:
         print(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", file=sys.stderr)
         raise
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
 
 def preview(plan: Plan, *, context: ForkServerContext, workers: int, as_json: bool) -> None:
     """The plan and its cost on standard output; nothing is written anywhere."""
-    from bakeoff.sweep.preview import block_costs, expected, lines
+    from bakeoff.sweep.cost_preview import block_costs, expected, lines
 
     cost = expected(plan, block_costs(plan, context=context), workers=workers)
     print(json.dumps({**plan.tree(), "runs": plan.runs, "cost": cost}) if as_json else "\n".join(lines(plan, cost)))
@@ -95,14 +95,14 @@ def trust(homes: tuple[str, ...]) -> None:
     """Hand the homes named on the command line on to this process and its children."""
     import os
 
-    from bakeoff.door import TRUST, trusted
+    from bakeoff.config.targets import TRUST_VARIABLE, trusted_modules
 
-    named = [*trusted(), *homes]
+    named = [*trusted_modules(), *homes]
     if named:
-        os.environ[TRUST] = ",".join(dict.fromkeys(named))
+        os.environ[TRUST_VARIABLE] = ",".join(dict.fromkeys(named))
 
 
-def tell(outcome: Outcome, *, as_json: bool) -> None:
+def tell(outcome: SweepOutcome, *, as_json: bool) -> None:
     """The verdict and the table on standard output, and what to do next on standard error."""
     plan, report = outcome.plan, outcome.report
     if outcome.problem:
@@ -119,13 +119,13 @@ def tell(outcome: Outcome, *, as_json: bool) -> None:
         print(json.dumps(tree))
         return
     if report is not None:
-        from bakeoff.report import show
+        from bakeoff.report import render_terminal
 
-        print(show(report))
+        print(render_terminal(report))
     else:
         from rich.console import Console
 
-        from bakeoff.sweep.display import table
+        from bakeoff.sweep.progress import progress_table
 
-        Console().print(table(plan, outcome.standings))
+        Console().print(progress_table(plan, outcome.standings))
     print("in the store: bakeoff ui", file=sys.stderr)

@@ -13,10 +13,10 @@ def main(argv: list[str]) -> int:
     """Replay every journal that the store lags behind; exit code 1 where something could not be brought over."""
     args, composed = arguments("sync", __doc__, argv)
     site = composed.run.tracking
-    from bakeoff.tracking.writer import sync
+    from bakeoff.tracking.writer import sync_runs
 
     root = Path(site.folder)
-    done = sync(root, uri=site.uri)
+    done = sync_runs(root, uri=site.uri)
     problems = [problem for progress in done for problem in progress.problems]
     if args.json:
         print(json.dumps({"runs": [progress.id for progress in done], "problems": problems}))

@@ -15,9 +15,9 @@ def main(argv: list[str]) -> int:
     if not 1 <= args.port <= 65535:
         raise ConfigError(f"--port={args.port}: must be at least 1 and at most 65535")
     from bakeoff.tracking.store import default_uri
-    from bakeoff.tracking.ui import ui
+    from bakeoff.tracking.ui import open_ui
 
-    ui(composed.run.tracking.uri or default_uri(Path.cwd()), host=args.host, port=args.port)
+    open_ui(composed.run.tracking.uri or default_uri(Path.cwd()), host=args.host, port=args.port)
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bakeoff.slots import shipped
+from bakeoff.config.slots import package_data_dir
 
 if TYPE_CHECKING:
     from bakeoff.nets.convnet import ConvNet
@@ -26,18 +26,18 @@ class Variant(NamedTuple):
 
 def variants(own: Path | None) -> list[Variant]:
     """Every choice of the model slot that is an AlexNet or a VGG, in its own form: 10 classes where small, else 1000; 3 channels."""
-    from bakeoff.composition import session
-    from bakeoff.nets.portrait import portrait, published
+    from bakeoff.config.compose import hydra_session
+    from bakeoff.nets.architecture_summary import published_net, summarize_architecture
 
-    folders = [shipped("conf") / "model", *([own / "model"] if own else [])]
+    folders = [package_data_dir("conf") / "model", *([own / "model"] if own else [])]
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     found = []
-    with session(own):
+    with hydra_session(own):
         for name in names:
             net = built(name)
             if net is not None:
-                paper = published(net)
-                whole, here = portrait(paper), portrait(net)
+                paper = published_net(net)
+                whole, here = summarize_architecture(paper), summarize_architecture(net)
                 changes = {key: (value, here[key]) for key, value in whole.items() if here[key] != value}
                 found.append(Variant(name, type(paper).__name__, whole, changes))
     return found
@@ -47,21 +47,21 @@ def built(name: str) -> ConvNet | None:
     """The net of one choice on the meta device, at its own size; None where it is neither an AlexNet nor a VGG."""
     import torch
 
-    from bakeoff.build import make_bare_model
-    from bakeoff.composition import composed_here
-    from bakeoff.door import found
+    from bakeoff.builders import make_uninitialized_model
+    from bakeoff.config.compose import compose_in_session
+    from bakeoff.config.targets import resolve_target
+    from bakeoff.nets.architecture_summary import CHANNELS, CLASSES
     from bakeoff.nets.convnet import ConvNet
-    from bakeoff.nets.portrait import CHANNELS, CLASSES
 
-    run = composed_here([f"model={name}"]).run
-    kind = found("model", run.model)
+    run = compose_in_session([f"model={name}"]).run
+    kind = resolve_target("model", run.model)
     if not (isinstance(kind, type) and issubclass(kind, ConvNet)):
         return None
     head = run.model.get("head", "small")
     classes = CLASSES if head == "imagenet" else 10
     shape = {"model.num_classes": classes, "model.in_channels": CHANNELS, "model.size": kind.native[head]}
     with torch.device("meta"):
-        net = make_bare_model(run.replace(**shape))
+        net = make_uninitialized_model(run.replace(**shape))
     assert isinstance(net, ConvNet)
     return net
 

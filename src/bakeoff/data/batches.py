@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bakeoff.data.colour import Lighting
-from bakeoff.data.order import Batch, Order, micro_batch_size
-from bakeoff.seeds import generator
+from bakeoff.data.epoch_sampler import Batch, EpochSampler, micro_batch_size
+from bakeoff.data.pca_lighting import Lighting
+from bakeoff.seeds import make_generator
 
-__all__ = ["Batch", "EvalBatches", "Pixels", "TrainBatches", "layout", "micro_batch_size"]
+__all__ = ["Batch", "EvalBatches", "Normalizer", "TrainBatches", "layout", "micro_batch_size"]
 
 
-class Pixels:
+class Normalizer:
     """Turns uint8 images of either memory layout into the net's float32 input on a device.
 
     mean, std: per channel, of pixels scaled to 0..1; None leaves them at 0..1. channels_last: images come as [b, S, S, C] and go
@@ -66,7 +66,7 @@ def layout(images: Tensor, *, channels_last: bool) -> Tensor:
     return images.permute(0, 2, 3, 1).contiguous() if channels_last else images.contiguous()
 
 
-class TrainBatches(Order):
+class TrainBatches(EpochSampler):
     """One rank's training micro-batches (float32[m, C, S, S], int64[m]) of one epoch at a time, from images in memory.
 
     images: uint8[N, C, S, S] at the trained size; labels: int64[N]; both on the device where they are to live (the batches come
@@ -80,7 +80,7 @@ class TrainBatches(Order):
         images: Tensor,
         labels: Tensor,
         *,
-        pixels: Pixels,
+        pixels: Normalizer,
         batch_size: int,
         seed: int,
         crop: int = 0,
@@ -148,7 +148,7 @@ class TrainBatches(Order):
         draws[:, 0] = self.order(epoch)[first:]
         if self.crop or self.flip:
             for step in range(first, self.steps):
-                draw = generator(self.seed, "augment", epoch, step)
+                draw = make_generator(self.seed, "augment", epoch, step)
                 draws[step - first, 1] = torch.randint(0, 2, (self.batch_size,), generator=draw)
                 draws[step - first, 2:] = torch.randint(0, 2 * self.crop + 1, (2, self.batch_size), generator=draw)
         return draws.view(-1, 4, self.accumulate, self.world, self.micro)
@@ -161,7 +161,7 @@ class EvalBatches:
     have a batch more or less than others, so results are to be summed over ranks at the end, never per batch.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, pixels: Pixels, batch_size: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, *, pixels: Normalizer, batch_size: int, rank: int = 0, world: int = 1) -> None:
         self._images = layout(images[rank::world], channels_last=pixels.channels_last)
         self._labels, self._pixels, self.batch_size = labels[rank::world], pixels, batch_size
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data import files
+from bakeoff.data import dataset_files
 
 Name = Literal["cifar10", "cifar100"]
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -26,10 +26,10 @@ def load(name: Name, *, root: Path, download: bool) -> tuple[Part, Part, tuple[s
     root = Path(root).expanduser()
     place = _place(kind, root)
     if place is None and download:
-        files.fetch(name, root=root, get=lambda: kind(str(root), download=True), there=lambda: _place(kind, root) is not None)
+        dataset_files.fetch(name, root=root, get=lambda: kind(str(root), download=True), there=lambda: _place(kind, root) is not None)
         place = _place(kind, root)
     if place is None:
-        raise files.missing(name, root=root, looked_for=f"{kind.base_folder}/ and {kind.filename}")
+        raise dataset_files.missing(name, root=root, looked_for=f"{kind.base_folder}/ and {kind.filename}")
     member = _from_folder(place) if place.is_dir() else _from_archive(place, kind)
     meta = member(kind.meta["filename"], kind.meta["md5"])
     train = [member(file, expected) for file, expected in kind.train_list]
@@ -51,19 +51,19 @@ def _place(kind: Any, root: Path) -> Path | None:
 def _from_folder(folder: Path) -> Callable[[str, str], dict[str, Any]]:
     def member(file: str, expected: str) -> dict[str, Any]:
         path = folder / file
-        return _unpickle(files.verify(files.read(path), expected=expected, path=path))
+        return _unpickle(dataset_files.verify(dataset_files.read(path), expected=expected, path=path))
 
     return member
 
 
 def _from_archive(path: Path, kind: Any) -> Callable[[str, str], dict[str, Any]]:
-    data = files.verify(files.read(path), expected=kind.tgz_md5, path=path)
+    data = dataset_files.verify(dataset_files.read(path), expected=kind.tgz_md5, path=path)
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
         held = {m.name: stream.read() for m in tar if (stream := tar.extractfile(m)) is not None}
 
     def member(file: str, expected: str) -> dict[str, Any]:
         inside = f"{kind.base_folder}/{file}"
-        return _unpickle(files.verify(held[inside], expected=expected, path=path / inside))
+        return _unpickle(dataset_files.verify(held[inside], expected=expected, path=path / inside))
 
     return member
 

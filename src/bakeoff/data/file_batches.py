@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bakeoff.data.batches import Pixels
-from bakeoff.data.colour import Lighting
+from bakeoff.data.batches import Normalizer
 from bakeoff.data.decoding import Decoder, Request
-from bakeoff.data.order import Batch, Order
+from bakeoff.data.epoch_sampler import Batch, EpochSampler
+from bakeoff.data.pca_lighting import Lighting
 from bakeoff.errors import ChoiceError
-from bakeoff.seeds import generator
+from bakeoff.seeds import make_generator
 
 PAPER = (256, 224)
 """The shorter side that both papers resize to, and the size of their cuts."""
@@ -38,7 +38,7 @@ def sides(scale: Sequence[int], *, size: int) -> tuple[int, int]:
     return low, high
 
 
-class FileBatches(Order):
+class FileBatches(EpochSampler):
     """One rank's training micro-batches (float32[m, C, size, size], int64[m]) of one epoch at a time, from image files.
 
     paths, labels (int64[N]): of the training split. side: (least, greatest) shorter side, see `sides`. flip: mirror with probability
@@ -52,7 +52,7 @@ class FileBatches(Order):
         labels: Tensor,
         *,
         decoder: Decoder,
-        pixels: Pixels,
+        pixels: Normalizer,
         size: int,
         side: tuple[int, int],
         batch_size: int,
@@ -99,7 +99,7 @@ class FileBatches(Order):
 
     def _draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of the images of one global batch: mirrored int64[B], shorter side int64[B], place of the cut float64[B, 2]."""
-        draw = generator(self.seed, "augment", epoch, step)
+        draw = make_generator(self.seed, "augment", epoch, step)
         mirrored = torch.randint(0, 2, (self.batch_size,), generator=draw)
         side = torch.randint(self.side[0], self.side[1] + 1, (self.batch_size,), generator=draw)
         return mirrored, side, torch.rand(self.batch_size, 2, dtype=torch.float64, generator=draw)
@@ -121,7 +121,7 @@ class EvalFiles:
         labels: Tensor,
         *,
         decoder: Decoder,
-        pixels: Pixels,
+        pixels: Normalizer,
         size: int,
         side: int,
         batch_size: int,
@@ -144,6 +144,6 @@ class EvalFiles:
             yield self._pixels(ordered(images.to(self._pixels.device, non_blocking=True), self._pixels)), labels
 
 
-def ordered(images: Tensor, pixels: Pixels) -> Tensor:
+def ordered(images: Tensor, pixels: Normalizer) -> Tensor:
     """uint8[m, H, W, C] in the memory order that `pixels` takes."""
     return images if pixels.channels_last else images.permute(0, 3, 1, 2).contiguous()

@@ -7,16 +7,16 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from bakeoff.data.batches import Pixels
-from bakeoff.data.colour import Tally
+from bakeoff.data.batches import Normalizer
 from bakeoff.data.decoding import Decoder, Request
+from bakeoff.data.eval_views import FileViews, ViewPlan
 from bakeoff.data.file_batches import EvalFiles, sides
-from bakeoff.data.view_batches import FileViews, ViewPlan
-from bakeoff.seeds import generator
+from bakeoff.data.pca_lighting import ChannelStatistics
+from bakeoff.seeds import make_generator
 
 SURVEYED = 2000
 """Training images that mean, deviation and principal colours are measured on: all where there are fewer."""
-_tallies: dict[Hashable, Tally] = {}
+_tallies: dict[Hashable, ChannelStatistics] = {}
 
 
 class FileStore:
@@ -43,21 +43,21 @@ class FileStore:
         self.eval_batch_size, self.rank, self.world = eval_batch_size, rank, world
         self.decoder = Decoder(channels=channels, workers=workers, pinned=pinned)
 
-    def tally(self, paths: Sequence[str], *, key: Hashable, seed: int) -> Tally:
+    def tally(self, paths: Sequence[str], *, key: Hashable, seed: int) -> ChannelStatistics:
         """Moments of (at most SURVEYED of) the training images, cut from the middle as in validation; (seed, "survey") draws which.
 
         key: says which files these are; what it was measured on once is not decoded again in this process.
         """
         name = (key, seed, self.size, self.middle, self.decoder.channels)
         if name not in _tallies:
-            chosen = torch.randperm(len(paths), generator=generator(seed, "survey"))[:SURVEYED].tolist()
-            tally = Tally(self.decoder.channels)
+            chosen = torch.randperm(len(paths), generator=make_generator(seed, "survey"))[:SURVEYED].tolist()
+            tally = ChannelStatistics(self.decoder.channels)
             for image in self.decoder.survey([Request(paths[i], self.middle, self.size) for i in chosen]):
                 tally.add(image.unsqueeze(0))
             _tallies[name] = tally
         return _tallies[name]
 
-    def evaluation(self, paths: Sequence[str], labels: Tensor, *, pixels: Pixels) -> EvalFiles:
+    def evaluation(self, paths: Sequence[str], labels: Tensor, *, pixels: Normalizer) -> EvalFiles:
         """Each image once, cut from the middle."""
         return EvalFiles(
             paths,
@@ -71,7 +71,7 @@ class FileStore:
             world=self.world,
         )
 
-    def views(self, paths: Sequence[str], labels: Tensor, *, pixels: Pixels, plan: ViewPlan) -> FileViews:
+    def views(self, paths: Sequence[str], labels: Tensor, *, pixels: Normalizer, plan: ViewPlan) -> FileViews:
         """Each image as `plan` says: the size x size middle (whole), the Q x Q middle (ten_crop), or all of it (dense)."""
         return FileViews(
             paths,

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bakeoff.data import cifar, folders, idx
+from bakeoff.data import cifar, image_folders
+from bakeoff.data import fashion_mnist as _fashion_mnist
 from bakeoff.data import stl10 as _stl10
 from bakeoff.data import svhn as _svhn
 from bakeoff.data.splits import every_fifth
@@ -95,9 +96,9 @@ def fashion_mnist(*, root: Path, download: bool) -> Images:
     root is left at its default also where Debian's package dataset-fashion-mnist puts them. Errors: DataError where they are
     missing or damaged. Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747.
     """
-    arrays = idx.fashion_mnist(root, download=download)
+    arrays = _fashion_mnist.fashion_mnist(root, download=download)
     train_x, train_y, test_x, test_y = (torch.from_numpy(a) for a in arrays)
-    return Images(train_x.unsqueeze(1), train_y.long(), test_x.unsqueeze(1), test_y.long(), idx.FASHION_CLASSES)
+    return Images(train_x.unsqueeze(1), train_y.long(), test_x.unsqueeze(1), test_y.long(), _fashion_mnist.FASHION_CLASSES)
 
 
 def cifar10(*, root: Path, download: bool) -> Images:
@@ -147,7 +148,7 @@ def folder(*, root: Path, download: bool, test: str | None = None) -> ImageFiles
     themselves, every fifth file of each class, in the order of names, is a test image. `download` has nothing to fetch. Errors:
     DataError for a folder that is missing, unreadable or without images, and for test classes that are none of the train classes.
     """
-    return ImageFiles(*folders.folder(root, test=test))
+    return ImageFiles(*image_folders.folder(root, test=test))
 
 
 def imagenet(*, root: Path, download: bool) -> ImageFiles:
@@ -157,7 +158,7 @@ def imagenet(*, root: Path, download: bool) -> ImageFiles:
     gives the classes their names. `download` has nothing to fetch: the licence forbids it. Errors: DataError. Source:
     O. Russakovsky et al., arXiv:1409.0575.
     """
-    return ImageFiles(*folders.imagenet(root))
+    return ImageFiles(*image_folders.imagenet(root))
 
 
 def _cifar(name: cifar.Name, *, root: Path, download: bool) -> Images:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bakeoff.errors import DataError
-from bakeoff.seeds import generator
+from bakeoff.seeds import make_generator
 
 
 def split(
@@ -89,7 +89,7 @@ def shuffled(labels: Tensor, *, seed: int) -> list[Tensor]:
     """The indices of each class in increasing order of its label, shuffled by (seed, "split")."""
     _, counts = torch.unique(labels, return_counts=True)
     members = torch.split(torch.argsort(labels, stable=True), counts.tolist())
-    draw = generator(seed, "split")
+    draw = make_generator(seed, "split")
     return [indices[torch.randperm(len(indices), generator=draw)] for indices in members]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data import files
+from bakeoff.data import dataset_files
 from bakeoff.errors import DataError
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -24,15 +24,15 @@ def load(root: Path, *, download: bool) -> tuple[Part, Part]:
     root = Path(root).expanduser()
     place = _place(STL10, root)
     if place is None and download:
-        files.fetch("stl10", root=root, get=lambda: STL10(str(root), download=True), there=lambda: _place(STL10, root) is not None)
+        dataset_files.fetch("stl10", root=root, get=lambda: STL10(str(root), download=True), there=lambda: _place(STL10, root) is not None)
         place = _place(STL10, root)
     if place is None:
-        raise files.missing("stl10", root=root, looked_for=f"{STL10.base_folder}/ and {STL10.filename}")
+        raise dataset_files.missing("stl10", root=root, looked_for=f"{STL10.base_folder}/ and {STL10.filename}")
     sums = {file: expected for file, expected in [*STL10.train_list, *STL10.test_list] if not file.startswith("unlabeled")}
-    held = {file: files.read(place / file) for file in sums} if place.is_dir() else _from_archive(place, STL10, set(sums))
+    held = {file: dataset_files.read(place / file) for file in sums} if place.is_dir() else _from_archive(place, STL10, set(sums))
     for file, expected in sums.items():
         inside = file if place.is_dir() else f"{STL10.base_folder}/{file}"
-        files.verify(held[file], expected=expected, path=place / inside)
+        dataset_files.verify(held[file], expected=expected, path=place / inside)
     return _part(held["train_X.bin"], held["train_y.bin"]), _part(held["test_X.bin"], held["test_y.bin"])
 
 

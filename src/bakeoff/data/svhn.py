@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.data import files
+from bakeoff.data import dataset_files
 from bakeoff.errors import DataError
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -35,10 +35,10 @@ def load(root: Path, *, download: bool, extra: bool) -> tuple[Part, Part]:
             download_url(url, str(place() or root), file, expected)
 
     if download and lacking():
-        files.fetch("svhn", root=root, get=get, there=lambda: not lacking())
+        dataset_files.fetch("svhn", root=root, get=get, there=lambda: not lacking())
     folder = place()
     if folder is None:
-        raise files.missing("svhn", root=root, looked_for=" and ".join(file for _, file, _ in wanted.values()))
+        raise dataset_files.missing("svhn", root=root, looked_for=" and ".join(file for _, file, _ in wanted.values()))
     if lacking():
         file = wanted[lacking()[0]][1]
         raise DataError(f"{folder / file}: missing beside the other files of svhn: put it there, or set data.download=true")
@@ -52,6 +52,6 @@ def load(root: Path, *, download: bool, extra: bool) -> tuple[Part, Part]:
 def _read(path: Path, expected: str) -> Part:
     from scipy.io import loadmat
 
-    held = loadmat(io.BytesIO(files.verify(files.read(path), expected=expected, path=path)))
+    held = loadmat(io.BytesIO(dataset_files.verify(dataset_files.read(path), expected=expected, path=path)))
     labels = held["y"].reshape(-1).astype(np.int64) % 10
     return np.ascontiguousarray(held["X"].transpose(3, 2, 0, 1)), labels

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
 from bakeoff import seeds
-from bakeoff.diagnostics.anatomy import undisturbed
+from bakeoff.diagnostics.layer_trace import side_effect_free
 
 ITERATIONS, TOLERANCE = 40, 1e-3
 Weights = dict[str, Tensor]
@@ -46,14 +46,14 @@ def sharpness(net: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, *
     Pearlmutter (1994), "Fast exact multiplication by the Hessian"; J. Cohen et al. (arXiv:2103.00065) for what it says of the rate: plain
     gradient descent is stable below 2 / sharpness.
     """
-    with undisturbed(net, grad=True):
+    with side_effect_free(net, grad=True):
         weights = {name: weight.detach() for name, weight in net.named_parameters()}
         return top_eigenvalue(loss_of(net, loss, images, labels), weights, seed=seed)
 
 
 def top_eigenvalue(value: Callable[[Weights], Tensor], weights: Weights, *, seed: int) -> float:
     """The eigenvalue of the Hessian of `value` at `weights` that is greatest in size: see `sharpness`."""
-    generator = seeds.generator(seed, "sharpness")
+    generator = seeds.make_generator(seed, "sharpness")
     along = {name: torch.randn(w.shape, generator=generator, dtype=torch.float32).to(w) for name, w in weights.items()}
     # One linearization serves all products: the Hessian is symmetric, so that reverse over reverse gives H v as v^T H.
     pull = vjp(grad(value), weights)[1]
@@ -88,9 +88,9 @@ def slices(
 
     Vectors (biases, norms) are not moved. Source: H. Li et al., "Visualizing the loss landscape of neural nets" (arXiv:1712.09913).
     """
-    generator = seeds.generator(seed, "landscape")
+    generator = seeds.make_generator(seed, "landscape")
     alphas = [reach * (2 * i / (points - 1) - 1) for i in range(points)]
-    with undisturbed(net):
+    with side_effect_free(net):
         weights = {name: weight.detach() for name, weight in net.named_parameters()}
         u, v = ({name: _direction(w, generator) for name, w in weights.items()} for _ in range(2))
         value = loss_of(net, loss, images, labels)

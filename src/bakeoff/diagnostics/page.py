@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from bakeoff.diagnostics.readings import STATS, Reading
-from bakeoff.diagnostics.symptoms import Diagnosis, History
+from bakeoff.diagnostics.layer_stats import STATS, Reading
+from bakeoff.diagnostics.rules import Diagnosis, History
 
 LOG = ("activation_std", "gradient_norm", "gradient_share", "update_ratio", "weight_norm")
 SIGNED = ("activation_mean",)

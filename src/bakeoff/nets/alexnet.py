@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bakeoff.nets.convnet import ConvNet
-from bakeoff.nets.layout import Conv, DropoutPlace, Lrn, Pool
+from bakeoff.nets.layer_table import Conv, DropoutPlace, Lrn, Pool
 
 # The names that a config may use as a target: classes in lower case, as the choices are called.
 __all__ = ["alexnet", "alexnet_2012", "alexnet_caffe", "alexnet_owt"]

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bakeoff.nets.fit import Activation, Head, check_choice, check_hidden, check_shape
-from bakeoff.nets.layout import Conv, DropoutKind, DropoutPlace, Layout, Lrn, NormPlace, Pool
-from bakeoff.nets.matching import expansion_of, matched
+from bakeoff.nets.argument_checks import Activation, Head, check_choice, check_hidden, check_shape
+from bakeoff.nets.layer_table import Conv, DropoutKind, DropoutPlace, Layout, Lrn, NormPlace, Pool
+from bakeoff.nets.parameter_matching import channel_expansion, matched
 
 OwnLrn = Literal["own", "none", "paper", "caffe"]
 OwnPool = Literal["own", "max", "overlapping", "average"]
@@ -75,7 +75,7 @@ class ConvNet(nn.Module):
         check_choice("pool", pool, get_args(OwnPool))
         check_hidden(tuple(hidden), head=head, own=self.fully[head])
         sample = activation()
-        expansion, match = expansion_of(sample)
+        expansion, match = channel_expansion(sample)
         layout = Layout(
             convs=self.convolutions(head),
             hidden=tuple(hidden) or self.fully[head],

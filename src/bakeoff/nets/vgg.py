@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bakeoff.nets.convnet import ConvNet
-from bakeoff.nets.layout import Conv, DropoutPlace, Lrn, Pool
+from bakeoff.nets.layer_table import Conv, DropoutPlace, Lrn, Pool
 
 # The names that a config may use as a target: classes in lower case, as the choices are called.
 __all__ = ["vgg11", "vgg11_lrn", "vgg13", "vgg16", "vgg16_c", "vgg19"]

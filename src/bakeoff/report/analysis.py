@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bakeoff.report import sentences
-from bakeoff.report.aggregate import Aggregate, Profile, aggregates, profiles
+from bakeoff.report import narrative
 from bakeoff.report.budget import Budgets, budgets
 from bakeoff.report.effects import Factorial, factorial
-from bakeoff.report.families import Simultaneous, against_baseline, all_pairs
 from bakeoff.report.importance import Importance, importances
-from bakeoff.report.ranks import Ranks, ranks
+from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import Region, regions
-from bakeoff.report.statistics import OVERALL, Interval, averaged
 from bakeoff.report.survival import TimeToTarget, times_to_target
-from bakeoff.report.tidy import Sweep
 from bakeoff.report.tuning import TuningVariance, by_study, tuning_variances
-from bakeoff.report.verdict import Verdict, judge, standing
+from bakeoff.report.verdict import Verdict, compute_verdict, standing
+from bakeoff.stats.aggregates import Aggregate, Profile, aggregates, profiles
+from bakeoff.stats.multiple_comparisons import Simultaneous, against_baseline, all_pairs
+from bakeoff.stats.paired import OVERALL, Interval, averaged
+from bakeoff.stats.ranks import Ranks, ranks
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Analysis:
     importance, budget, target, region, tuning) -> sentences made from its numbers; a section without numbers says why.
     """
 
-    whole: Sweep
-    sweep: Sweep
+    whole: SweepResults
+    sweep: SweepResults
     verdict: Verdict
     standings: Mapping[str, Mapping[str, Interval]]
     aggregates: tuple[Aggregate, ...]
@@ -55,9 +55,9 @@ class Analysis:
         return (OVERALL, *plan.blocks) if len(plan.blocks) > 1 else plan.blocks
 
 
-def analyse(whole: Sweep) -> Analysis:
+def analyse(whole: SweepResults) -> Analysis:
     """The analysis of a sweep that is read; sections for which the runs are too few are empty."""
-    verdict = judge(whole)
+    verdict = compute_verdict(whole)
     sweep = whole.first(verdict.seeds) if verdict.look else whole
     plan, scores = sweep.design, sweep.scores()
     tables = {OVERALL: averaged(scores, plan.arms)} if len(plan.blocks) > 1 else {}
@@ -90,7 +90,7 @@ def analyse(whole: Sweep) -> Analysis:
         tuning=tuning_variances(scores, plan.arms, unit_of) if plan.studies > 1 else (),
         says={},
     )
-    return dataclasses.replace(made, says=sentences.all_of(made))
+    return dataclasses.replace(made, says=narrative.all_of(made))
 
 
 def tables(found: Analysis) -> dict[str, pd.DataFrame]:

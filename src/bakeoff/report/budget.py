@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from bakeoff.report import wording
+from bakeoff.report import formatting
 from bakeoff.report.design import BLIND
-from bakeoff.report.looks import ALPHA
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
+from bakeoff.stats.alpha_spending import ALPHA
 
 Array = npt.NDArray[np.float64]
 #: Beyond this many trials the tight bands of Learned-Miller and DeStefano take long; Kolmogorov and Smirnov's are as valid.
@@ -62,7 +62,7 @@ class Budgets:
     missing: str = ""
 
 
-def budgets(sweep: Sweep) -> Budgets:
+def budgets(sweep: SweepResults) -> Budgets:
     """Median tuning curves with simultaneous bands (Lourie, Cho and He 2024; the library is theirs).
 
     They hold where points are drawn without a look at the scores; a sampler that learns, and a pruner, are refused. Trials that
@@ -86,7 +86,7 @@ def budgets(sweep: Sweep) -> Budgets:
             curves.append(Curve(arm, block, len(values), count, _told(median, bounds), _told(low, bounds), _told(high, bounds), kind))  # type: ignore[arg-type]
         overtakes += _overtakes(block, wide, minimize=plan.goal == "minimize")
     if not curves:
-        return Budgets(missing=f"No arm has {wording.count(LEAST, 'tuning run')} with a score, so there is no budget curve.")
+        return Budgets(missing=f"No arm has {formatting.count_noun(LEAST, 'tuning run')} with a score, so there is no budget curve.")
     return Budgets(tuple(curves), tuple(overtakes))
 
 
@@ -99,7 +99,7 @@ def _told(values: Array, bounds: tuple[float, float]) -> tuple[float | None, ...
     return tuple(float(value) if np.isfinite(value) else None for value in clipped)
 
 
-def _scores(sweep: Sweep, arm: str, block: str) -> Array:
+def _scores(sweep: SweepResults, arm: str, block: str) -> Array:
     rows = sweep.stage("tune")
     rows = rows[(rows["arm"] == arm) & (rows["block"] == block) & rows["state"].isin(["finished", "diverged"])]
     lost = -np.inf if sweep.design.goal == "maximize" else np.inf

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bakeoff.report import wording
-from bakeoff.report.tidy import ENDED, Sweep
+from bakeoff.report import formatting
+from bakeoff.report.results import ENDED, SweepResults
 
 SMALL = 6  # below this many pairs the t interval leans on the differences being normal, which so few cannot show
 
 
-def caveats(sweep: Sweep) -> list[str]:
+def caveats(sweep: SweepResults) -> list[str]:
     """What a reader must know before using the verdict."""
     plan, runs, scores = sweep.design, sweep.runs, sweep.scores()
     found: list[str] = []
@@ -18,9 +18,9 @@ def caveats(sweep: Sweep) -> list[str]:
             side = space.edge(float(best[key])) if best is not None else None
             if best is not None and side is not None:
                 where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
-                low, high = wording.plain(space.low), wording.plain(space.high)
+                low, high = formatting.plain(space.low), formatting.plain(space.high)
                 found.append(
-                    f"Edge of the space: {cell.arm}'s best {key}{where} is {wording.plain(float(best[key]))}, at the {side} end of "
+                    f"Edge of the space: {cell.arm}'s best {key}{where} is {formatting.plain(float(best[key]))}, at the {side} end of "
                     f"{low} to {high}; a better value may lie outside."
                 )
     states = runs.groupby(["stage", "arm", "state"]).size().to_dict()
@@ -28,7 +28,7 @@ def caveats(sweep: Sweep) -> list[str]:
     for stage, word in (("tune", "tuning"), ("confirm", "confirm")):
         for arm in plan.arms:
             diverged, failed, pruned = (states.get((stage, arm, state), 0) for state in ("diverged", "failed", "pruned"))
-            total = wording.count(totals.get((stage, arm), 0), f"{word} run")
+            total = formatting.count_noun(totals.get((stage, arm), 0), f"{word} run")
             if diverged:
                 worst = "count as the worst outcome" if stage == "tune" else "count as guessing"
                 kept = worst if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
@@ -39,7 +39,7 @@ def caveats(sweep: Sweep) -> list[str]:
                 found.append(f"{arm}: {pruned} of {total} were stopped early by pruner {plan.prune}.")
     if sweep.prunings is not None:
         audited, wrong = sweep.prunings
-        found.append(f"Of {wording.count(audited, 'pruned run')} run to their end, {wrong} would have been chosen.")
+        found.append(f"Of {formatting.count_noun(audited, 'pruned run')} run to their end, {wrong} would have been chosen.")
     untrained = [cell for cell in plan.cells if sweep.untrained(cell.arm, cell.block)]
     for cell in untrained:
         where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
@@ -50,7 +50,7 @@ def caveats(sweep: Sweep) -> list[str]:
         found.append(f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block.")
     lacking = [a for a in plan.arms if not any(scores[b][a] for b in plan.blocks)]
     if len(sweep.stage("confirm")) and lacking:
-        found.append(f"{wording.joined(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
+        found.append(f"{formatting.joined(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
     shared = min((len(seeds) for block in scores.values() for seeds in block.values() if seeds), default=0)
     if plan.studies > 1 and shared:
         found.append(
@@ -66,11 +66,11 @@ def caveats(sweep: Sweep) -> list[str]:
         found.append(f"The runs come from {len(commits)} commits of the code.")
     found += [f"Arms differ in what the sweep file allows: {text}." for text in plan.allowed]
     if sweep.exploratory and not plan.declared:
-        hidden = wording.count(sweep.exploratory, "run")
+        hidden = formatting.count_noun(sweep.exploratory, "run")
         found.append(f"{hidden} more: tuning runs, repeats of a newer run with the same settings and seed, or runs off a plan; left out.")
     if sweep.exploratory and plan.declared:
         verb = "is no part of the plan and is" if sweep.exploratory == 1 else "are no part of the plan and are"
-        found.append(f"{wording.count(sweep.exploratory, 'run')} of this experiment {verb} left out as exploratory.")
+        found.append(f"{formatting.count_noun(sweep.exploratory, 'run')} of this experiment {verb} left out as exploratory.")
     if sweep.scored == plan.metric and len(sweep.stage("confirm")):
-        found.append(f"No confirm run has a test score: the verdict rests on {wording.metric_name(plan.metric)}.")
+        found.append(f"No confirm run has a test score: the verdict rests on {formatting.metric_name(plan.metric)}.")
     return found

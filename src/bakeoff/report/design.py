@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bakeoff.errors import StoreError
-from bakeoff.report.looks import Looks
-from bakeoff.report.statistics import Goal
+from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.paired import Goal
 
 #: A best value within this share of a space's ends is flagged: the true optimum may lie outside.
 EDGE = 0.1
@@ -78,7 +78,7 @@ class Design:
     fixed: Mapping[str, Any]
     command: str
     factors: tuple[str, ...] = ()
-    looks: Looks = field(default_factory=lambda: Looks((1,)))
+    looks: SequentialDesign = field(default_factory=lambda: SequentialDesign((1,)))
     pool: tuple[int, ...] = ()
     prune: str | None = None
     allowed: tuple[str, ...] = ()
@@ -165,7 +165,7 @@ def design(plan: Mapping[str, Any]) -> Design:
             fixed=dict(plan["fixed"]),
             command=str(plan["command"]),
             factors=tuple(str(key) for key in plan.get("factors") or ()),
-            looks=Looks(sizes or (1,), studies),
+            looks=SequentialDesign(sizes or (1,), studies),
             pool=tuple(int(seed) for seed in confirm["pool"]),
             prune=str(prune["by"]) if prune else None,
             allowed=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.report.looks import ALPHA
-from bakeoff.report.statistics import Interval, mean_interval
+from bakeoff.stats.alpha_spending import ALPHA
+from bakeoff.stats.paired import Interval, mean_interval
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 
 from bakeoff.report.design import Cell
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
 
 #: Fewer trials than this leave one in the best tenth, and nothing to compare it with.
 LEAST = 10
@@ -24,7 +24,7 @@ class Importance:
     shares: tuple[tuple[str, float], ...]
 
 
-def importances(sweep: Sweep) -> tuple[Importance, ...]:
+def importances(sweep: SweepResults) -> tuple[Importance, ...]:
     """PED-ANOVA (Watanabe et al. 2023) for each cell with two or more tuned keys and `LEAST` trials.
 
     Of what sets the better quarter of the trials apart from all of them. Trials that diverged count as the worst that trained.
@@ -33,7 +33,7 @@ def importances(sweep: Sweep) -> tuple[Importance, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _of(sweep: Sweep, cell: Cell) -> Importance | None:
+def _of(sweep: SweepResults, cell: Cell) -> Importance | None:
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances

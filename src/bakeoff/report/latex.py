@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bakeoff.report import tables, wording
+from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.drawings.scene import place, stem
-from bakeoff.report.statistics import LEVEL
+from bakeoff.report.figures.context import place, stem
+from bakeoff.stats.paired import LEVEL
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -50,9 +50,9 @@ def table(found: Analysis, block: str, name: str) -> str:
     pairs = {(d.better, d.worse): d for d in found.verdict.differences if d.block == block}
     keys = (*plan.tuned, *(key for key in plan.menus if key not in plan.tuned))[:SETTINGS] if block in plan.blocks else ()
     percent = metric.endswith("accuracy")
-    level = wording.percent(LEVEL).replace(" ", r"\,")
+    level = formatting.percent(LEVEL).replace(" ", r"\,")
     units = " (%)" if percent else ""
-    head = ["Arm", "$n$", f"{wording.metric_name(metric).capitalize()}{units}", f"{level} interval", f"$-$ {against}", "interval", "$p$"]
+    head = ["Arm", "$n$", f"{formatting.metric_name(metric).capitalize()}{units}", f"{level} interval", f"$-$ {against}", "interval", "$p$"]
     head = [one if one.startswith("$") and "$-$" not in one else escape(one) for one in head]
     head[3], head[4] = level.replace("%", r"\%") + " interval", "$-$ " + escape(against)
     head += [escape(key) for key in keys]
@@ -67,12 +67,12 @@ def table(found: Analysis, block: str, name: str) -> str:
             low, high = (None, None) if d.low is None or d.high is None else sorted((sign * d.low, sign * d.high))
             cells += [_score(sign * d.advantage, percent, signed=True), _ends(low, high, percent), _p(d.p_holm)]
         best = sweep.best(arm, block) if keys else None
-        cells += ["" if best is None else escape(wording.plain(best[key]) if key in plan.tuned else best[key]) for key in keys]
+        cells += ["" if best is None else escape(formatting.plain(best[key]) if key in plan.tuned else best[key]) for key in keys]
         lines.append(cells)
     where = f" ({block})" if len(plan.blocks) > 1 else ""
     caption = (
-        f"{plan.question}{where} Mean {wording.metric_name(metric)} over the seeds with Student's t interval; paired differences to "
-        f"{against} with intervals for one comparison, $p$ corrected by Holm. Margin: {wording.gap(plan.margin, metric)}."
+        f"{plan.question}{where} Mean {formatting.metric_name(metric)} over the seeds with Student's t interval; paired differences to "
+        f"{against} with intervals for one comparison, $p$ corrected by Holm. Margin: {formatting.gap(plan.margin, metric)}."
     )
     caption = escape(caption).replace(r"\$p\$", "$p$")
     return _framed(

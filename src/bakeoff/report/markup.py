@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from bakeoff.report.drawings.marks import Drawing, Style
+from bakeoff.rendering.marks import FigureSpec, Style
 
 #: Bytes of CSV beyond which the page carries it compressed.
 LARGE = 40_000
@@ -35,7 +35,7 @@ def grid(parts: Iterable[str]) -> str:
     return f'<div class="grid">{whole}</div>' if whole else ""
 
 
-def figure(drawing: Drawing, command: str) -> str:
+def figure(drawing: FigureSpec, command: str) -> str:
     """The place of one figure, its data, and the line that makes it again."""
     named = f'id="figure-{t(drawing.name)}" role="img" aria-label="{t(drawing.title)}"'
     place = f'<div class="plot" {named} style="height:{drawing.frame.height}px"></div>'
@@ -45,12 +45,12 @@ def figure(drawing: Drawing, command: str) -> str:
     )
 
 
-def csv(drawing: Drawing) -> str:
+def csv(drawing: FigureSpec) -> str:
     """The numbers of a figure as CSV."""
     return drawing.data.to_csv(index=False, lineterminator="\n")
 
 
-def download(drawing: Drawing) -> str:
+def download(drawing: FigureSpec) -> str:
     """A link that holds the figure's numbers: CSV, compressed where they are many."""
     plain = csv(drawing).encode()
     large = len(plain) > LARGE

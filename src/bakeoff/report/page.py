@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from bakeoff.report import provenance, sections, tables, wording
+from bakeoff.rendering.marks import FigureSpec
+from bakeoff.rendering.plotly_backend import spec
+from bakeoff.report import formatting, provenance, sections, tables
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.drawings import Drawing, first
-from bakeoff.report.drawings.plotted import spec
-from bakeoff.report.drawings.scene import Scene
+from bakeoff.report.figures import first
+from bakeoff.report.figures.context import FigureContext
 from bakeoff.report.markup import figure, folded, legend, section, t, table
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
 from bakeoff.report.verdict import Verdict
 
 #: Nothing may be loaded from anywhere: what a browser enforces even if a library should try.
@@ -38,14 +39,14 @@ SHORT = {
 #: Sentences of the verdict that stand beside its picture; the others are below it.
 BESIDE = 3
 
-Parts = Sequence[tuple[Sweep, Verdict]]
+Parts = Sequence[tuple[SweepResults, Verdict]]
 
 
-def page(found: Analysis, rows: pd.DataFrame, drawn: Sequence[Drawing], *, parts: Parts = ()) -> str:
+def page(found: Analysis, rows: pd.DataFrame, drawn: Sequence[FigureSpec], *, parts: Parts = ()) -> str:
     """The whole page as text, with the table of `tables.arms`; plotly.js is in it once. `parts`: sweeps that are compared, each judged."""
     from plotly.offline import get_plotlyjs
 
-    scene, command = Scene(found), again(found)
+    scene, command = FigureContext(found), again(found)
     beginning = first(found)
     # Where all arms are in the first picture, it is not shown again among the evidence.
     below = [one for one in drawn if beginning is None or one.name != beginning.name]
@@ -79,20 +80,20 @@ def page(found: Analysis, rows: pd.DataFrame, drawn: Sequence[Drawing], *, parts
     )
 
 
-def again(found: Analysis) -> Callable[[Drawing], str]:
+def again(found: Analysis) -> Callable[[FigureSpec], str]:
     """The line that makes one figure again."""
     whole = tables.commands(found.whole)["report"]
     return lambda drawing: f"{whole} --figure {shlex.quote(drawing.name)}"
 
 
-def write(found: Analysis, rows: pd.DataFrame, drawn: Sequence[Drawing], out: Path, *, parts: Parts = ()) -> Path:
+def write(found: Analysis, rows: pd.DataFrame, drawn: Sequence[FigureSpec], out: Path, *, parts: Parts = ()) -> Path:
     """Writes index.html into `out`, which is there."""
     path = out / "index.html"
     path.write_text(page(found, rows, drawn, parts=parts), encoding="utf-8")
     return path
 
 
-def _top(found: Analysis, beginning: Drawing | None, command: Callable[[Drawing], str]) -> str:
+def _top(found: Analysis, beginning: FigureSpec | None, command: Callable[[FigureSpec], str]) -> str:
     sweep, verdict, plan = found.whole, found.verdict, found.sweep.design
     counted = sweep.runs["stage"].value_counts()
     tune, confirm = int(counted.get("tune", 0)), int(counted.get("confirm", 0))
@@ -101,8 +102,8 @@ def _top(found: Analysis, beginning: Drawing | None, command: Callable[[Drawing]
         ("blocks", len(plan.blocks)),
         ("tuning runs", f"{tune} of {plan.trials}" if plan.declared and tune != plan.trials else tune),
         ("confirm runs", f"{confirm} of {plan.confirms}" if plan.declared and confirm < plan.confirms else confirm),
-        ("score", wording.metric_name(sweep.scored)),
-        ("margin", wording.gap(plan.margin, sweep.scored)),
+        ("score", formatting.metric_name(sweep.scored)),
+        ("margin", formatting.gap(plan.margin, sweep.scored)),
     ]
     shown = "".join(f"<span>{t(name)} <b>{t(value)}</b></span>" for name, value in facts)
     details = "".join(f"<p>{t(line)}</p>" for line in verdict.details[:BESIDE])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.report import tables, wording
+from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.markup import folded, listed, section, t, table
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
 
 #: Rows of a table of runs in the page; runs.csv has them all. Of many arms' runs fewer: each row carries a command.
 MOST_RUNS = 300
@@ -27,19 +27,19 @@ def plan(found: Analysis) -> str:
     for arm, choices in arms.items():
         own = next(cell for cell in made.cells if cell.arm == arm)
         spaces = [tables.ranged(own.spaces[key]) if key in own.spaces else _menu(own.menus.get(key)) for key in tuned]
-        lines.append([arm, *(wording.value(choices.get(key)) for key in keys), *spaces])
+        lines.append([arm, *(formatting.value(choices.get(key)) for key in keys), *spaces])
     head = ["arm", *keys, *(f"space of {key}" for key in tuned)]
     looks = " and ".join(str(size) for size in made.looks.sizes) if len(made.looks.sizes) < 3 else ", ".join(map(str, made.looks.sizes))
     each = max(cell.trials for cell in made.cells)
     told = {
         "question": made.question, "metric of tuning": f"{made.metric}, {made.goal}", "scored by": found.sweep.scored,
-        "margin": wording.gap(made.margin, found.sweep.scored), "tuning runs an arm and block": f"{each}, sampler {made.sampler}",
+        "margin": formatting.gap(made.margin, found.sweep.scored), "tuning runs an arm and block": f"{each}, sampler {made.sampler}",
         "pruner": made.prune or "none", "seeds of the first look": str(made.seeds), "looks at (seeds)": looks,
         "blocks": ", ".join(made.blocks), "baseline": made.baseline or "none", "hash of the plan": made.hash,
     }  # fmt: skip
     if not made.declared:
         told = {key: told[key] for key in ("metric of tuning", "scored by", "margin", "blocks")}
-    fixed = {key: wording.value(value) for key, value in made.fixed.items()}
+    fixed = {key: formatting.value(value) for key, value in made.fixed.items()}
     allowed = "".join(f"<li>{t(line)}</li>" for line in made.allowed)
     note = "Declared and hashed before the first run." if made.declared else "There was none: these runs were put together afterwards."
     several = len(keys) > 1 or (len(keys) == 1 and any(row[0] != row[1] for row in lines))
@@ -52,7 +52,7 @@ def plan(found: Analysis) -> str:
 
 
 def _menu(items: tuple[Any, ...] | None) -> str:
-    return "not tuned" if items is None else f"one of {', '.join(map(wording.value, items))}"
+    return "not tuned" if items is None else f"one of {', '.join(map(formatting.value, items))}"
 
 
 def machine(found: Analysis) -> str:
@@ -80,21 +80,21 @@ def again(found: Analysis) -> str:
     return section("again", "How to reproduce", [note], *parts)
 
 
-def _runs(sweep: Sweep, rows: pd.DataFrame, stage: str) -> str:
+def _runs(sweep: SweepResults, rows: pd.DataFrame, stage: str) -> str:
     plan, metric = sweep.design, sweep.scored if stage == "confirm" else sweep.design.metric
     at = "seed" if stage == "confirm" else "point"
     keys = (*plan.tuned, *(key for key in plan.menus if key not in plan.tuned))
-    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", at, *keys, wording.metric_name(metric), "state", "command"]
+    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", at, *keys, formatting.metric_name(metric), "state", "command"]
     lines: list[list[str]] = []
     for row in rows.to_dict("records"):
         cells = [row["block"]] if len(plan.blocks) > 1 else []
         cells += [row["arm"], "" if pd.isna(row[at]) else f"{row[at]:.0f}", *(_setting(row[key]) for key in keys)]
-        lines.append([*cells, wording.score(row["score"], metric), _state(row), row["command"]])
+        lines.append([*cells, formatting.score(row["score"], metric), _state(row), row["command"]])
     return table(head, lines, code=len(head) - 1, tall=True)
 
 
 def _setting(value: Any) -> str:
-    return value if isinstance(value, str) else "" if pd.isna(value) else wording.plain(value)
+    return value if isinstance(value, str) else "" if pd.isna(value) else formatting.plain(value)
 
 
 def _state(row: dict[Any, Any]) -> str:

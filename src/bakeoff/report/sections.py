@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from bakeoff.report import tables, wording
+from bakeoff.rendering.marks import FigureSpec
+from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.drawings.marks import Drawing
-from bakeoff.report.drawings.progress import QUARTILES
-from bakeoff.report.drawings.scene import CELLS
+from bakeoff.report.figures.context import CELLS
+from bakeoff.report.figures.curves import QUARTILES
 from bakeoff.report.markup import figure, folded, grid, section, table
-from bakeoff.report.statistics import LEVEL, Difference
+from bakeoff.stats.paired import LEVEL, Difference
 
 #: Rows of a table in the page; the CSV file has all.
 MOST_ROWS = 150
 
-Figures = Mapping[str, Sequence[Drawing]]
+Figures = Mapping[str, Sequence[FigureSpec]]
 
 
-def all_of(found: Analysis, rows: pd.DataFrame, figures: Figures, again: Callable[[Drawing], str]) -> Iterator[tuple[str, str, str]]:
+def all_of(found: Analysis, rows: pd.DataFrame, figures: Figures, again: Callable[[FigureSpec], str]) -> Iterator[tuple[str, str, str]]:
     """(key, title, HTML) of every section that has anything; `rows` is the table of `tables.arms`, `again` a figure's command."""
     for key, title, notes, parts in _sections(found, rows):
         drawn = grid(figure(one, again(one)) for one in figures.get(key, ()))
@@ -36,15 +36,15 @@ def missing(found: Analysis, figures: Figures) -> list[str]:
 
 def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, list[str], list[str]]]:
     sweep, plan, says = found.sweep, found.sweep.design, found.says
-    level = wording.percent(LEVEL)
+    level = formatting.percent(LEVEL)
     told = [
         f"A small dot is one seed, the large mark the mean with its {level} Student t interval. In the table, validation is the mean of "
         "the confirm runs, else the best tuning run's."
     ]
-    yield "scores", f"Score of every arm: {wording.metric_name(sweep.scored)}", told, _arms(found, rows)
+    yield "scores", f"Score of every arm: {formatting.metric_name(sweep.scored)}", told, _arms(found, rows)
     told = [
         f"Seed by seed, with {level} intervals for one comparison each; right of zero is better. Within the grey stripe, the margin of "
-        f"{wording.gap(plan.margin, sweep.scored)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "
+        f"{formatting.gap(plan.margin, sweep.scored)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "
         "More seeds: what a power calculation (80 %) asks for."
     ]
     yield "differences", "Paired differences", told, _pairs(found)
@@ -61,7 +61,7 @@ def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, l
     yield "curves", "Learning curves", [line], []
     yield "target", "Time to target", list(says["target"]), _log_ranks(found)
     foot = (
-        f"Every tuning run, by {wording.metric_name(plan.metric)}. The ring is an arm's best, 'edge' where that lies in the outer tenth of "
+        f"Every tuning run, by {formatting.metric_name(plan.metric)}. The ring is an arm's best, 'edge' where that lies in the outer tenth of "
         "its space; a cross at the foot is a run that diverged; the thick line below is the arm's good region."
     )
     yield "search", "Score against what was tuned", [foot], []
@@ -89,7 +89,7 @@ def _arms(found: Analysis, rows: pd.DataFrame) -> list[str]:
 
 def _pairs(found: Analysis) -> list[str]:
     metric = found.sweep.scored
-    head = ["ahead", "behind", "n", "advantage", f"{wording.percent(LEVEL)} interval", "ahead on"]
+    head = ["ahead", "behind", "n", "advantage", f"{formatting.percent(LEVEL)} interval", "ahead on"]
     head += ["p (Holm)", "p (permutation)", "grade", "more seeds"]
     parts: list[str] = []
     for block in found.blocks:
@@ -102,19 +102,21 @@ def _pairs(found: Analysis) -> list[str]:
         whole = table(head[:kept], [line[:kept] for line in lines], tall=len(lines) > 12) if lines else ""
         cut = f", the first {MOST_ROWS} of them here, those of {leader} before the others" if len(own) > MOST_ROWS else ""
         where = f"{block}: " if len(found.blocks) > 1 else ""
-        parts.append(folded(f"{where}{wording.count(len(own), 'pair')}{cut}", whole, opened=block == found.blocks[0] and len(own) <= 15))
+        parts.append(
+            folded(f"{where}{formatting.count_noun(len(own), 'pair')}{cut}", whole, opened=block == found.blocks[0] and len(own) <= 15)
+        )
     return parts
 
 
 def _pair(d: Difference, metric: str) -> list[str]:
-    interval = "none" if d.low is None else f"{wording.gap(d.low, metric, unit=False)} to {wording.gap(d.high, metric, unit=False)}"
-    ahead = "" if d.ahead is None else wording.percent(d.ahead)
+    interval = "none" if d.low is None else f"{formatting.gap(d.low, metric, unit=False)} to {formatting.gap(d.high, metric, unit=False)}"
+    ahead = "" if d.ahead is None else formatting.percent(d.ahead)
     ps = ["n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in (d.p_holm, d.p_permutation)]
     return [
         d.better,
         d.worse,
         str(d.n),
-        wording.gap(d.advantage, metric),
+        formatting.gap(d.advantage, metric),
         interval,
         ahead,
         *ps,
@@ -128,19 +130,19 @@ def _families(found: Analysis) -> list[str]:
     names = {"tukey": "Tukey", "dunnett": "Dunnett"}
     lines = [
         [
-            names[one.procedure], one.arm, one.other, wording.gap(one.difference, metric),
-            f"{wording.gap(one.low, metric, unit=False)} to {wording.gap(one.high, metric, unit=False)}", wording.p_value(one.p),
+            names[one.procedure], one.arm, one.other, formatting.gap(one.difference, metric),
+            f"{formatting.gap(one.low, metric, unit=False)} to {formatting.gap(one.high, metric, unit=False)}", formatting.p_value(one.p),
         ]
         for one in found.families
     ]  # fmt: skip
     head = ["procedure", "arm", "against", "difference", "interval, all at once", "p"]
-    return [folded(wording.count(len(lines), "comparison"), table(head, lines[:MOST_ROWS], tall=len(lines) > 12))] if lines else []
+    return [folded(formatting.count_noun(len(lines), "comparison"), table(head, lines[:MOST_ROWS], tall=len(lines) > 12))] if lines else []
 
 
 def _effects(found: Analysis) -> list[str]:
     parts: list[str] = []
     for each in found.factorials:
-        lines = [[one.name, f"{one.df:.0f}", f"{one.f:.2f}", wording.p_value(one.p), f"{one.share:.2f}"] for one in each.effects]
+        lines = [[one.name, f"{one.df:.0f}", f"{one.f:.2f}", formatting.p_value(one.p), f"{one.share:.2f}"] for one in each.effects]
         where = f", {each.block}" if len(found.blocks) > 1 else ""
         title = f"Analysis of variance{where}, {each.residual_df:.0f} residual degrees of freedom"
         parts.append(folded(title, table(["effect", "df", "F", "p", "partial eta squared"], lines), opened=each.block == found.blocks[0]))
@@ -150,22 +152,26 @@ def _effects(found: Analysis) -> list[str]:
 def _log_ranks(found: Analysis) -> list[str]:
     several = len(found.sweep.design.blocks) > 1
     lines = [
-        [*([each.block] if several else []), each.unit, one.faster, one.slower, wording.p_value(one.p), wording.p_value(one.p_holm)]
+        [*([each.block] if several else []), each.unit, one.faster, one.slower, formatting.p_value(one.p), formatting.p_value(one.p_holm)]
         for each in found.targets
         for one in each.pairs
     ]
     head = [*(["block"] if several else []), "unit", "sooner", "later", "p", "p (Holm)"]
-    return [folded(f"{wording.count(len(lines), 'log-rank test')}", table(head, lines[:MOST_ROWS], tall=len(lines) > 12))] if lines else []
+    return (
+        [folded(f"{formatting.count_noun(len(lines), 'log-rank test')}", table(head, lines[:MOST_ROWS], tall=len(lines) > 12))]
+        if lines
+        else []
+    )
 
 
 def _regions(found: Analysis) -> list[str]:
     metric, several = found.sweep.design.metric, len(found.sweep.design.blocks) > 1
     lines = [
         [
-            *([one.block] if several else []), one.arm, one.key, wording.plain(one.best),
-            f"{wording.plain(one.low)} to {wording.plain(one.high)}",
+            *([one.block] if several else []), one.arm, one.key, formatting.plain(one.best),
+            f"{formatting.plain(one.low)} to {formatting.plain(one.high)}",
             f"{'at least ' if one.open_low or one.open_high else ''}{one.width:.1f}",
-            *("not tried" if cost is None else wording.gap(cost, metric) for cost in (one.third, one.triple)), str(one.n),
+            *("not tried" if cost is None else formatting.gap(cost, metric) for cost in (one.third, one.triple)), str(one.n),
         ]
         for one in found.regions
     ]  # fmt: skip
@@ -182,7 +188,7 @@ def _repeated(found: Analysis) -> list[str]:
     lines = [
         [
             one.block, one.arm, str(one.studies), str(one.n), f"{unit * one.seed_sd:.3g}", f"{unit * one.tuning_sd:.3g}",
-            wording.percent(one.share), f"{wording.percent(one.share_low)} to {wording.percent(one.share_high)}", wording.p_value(one.p),
+            formatting.percent(one.share), f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}", formatting.p_value(one.p),
         ]
         for one in found.tuning
     ]  # fmt: skip

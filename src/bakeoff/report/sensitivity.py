@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bakeoff.report.design import Cell
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
 
 Array = npt.NDArray[np.float64]
 #: Decades to either side within which, with other keys tuned as well, the best trial stands for a learning rate.
@@ -43,7 +43,7 @@ class Region:
     triple: float | None
 
 
-def regions(sweep: Sweep) -> tuple[Region, ...]:
+def regions(sweep: SweepResults) -> tuple[Region, ...]:
     """One for every cell and every tuned key of a learning rate (named `lr` or ending in `_lr`).
 
     With that key alone tuned, scores between trials are interpolated on the logarithm; with others as well, the best trial within a
@@ -58,7 +58,7 @@ def regions(sweep: Sweep) -> tuple[Region, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _region(sweep: Sweep, cell: Cell, key: str) -> Region | None:
+def _region(sweep: SweepResults, cell: Cell, key: str) -> Region | None:
     rows = sweep.stage("tune")
     rows = rows[(rows["arm"] == cell.arm) & (rows["block"] == cell.block) & rows["state"].isin(["finished", "diverged"]) & (rows[key] > 0)]
     sign = 1.0 if sweep.design.goal == "maximize" else -1.0

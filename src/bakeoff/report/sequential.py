@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from bakeoff.report.looks import Looks
-from bakeoff.report.power import POWER, paired_power
+from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.power import POWER, paired_power
 
 Array = npt.NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Told:
     between: Array
 
 
-def over_looks(gaps: Array, looks: Looks) -> Told:
+def repeated_confidence_intervals(gaps: Array, looks: SequentialDesign) -> Told:
     """The paired t interval at each look's level, intersected over the looks, and the p over the looks; `gaps` is (pairs, seeds).
 
     These are repeated confidence intervals (Jennison and Turnbull 1989): all of them hold at once in 95 % of the cases, so whatever lies
@@ -103,7 +103,7 @@ def tuned_part(gaps: Array, variance: Array, studies: int) -> Array:
     return left
 
 
-def seeds_missing(told: Told, looks: Looks, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
+def seeds_missing(told: Told, looks: SequentialDesign, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
     """How many more seeds bring each pair to the first later look with 80 % power; 0 where no look of the plan has it."""
     result = np.zeros(len(told.n), int)
     reached = np.array([looks.sizes[k - 1] if k else 0 for k in told.look])

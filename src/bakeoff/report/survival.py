@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from bakeoff.report.looks import ALPHA
-from bakeoff.report.statistics import holm
-from bakeoff.report.tidy import Sweep
+from bakeoff.report.results import SweepResults
+from bakeoff.stats.alpha_spending import ALPHA
+from bakeoff.stats.paired import holm
 
 Unit = Literal["steps", "images", "seconds"]
 UNITS: tuple[Unit, ...] = ("steps", "images", "seconds")
@@ -63,7 +63,7 @@ class TimeToTarget:
     pairs: tuple[Faster, ...]
 
 
-def times_to_target(sweep: Sweep) -> tuple[TimeToTarget, ...]:
+def times_to_target(sweep: SweepResults) -> tuple[TimeToTarget, ...]:
     """For every block with curves of confirm runs: steps, images and seconds until the metric that tuning looked at reaches a target.
 
     The target is the median of all arms' median last values: about half of the arms reach it in most runs, the others are censored at
@@ -87,7 +87,7 @@ def times_to_target(sweep: Sweep) -> tuple[TimeToTarget, ...]:
     return tuple(found)
 
 
-def first_steps(sweep: Sweep, block: str) -> tuple[float, pd.DataFrame] | None:
+def first_steps(sweep: SweepResults, block: str) -> tuple[float, pd.DataFrame] | None:
     """The target of a block, and a row a run: arm, at (the first step that reaches it; NaN), end (the last step it had), batch, pace."""
     plan, sign = sweep.design, 1.0 if sweep.design.goal == "maximize" else -1.0
     curves, runs = sweep.curves, sweep.stage("confirm")

@@ -12,15 +12,15 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.report import analysis, wording
+from bakeoff.report import analysis, formatting
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.design import Range
-from bakeoff.report.statistics import LEVEL, OVERALL, Difference, mean_interval
-from bakeoff.report.tidy import Sweep, counted
+from bakeoff.report.results import SweepResults, counted
 from bakeoff.report.verdict import Verdict
+from bakeoff.stats.paired import LEVEL, OVERALL, Difference, mean_interval
 
 
-def commands(sweep: Sweep) -> dict[str, str]:
+def commands(sweep: SweepResults) -> dict[str, str]:
     """What makes these numbers again: the whole sweep, this report, and one run (with ID in place of its id)."""
     from bakeoff.tracking import store
 
@@ -62,16 +62,14 @@ def arms(found: Analysis) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _space(sweep: Sweep, arm: str, block: str, key: str) -> str | None:
+def _space(sweep: SweepResults, arm: str, block: str, key: str) -> str | None:
     space = sweep.design.space(arm, block, key)
     return ranged(space) if space else None
 
 
 def ranged(space: Range) -> str:
     """A range that was searched, in words."""
-    return (
-        f"{wording.plain(space.low)} to {wording.plain(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"
-    )
+    return f"{formatting.plain(space.low)} to {formatting.plain(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"
 
 
 def _mean(column: pd.Series[float]) -> float | None:
@@ -85,7 +83,7 @@ def differences(verdict: Verdict) -> pd.DataFrame:
     return pd.DataFrame([dataclasses.asdict(d) for d in verdict.differences], columns=names)
 
 
-def runs(sweep: Sweep) -> pd.DataFrame:
+def runs(sweep: SweepResults) -> pd.DataFrame:
     """One row a run with the exact command that trains it again."""
     command = commands(sweep)["run"]
     return sweep.runs.assign(command=[command.replace(" ID", f" {run}", 1) for run in sweep.runs["id"]])
@@ -132,30 +130,30 @@ def _plain(item: Any) -> Any:
     return None if isinstance(item, float) and not math.isfinite(item) else item
 
 
-def shown(sweep: Sweep, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def shown(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """(head, rows) of the arms table as people read it; the block's column only where there are several."""
     plan, metric = sweep.design, sweep.scored
-    name = wording.metric_name(metric)
-    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{wording.percent(LEVEL)} interval", "validation"]
+    name = formatting.metric_name(metric)
+    head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{formatting.percent(LEVEL)} interval", "validation"]
     head += [f"best {key}" for key in plan.tuned] + ["trials", "diverged", "failed", "time", "parameters"]
     rows: list[list[str]] = []
     for row in table.to_dict("records"):
-        low, high = wording.score(row["low"], metric).removesuffix(" %"), wording.score(row["high"], metric)
+        low, high = formatting.score(row["low"], metric).removesuffix(" %"), formatting.score(row["high"], metric)
         interval = "none (n = 1)" if row["n"] == 1 else f"{low} to {high}"
         cells = [row["block"]] if len(plan.blocks) > 1 else []
-        cells += [row["arm"], str(row["n"]), wording.score(row["mean"], metric), interval if row["n"] else "none"]
-        cells.append(wording.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))
+        cells += [row["arm"], str(row["n"]), formatting.score(row["mean"], metric), interval if row["n"] else "none"]
+        cells.append(formatting.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))
         for key in plan.tuned:
             best = row[f"best {key}"]
-            cells.append("" if best is None or math.isnan(best) else wording.plain(best))
+            cells.append("" if best is None or math.isnan(best) else formatting.plain(best))
         parameters = row["parameters"]
-        cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"]), wording.duration(row["seconds_per_run"])]
+        cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"]), formatting.duration(row["seconds_per_run"])]
         cells.append("n/a" if parameters is None or math.isnan(parameters) else f"{parameters:,.0f}")
         rows.append(cells)
     return head, rows
 
 
-def markdown(sweep: Sweep, verdict: Verdict, table: pd.DataFrame) -> str:
+def markdown(sweep: SweepResults, verdict: Verdict, table: pd.DataFrame) -> str:
     """report.md: question, verdict, the table of `arms`, caveats, commands."""
     head, rows = shown(sweep, table)
     parts = [f"# {sweep.design.question}", f"**{verdict.headline}**", *verdict.details, _pipes(head, rows)]

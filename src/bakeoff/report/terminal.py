@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.report import wording
+from bakeoff.rendering.plotly_backend import shortened
+from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.drawings.plotted import shortened
-from bakeoff.report.statistics import LEVEL
+from bakeoff.stats.paired import LEVEL
 
 #: Columns of text where there is no window.
 NARROW = 80
@@ -39,7 +39,7 @@ def text(found: Analysis, page: Path) -> str:
     lines += [""] if notes else []
     lines += [line for note in notes for line in _wrapped(f"note: {note}", width, rest="  ")]
     if len(verdict.caveats) > len(notes):
-        lines.append(f"{wording.count(len(verdict.caveats) - len(notes), 'more note')} on the page.")
+        lines.append(f"{formatting.count_noun(len(verdict.caveats) - len(notes), 'more note')} on the page.")
     return "\n".join([*lines, "", f"page: {page.resolve()}"])
 
 
@@ -53,7 +53,7 @@ def _table(found: Analysis, block: str, width: int) -> Iterator[str]:
     means, metric = found.standings[block], sweep.scored
     several = len(plan.blocks) > 1
     key = plan.tuned[0] if len(plan.tuned) == 1 and block in plan.blocks else None
-    head = ["arm", "n", f"mean {wording.metric_name(metric)}", f"{wording.percent(LEVEL)} interval"]
+    head = ["arm", "n", f"mean {formatting.metric_name(metric)}", f"{formatting.percent(LEVEL)} interval"]
     head += [f"best {key.rpartition('.')[2]}"] if key else []
     head += ["trials", "lost"]
     states = found.whole.runs
@@ -63,10 +63,10 @@ def _table(found: Analysis, block: str, width: int) -> Iterator[str]:
     rows: list[list[str]] = []
     for arm in [*means, *(arm for arm in plan.arms if arm not in means)]:
         told, best = means.get(arm), sweep.best(arm, block) if block in plan.blocks else None
-        cells = [shortened(arm, most=NAME), str(told.n if told else 0), wording.score(told.mean if told else None, metric)]
+        cells = [shortened(arm, most=NAME), str(told.n if told else 0), formatting.score(told.mean if told else None, metric)]
         cells.append("none" if told is None or told.low is None else _interval(told.low, told.high, metric))
         if key:
-            cells.append("" if best is None or not math.isfinite(float(best[key])) else wording.plain(float(best[key])))
+            cells.append("" if best is None or not math.isfinite(float(best[key])) else formatting.plain(float(best[key])))
         rows.append([*cells, str(counts.get((arm, "tune"), 0)), str(lost.get(arm, 0) or "")])
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
@@ -76,7 +76,7 @@ def _table(found: Analysis, block: str, width: int) -> Iterator[str]:
 
 
 def _interval(low: float, high: float | None, metric: str) -> str:
-    return f"{wording.score(low, metric).removesuffix(' %')} to {wording.score(high, metric)}"
+    return f"{formatting.score(low, metric).removesuffix(' %')} to {formatting.score(high, metric)}"
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from bakeoff.report.looks import ALPHA
-from bakeoff.report.statistics import Scores
+from bakeoff.stats.alpha_spending import ALPHA
+from bakeoff.stats.paired import Scores
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bakeoff.report import wording
+from bakeoff.report import formatting
 from bakeoff.report.caveats import caveats
-from bakeoff.report.looks import ALPHA, Looks
-from bakeoff.report.power import MOST_SEEDS, POWER, seeds_needed
-from bakeoff.report.statistics import LEVEL, OVERALL, Difference, Interval, averaged, compare, unit_interval
-from bakeoff.report.tidy import ENDED, Sweep, counted
+from bakeoff.report.results import ENDED, SweepResults, counted
+from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign
+from bakeoff.stats.paired import LEVEL, OVERALL, Difference, Interval, averaged, compare, unit_interval
+from bakeoff.stats.power import MOST_SEEDS, POWER, seeds_needed
 
 Kind = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
 
@@ -33,7 +33,7 @@ class Verdict:
     seeds: int = 0
 
 
-def judge(sweep: Sweep) -> Verdict:
+def compute_verdict(sweep: SweepResults) -> Verdict:
     """What the confirm runs carry at the last look that is complete; before the first one, and without a plan, nobody wins."""
     plan = sweep.design
     if not plan.declared:
@@ -60,7 +60,7 @@ def judge(sweep: Sweep) -> Verdict:
     return Verdict(kind, winner, headline, tuple(details), flags, tuple(found), look, size)
 
 
-def unfinished(sweep: Sweep) -> int:
+def unfinished(sweep: SweepResults) -> int:
     """How many confirm runs of the first look have not ended; arms that never trained have none."""
     rows, pool = sweep.stage("confirm"), set(sweep.order[: sweep.design.seeds])
     done = rows[rows["state"].isin(ENDED) & rows["seed"].isin(pool)].groupby(["arm", "block"])["seed"].nunique()
@@ -68,7 +68,7 @@ def unfinished(sweep: Sweep) -> int:
     return sum(max(0, sweep.design.seeds - int(done.get((cell.arm, cell.block), 0))) for cell in cells)
 
 
-def standing(sweep: Sweep, block: str) -> dict[str, Interval]:
+def standing(sweep: SweepResults, block: str) -> dict[str, Interval]:
     """arm -> mean and interval in a block, or over the blocks, best first; arms without a score are left out."""
     scores = sweep.scores()
     table: Mapping[str, Mapping[int, float]] = averaged(scores, sweep.design.arms) if block == OVERALL else scores[block]
@@ -77,63 +77,63 @@ def standing(sweep: Sweep, block: str) -> dict[str, Interval]:
     return dict(sorted(found.items(), key=lambda item: item[1].mean, reverse=sweep.design.goal == "maximize"))
 
 
-def conclude(sweep: Sweep, block: str, differences: Sequence[Difference]) -> tuple[Kind, str | None, str, list[str]]:
+def conclude(sweep: SweepResults, block: str, differences: Sequence[Difference]) -> tuple[Kind, str | None, str, list[str]]:
     """(grade, winner, headline, details) of one family of comparisons."""
     means, metric = standing(sweep, block), sweep.scored
     if len(means) < 2:
-        only = f"{wording.joined(list(means))} alone has" if means else "no arm has"
+        only = f"{formatting.joined(list(means))} alone has" if means else "no arm has"
         return "unknown", None, f"Nothing to compare: {only} a confirm score.", []
     leader, *rest = means
     pairs = {(d.better, d.worse): d for d in differences if d.block == block}
     against = {arm: pairs.get((leader, arm)) or pairs.get((arm, leader)) for arm in rest}
     beaten = [arm for arm in rest if (d := against[arm]) is not None and d.grade == "supported" and d.better == leader]
     level = [arm for arm in rest if arm not in beaten]
-    told, looks = wording.metric_name(metric), len(sweep.design.looks.sizes)
+    told, looks = formatting.metric_name(metric), len(sweep.design.looks.sizes)
     if not level:
         nearest = min((d for d in against.values() if d is not None), key=lambda d: d.advantage)
         head = f"{leader} beats {rest[0]}" if len(rest) == 1 else f"{leader} is the best of the {len(means)} arms"
-        runner = f"{leader} reaches {wording.score(means[leader].mean, metric)} mean {told}, "
-        runner += f"{nearest.worse} {wording.score(means[nearest.worse].mean, metric)}"
-        size = f"by {wording.gap(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}"
+        runner = f"{leader} reaches {formatting.score(means[leader].mean, metric)} mean {told}, "
+        runner += f"{nearest.worse} {formatting.score(means[nearest.worse].mean, metric)}"
+        size = f"by {formatting.gap(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}"
         proof = [f"{runner}. {evidence(nearest, metric, pairs=len(pairs), looks=looks)}", *_small(nearest, sweep)]
         return "supported", leader, f"{head} {size}.", proof
     details = [_behind(leader, beaten, against)] if beaten else []
     open_pairs = [d for arm in level if (d := against[arm]) is not None]
     details += [f"{leader} against {_other(d, leader)}: {evidence(d, metric, pairs=len(pairs), looks=looks)}" for d in open_pairs[:4]]
     if len(open_pairs) < len(level) and any(against[arm] is None for arm in level):
-        details.append(f"{wording.joined([arm for arm in level if against[arm] is None])}: no seed in common with {leader}.")
+        details.append(f"{formatting.joined([arm for arm in level if against[arm] is None])}: no seed in common with {leader}.")
     if open_pairs and all(d.grade == "tie" for d in open_pairs) and len(open_pairs) == len(level):
-        margin = wording.gap(sweep.design.margin, metric)
-        return "tie", None, f"A tie: {wording.joined([leader, *level])} differ by less than the margin of {margin} of {told}.", details
+        margin = formatting.gap(sweep.design.margin, metric)
+        return "tie", None, f"A tie: {formatting.joined([leader, *level])} differ by less than the margin of {margin} of {told}.", details
     kind: Kind = "under-powered" if any(d.grade == "under-powered" for d in open_pairs) else "unknown"
-    head = f"No winner: these runs cannot tell {leader} from {wording.joined(level, last='or')} in {told}."
+    head = f"No winner: these runs cannot tell {leader} from {formatting.joined(level, last='or')} in {told}."
     return kind, None, head, details + _more(open_pairs, sweep, len(pairs))
 
 
 def evidence(d: Difference, metric: str, *, pairs: int, looks: int = 1) -> str:
     """One comparison with everything that it rests on, in a plan of so many looks."""
-    start = f"{d.better} is ahead by {wording.gap(d.advantage, metric)}" if d.advantage > 0 else "no difference"
+    start = f"{d.better} is ahead by {formatting.gap(d.advantage, metric)}" if d.advantage > 0 else "no difference"
     if d.n < 2:
         return f"{start}; a single shared seed gives no interval."
     if d.studies is not None and d.studies < 2:
         return f"{start}; the seeds of a single study give no interval for an arm as it is tuned."
     if d.low is None or d.high is None:
-        return f"{start} after {wording.count(d.n, 'seed')}, but the looks at the fewer seeds before contradict that; nothing can be told."
+        return f"{start} after {formatting.count_noun(d.n, 'seed')}, but the looks at the fewer seeds before contradict that; nothing can be told."
     if d.low == d.high and d.advantage > 0:
-        each = wording.count(d.n, "seed") if d.studies is None else f"{d.studies} studies"
-        return f"{start} on each of {each}, without any spread to test against ({wording.p_value(d.p_holm)})."
+        each = formatting.count_noun(d.n, "seed") if d.studies is None else f"{d.studies} studies"
+        return f"{start} on each of {each}, without any spread to test against ({formatting.p_value(d.p_holm)})."
     corrected = f", corrected over {pairs} pairs" if pairs > 1 else ""
-    low, high = wording.gap(d.low, metric, unit=False), wording.gap(d.high, metric, unit=False)
+    low, high = formatting.gap(d.low, metric, unit=False), formatting.gap(d.high, metric, unit=False)
     over = f", good for all {looks} looks" if looks > 1 else ""
-    interval = f"{wording.percent(LEVEL)} interval of the paired difference {low} to {high}{over}"
+    interval = f"{formatting.percent(LEVEL)} interval of the paired difference {low} to {high}{over}"
     votes, rests = (d.n, f"n = {d.n} seeds") if d.studies is None else (d.studies, f"n = {d.studies} studies of {d.n} seeds in all")
     on = f"; ahead on {d.ahead * votes:.3g} of them" if d.ahead is not None and d.advantage > 0 else ""
-    return f"{start} ({interval}; {rests}{on}; {wording.p_value(d.p_holm)}{corrected})."
+    return f"{start} ({interval}; {rests}{on}; {formatting.p_value(d.p_holm)}{corrected})."
 
 
-def _small(d: Difference, sweep: Sweep) -> list[str]:
+def _small(d: Difference, sweep: SweepResults) -> list[str]:
     """What a supported difference is worth, where it is not clearly more than the margin."""
-    margin, told = sweep.design.margin, wording.gap(sweep.design.margin, sweep.scored)
+    margin, told = sweep.design.margin, formatting.gap(sweep.design.margin, sweep.scored)
     if d.low is None or d.high is None or d.low >= margin:
         return []
     small = "is smaller than" if d.high <= margin else "may be smaller than"
@@ -151,22 +151,22 @@ def _other(d: Difference, leader: str) -> str:
 def _behind(leader: str, beaten: Sequence[str], against: Mapping[str, Difference | None]) -> str:
     least = min(d.n for arm in beaten if (d := against[arm]) is not None)
     verb = "is" if len(beaten) == 1 else "are each"
-    return f"{wording.joined(beaten)} {verb} behind {leader} (p < {1 - LEVEL:.2f} after correction for all pairs; n >= {least} seeds)."
+    return f"{formatting.joined(beaten)} {verb} behind {leader} (p < {1 - LEVEL:.2f} after correction for all pairs; n >= {least} seeds)."
 
 
-def _more(open_pairs: Sequence[Difference], sweep: Sweep, pairs: int) -> list[str]:
+def _more(open_pairs: Sequence[Difference], sweep: SweepResults, pairs: int) -> list[str]:
     weak = [d for d in open_pairs if d.grade == "under-powered"]
     if not weak:
         return []
     plan, closest = sweep.design, min(weak, key=lambda d: d.advantage)
     delta = max(closest.advantage, plan.margin)
-    chance = f"a chance of {wording.percent(POWER)} to find a true difference of {wording.gap(delta, sweep.scored)}"
+    chance = f"a chance of {formatting.percent(POWER)} to find a true difference of {formatting.gap(delta, sweep.scored)}"
     between = f"between {closest.better} and {closest.worse}"
     if closest.more is not None:
-        return [f"{wording.count(closest.more, 'more seed')} would give {chance} {between}: {plan.more}"]
+        return [f"{formatting.count_noun(closest.more, 'more seed')} would give {chance} {between}: {plan.more}"]
     most = plan.looks.sizes[-1]
     needed = seeds_needed(delta, sd=closest.sd, alpha=ALPHA / pairs) if closest.sd else None
-    fresh = f"about {wording.count(needed, 'seed')}" if needed is not None else f"more than {MOST_SEEDS} seeds"
+    fresh = f"about {formatting.count_noun(needed, 'seed')}" if needed is not None else f"more than {MOST_SEEDS} seeds"
     if plan.studies > 1:
         # Of what tuning arrives at, more seeds say no more.
         fresh = f"budget.studies={needed} and as many seeds for each" if needed is not None else f"more than {MOST_SEEDS} studies"
@@ -174,7 +174,7 @@ def _more(open_pairs: Sequence[Difference], sweep: Sweep, pairs: int) -> list[st
     return [f"{end}: a plan of its own with {fresh} would give {chance} {between}."]
 
 
-def _pending(sweep: Sweep, size: int) -> list[str]:
+def _pending(sweep: SweepResults, size: int) -> list[str]:
     """What is under way beyond the look that the verdict rests on."""
     later = set(sweep.order[size:])
     rows = sweep.stage("confirm")
@@ -186,49 +186,53 @@ def _pending(sweep: Sweep, size: int) -> list[str]:
     return [f"This is the verdict on the first {size} seeds; {done}{total} runs of a later look are done and wait for the others."]
 
 
-def _interim(sweep: Sweep) -> Verdict:
+def _interim(sweep: SweepResults) -> Verdict:
     """Seeds are still missing from the first look: the numbers are shown, and nothing is claimed."""
     plan, missing = sweep.design, unfinished(sweep)
     planned = plan.seeds * sum(not sweep.untrained(cell.arm, cell.block) for cell in plan.cells)
-    so_far = Looks((max(1, len(sweep.order)),), plan.studies)
+    so_far = SequentialDesign((max(1, len(sweep.order)),), plan.studies)
     found = compare(sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, looks=so_far, order=sweep.order, permuted=False)
     headline = (
-        f"No verdict yet: {planned - missing} of {wording.count(planned, 'confirm run')} are done. "
+        f"No verdict yet: {planned - missing} of {formatting.count_noun(planned, 'confirm run')} are done. "
         "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."
     )
     return Verdict("interim", None, headline, (), tuple(caveats(sweep)), tuple(replace(d, grade="interim", more=None) for d in found))
 
 
-def _pooled(sweep: Sweep) -> Verdict:
+def _pooled(sweep: SweepResults) -> Verdict:
     """Runs that were put together afterwards: differences with plain intervals, and no winner however clear they look."""
     plan, scores = sweep.design, sweep.scores()
     found = compare(scores, plan.arms, goal=plan.goal, margin=plan.margin)
     scored = sum(len(seeds) for block in scores.values() for seeds in block.values())
     headline = (
-        f"Exploratory: {wording.count(scored, 'run')} with a score in {wording.count(len(plan.arms), 'group')}, put together after they "
+        f"Exploratory: {formatting.count_noun(scored, 'run')} with a score in {formatting.count_noun(len(plan.arms), 'group')}, put together after they "
         "were run. No plan said what would be compared, so no winner is named."
     )
     details: list[str] = []
     for block in plan.blocks:
         means = standing(sweep, block)
-        words = [f"{arm} {wording.score(told.mean, sweep.scored)} (n = {told.n})" for arm, told in list(means.items())[: wording.LISTED]]
+        words = [
+            f"{arm} {formatting.score(told.mean, sweep.scored)} (n = {told.n})" for arm, told in list(means.items())[: formatting.LISTED]
+        ]
         if words:
             where = f" in {block}" if len(plan.blocks) > 1 else ""
-            details.append(f"Mean {wording.metric_name(sweep.scored)}{where}: {', '.join(words)}.")
+            details.append(f"Mean {formatting.metric_name(sweep.scored)}{where}: {', '.join(words)}.")
     graded = tuple(replace(d, grade="exploratory", more=None) for d in found)
     return Verdict("exploratory", None, headline, tuple(details), tuple(caveats(sweep)), graded)
 
 
-def _exploratory(sweep: Sweep, flags: tuple[str, ...]) -> Verdict:
+def _exploratory(sweep: SweepResults, flags: tuple[str, ...]) -> Verdict:
     """Nothing but tuning runs: scores were chosen as the best of many, so they flatter."""
     done = counted(sweep.stage("tune"), ENDED)
     planned = sweep.design.trials
-    headline = f"Exploratory: {done} of {wording.count(planned, 'tuning run')} done and no confirm run has a score, so no winner is named."
+    headline = (
+        f"Exploratory: {done} of {formatting.count_noun(planned, 'tuning run')} done and no confirm run has a score, so no winner is named."
+    )
     details = ["Tuned scores are optimistic: each is the best of several tries on the same validation data and the same seed."]
     for block in sweep.design.blocks:
         best = {arm: row for arm in sweep.design.arms if (row := sweep.best(arm, block)) is not None}
-        words = [f"{arm} {wording.score(float(row['score']), sweep.design.metric)}" for arm, row in best.items()]
+        words = [f"{arm} {formatting.score(float(row['score']), sweep.design.metric)}" for arm, row in best.items()]
         if words:
             where = f" in {block}" if len(sweep.design.blocks) > 1 else ""
-            details.append(f"Best {wording.metric_name(sweep.design.metric)} seen{where}: {', '.join(words)}.")
+            details.append(f"Best {formatting.metric_name(sweep.design.metric)} seen{where}: {', '.join(words)}.")
     return Verdict("exploratory", None, headline, tuple(details), flags, ())

@@ -11,18 +11,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bakeoff import composition
-from bakeoff.composition import Composed, Space
-from bakeoff.door import check_names
-from bakeoff.errors import ConfigError, PlanError, listed, near_miss
-from bakeoff.recipe import SCIENCE, Run
-from bakeoff.slots import GROUPS, shipped
-from bakeoff.sweep import lint
-from bakeoff.sweep.lint import Finding
-from bakeoff.sweep.points import Point, ends, points
+from bakeoff.config import compose
+from bakeoff.config.compose import ComposedConfig, SearchSpace
+from bakeoff.config.renamed_targets import recorded_targets
+from bakeoff.config.schema import SCIENCE, RunConfig
+from bakeoff.config.slots import GROUPS, package_data_dir
+from bakeoff.config.targets import check_target_names
+from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
+from bakeoff.sweep import fairness
+from bakeoff.sweep.candidates import Point, ends, points
+from bakeoff.sweep.fairness import FairnessFinding
+from bakeoff.sweep.overrides import parsed, text
 from bakeoff.sweep.settings import Tuning
-from bakeoff.sweep.sheet import Sheet, read
-from bakeoff.sweep.words import parsed, text
+from bakeoff.sweep.spec import SweepSpec, read_spec
 
 VERSION = 2
 WHOLE = "all"
@@ -30,7 +31,7 @@ WHOLE = "all"
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedArm:
     """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them).
 
     The points are those of all studies in turn. `parameters` and `steps` are known once the cell has been examined.
@@ -40,8 +41,8 @@ class Cell:
     block: str
     choices: dict[str, Any]
     overrides: tuple[str, ...]
-    run: Run
-    spaces: dict[str, Space]
+    run: RunConfig
+    spaces: dict[str, SearchSpace]
     points: tuple[Point, ...]
     parameters: int | None = None
     steps: int | None = None
@@ -56,11 +57,11 @@ class Cell:
 class Plan:
     """A sweep, whole and checked: what its hash stands for, what plan.json holds, and what the workers run."""
 
-    sheet: Sheet
-    cells: tuple[Cell, ...]
+    sheet: SweepSpec
+    cells: tuple[PlannedArm, ...]
     trust: tuple[str, ...]
     hash: str
-    differs: tuple[Finding, ...] = ()
+    differs: tuple[FairnessFinding, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,7 +74,7 @@ class Plan:
         return f"{self.name}-{self.hash[:8]}"
 
     @property
-    def site(self) -> Run:
+    def site(self) -> RunConfig:
         """A run whose site (folders, tracking, devices) is the sweep's."""
         return self.cells[0].run
 
@@ -105,9 +106,9 @@ class Plan:
     def examined(self, facts: Sequence[tuple[int, int]]) -> Plan:
         """The plan with each cell's (parameters, steps), and what arms differ in by them. `FairnessError`."""
         cells = tuple(replace(cell, parameters=size, steps=steps) for cell, (size, steps) in zip(self.cells, facts, strict=True))
-        found = lint.sizes(self.sheet, cells, [size for size, _ in facts])
+        found = fairness.sizes(self.sheet, cells, [size for size, _ in facts])
         kept = [finding for finding in self.differs if finding.rule != "parameters"]
-        return replace(self, cells=cells, differs=(*kept, *lint.sift(self.sheet, found)))
+        return replace(self, cells=cells, differs=(*kept, *fairness.raise_unallowed(self.sheet, found)))
 
     @property
     def command(self) -> str:
@@ -149,19 +150,23 @@ class Plan:
 
 def is_named(path: Path) -> bool:
     """Whether a sweep's file is found by its name alone."""
-    return path.parent == Path("sweeps") or path.parent == shipped("sweeps")
+    return path.parent == Path("sweeps") or path.parent == package_data_dir("sweeps")
 
 
-def plan(
-    name: str, *, words: Sequence[str] = (), config_dir: str | Path | None = None, early: Callable[[Sheet, Composed], None] | None = None
+def make_plan(
+    name: str,
+    *,
+    words: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    early: Callable[[SweepSpec, ComposedConfig], None] | None = None,
 ) -> Plan:
     """The plan of a sweep: read, composed and checked as far as that goes without torch. `PlanError` or `ConfigError` in one line.
 
     `early` is called with the first cell's composition, for what can start while the others are composed.
     """
-    sheet = read(name, words=words, config_dir=config_dir)
-    with composition.session(config_dir):
-        made: list[Cell] = []
+    sheet = read_spec(name, words=words, config_dir=config_dir)
+    with compose.hydra_session(config_dir):
+        made: list[PlannedArm] = []
         trust: tuple[str, ...] = ()
         for arm, block in itertools.product(assignments(sheet.factors), assignments(sheet.blocks)):
             cell, found = composed(sheet, arm, block)
@@ -179,18 +184,18 @@ def plan(
         raise PlanError(f"{sheet.origin.name}: two arms are called {twice[0]}")
     arms = list(dict.fromkeys(cell.arm for cell in made))
     if sheet.baseline is not None and sheet.baseline not in arms:
-        raise PlanError(f"baseline={sheet.baseline}: no arm is called so{near_miss(sheet.baseline, arms)}; arms: {listed(arms)}")
-    differs = lint.sift(sheet, lint.examined(sheet, made))
+        raise PlanError(f"baseline={sheet.baseline}: no arm is called so{near_miss(sheet.baseline, arms)}; arms: {join_choices(arms)}")
+    differs = fairness.raise_unallowed(sheet, fairness.examined(sheet, made))
     return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made), differs=differs)
 
 
-def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[Cell, Composed]:
+def composed(sheet: SweepSpec, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[PlannedArm, ComposedConfig]:
     """One cell, and its composition."""
     choices = {**block, **arm}
     overrides = tuple(f"{key}={value}" for key, value in {**sheet.fixed, **{key: text(value) for key, value in choices.items()}}.items())
     label = f"{name_of(arm)} in {name_of(block)}" if block else name_of(arm)
     try:
-        found = composition.composed_here(overrides)
+        found = compose.compose_in_session(overrides)
     except ConfigError as error:
         raise type(error)(f"{error} [arm {label}]") from None
     if found.run.test:
@@ -202,10 +207,10 @@ def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> 
     for key, space in spaces.items():
         for end in ends(space):
             try:
-                check_names(found.run.replace(**{key: end}), trust=found.trust)
+                check_target_names(found.run.replace(**{key: end}), trust=found.trust)
             except ConfigError as error:
                 raise PlanError(f"tune.{key}: an end of the space is not allowed: {error} [arm {label}]") from None
-    cell = Cell(
+    cell = PlannedArm(
         arm=name_of(arm),
         block=name_of(block),
         choices=choices,
@@ -217,7 +222,7 @@ def composed(sheet: Sheet, arm: Mapping[str, Any], block: Mapping[str, Any]) -> 
     return cell, found
 
 
-def tuning_spaces(sheet: Sheet, found: Composed, choices: Mapping[str, Any], label: str) -> dict[str, Space]:
+def tuning_spaces(sheet: SweepSpec, found: ComposedConfig, choices: Mapping[str, Any], label: str) -> dict[str, SearchSpace]:
     """key -> the space that one cell is tuned in: the first entry that is for it. Keys that its run does not have are left out."""
     held, spaces = found.run.flat(), {}
     for key, entries in sheet.tune.items():
@@ -237,7 +242,7 @@ def tuning_spaces(sheet: Sheet, found: Composed, choices: Mapping[str, Any], lab
     return spaces
 
 
-def untunable(sheet: Sheet, key: str, cells: Sequence[Cell]) -> str:
+def untunable(sheet: SweepSpec, key: str, cells: Sequence[PlannedArm]) -> str:
     """Why a key cannot be tuned."""
     held = sorted({name for cell in cells for name in cell.run.flat() if not name.startswith("choices.")})
     if key in held:
@@ -261,21 +266,27 @@ def entry(tuning: Tuning) -> dict[str, Any]:
     return {"space": None if tuning.space is None else asdict(tuning.space), "for": {key: list(known) for key, known in tuning.where}}
 
 
-def described(cell: Cell) -> dict[str, Any]:
+def described(cell: PlannedArm) -> dict[str, Any]:
     """What of a cell follows from what decides its outcome."""
     return {"choices": cell.choices, "overrides": list(cell.overrides), "parameters": cell.parameters, "steps": cell.steps}
 
 
-def resolved(cell: Cell) -> dict[str, Any]:
+def resolved(cell: PlannedArm) -> dict[str, Any]:
     """What of a cell decides its outcome."""
     # What a space leaves at its default stays out, so that a new setting changes no hash of plans without it.
     spaces = {
         key: {name: value for name, value in asdict(space).items() if value or name != "complement"} for key, space in cell.spaces.items()
     }
-    return {"arm": cell.arm, "block": cell.block, "spaces": spaces, "points": list(cell.points), "recipe": cell.run.part(SCIENCE)}
+    return {
+        "arm": cell.arm,
+        "block": cell.block,
+        "spaces": spaces,
+        "points": list(cell.points),
+        "recipe": recorded_targets(cell.run.part(SCIENCE)),
+    }
 
 
-def digest(sheet: Sheet, cells: Sequence[Cell]) -> str:
+def digest(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> str:
     """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, pruner, looks, metric, margin,
     and what arms may differ in.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff.composition import Space, space
-from bakeoff.errors import ConfigError, PlanError, listed, near_miss
-from bakeoff.slots import METRICS
-from bakeoff.sweep.words import text
+from bakeoff.config.compose import SearchSpace, parse_search_space
+from bakeoff.config.slots import METRICS
+from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
+from bakeoff.sweep.overrides import text
 
 LISTED = ("halton", "random", "grid")
 """Samplers whose points are all known before the first trial."""
@@ -27,7 +27,7 @@ FIRST_SEED = 1001
 PRUNERS = ("median", "asha", "hyperband")
 PRUNE = {"by": "median", "warmup": 0.25, "startup": 4, "audit": 3}
 RULES = ("steps", "batch", "schedule", "precision", "data", "parameters", "decay", "decay_all", "tuning", "recipe")
-"""What arms must not differ in without saying so: `bakeoff.sweep.lint` tells each."""
+"""What arms must not differ in without saying so: `bakeoff.sweep.fairness` tells each."""
 MARGINS = {"accuracy": 0.005, "loss": 0.01}
 Values = dict[str, tuple[Any, ...]]
 
@@ -74,7 +74,7 @@ class Prune:
 class Tuning:
     """One entry of a key of `tune`: its space, None for the one that the choice declares, and the factors' values that it is for."""
 
-    space: Space | None
+    space: SearchSpace | None
     where: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
     def fits(self, choices: Mapping[str, Any]) -> bool:
@@ -100,21 +100,23 @@ def entry(path: Path, key: str, value: Any, known: Mapping[str, Any]) -> Tuning:
         value = dict(value)
         for factor, chosen in mapping(path, f"{key}.for", value.pop("for")).items():
             if factor not in known:
-                raise PlanError(f"{path.name}: {key}.for.{factor}: no factor or block{near_miss(factor, known)}; choices: {listed(known)}")
+                raise PlanError(
+                    f"{path.name}: {key}.for.{factor}: no factor or block{near_miss(factor, known)}; choices: {join_choices(known)}"
+                )
             all_of_it = known[factor] if isinstance(known[factor], list) else [known[factor]]
             names = chosen if isinstance(chosen, list) else [chosen]
             for name in names:
                 if name not in all_of_it:
                     told = [text(item) for item in all_of_it]
                     raise PlanError(
-                        f"{path.name}: {key}.for.{factor}={name}: not there{near_miss(str(name), told)}; choices: {listed(told)}"
+                        f"{path.name}: {key}.for.{factor}={name}: not there{near_miss(str(name), told)}; choices: {join_choices(told)}"
                     )
             where.append((factor, tuple(names)))
         value = value or "space"
     if value == "space":
         return Tuning(None, tuple(where))
     try:
-        return Tuning(space(key, value), tuple(where))
+        return Tuning(parse_search_space(key, value), tuple(where))
     except ConfigError as error:
         raise PlanError(f"{path.name}: {error}, or the word space for the range that the choice declares") from None
 
@@ -124,7 +126,7 @@ def budgeted(path: Path, tree: Mapping[str, Any]) -> Budget:
     node = numbers(path, "budget", tree, BUDGET)
     sampler, points = str(node["sampler"]), node["points"]
     if sampler not in SAMPLERS:
-        raise PlanError(f"budget.sampler={sampler}: no such sampler{near_miss(sampler, SAMPLERS)}; choices: {listed(SAMPLERS)}")
+        raise PlanError(f"budget.sampler={sampler}: no such sampler{near_miss(sampler, SAMPLERS)}; choices: {join_choices(SAMPLERS)}")
     studies = whole("budget.studies", node["studies"], least=1)
     if sampler == "grid" and studies > 1:
         raise PlanError(f"budget.studies={studies}: a grid has the same points in every study; choose another sampler")
@@ -167,7 +169,7 @@ def pruned(path: Path, tree: Any) -> Prune | None:
     if by in (None, False, "off"):
         return None
     if by not in PRUNERS:
-        raise PlanError(f"prune.by={by}: no such pruner{near_miss(str(by), PRUNERS)}; choices: {listed(PRUNERS)}, off")
+        raise PlanError(f"prune.by={by}: no such pruner{near_miss(str(by), PRUNERS)}; choices: {join_choices(PRUNERS)}, off")
     if isinstance(warmup, bool) or not isinstance(warmup, int | float) or not 0 <= warmup < 1:
         raise PlanError(f"prune.warmup={warmup}: must be a share of the epochs, at least 0 and below 1")
     return Prune(by, float(warmup), whole("prune.startup", node["startup"], least=1), whole("prune.audit", node["audit"], least=0))
@@ -178,7 +180,7 @@ def allowed(path: Path, value: Any) -> tuple[str, ...]:
     names = value if isinstance(value, list) else [] if value is None else [value]
     for name in names:
         if name not in RULES:
-            raise PlanError(f"{path.name}: allow={name}: no such rule{near_miss(str(name), RULES)}; choices: {listed(RULES)}")
+            raise PlanError(f"{path.name}: allow={name}: no such rule{near_miss(str(name), RULES)}; choices: {join_choices(RULES)}")
     return tuple(rule for rule in RULES if rule in names)
 
 
@@ -193,9 +195,9 @@ def measured(path: Path, tree: Any) -> tuple[str, str]:
     name = tree.get("name")
     open_to_tuning = tuple(metric for metric in METRICS if not metric.startswith("test/"))
     if name not in METRICS:
-        raise PlanError(f"metric.name={name}: this is never logged{near_miss(str(name), METRICS)}; choices: {listed(open_to_tuning)}")
+        raise PlanError(f"metric.name={name}: this is never logged{near_miss(str(name), METRICS)}; choices: {join_choices(open_to_tuning)}")
     if name not in open_to_tuning:
-        raise PlanError(f"metric.name={name}: the test set must not decide what is tuned; choices: {listed(open_to_tuning)}")
+        raise PlanError(f"metric.name={name}: the test set must not decide what is tuned; choices: {join_choices(open_to_tuning)}")
     right = "maximize" if name.endswith("accuracy") else "minimize"
     if tree.get("goal", right) != right:
         raise PlanError(f"metric.goal={tree['goal']}: {name} can only be {right}d; goal: {right}")
@@ -215,7 +217,7 @@ def numbers(path: Path, node: str, tree: Mapping[str, Any], defaults: Mapping[st
     """A small node with its defaults filled in."""
     for key in tree:
         if key not in defaults:
-            raise PlanError(f"{path.name}: {node}.{key}: no such key{near_miss(key, defaults)}; keys: {listed(defaults)}")
+            raise PlanError(f"{path.name}: {node}.{key}: no such key{near_miss(key, defaults)}; keys: {join_choices(defaults)}")
     return {**defaults, **tree}
 
 

@@ -12,21 +12,21 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bakeoff.config.schema import RunConfig
 from bakeoff.errors import BakeoffError, ConfigError
-from bakeoff.recipe import Run
-from bakeoff.sweep import lease
-from bakeoff.sweep.jobs import FINAL, Claim, folder_of, name_of
+from bakeoff.runs.journal import Journal, read_journal
+from bakeoff.runs.run_dir import RunDir
+from bakeoff.sweep import leases
+from bakeoff.sweep.candidates import ends
+from bakeoff.sweep.metric_tail import MetricTail
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.points import ends
-from bakeoff.sweep.watch import Watch
-from bakeoff.tracking.folders import RunFolder
-from bakeoff.tracking.journal import Journal, read
-from bakeoff.training import launch
+from bakeoff.sweep.trials import FINAL, TrialLease, folder_of, name_of
+from bakeoff.training import processes
 
 if TYPE_CHECKING:
-    from bakeoff.sweep.board import Board
+    from bakeoff.sweep.trial_queue import TrialQueue
 
-PRELOAD = (*launch.PRELOAD, "bakeoff.sweep.worker", "bakeoff.sweep.board", "bakeoff.training.probe")
+PRELOAD = (*processes.PRELOAD_MODULES, "bakeoff.sweep.worker", "bakeoff.sweep.trial_queue", "bakeoff.training.cost_probe")
 """What a sweep's fork server imports once."""
 DEATHS = 3
 """How often a point's process may end without a result before the point counts as failed."""
@@ -36,7 +36,7 @@ LOOK = 0.2
 
 
 @dataclass(frozen=True)
-class Post:
+class WorkerSpec:
     """What one worker needs to know."""
 
     plan: Plan
@@ -44,7 +44,7 @@ class Post:
     uri: str
     threads: int
     devices: tuple[str, ...] | None
-    trial: str = launch.TRIAL
+    trial: str = processes.TRAIN_FUNCTION
 
     @property
     def folder(self) -> Path:
@@ -56,7 +56,7 @@ class StopError(Exception):
     """The command says stop, or is gone."""
 
 
-def serve(post: Post, wire: Connection) -> None:
+def serve(post: WorkerSpec, wire: Connection) -> None:
     """The life of a worker process: jobs until there are none, or until a word comes over the wire or it closes.
 
     Sends `{"name", "status", "value", "reason", "seconds"}` for every point that is decided, and `{"error"}` where it cannot go on.
@@ -65,10 +65,10 @@ def serve(post: Post, wire: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if post.devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(post.devices)
-    from bakeoff.sweep.board import Board
+    from bakeoff.sweep.trial_queue import TrialQueue
 
     try:
-        board, owner = Board(post.plan, folder=post.folder), lease.Owner.here()
+        board, owner = TrialQueue(post.plan, folder=post.folder), leases.Owner.here()
         while not wire.poll():
             claim = board.claim(owner)
             if claim is not None:
@@ -81,13 +81,13 @@ def serve(post: Post, wire: Connection) -> None:
         wire.send({"error": str(error)})
 
 
-def attempt(post: Post, board: Board, claim: Claim, wire: Connection) -> dict[str, Any]:
+def attempt(post: WorkerSpec, board: TrialQueue, claim: TrialLease, wire: Connection) -> dict[str, Any]:
     """Train one point, tell the board, and say how it went. `StopError`, with the point put back, when it is to stop."""
     plan = post.plan
     folder = folder_of(plan, claim, root=post.root, threads=post.threads, uri=post.uri)
     result = final(folder)
     if result is None:
-        launch.vacate(folder)
+        processes.wait_until_free(folder)
         ended = train(post, board, claim, folder, wire)
         result = final(folder)
         if result is None and isinstance(ended, Pruned):
@@ -98,9 +98,9 @@ def attempt(post: Post, board: Board, claim: Claim, wire: Connection) -> dict[st
             raise StopError
         if result is None and claim.deaths + 1 < DEATHS:
             board.put_back(claim, died=True)
-            return {"name": name_of(plan, claim), "status": "put back", "reason": launch.last_words(folder)}
+            return {"name": name_of(plan, claim), "status": "put back", "reason": processes.last_log_line(folder)}
         if result is None:
-            result = failed(folder, f"its process ended {DEATHS} times without a result: {launch.last_words(folder)}")
+            result = failed(folder, f"its process ended {DEATHS} times without a result: {processes.last_log_line(folder)}")
     told = board.tell(claim, result)
     return {
         "name": name_of(plan, claim),
@@ -122,21 +122,21 @@ class Pruned:
     value: float
 
 
-def train(post: Post, board: Board, claim: Claim, folder: RunFolder, wire: Connection) -> Pruned | Literal["ended", "stopped"]:
+def train(post: WorkerSpec, board: TrialQueue, claim: TrialLease, folder: RunDir, wire: Connection) -> Pruned | Literal["ended", "stopped"]:
     """One child process to its end, `stopped` where the command says stop or the claim is another's now, or to where it is pruned."""
     metric = post.plan.sheet.metric
-    watch = Watch(folder.journal, metric=metric) if post.plan.sheet.prune is not None and claim.stage == "tune" else None
-    process = multiprocessing.get_context("fork").Process(target=launch.attend, args=(str(folder.path), post.trial))
+    watch = MetricTail(folder.journal, metric=metric) if post.plan.sheet.prune is not None and claim.stage == "tune" else None
+    process = multiprocessing.get_context("fork").Process(target=processes.child_main, args=(str(folder.path), post.trial))
     process.start()
     renewed = time.monotonic()
     try:
         while True:
-            ready = wait([process.sentinel, wire], timeout=lease.SECONDS / 3 if watch is None else LOOK)
+            ready = wait([process.sentinel, wire], timeout=leases.SECONDS / 3 if watch is None else LOOK)
             if process.sentinel in ready:
                 return "ended"
             if wire in ready:
                 return "stopped"
-            if time.monotonic() - renewed >= lease.SECONDS / 3:
+            if time.monotonic() - renewed >= leases.SECONDS / 3:
                 renewed = time.monotonic()
                 if not board.renew(claim):
                     return "stopped"
@@ -145,16 +145,16 @@ def train(post: Post, board: Board, claim: Claim, folder: RunFolder, wire: Conne
                     return Pruned(epoch, epochs, metric, value)
     finally:
         assert process.pid is not None
-        launch.end_tree(process.pid)
+        processes.kill_process_tree(process.pid)
         process.join()
         process.close()
 
 
-def pruned(folder: RunFolder, at: Pruned) -> Mapping[str, Any]:
+def pruned(folder: RunDir, at: Pruned) -> Mapping[str, Any]:
     """The result of a run that was stopped early: its value there, which is never compared with those of whole runs."""
     reason = f"pruned after epoch {at.epoch} of {at.epochs}, at {at.metric} {at.value:.4g}"
     job = folder.read_job()
-    lines = [line for line in read(folder.journal) if line["kind"] in ("start", "metrics")]
+    lines = [line for line in read_journal(folder.journal) if line["kind"] in ("start", "metrics")]
     seconds = (lines[-1]["ts"] - lines[0]["ts"]) / 1000 if lines else 0.0
     result = {"id": job.id, "name": job.name, "status": "pruned", "reason": reason, "metrics": {at.metric: at.value}, "best": {}}
     with Journal(folder.journal) as journal:
@@ -166,13 +166,13 @@ def pruned(folder: RunFolder, at: Pruned) -> Mapping[str, Any]:
     return result | {"seconds": seconds}
 
 
-def final(folder: RunFolder) -> Mapping[str, Any] | None:
+def final(folder: RunDir) -> Mapping[str, Any] | None:
     """The result of a folder where it decides the point."""
     result = folder.read_result()
     return result if result is not None and result["status"] in FINAL else None
 
 
-def failed(folder: RunFolder, reason: str) -> Mapping[str, Any]:
+def failed(folder: RunDir, reason: str) -> Mapping[str, Any]:
     """A result for a run that could not write one."""
     job = folder.read_job()
     result = {"id": job.id, "name": job.name, "status": "failed", "reason": reason, "metrics": {}, "best": {}}
@@ -181,21 +181,21 @@ def failed(folder: RunFolder, reason: str) -> Mapping[str, Any]:
     return result
 
 
-def close(folder: RunFolder, status: Any, reason: str) -> None:
+def close(folder: RunDir, status: Any, reason: str) -> None:
     """The end of a run in its journal, said by another than the run itself."""
     with Journal(folder.journal) as journal:
         journal.start(folder.read_job())
         journal.end(status, reason=reason)
 
 
-def examine(plan: Plan, wire: Connection) -> None:
+def validate_arms(plan: Plan, wire: Connection) -> None:
     """The whole door for every cell, at the ends of its spaces too, and its data.
 
     Sends the first complaint, or [(parameters, steps) of each cell].
     """
-    from bakeoff import build
-    from bakeoff.training.probe import parameters, steps
-    from bakeoff.training.single import ready
+    from bakeoff import builders
+    from bakeoff.training.cost_probe import count_parameters, count_steps
+    from bakeoff.training.run_lifecycle import validate_run
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     data: dict[str, Any] = {}
@@ -205,13 +205,13 @@ def examine(plan: Plan, wire: Connection) -> None:
             try:
                 key = repr(cell.run.data)
                 if key in data:
-                    build.check(cell.run)
+                    builders.check_components(cell.run)
                 else:
-                    data[key] = ready(cell.run).steps_per_epoch
+                    data[key] = validate_run(cell.run).steps_per_epoch
                 for name, space in cell.spaces.items():
                     for end in ends(space):
-                        build.check(cell.run.replace(**{name: end}))
-                facts.append((parameters(cell.run), steps(cell.run, steps_per_epoch=data[key])))
+                        builders.check_components(cell.run.replace(**{name: end}))
+                facts.append((count_parameters(cell.run), count_steps(cell.run, steps_per_epoch=data[key])))
             except BakeoffError as error:
                 wire.send(f"{error} [arm {cell.title}]" if isinstance(error, ConfigError) else str(error))
                 return
@@ -220,8 +220,8 @@ def examine(plan: Plan, wire: Connection) -> None:
         wire.close()
 
 
-def probe(runs: Sequence[Run], wire: Connection) -> None:
+def probe(runs: Sequence[RunConfig], wire: Connection) -> None:
     """A few real steps of each run, in this process; sends [(seconds a step, seconds a run)], or the first complaint."""
-    from bakeoff.training.probe import serve
+    from bakeoff.training.cost_probe import probe_main
 
-    serve(runs, wire)
+    probe_main(runs, wire)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.tracking import export, pages
+from bakeoff.runs.journal import now, scan_journal
+from bakeoff.runs.run_dir import RunDir
+from bakeoff.tracking import model_export, ui_tags
 from bakeoff.tracking.client import artifact_root, default_uri, guarded, open_client, redact, sqlite_path
-from bakeoff.tracking.cursor import alone, read_cursors, write_cursor
-from bakeoff.tracking.folders import RunFolder
-from bakeoff.tracking.journal import now, scan
+from bakeoff.tracking.replay_state import alone, read_cursors, write_cursor
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +27,7 @@ PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 6000, 8000, 36
 
 
 @dataclass
-class Progress:
+class ReplayProgress:
     """What one replay did and where the run stands in the store."""
 
     folder: Path
@@ -41,14 +41,14 @@ class Progress:
     problems: list[str] = field(default_factory=list)
 
 
-def store_of(folder: RunFolder, *, uri: str | None = None) -> str:
+def store_of(folder: RunDir, *, uri: str | None = None) -> str:
     """The address that a run is replayed into: the given one, else its job's, else the working folder's SQLite store."""
     address = uri or folder.read_job().tracking_uri or default_uri(Path.cwd())
     file = sqlite_path(address)
     return f"sqlite:///{file}" if file else address
 
 
-def lags(folder: RunFolder, *, uri: str | None = None, models: bool = True) -> bool:
+def is_behind(folder: RunDir, *, uri: str | None = None, models: bool = True) -> bool:
     """Whether the journal holds something that the store has not taken yet (a line still being written does not count).
 
     With `models` false, trained nets that are still to be exported do not count either.
@@ -56,10 +56,10 @@ def lags(folder: RunFolder, *, uri: str | None = None, models: bool = True) -> b
     cursor = read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
     if models and cursor.get("pending"):
         return True
-    return any(line is not None for _, line in scan(folder.journal, offset=cursor.get("offset", 0)))
+    return any(line is not None for _, line in scan_journal(folder.journal, offset=cursor.get("offset", 0)))
 
 
-def replay(folder: RunFolder, *, uri: str | None = None, models: bool = True) -> Progress:
+def replay_run(folder: RunDir, *, uri: str | None = None, models: bool = True) -> ReplayProgress:
     """Brings the store up to the journal. With `models` false, trained nets are left for a later replay.
 
     StoreError where the store is away, FolderError where the folder is none; both leave everything as it can be taken up again.
@@ -78,7 +78,7 @@ def replay(folder: RunFolder, *, uri: str | None = None, models: bool = True) ->
             return task.progress
 
 
-def mark_dead(folder: RunFolder, *, uri: str | None = None) -> Progress | None:
+def mark_dead(folder: RunDir, *, uri: str | None = None) -> ReplayProgress | None:
     """Says KILLED in the store of a run whose journal has no end and which no process trains any more; None of every other run.
 
     A resumed run says RUNNING again.
@@ -93,7 +93,7 @@ def mark_dead(folder: RunFolder, *, uri: str | None = None) -> Progress | None:
             client.set_tag(cursor["run"], "reason", "its process died without a word")
             client.set_terminated(cursor["run"], "KILLED", end_time=int(folder.journal.stat().st_mtime * 1000))
         write_cursor(folder, address, {**cursor, "status": "KILLED"})
-        return Progress(folder.path, folder.read_job().id, mlflow_id=cursor["run"], offset=cursor["offset"], status="KILLED")
+        return ReplayProgress(folder.path, folder.read_job().id, mlflow_id=cursor["run"], offset=cursor["offset"], status="KILLED")
 
 
 class _DeletedError(Exception):
@@ -101,19 +101,19 @@ class _DeletedError(Exception):
 
 
 class _Replay:
-    def __init__(self, folder: RunFolder, client: MlflowClient, uri: str) -> None:
+    def __init__(self, folder: RunDir, client: MlflowClient, uri: str) -> None:
         self.folder, self.client, self.uri = folder, client, uri
         self.job = folder.read_job()
         self.cursor: dict[str, Any] = {"offset": 0, "run": None, "status": "", "pending": []}
         self.cursor |= read_cursors(folder).get(redact(uri), {})
         self.metrics: list[Any] = []
         self.tags: dict[str, str] = {}
-        self.progress = Progress(folder.path, self.job.id)
+        self.progress = ReplayProgress(folder.path, self.job.id)
 
     def run(self) -> None:
         self._check_cursor()
         offset = self.cursor["offset"]
-        for offset, line in scan(self.folder.journal, offset=self.cursor["offset"]):
+        for offset, line in scan_journal(self.folder.journal, offset=self.cursor["offset"]):
             if line is None:
                 self.progress.torn += 1
                 continue
@@ -133,7 +133,7 @@ class _Replay:
     def export_models(self) -> None:
         """Trained nets come after everything else, since they take seconds and nobody waits for them."""
         for line in list(self.cursor["pending"]):
-            problem = export.log_model(self.client, self.uri, self.cursor["run"], self.folder, line)
+            problem = model_export.log_model(self.client, self.uri, self.cursor["run"], self.folder, line)
             self.progress.problems += [problem] if problem else []
             self.cursor["pending"].remove(line)
             self._flush(self.cursor["offset"])
@@ -177,7 +177,7 @@ class _Replay:
             clean = {_name(k): v[:TAG_LENGTH] for k, v in all_tags.items()}
             run = self.client.create_run(experiment, start_time=ts, run_name=self.job.name, tags=clean)
             if self.job.kind == "summary":
-                pages.introduce(self.client, experiment, summary=run.info.run_id, tags=all_tags)
+                ui_tags.introduce(self.client, experiment, summary=run.info.run_id, tags=all_tags)
         self.cursor["run"], self.cursor["status"] = run.info.run_id, "RUNNING"
 
     def _experiment(self) -> str:
@@ -189,7 +189,7 @@ class _Replay:
             root = artifact_root(self.uri)
             location = (root / re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII)).as_uri() if root else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags=pages.KIND))
+                return str(self.client.create_experiment(name, artifact_location=location, tags=ui_tags.KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
-from bakeoff.tracking import tables
+from bakeoff.runs.run_dir import ID_LENGTH, PREFIX_LENGTH
+from bakeoff.tracking import db_reader
 from bakeoff.tracking.client import default_uri, ensure_schema, guarded, open_client, redact, sqlite_path
-from bakeoff.tracking.folders import ID_LENGTH, PREFIX_LENGTH
+from bakeoff.tracking.db_reader import restored
 from bakeoff.tracking.replay import ID_TAG
-from bakeoff.tracking.tables import restored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = [
-    "analyze", "artifact", "default_uri", "ensure_schema", "experiment_id", "frame", "histories", "history", "redact", "resolve",
-]  # fmt: skip
+    "analyze_database",
+    "default_uri",
+    "download_artifact",
+    "ensure_schema",
+    "experiment_id",
+    "metric_histories",
+    "metric_history",
+    "redact",
+    "resolve_run",
+    "runs_table",
+]
 
 PAGE = 1000
 
 
-def resolve(uri: str, run_id: str) -> Run:
+def resolve_run(uri: str, run_id: str) -> Run:
     """The MLflow run of our id, of a unique beginning of it (6 digits or more), or of MLflow's own id.
 
     NotFoundError names the near miss; StoreError where the store is away.
@@ -51,7 +60,7 @@ def resolve(uri: str, run_id: str) -> Run:
     raise NotFoundError(f"run {run_id}: no such run in tracking.uri={redact(uri)}{near_miss(run_id, known)}")
 
 
-def frame(uri: str, query: str | None = None, *, experiment: str | None = None) -> pd.DataFrame:
+def runs_table(uri: str, query: str | None = None, *, experiment: str | None = None) -> pd.DataFrame:
     """The runs that an MLflow filter selects (None: all), newest first, one row each.
 
     Columns: id, mlflow_id, name, experiment, kind, status, start, end (ms since 1970), then params.*, metrics.* (last values) and
@@ -66,8 +75,8 @@ def frame(uri: str, query: str | None = None, *, experiment: str | None = None) 
             raise NotFoundError(f"experiment {experiment}: not in tracking.uri={redact(uri)}{near_miss(experiment, names.values())}")
         chosen = [i for i, name in names.items() if experiment in (None, name)]
         first = ["id", "mlflow_id", "name", "experiment", "kind", "status", "start", "end"]
-        if query is None and tables.readable(uri):
-            whole = tables.frame(uri, experiment=experiment)
+        if query is None and db_reader.readable(uri):
+            whole = db_reader.frame(uri, experiment=experiment)
             return whole[first + sorted(set(whole.columns) - set(first))]
         with _uncollected():
             rows = [_row(run, names) for run in _runs(client, query, experiments=chosen)]
@@ -75,17 +84,17 @@ def frame(uri: str, query: str | None = None, *, experiment: str | None = None) 
     return table[first + sorted(set(table.columns) - set(first))]
 
 
-def history(uri: str, mlflow_id: str, key: str) -> list[tuple[int, float, int]]:
+def metric_history(uri: str, mlflow_id: str, key: str) -> list[tuple[int, float, int]]:
     """(step, value, ms since 1970) of every point of a metric, by step; values exact, nan and inf as they were logged."""
-    return histories(uri, [mlflow_id], [key])[mlflow_id, key]
+    return metric_histories(uri, [mlflow_id], [key])[mlflow_id, key]
 
 
-def histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
+def metric_histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
     """`history` of several runs and metrics; a metric that a run does not have is an empty list."""
     client = open_client(uri)
     with guarded(uri):
-        if tables.readable(uri):
-            return {which: sorted(points, key=_by_step) for which, points in tables.histories(uri, mlflow_ids, keys).items()}
+        if db_reader.readable(uri):
+            return {which: sorted(points, key=_by_step) for which, points in db_reader.histories(uri, mlflow_ids, keys).items()}
         return {
             (run, key): sorted(((m.step, restored(m.value), m.timestamp) for m in client.get_metric_history(run, key)), key=_by_step)
             for run in mlflow_ids
@@ -93,7 +102,7 @@ def histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[
         }
 
 
-def artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None = None) -> Path:
+def download_artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None = None) -> Path:
     """Downloads a run's artifact (a file or a folder) below `into`, or a fresh temporary folder. NotFoundError where it is not there."""
     client = open_client(uri)
     with guarded(uri):
@@ -109,7 +118,7 @@ def artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None = None) -
             raise StoreError(f"artifact {path} of run {mlflow_id}: {redact(str(error))}") from error
 
 
-def analyze(uri: str) -> None:
+def analyze_database(uri: str) -> None:
     """Lets SQLite look at its own tables, which makes sorting a runs page of thousands 50 times faster; other stores do it themselves."""
     file = sqlite_path(uri)
     if file is None:

@@ -18,13 +18,13 @@ from typing import IO
 
 from bakeoff.errors import PortError, StoreError
 from bakeoff.tracking.client import SETTINGS, artifact_root, reach, redact
-from bakeoff.tracking.pages import runs_page
 from bakeoff.tracking.store import experiment_id
+from bakeoff.tracking.ui_tags import runs_page
 
 READY = 90.0
 
 
-def ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
+def open_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
     """Shows the store until Ctrl-C; prints the address of the newest experiment's runs and curves on stdout once it answers.
 
     PortError where the port is taken, StoreError where there is no store or its server does not come up. A store that is a server
@@ -35,7 +35,7 @@ def ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
         print(f"{redact(uri).rstrip('/')}/{_page(uri)}", flush=True)
         return
     try:
-        with serve(uri, host=host, port=port) as (url, process):
+        with serve_ui(uri, host=host, port=port) as (url, process):
             print(f"{url}/{_page(uri)}", flush=True)
             code = process.wait()
             raise StoreError(f"the MLflow server of {redact(uri)} ended by itself with exit code {code}")
@@ -44,7 +44,7 @@ def ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
 
 
 @contextlib.contextmanager
-def serve(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serve_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """An MLflow server on the store at `uri`, ready: (address, process). At the end it is gone with all its children."""
     _check_port(host, port)
     reach(uri)

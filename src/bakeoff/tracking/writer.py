@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from bakeoff.errors import BakeoffError, StoreError
-from bakeoff.tracking.folders import RunFolder, folders
-from bakeoff.tracking.replay import Progress, lags, mark_dead, replay, store_of
+from bakeoff.runs.run_dir import RunDir, iter_run_dirs
+from bakeoff.tracking.replay import ReplayProgress, is_behind, mark_dead, replay_run, store_of
 
 POLL = 0.5
 DRAIN = 20.0
@@ -29,23 +29,23 @@ URI = "BAKEOFF_TRACKING_URI"
 LAGS = "store lags: bakeoff sync"
 
 
-def sync(root: Path, *, uri: str | None = None) -> list[Progress]:
+def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
     """Replays every run below `root` that the store lags behind on, says KILLED of the dead ones, and returns what was done.
 
     StoreError where a store is away. A damaged run folder is told as a problem of its Progress.
     """
-    done: list[Progress] = []
-    for folder in folders(root):
+    done: list[ReplayProgress] = []
+    for folder in iter_run_dirs(root):
         try:
-            if lags(folder, uri=uri):
-                done.append(replay(folder, uri=uri))
+            if is_behind(folder, uri=uri):
+                done.append(replay_run(folder, uri=uri))
             dead = mark_dead(folder, uri=uri)
             if dead is not None:
                 done = [p for p in done if p.folder != dead.folder] + [dead]
         except StoreError:
             raise
         except BakeoffError as error:
-            done.append(Progress(folder.path, folder.path.name.rpartition("-")[2], problems=[str(error)]))
+            done.append(ReplayProgress(folder.path, folder.path.name.rpartition("-")[2], problems=[str(error)]))
     return done
 
 
@@ -65,22 +65,22 @@ class _Pass:
             for path in _journals(self.root):
                 if deadline is not None and time.monotonic() > deadline:
                     return True
-                left |= self._one(RunFolder(path.parent), models=models, last=deadline is not None)
+                left |= self._one(RunDir(path.parent), models=models, last=deadline is not None)
         return left
 
-    def _one(self, folder: RunFolder, *, models: bool, last: bool) -> bool:
+    def _one(self, folder: RunDir, *, models: bool, last: bool) -> bool:
         try:
             size = folder.journal.stat().st_size
             if self.sizes.get(folder.path) == size:
                 return False
-            if folder.path not in self.sizes and not lags(folder, uri=self.uri):
+            if folder.path not in self.sizes and not is_behind(folder, uri=self.uri):
                 self.sizes[folder.path] = size
                 return False
             address = store_of(folder, uri=self.uri)
             if not last and self.away.get(address, 0.0) > time.monotonic():
                 return True
             try:
-                progress = replay(folder, uri=self.uri, models=models)
+                progress = replay_run(folder, uri=self.uri, models=models)
             except StoreError:
                 self.away[address] = time.monotonic() + RETRY
                 raise

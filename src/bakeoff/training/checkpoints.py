@@ -15,15 +15,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from bakeoff import build
-from bakeoff.composition import load_frozen
+from bakeoff import builders
+from bakeoff.config.compose import load_frozen
 from bakeoff.errors import FolderError
-from bakeoff.tracking.weights import MAGIC, latest, read
+from bakeoff.tracking.trained_weights import MAGIC, read_checkpoint, read_latest_checkpoint
 
-__all__ = ["latest", "load_model", "read", "save", "weights"]
+__all__ = ["load_trained_model", "net_weights", "read_checkpoint", "read_latest_checkpoint", "save_checkpoint"]
 
 
-def save(folder: Path, state: dict[str, Any], *, name: str = "last") -> None:
+def save_checkpoint(folder: Path, state: dict[str, Any], *, name: str = "last") -> None:
     """Put `state` at `folder/name.ckpt`; for `last`, the one that was there becomes `last-1.ckpt`.
 
     Raises `FolderError` where it cannot be written (a full disk, say); the earlier checkpoints are then as they were.
@@ -53,17 +53,17 @@ def save(folder: Path, state: dict[str, Any], *, name: str = "last") -> None:
         raise FolderError(f"{path}: the checkpoint cannot be written ({error.strerror or error})") from error
 
 
-def weights(folder: Path, *, name: str = "last") -> dict[str, torch.Tensor]:
+def net_weights(folder: Path, *, name: str = "last") -> dict[str, torch.Tensor]:
     """The net's weights in `last` or `best`; `FolderError` where there are none."""
-    state = latest(folder) if name == "last" else read(folder / f"{name}.ckpt")
+    state = read_latest_checkpoint(folder) if name == "last" else read_checkpoint(folder / f"{name}.ckpt")
     if state is None:
         raise FolderError(f"{folder}: no readable checkpoint")
     return cast("dict[str, torch.Tensor]", state["net"])
 
 
-def load_model(folder: Path) -> nn.Module:
+def load_trained_model(folder: Path) -> nn.Module:
     """The trained net of a run folder, on the CPU in eval mode: the weights of its last checkpoint."""
     run = load_frozen((folder / "config.yaml").read_text(encoding="utf-8"), origin=str(folder / "config.yaml"))
-    net = build.make_bare_model(run)
-    net.load_state_dict(weights(folder / "checkpoints"))
+    net = builders.make_uninitialized_model(run)
+    net.load_state_dict(net_weights(folder / "checkpoints"))
     return net.eval()

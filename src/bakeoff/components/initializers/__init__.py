@@ -1,0 +1,42 @@
+"""Initializers: each fills every convolution and linear layer of a net from one generator, in the order of the net's modules."""
+
+from __future__ import annotations
+
+from bakeoff.components.initializers.base import Fans as Fans
+from bakeoff.components.initializers.base import Initializer as Initializer
+from bakeoff.components.initializers.base import fans as fans
+from bakeoff.components.initializers.distributions import (
+    Constant,
+    HeNormal,
+    HeUniform,
+    Normal,
+    Sparse,
+    TorchDefault,
+    TruncNormal,
+    XavierNormal,
+    XavierUniform,
+    Zeros,
+)
+from bakeoff.components.initializers.gain import activation_gain as activation_gain
+from bakeoff.components.initializers.layerwise import AlexNetPaper
+from bakeoff.components.initializers.orthogonal import LSUV, DeltaOrthogonal, Orthogonal
+from bakeoff.components.initializers.transfer import FromRun
+
+# The names that a config may use as a target.
+__all__ = [
+    "LSUV",
+    "AlexNetPaper",
+    "Constant",
+    "DeltaOrthogonal",
+    "FromRun",
+    "HeNormal",
+    "HeUniform",
+    "Normal",
+    "Orthogonal",
+    "Sparse",
+    "TorchDefault",
+    "TruncNormal",
+    "XavierNormal",
+    "XavierUniform",
+    "Zeros",
+]

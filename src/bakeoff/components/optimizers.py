@@ -1,0 +1,265 @@
+"""Optimizers that the libraries lack, and what every optimizer is given: the parameters of a net in groups by whether they decay.
+
+Each class is one torch Optimizer: all of its groups carry `lr` and follow the schedule, and its `state_dict` holds tensors and plain
+types alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from bakeoff.errors import ChoiceError
+
+# The names that a config may use as a target.
+__all__ = ["LBFGS", "MomentumCaffe", "Muon"]
+
+Closure = Callable[[], Any]
+Groups = Iterable[Any]
+
+# Their parameters scale or shift a signal; pulling them to zero is no penalty on the size of the function.
+UNDECAYED = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.PReLU,
+)
+
+
+def parted(net: nn.Module) -> list[tuple[nn.Parameter, bool]]:
+    """Trainable parameters, each once, in the order of the net's modules, and whether each decays."""
+    found: dict[int, tuple[nn.Parameter, bool]] = {}
+    for module in net.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                decays = not isinstance(module, UNDECAYED) and not name.endswith("bias")
+                found.setdefault(id(parameter), (parameter, decays))
+    return list(found.values())
+
+
+def decayed_parameters(net: nn.Module, *, decay_all: bool = False) -> list[nn.Parameter]:
+    """The parameters on which a weight decay or a penalty acts: all but norms, biases and PReLU slopes, or all with `decay_all`."""
+    return [parameter for parameter, decays in parted(net) if decays or decay_all]
+
+
+def parameter_groups(net: nn.Module, *, weight_decay: float | None, decay_all: bool = False) -> list[dict[str, Any]]:
+    """Trainable parameters as one or two groups for a torch optimizer, each once, in the order of the net's modules.
+
+    The second group holds norm parameters, biases and PReLU slopes with `weight_decay` 0. There is one group only where that makes
+    no difference: with `decay_all` (what the papers of AlexNet and VGG did), with a decay of 0, or with None (an optimizer that
+    has no `weight_decay`, and whose groups get no such key). No group is empty.
+    """
+    every = parted(net)
+    split = bool(weight_decay) and not decay_all
+    decayed = [parameter for parameter, decays in every if decays or not split]
+    rest = [parameter for parameter, decays in every if split and not decays]
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    groups = [{"params": decayed, **decay}, {"params": rest, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def require(key: str, value: object, *, fits: bool, rule: str) -> None:
+    """Raises ChoiceError naming `optimizer.<key>`, the value and the rule unless it fits."""
+    if not fits:
+        raise ChoiceError(f"optimizer.{key}={value}: {rule}")
+
+
+def evaluated(closure: Closure | None) -> Any:
+    """The closure's loss, with gradients on; None without a closure."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+class MomentumCaffe(Optimizer):
+    """SGD with the learning rate inside the velocity: v <- m v - lr (wd w + g); w <- w + v. One velocity a parameter.
+
+    Krizhevsky, Sutskever, Hinton (2012), section 5, and Caffe's solver. torch's SGD multiplies by lr outside; the two agree while lr
+    stays as it is, and part when it drops: here the velocity gathered at the old rate is used up at that rate.
+    """
+
+    def __init__(self, params: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 5e-4) -> None:
+        require("lr", lr, fits=lr > 0, rule="must be above 0")
+        require("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
+        require("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        loss = evaluated(closure)
+        for group in self.param_groups:
+            for w in group["params"]:
+                if w.grad is None:
+                    continue
+                state = self.state[w]
+                if "velocity" not in state:
+                    state["velocity"] = torch.zeros_like(w, memory_format=torch.preserve_format)
+                v = state["velocity"].mul_(group["momentum"]).add_(w.grad, alpha=-group["lr"])
+                if group["weight_decay"]:
+                    v.add_(w, alpha=-group["lr"] * group["weight_decay"])
+                w.add_(v)
+        return loss
+
+
+class Muon(Optimizer):
+    """Muon for the hidden weights, AdamW for the rest, as one optimizer: Jordan et al. (2024), kellerjordan.github.io/posts/muon.
+
+    Weights of two or more dimensions are updated by `torch.optim.Muon`, which takes matrices alone: a conv kernel (out, in, k, k) is
+    laid out as (out, in k k). One-dimensional parameters, and the last weight in the order of the net's modules (the layer of the
+    scores) unless `last` is "muon", are updated by AdamW at `adamw_lr`. Weight decay is decoupled in both. `adjust_lr_fn`: how the
+    rate follows a matrix (A, B): "original" sqrt(max(1, A/B)), "match_rms_adamw" 0.2 sqrt(max(A, B)) (arXiv:2502.16982), or
+    "spectral_unclamped" sqrt(A/B). A group holds its `rule`.
+    """
+
+    def __init__(
+        self,
+        params: Groups,
+        *,
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw", "spectral_unclamped"] = "original",
+        weight_decay: float = 0.01,
+        last: Literal["adamw", "muon"] = "adamw",
+        adamw_lr: float = 5e-4,
+        adamw_betas: tuple[float, float] = (0.9, 0.999),
+        adamw_eps: float = 1e-8,
+    ) -> None:
+        require("lr", lr, fits=lr > 0, rule="must be above 0")
+        require("adamw_lr", adamw_lr, fits=adamw_lr > 0, rule="must be above 0")
+        require("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
+        require("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
+        require("adamw_eps", adamw_eps, fits=adamw_eps >= 0, rule="must be 0 or more")
+        require("ns_steps", ns_steps, fits=1 <= ns_steps < 100, rule="must be at least 1 and below 100")
+        require("adamw_betas", list(adamw_betas), fits=all(0 <= beta < 1 for beta in adamw_betas), rule="must be at least 0 and below 1")
+        given = [dict(group) if isinstance(group, dict) else {"params": [group]} for group in params]
+        for group in given:
+            group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        matrices = [id(p) for group in given for p in group["params"] if p.ndim >= 2]
+        matrices = matrices[:-1] if last == "adamw" else matrices
+        muon = {"rule": "muon", "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
+        rest = {"rule": "adamw", "lr": adamw_lr, "betas": adamw_betas, "eps": adamw_eps}
+        # Muon's groups come first, so that the rate which a run reports is Muon's.
+        groups = [
+            {**group, "params": [p for p in group["params"] if (id(p) in matrices) == hidden], **rule}
+            for hidden, rule in ((True, muon), (False, rest))
+            for group in given
+        ]
+        super().__init__([group for group in groups if group["params"]], {"weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        loss = evaluated(closure)
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if weights:
+                (self._muon if group["rule"] == "muon" else self._adamw)(weights, group)
+        return loss
+
+    def _muon(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        matrices = []
+        for w in weights:
+            matrix = nn.Parameter(flat(w))
+            matrix.grad = flat(w.grad)  # type: ignore[arg-type]
+            matrices.append(matrix)
+        names = ("lr", "weight_decay", "momentum", "nesterov", "ns_steps", "adjust_lr_fn")
+        inner = torch.optim.Muon(matrices, **{name: group[name] for name in names})
+        for w, matrix in zip(weights, matrices, strict=True):
+            if self.state[w]:
+                inner.state[matrix] = self.state[w]
+        inner.step()  # type: ignore[no-untyped-call]
+        for w, matrix in zip(weights, matrices, strict=True):
+            self.state[w] = inner.state[matrix]
+            if matrix.data_ptr() != w.data_ptr():  # flattening a channels_last kernel has copied it
+                w.copy_(matrix.view_as(w))
+
+    def _adamw(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        for w in weights:
+            if not self.state[w]:
+                zeros = {name: torch.zeros_like(w, memory_format=torch.preserve_format) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[w] = {"step": torch.zeros((), dtype=torch.float32), **zeros}
+        states = [self.state[w] for w in weights]
+        adamw(
+            weights,
+            [w.grad for w in weights if w.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def flat(weight: Tensor) -> Tensor:
+    """(out, in, k, k) as (out, in k k): a view where the memory allows one, else a copy."""
+    return weight.detach().reshape(len(weight), -1)
+
+
+class LBFGS(torch.optim.LBFGS):
+    """torch's L-BFGS (Liu, Nocedal 1989) for nets of any memory layout; for the whole training set as one batch.
+
+    It evaluates the loss several times a step and takes it for one function: see `bakeoff.training.full_batch`. torch's own lays
+    gradients out with `view`, which a channels_last kernel refuses: they are made contiguous first.
+    """
+
+    def __init__(
+        self,
+        params: Groups,
+        *,
+        lr: float = 1.0,
+        max_iter: int = 20,
+        max_eval: int | None = None,
+        history_size: int = 10,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        line_search_fn: Literal["strong_wolfe"] | None = "strong_wolfe",
+    ) -> None:
+        require("lr", lr, fits=lr > 0, rule="must be above 0")
+        for key, number in (("max_iter", max_iter), ("max_eval", max_eval), ("history_size", history_size)):
+            require(key, number, fits=number is None or number >= 1, rule="must be at least 1")
+        for key, tolerance in (("tolerance_grad", tolerance_grad), ("tolerance_change", tolerance_change)):
+            require(key, tolerance, fits=tolerance >= 0, rule="must be 0 or more")
+        super().__init__(
+            params,
+            lr=lr,
+            max_iter=max_iter,
+            max_eval=max_eval,
+            history_size=history_size,
+            tolerance_grad=tolerance_grad,
+            tolerance_change=tolerance_change,
+            line_search_fn=line_search_fn,
+        )
+
+    def step(self, closure: Closure) -> Any:  # type: ignore[override]
+        """One step: up to `max_iter` iterations, each with evaluations of its own."""
+
+        def contiguous() -> Any:
+            loss = closure()
+            for weight in self.param_groups[0]["params"]:
+                if weight.grad is not None:
+                    weight.grad = weight.grad.contiguous()
+            return loss
+
+        return super().step(contiguous)  # type: ignore[no-untyped-call]

@@ -1,0 +1,15 @@
+"""The slots of a run by name, and where their choices lie. Light: `bakeoff list` and completion need nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SLOTS = ("model", "activation", "initializer", "optimizer", "scheduler", "loss", "data")
+GROUPS = (*SLOTS, "trainer", "tracking", "experiment")
+METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy")
+
+
+def package_data_dir(name: str) -> Path:
+    """The folder `conf` or `sweeps`: inside an installed package, or at the top of a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    return here / name if (here / name).is_dir() else here.parents[1] / name

@@ -1,0 +1,107 @@
+"""Which image comes when: a pure function of (seed, epoch), the same whatever the devices, accumulation, stops and resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bakeoff.errors import ChoiceError, DataError
+from bakeoff.seeds import make_generator
+
+Batch = tuple[Tensor, Tensor]
+
+
+def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
+    """How many images one device takes in one forward pass. Errors: ChoiceError where the global batch does not divide."""
+    if batch_size < 1 or batch_size % (devices * accumulate):
+        raise ChoiceError(
+            f"data.batch_size={batch_size}: is the global batch, and must be a positive multiple of "
+            f"trainer.devices={devices} times trainer.accumulate={accumulate} (= {devices * accumulate})"
+        )
+    return batch_size // (devices * accumulate)
+
+
+class EpochSampler:
+    """One rank's training micro-batches of one epoch at a time, as a sized iterable; the kinds of it say where the images come from.
+
+    n: training images. batch_size is global; the last, incomplete batch of an epoch is dropped. max_steps ends the last epoch early.
+    Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself.
+
+    Errors: ChoiceError where the batch does not divide, DataError where it is larger than the split.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        batch_size: int,
+        seed: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        max_steps: int | None = None,
+        epoch: int = 0,
+    ) -> None:
+        self.micro = micro_batch_size(batch_size, devices=world, accumulate=accumulate)
+        if batch_size > n:
+            raise DataError(f"data.batch_size={batch_size}: is larger than the {n} training images (see data.subset, data.val_fraction)")
+        self.n, self.batch_size, self.accumulate, self.rank, self.world = n, batch_size, accumulate, rank, world
+        self.seed, self.epoch, self.max_steps = seed, epoch, max_steps
+        self._skip = (-1, 0)
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return self.n // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of this epoch: fewer where max_steps ends it."""
+        if self.max_steps is None:
+            return self.steps_per_epoch
+        return max(0, min(self.steps_per_epoch, self.max_steps - self.epoch * self.steps_per_epoch))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives."""
+        self.epoch = epoch
+
+    def resume(self, *, epoch: int, skip: int) -> None:
+        """Leave out the first `skip` micro-batches of `epoch`, which were trained on before; other epochs stay whole."""
+        self._skip = (epoch, skip)
+
+    @property
+    def start(self) -> int:
+        """The first micro-batch of this epoch that is given out."""
+        epoch, skip = self._skip
+        return skip if epoch == self.epoch else 0
+
+    def __len__(self) -> int:
+        return max(0, self.steps * self.accumulate - self.start)
+
+    def __iter__(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def order(self, epoch: int) -> Tensor:
+        """int64[steps, batch_size]: the images of every global batch of an epoch."""
+        order = torch.randperm(self.n, generator=make_generator(self.seed, "order", epoch))[: self.steps * self.batch_size]
+        return order.view(self.steps, self.batch_size)
+
+    def part(self, drawn: Tensor, k: int) -> Tensor:
+        """Of something drawn for a whole global batch (batch_size first), what this rank's micro-batch number k gets (micro first)."""
+        return drawn.view(self.accumulate, self.world, self.micro, *drawn.shape[1:])[k % self.accumulate, self.rank]
+
+    def alphas(self, epoch: int, step: int, *, channels: int, std: float) -> Tensor:
+        """float64[batch_size, channels]: the lighting's alpha ~ N(0, std), drawn for each image of a global batch and each component.
+
+        A stream beside that of crops and flips, so that lighting switched on leaves those as they are.
+        """
+        return std * torch.randn(
+            self.batch_size, channels, dtype=torch.float64, generator=make_generator(self.seed, "augment", epoch, step, 1)
+        )

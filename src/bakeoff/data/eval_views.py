@@ -1,0 +1,142 @@
+"""What the test looks at where an image is seen in several views: each image at one or several scales, in batches.
+
+A batch is (scaled, labels int64[b]): for each scale a list of groups (images float32[g, C, H, W], rows int64[g]), the rows saying which
+of the batch's images they are; images of one shape make a group. Mirrors and cuts of them are made from these by who scores them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bakeoff.data.batches import Normalizer, layout
+from bakeoff.data.decoding import Decoded, Decoder, Request
+from bakeoff.data.file_batches import ordered
+from bakeoff.errors import ChoiceError
+
+Kind = Literal["whole", "ten_crop", "dense"]
+Group = tuple[Tensor, Tensor]
+ViewBatch = tuple[list[list[Group]], Tensor]
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """How the test looks at an image, see `data.views`: kind, mirrored as well, and shorter sides Q (empty: the kind's own)."""
+
+    kind: Kind = "whole"
+    flip: bool = False
+    scales: tuple[int, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """One view of each image, as in validation."""
+        return self == ViewPlan()
+
+    def check(self, *, size: int, crop: int | None = None) -> None:
+        """ChoiceError where the keys do not go together; crop: `data.augment.crop` of images in memory, None for image files."""
+        if self.kind == "whole" and self.scales:
+            raise ChoiceError(f"data.views.scales={list(self.scales)}: is for data.views.kind=ten_crop or dense; whole takes none")
+        if self.kind == "ten_crop" and self.flip:
+            raise ChoiceError(
+                "data.views.flip=true: the ten crops of data.views.kind=ten_crop hold five mirrored ones already: leave it false"
+            )
+        if self.scales and min(self.scales) < size:
+            raise ChoiceError(f"data.views.scales={list(self.scales)}: every scale must be at least data.size={size}")
+        if self.kind == "ten_crop" and not self.scales and crop == 0:
+            raise ChoiceError(
+                f"data.views.kind=ten_crop: images of data.size={size} leave no room to cut from: set "
+                f"data.views.scales=[{size + size // 8}], to which they are fitted first, or data.augment.crop"
+            )
+
+    def images(self, images: Tensor, *, fit: Callable[..., Tensor], size: int, crop: int) -> list[Tensor]:
+        """Of images in memory, uint8[N, C, Q, Q] at each scale; `fit(images, size=Q)` brings them there.
+
+        Without scales: size itself; for ten crops the images that training cuts from, which `crop` zeros surround on each side.
+        """
+        if self.scales:
+            return [fit(images, size=q) for q in self.scales]
+        whole = fit(images, size=size)
+        if self.kind != "ten_crop":
+            return [whole]
+        return [functional.pad(whole, (crop,) * 4)]
+
+
+class ImageViews:
+    """One rank's share (every world-th image) of images in memory, in fixed order.
+
+    scaled: for each scale uint8[N, C, Q, Q] of all images; labels: int64[N]; batch_size is that of one device.
+    """
+
+    def __init__(
+        self, scaled: Sequence[Tensor], labels: Tensor, *, pixels: Normalizer, batch_size: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self._scaled = [layout(images[rank::world], channels_last=pixels.channels_last) for images in scaled]
+        self._labels, self._pixels, self.batch_size = labels[rank::world], pixels, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        for start in range(0, len(self._labels), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            labels = self._labels[part].to(self._pixels.device, non_blocking=True)
+            rows = torch.arange(len(labels), device=self._pixels.device)
+            yield [[(self._pixels(images[part]), rows)] for images in self._scaled], labels
+
+
+class FileViews:
+    """One rank's share (every world-th file) of image files, in fixed order.
+
+    scales: shorter sides Q. square: the Q x Q square in the middle (of `cut` pixels where it is given), else the whole image.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Tensor,
+        *,
+        decoder: Decoder,
+        pixels: Normalizer,
+        scales: Sequence[int],
+        square: bool,
+        batch_size: int,
+        cut: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._paths, self._labels, self.batch_size = paths[rank::world], labels[rank::world], batch_size
+        self._decoder, self._pixels, self._scales = decoder, pixels, [(q, (cut or q) if square else 0) for q in scales]
+        decoder.check_room(batch=batch_size, images=len(self._labels) * len(scales), side=max(scales))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        starts = range(0, len(self._labels), self.batch_size)
+        requests = (
+            [Request(path, side, cut) for path in self._paths[start : start + self.batch_size]]
+            for start in starts
+            for side, cut in self._scales
+        )
+        answers = self._decoder.read(requests, count=len(starts) * len(self._scales))
+        for start in starts:
+            scaled = [self._groups(next(answers)) for _ in self._scales]
+            yield scaled, self._labels[start : start + self.batch_size].to(self._pixels.device, non_blocking=True)
+
+    def _groups(self, images: Decoded) -> list[Group]:
+        if isinstance(images, Tensor):
+            return [self._group(images, list(range(len(images))))]
+        alike: dict[torch.Size, list[int]] = {}
+        for row, image in enumerate(images):
+            alike.setdefault(image.shape, []).append(row)
+        return [self._group(torch.stack([images[row] for row in rows]), rows) for rows in alike.values()]
+
+    def _group(self, images: Tensor, rows: list[int]) -> Group:
+        images = ordered(images.to(self._pixels.device, non_blocking=True), self._pixels)
+        return self._pixels(images), torch.tensor(rows, device=self._pixels.device)

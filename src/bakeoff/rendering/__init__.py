@@ -1,0 +1,1 @@
+"""Figures and pages: marks, the palette, and the back ends that draw them."""

@@ -1,0 +1,296 @@
+"""The tracking store -> two tidy tables: one row a run, and one row a point of a curve."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bakeoff.errors import NotFoundError, StoreError, near_miss
+from bakeoff.report.design import Design, design
+from bakeoff.stats.paired import Scores
+
+STAGES = {"trial": "tune", "confirm": "confirm", "audit": "audit"}
+#: States of a run that will not change any more.
+ENDED = ("finished", "diverged", "pruned", "failed")
+#: Kept for the page's foot: what the runs say about the code and the machine they ran on.
+ORIGIN = ("git.commit", "git.dirty", "python", "os", "cpu", "cores", "memory_gb", "gpus", "cpu_threads", "world_size", "trainer.precision")
+#: A tuning run that diverged counts as the worst accuracy there is, as the sampler was told; a confirm run that diverged counts as
+#: guessing, 1 / classes, since that is what a net that has learnt nothing is worth. A loss has no worst value: there it has no score.
+WORST_ACCURACY = 0.0
+COLUMNS = ("classes", "batch", "steps")
+DIAGNOSIS = "tags.diagnosis."
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """Everything that a report is made from.
+
+    `runs`: id, mlflow_id, name, stage (tune|confirm|audit), arm, block, seed, point, state (finished|diverged|pruned|failed|killed|
+    running), reason, diagnoses (names, a space between), tuned (the metric that tuning looked at), score (what the run counts for: for a
+    confirm run on the test set), seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under
+    the key's own name. `curves`: id, stage, arm, block, seed, metric, step, value. `scored` is the metric of the verdict; `origin` tells
+    where the runs come from; `named_store`: commands must name the store, as it is not the default one. `exploratory` counts runs of the
+    experiment that are no part of the plan: they are in no table. `queued` is how many seeds have been asked for so far, where the store
+    says so; `prunings` is how often pruning was audited and how often it was wrong.
+    """
+
+    design: Design
+    summary: str
+    uri: str
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    scored: str
+    origin: dict[str, tuple[str, ...]]
+    named_store: bool = False
+    exploratory: int = 0
+    queued: int | None = None
+    prunings: tuple[int, int] | None = None
+
+    @property
+    def title(self) -> str:
+        """`<name>-<hash8>`, as the MLflow experiment is called."""
+        return f"{self.design.name}-{self.design.hash[:8]}"
+
+    def stage(self, name: str) -> pd.DataFrame:
+        """The runs of one stage."""
+        return self.runs[self.runs["stage"] == name]
+
+    def scores(self, stage: str = "confirm") -> Scores:
+        """block -> arm -> seed (a point, for tuning) -> score, of the runs that have one; every arm and block is there."""
+        return self._confirmed if stage == "confirm" else self._scores(stage)
+
+    @cached_property
+    def _confirmed(self) -> Scores:
+        return self._scores("confirm")
+
+    def _scores(self, stage: str) -> Scores:
+        table: dict[str, dict[str, dict[int, float]]] = {b: {a: {} for a in self.design.arms} for b in self.design.blocks}
+        key = "seed" if stage == "confirm" else "point"
+        rows = self.stage(stage)
+        for block, arm, at, score in zip(rows["block"], rows["arm"], rows[key], rows["score"], strict=True):
+            if math.isfinite(score) and not pd.isna(at):
+                table[block][arm][int(at)] = float(score)
+        return table
+
+    def best(self, arm: str, block: str) -> pd.Series[Any] | None:
+        """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
+        return self._bests.get((arm, block))
+
+    @cached_property
+    def order(self) -> list[int]:
+        """All seeds of confirm runs in the order of the plan."""
+        return self.design.order({int(seed) for seed in self.stage("confirm")["seed"].dropna()})
+
+    def untrained(self, arm: str, block: str) -> bool:
+        """Whether no tuning run of an arm trained to its end, so that there was nothing to confirm."""
+        planned = next((cell.trials for cell in self.design.cells if (cell.arm, cell.block) == (arm, block)), 0)
+        ended, trained = self._tuned.get((arm, block), (0, 0))
+        return 0 < planned <= ended and trained == 0
+
+    @cached_property
+    def _tuned(self) -> dict[tuple[str, str], tuple[int, int]]:
+        rows = self.stage("tune")
+        found = rows.assign(e=rows["state"].isin(ENDED), t=rows["state"].eq("finished")).groupby(["arm", "block"])[["e", "t"]].sum()
+        return {(str(a), str(b)): (int(e), int(t)) for (a, b), e, t in zip(found.index, found["e"], found["t"], strict=True)}
+
+    def complete(self) -> int:
+        """How many seeds, counted in their order, have ended in every cell that has anything to confirm."""
+        rows = self.stage("confirm")
+        done = rows[rows["state"].isin(ENDED)]
+        ended = set(zip(done["arm"], done["block"], done["seed"], strict=True))
+        cells = [(c.arm, c.block) for c in self.design.cells if not self.untrained(c.arm, c.block)]
+        for at, seed in enumerate(self.order):
+            if not all((*cell, seed) in ended for cell in cells):
+                return at
+        return len(self.order) if cells else 0
+
+    def first(self, seeds: int) -> SweepResults:
+        """The sweep with the confirm runs of its first seeds alone."""
+        kept = set(self.order[:seeds])
+        rows, curves = self.runs, self.curves
+        shown = curves[(curves["stage"] != "confirm") | curves["seed"].isin(kept)]
+        return replace(self, runs=rows[(rows["stage"] != "confirm") | rows["seed"].isin(kept)], curves=shown)
+
+    @cached_property
+    def _bests(self) -> dict[tuple[str, str], pd.Series[Any]]:
+        rows = self.stage("tune")
+        rows = rows[rows["score"].notna() & rows["state"].isin(["finished", "diverged"])]
+        rows = rows.sort_values(["score", "point"], ascending=[self.design.goal == "minimize", True], kind="stable")
+        return {(str(row["arm"]), str(row["block"])): row for _, row in rows.groupby(["arm", "block"], sort=False).head(1).iterrows()}
+
+
+def load(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepResults:
+    """The sweep of that name, the newest plan of it unless `sweep_hash` (or `name-hash8`) says which. NotFoundError, StoreError."""
+    from bakeoff.tracking import store
+
+    summary = _summary(store.runs_table(uri, "tags.kind = 'summary'"), name, sweep_hash)
+    own = str(summary["tags.sweep.hash"])
+    plan_file = store.download_artifact(uri, summary["mlflow_id"], "plan.json")
+    plan = design(json.loads(Path(plan_file).read_text(encoding="utf-8")))
+    frame = store.runs_table(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
+    frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
+    planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
+    strangers, frame = int((~planned).sum()), frame[planned]
+    scored = _scored(frame, plan)
+    runs = tabulate(frame, plan, scored=scored)
+    curves = read_curves(runs, plan, uri=uri)
+    told = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "prune.audited", "prune.wrong")}
+    counts = {key: int(value) for key, value in told.items() if isinstance(value, str) and value.isdigit()}
+    audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
+    return SweepResults(
+        plan, summary["mlflow_id"], uri, runs, curves, scored, origin(frame),
+        exploratory=strangers, queued=counts.get("sweep.seeds"), prunings=audits,
+    )  # fmt: skip
+
+
+def read_curves(runs: pd.DataFrame, plan: Design, *, uri: str) -> pd.DataFrame:
+    """The curves of the runs that are drawn, from the store."""
+    from bakeoff.tracking import store
+
+    chosen = _drawn(runs, plan)
+    keys = tuple(dict.fromkeys((plan.metric, "train/loss", "val/loss")))
+    return curve_table(store.metric_histories(uri, list(chosen["mlflow_id"]), keys), chosen)
+
+
+def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Series[Any]:
+    """The summary run that is meant."""
+    if "tags.sweep" not in frame.columns or "tags.sweep.hash" not in frame.columns:
+        frame = pd.DataFrame({"tags.sweep": [], "tags.sweep.hash": [], "start": []}, dtype=object)
+    hashes = frame["tags.sweep.hash"].astype(str)
+    titles = frame["tags.sweep"].astype(str) + "-" + hashes.str[:8]
+    found = frame[(frame["tags.sweep"] == name) | (titles == name)]
+    if sweep_hash is not None and not found.empty:
+        matching = found[found["tags.sweep.hash"].astype(str).str.startswith(sweep_hash[:8])]
+        if matching.empty:
+            known = ", ".join(sorted({str(h)[:8] for h in found["tags.sweep.hash"]}))
+            raise NotFoundError(f"sweep {name}: no plan {sweep_hash[:8]} in the store (there are: {known})")
+        found = matching
+    if found.empty:
+        names = sorted({str(n) for n in frame["tags.sweep"]} | set(titles))
+        sweeps = sorted({str(n) for n in frame["tags.sweep"]})
+        rest = f"; sweeps in the store: {', '.join(sweeps[:20])}" if sweeps else "; the store has no sweep yet"
+        raise NotFoundError(f"sweep {name}: not in the store{near_miss(name, names)}{rest}")
+    return found.sort_values("start", kind="stable").iloc[-1]
+
+
+def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
+    """The store's frame as `Sweep.runs`; runs of arms or blocks that the plan does not have are refused as StoreError."""
+    kinds = _text(frame, "tags.kind")
+    rows = frame[kinds.isin(list(STAGES))].reset_index(drop=True)
+    table = pd.DataFrame({key: _text(rows, key) for key in ("id", "mlflow_id", "name")})
+    table["stage"] = [STAGES[kind] for kind in _text(rows, "tags.kind")]
+    table["arm"], table["block"] = _text(rows, "tags.arm"), _text(rows, "tags.block")
+    strange = sorted((set(table["arm"]) - set(plan.arms)) | (set(table["block"]) - set(plan.blocks)))
+    if strange:
+        raise StoreError(f"sweep {plan.name}-{plan.hash[:8]}: the store has runs of {', '.join(map(repr, strange))}, which its plan lacks")
+    table["seed"] = _number(rows, "tags.seed").fillna(_number(rows, "params.seed"))
+    table["point"] = _number(rows, "tags.point")
+    told = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)
+    table["state"] = [_state(*one) for one in told]
+    table["reason"] = _text(rows, "tags.reason")
+    table["diagnoses"] = _diagnoses(rows)
+    table["tuned"] = _number(rows, f"metrics.{plan.metric}")
+    final = _number(rows, f"metrics.{scored}")
+    for name, param in zip(COLUMNS, ("data.num_classes", "data.batch_size", "total_steps"), strict=True):
+        table[name] = _number(rows, f"params.{param}")
+    confirmed = table["stage"].eq("confirm")
+    value = final.where(confirmed, table["tuned"])
+    worst = (1 / table["classes"]).fillna(WORST_ACCURACY).where(confirmed, WORST_ACCURACY) if _bounded(plan.metric) else math.nan
+    counts = table["state"].eq("finished") & np.isfinite(value)
+    table["score"] = value.where(counts, math.nan).mask(table["state"].eq("diverged"), worst)
+    table["seconds"] = _number(rows, "metrics.seconds")
+    table["parameters"] = _number(rows, "params.parameters")
+    for key in plan.tuned:
+        table[key] = _number(rows, f"params.{key}")
+    for key in plan.menus:
+        table[key] = _text(rows, f"params.{key}") if key not in table else table[key]
+    order = {arm: i for i, arm in enumerate(plan.arms)} | {block: i for i, block in enumerate(plan.blocks)}
+    by = table.assign(_b=table["block"].map(order), _a=table["arm"].map(order), _s=table["stage"].eq("confirm"))
+    return table.loc[by.sort_values(["_b", "_a", "_s", "point", "seed"], kind="stable").index].reset_index(drop=True)
+
+
+def _diagnoses(rows: pd.DataFrame) -> list[str]:
+    """The names in a run's tags `diagnosis.<name>`, a space between; '' for a run in which nothing was seen."""
+    columns = sorted(str(column) for column in rows.columns if str(column).startswith(DIAGNOSIS))
+    if not columns:
+        return [""] * len(rows)
+    names = [column.removeprefix(DIAGNOSIS) for column in columns]
+    told = zip(*(_text(rows, column) for column in columns), strict=True)
+    return [" ".join(name for name, text in zip(names, texts, strict=True) if text) for texts in told]
+
+
+def _state(status: str, diverged: str, pruned: str) -> str:
+    if pruned == "true":
+        return "pruned"
+    if diverged == "true" and status == "FINISHED":
+        return "diverged"
+    return {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}.get(status, "running")
+
+
+def _bounded(metric: str) -> bool:
+    return metric.endswith("accuracy")
+
+
+def _scored(frame: pd.DataFrame, plan: Design) -> str:
+    """The metric that a confirm run counts for: the test set's, where any run has it."""
+    test = re.sub(r"^val/", "test/", plan.metric)
+    return test if f"metrics.{test}" in frame.columns and frame[f"metrics.{test}"].notna().any() else plan.metric
+
+
+def _drawn(runs: pd.DataFrame, plan: Design) -> pd.DataFrame:
+    """The runs whose curves are drawn: every confirm run, and, in cells without one, the best tuning run."""
+    confirmed = runs[(runs["stage"] == "confirm") & (runs["state"] != "failed")]
+    cells = set(zip(confirmed["arm"], confirmed["block"], strict=True))
+    tuned = runs[(runs["stage"] == "tune") & runs["score"].notna()].sort_values("score", ascending=plan.goal == "minimize", kind="stable")
+    best = tuned.groupby(["block", "arm"], sort=False).head(1)
+    lonely = [(arm, block) not in cells for arm, block in zip(best["arm"], best["block"], strict=True)]
+    return pd.concat([confirmed, best[lonely]]) if any(lonely) else confirmed
+
+
+def curve_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, int]]], runs: pd.DataFrame) -> pd.DataFrame:
+    """`Sweep.curves` out of the store's histories: (mlflow_id, metric) -> (step, value, time)."""
+    keys = ["id", "stage", "arm", "block", "seed"]
+    lengths = [len(points) for points in histories.values()]
+    owners = pd.Index([run for run, _ in histories], dtype=object).repeat(lengths)
+    at = pd.Index(runs["mlflow_id"]).get_indexer(owners)
+    table = runs[keys].take(at).reset_index(drop=True)
+    table["metric"] = pd.Index([key for _, key in histories], dtype=object).repeat(lengths)
+    table["step"] = np.fromiter((step for points in histories.values() for step, _, _ in points), np.int64, sum(lengths))
+    table["value"] = np.fromiter((value for points in histories.values() for _, value, _ in points), np.float64, sum(lengths))
+    return table
+
+
+def origin(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Tag or param -> its distinct values over the runs, for those that tell where the runs come from."""
+    found: dict[str, tuple[str, ...]] = {}
+    for column in frame.columns:
+        kind, _, name = str(column).partition(".")
+        if kind in ("tags", "params") and (name in ORIGIN or name.startswith("version.")):
+            found.setdefault(name, tuple(sorted({str(v) for v in frame[column].dropna() if str(v)})))
+    return {name: values for name, values in sorted(found.items()) if values}
+
+
+def _text(frame: pd.DataFrame, column: str) -> pd.Series[str]:
+    if column not in frame.columns:
+        return pd.Series([""] * len(frame), index=frame.index, dtype=object)
+    return frame[column].astype(object).where(frame[column].notna(), "").astype(str)
+
+
+def _number(frame: pd.DataFrame, column: str) -> pd.Series[float]:
+    if column not in frame.columns:
+        return pd.Series([math.nan] * len(frame), index=frame.index, dtype=float)
+    return pd.to_numeric(frame[column], errors="coerce").astype(float)
+
+
+def counted(rows: pd.DataFrame, states: Iterable[str] | Sequence[str]) -> int:
+    """How many of the runs are in one of the states."""
+    return int(rows["state"].isin(list(states)).sum())

@@ -1,0 +1,111 @@
+"""Where a result comes from: the code's commit and what was changed on top of it, versions, and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("bakeoff", "torch", "torchvision", "pytorch-lightning", "hydra-core", "mlflow", "optuna", "numpy")
+DIFF_BYTES = 1_000_000
+UNTRACKED = 200
+
+
+def collect_provenance() -> dict[str, Any]:
+    """Plain JSON: git, packages, python, os, cpu, cores, memory_gb, gpus.
+
+    `git` is None where the package does not run from a checkout of its own (a wheel: then its version says what it is), else commit,
+    branch, dirty, diff (against the commit, applicable by `git apply`, at most 1 MB), diff_cut and untracked (names of at most 200).
+    """
+    return {
+        "git": _checkout(Path(__file__).resolve()),
+        "packages": _versions(),
+        "python": platform.python_version(),
+        "os": platform.platform(),
+        "cpu": _cpu(),
+        "cores": _cores(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpus": _gpus(),
+    }
+
+
+def provenance_tags(found: Mapping[str, Any]) -> dict[str, str]:
+    """What of a `provenance` fits into tags: all but the diff and the list of files."""
+    git = found["git"] or {}
+    tags = {f"git.{k}": str(git[k]) for k in ("commit", "branch", "dirty", "diff_cut") if k in git}
+    if "commit" in git:
+        tags["mlflow.source.git.commit"] = git["commit"]
+    tags |= {f"version.{name}": version for name, version in found["packages"].items()}
+    tags |= {name: str(found[name]) for name in ("python", "os", "cpu", "cores", "memory_gb")}
+    return {**tags, **({"gpus": ", ".join(found["gpus"])} if found["gpus"] else {})}
+
+
+def _checkout(file: Path) -> dict[str, Any] | None:
+    """The checkout that tracks `file`; an environment within somebody's checkout is none of ours."""
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    top = (_git(file.parent, "rev-parse", "--show-toplevel") or b"").decode().strip()
+    root = Path(top)
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    if not top or commit is None:
+        return None
+    diff = _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv") or b""
+    untracked = (_git(root, "ls-files", "--others", "--exclude-standard", "-z") or b"").decode(errors="replace").split("\0")
+    names = [name for name in untracked if name]
+    return {
+        "commit": commit.decode().strip(),
+        "branch": (_git(root, "rev-parse", "--abbrev-ref", "HEAD") or b"").decode().strip(),
+        "dirty": bool(diff or names),
+        "diff": diff[:DIFF_BYTES].decode(errors="replace"),
+        "diff_cut": len(diff) > DIFF_BYTES,
+        "untracked": names[:UNTRACKED],
+    }
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints, None where it fails or is not installed. Settings of the user's shell must not point it elsewhere."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Those that this process may use, which a container or a cluster's job may have cut."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _gpus() -> list[str]:
+    """Names, only where this process has loaded torch: asking must not cost an import. It opens CUDA, so ask where the training runs."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,232 @@
+"""Run folders: the one place on disk where everything about a run lives until, and after, the store has it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from bakeoff.errors import BusyError, FolderError, NotFoundError, near_miss
+
+RunKind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary", "check"]
+KINDS: tuple[str, ...] = get_args(RunKind)
+ID_LENGTH = 12
+PREFIX_LENGTH = 6
+
+
+def new_run_id() -> str:
+    """A fresh run id: 12 hexadecimal digits from the operating system's randomness, never from a seeded stream."""
+    return secrets.token_hex(ID_LENGTH // 2)
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """What a run is called and where it belongs, as job.json in its folder keeps it (the recipe itself is config.yaml)."""
+
+    id: str
+    name: str
+    experiment: str
+    kind: RunKind = "single"
+    tags: dict[str, str] = field(default_factory=dict)
+    export_model: bool = False
+    tracking_uri: str = ""
+
+    def __post_init__(self) -> None:
+        assert re.fullmatch(rf"[0-9a-f]{{{ID_LENGTH}}}", self.id), f"a run id is {ID_LENGTH} hex digits, not {self.id!r}"
+        assert self.kind in KINDS, self.kind
+
+    def to_json(self) -> str:
+        """One JSON object, keys in the order of the fields."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunManifest:
+        """The job of `to_json`'s text; keys of a later version are ignored. FolderError where it is no such text."""
+        try:
+            raw = json.loads(text)
+            return cls(**{f.name: raw[f.name] for f in dataclasses.fields(cls) if f.name in raw})
+        except (ValueError, TypeError, AssertionError) as error:
+            raise FolderError(f"job.json is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """`<root>/<experiment>/<name>-<id>/`: paths of its files, its making, its lock and its result."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The frozen, fully resolved recipe."""
+        return self.path / "config.yaml"
+
+    @property
+    def job(self) -> Path:
+        """Id, name, experiment, kind and tags: a `Job`."""
+        return self.path / "job.json"
+
+    @property
+    def journal(self) -> Path:
+        """The run's append-only truth."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def cursor(self) -> Path:
+        """How far the store has replayed the journal."""
+        return self.path / "cursor.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """last.ckpt, last-1.ckpt and best.ckpt."""
+        return self.path / "checkpoints"
+
+    @property
+    def result(self) -> Path:
+        """Written once, at the end: it decides whether the run is done, never an exit code."""
+        return self.path / "result.json"
+
+    @property
+    def log(self) -> Path:
+        """What the training process printed."""
+        return self.path / "log.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.path / "lock"
+
+    @classmethod
+    def create(cls, root: Path, *, config_text: str, job: RunManifest) -> RunDir:
+        """A new folder, there with config and job or not at all. FolderError where `root` cannot be written."""
+        parent = Path(root) / _safe(job.experiment)
+        final = parent / f"{_safe(job.name)}-{job.id}"
+        draft = parent / f".{final.name}.{os.getpid()}"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            draft.mkdir()
+            try:
+                (draft / "checkpoints").mkdir()
+                write_atomic(draft / "config.yaml", config_text)
+                write_atomic(draft / "job.json", job.to_json())
+                os.rename(draft, final)
+            except OSError:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
+            _sync_folder(parent)
+        except OSError as error:
+            raise FolderError(f"tracking.folder={root}: cannot make a run folder there: {error.strerror or error}") from error
+        return cls(final)
+
+    def read_job(self) -> RunManifest:
+        """The job of this folder. FolderError where job.json is missing or damaged."""
+        try:
+            text = self.job.read_text(encoding="utf-8")
+        except OSError as error:
+            raise FolderError(f"{self.path}: no run folder: job.json: {error.strerror}") from error
+        try:
+            return RunManifest.from_json(text)
+        except FolderError as error:
+            raise FolderError(f"{self.path}: {error}") from error
+
+    def read_result(self) -> dict[str, Any] | None:
+        """What the run wrote at its end; None while there is no result. FolderError where the file is damaged."""
+        try:
+            raw = json.loads(self.result.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise FolderError(f"{self.result}: cannot be read: {error}") from error
+        if not isinstance(raw, dict):
+            raise FolderError(f"{self.result}: expected a JSON object, found {type(raw).__name__}")
+        return raw
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Puts result.json there as a whole; non-finite numbers must have been turned into strings."""
+        write_atomic(self.result, json.dumps(dict(result), indent=2, allow_nan=False) + "\n")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one training process; ends with that process, however it dies. BusyError where another has it."""
+        fd = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(fd, 32, 0).decode().strip() or "unknown"
+                raise BusyError(f"run {self.path.name} is being trained by pid {holder}") from None
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(fd)
+
+    def busy(self) -> bool:
+        """Whether a living process holds the lock at this moment."""
+        try:
+            fd = os.open(self.lock, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+
+def iter_run_dirs(root: Path) -> Iterator[RunDir]:
+    """Every complete run folder below `root`, in the order of their paths; none where `root` does not exist."""
+    for job in sorted(Path(root).glob("[!.]*/[!.]*/job.json")):
+        yield RunDir(job.parent)
+
+
+def find_run_dir(root: Path, run_id: str) -> RunDir:
+    """The folder of a run by its id, or by a unique beginning of at least 6 digits. NotFoundError names the near miss."""
+    known = {folder.path.name.rpartition("-")[2]: folder for folder in iter_run_dirs(root)}
+    if run_id in known:
+        return known[run_id]
+    found = [name for name in known if name.startswith(run_id)] if len(run_id) >= PREFIX_LENGTH else []
+    if len(found) == 1:
+        return known[found[0]]
+    if found:
+        raise NotFoundError(f"run {run_id}: {len(found)} runs in {root} begin like this: {', '.join(sorted(found)[:5])}")
+    raise NotFoundError(f"run {run_id}: no such run in tracking.folder={root}{near_miss(run_id, known)}")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replaces `path` by `text` so that a reader, or a power cut, sees the old file or the new one and nothing between. OSError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _safe(name: str) -> str:
+    """A folder name out of any text: separators and control characters become '_'; long ones are cut (255 bytes is the limit)."""
+    cleaned = re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII).lstrip(".")
+    return cleaned[:120] or "_"

@@ -1,0 +1,1 @@
+"""Statistics on plain arrays: intervals, paired comparisons, alpha spending, power, ranks and aggregates."""

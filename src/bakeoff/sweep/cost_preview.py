@@ -1,0 +1,131 @@
+"""A plan as it is before anything is started: what would be compared, how, and at which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.config.compose import SearchSpace
+from bakeoff.errors import PlanError
+from bakeoff.sweep import worker
+from bakeoff.sweep.candidates import shown
+from bakeoff.sweep.plan import WHOLE, Plan, PlannedArm
+from bakeoff.sweep.progress import clock
+from bakeoff.sweep.runner import from_child
+from bakeoff.sweep.settings import MODELS
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+
+Cost = tuple[float, float]
+
+
+def block_costs(plan: Plan, *, context: ForkServerContext, probe: Callable[..., None] = worker.probe) -> dict[str, Cost]:
+    """block -> (seconds a step, seconds a run), from a few real steps of its first arm in a process of its own."""
+    first: dict[str, PlannedArm] = {}
+    for cell in plan.cells:
+        first.setdefault(cell.block, cell)
+    told = from_child(context, probe, [cell.run for cell in first.values()], what="the timed probe")
+    if isinstance(told, str):
+        raise PlanError(told)
+    return dict(zip(first, told, strict=True))
+
+
+def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str, Any]:
+    """Seconds of training in all and on `workers` at a time: up to the first look, and with every look of the plan."""
+    trials = sum(len(cell.points) * costs[cell.block][1] for cell in plan.cells)
+    seed = sum(costs[cell.block][1] for cell in plan.cells)
+    first, whole = trials + seed * len(plan.sheet.seeds), trials + seed * len(plan.sheet.confirm.pool)
+    return {
+        "workers": workers,
+        "blocks": {block: {"seconds_a_step": step, "seconds_a_run": run} for block, (step, run) in costs.items()},
+        "seconds": first / workers,
+        "seconds_with_all_looks": whole / workers,
+        "hours": first / workers / 3600,
+    }
+
+
+def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal, a fact a line."""
+    sheet, told = plan.sheet, [plan.sheet.question, ""]
+    arms, blocks = list(dict.fromkeys(cell.arm for cell in plan.cells)), list(dict.fromkeys(cell.block for cell in plan.cells))
+    told.append(row("plan", f"{plan.title}; judged by {sheet.metric} ({sheet.goal}), margin {sheet.margin:g}"))
+    told.append(row("arms", f"{len(arms)}: {', '.join(arms)}"))
+    if blocks != [WHOLE]:
+        told.append(row("blocks", f"{len(blocks)}: {', '.join(blocks)}"))
+    told += tuned(plan)
+    each = {len(cell.points) for cell in plan.cells}
+    studies = f", {sheet.budget.studies} studies of each" if sheet.budget.studies > 1 else ""
+    asked = "asked in turn" if sheet.budget.sampler in MODELS else "listed in the plan"
+    trials = " or ".join(map(str, sorted(each)))
+    told.append(row("trials", f"{trials} an arm and block by {sheet.budget.sampler} ({asked}{studies}): {plan.trials} runs"))
+    if sheet.prune is not None:
+        rule = f"{sheet.prune.by}, from {sheet.prune.warmup:.0%} of a run on; {sheet.prune.audit} of an arm's pruned trials run to the end"
+        told.append(row("pruning", rule))
+    told.append(row("seeds", seeds(plan)))
+    told += sized(plan)
+    for finding in plan.differs:
+        told.append(row("allowed", f"{finding.rule}: {finding.text}"))
+    for block, found in cost["blocks"].items():
+        name = "" if block == WHOLE else f"{block}: "
+        told.append(row("probe", f"{name}{found['seconds_a_step'] * 1000:.3g} ms a step, about {found['seconds_a_run']:.3g} s a run"))
+    total = f"about {cost['hours']:.2g} h ({clock(cost['seconds'])}) at workers={cost['workers']}"
+    later = f"; with every look {clock(cost['seconds_with_all_looks'])}" if len(sheet.confirm.looks) > 1 else ""
+    told.append(row("cost", f"{total}{later}; pruning and diverged runs make it less"))
+    return [*told, "", f"nothing has been started; {plan.command} runs it"]
+
+
+def row(head: str, text: str) -> str:
+    """A fact with its name."""
+    return f"{head:<9} {text}"
+
+
+def tuned(plan: Plan) -> list[str]:
+    """key: the space of each arm, arms with the same one together."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for cell in plan.cells:
+        for key, space in cell.spaces.items():
+            arms = found.setdefault(key, {}).setdefault(spelled(space), [])
+            if cell.arm not in arms:
+                arms.append(cell.arm)
+    if not found:
+        return [row("tuned", "nothing")]
+    lines = []
+    for key, spaces in found.items():
+        lines += [row("tuned", f"{key} in {space}: {', '.join(arms)}") for space, arms in spaces.items()]
+    free = [cell.arm for cell in plan.cells if not cell.spaces]
+    return lines + ([row("untuned", ", ".join(dict.fromkeys(free)))] if free else [])
+
+
+def spelled(space: SearchSpace) -> str:
+    """A space in words."""
+    if space.choices:
+        return "{" + ", ".join(map(str, space.choices)) + "}"
+    scale = " log" if space.log else " log in 1 - x" if space.complement else " whole" if space.integer else ""
+    return f"{shown(space.low)} .. {shown(space.high)}{scale}"
+
+
+def seeds(plan: Plan) -> str:
+    """The confirming stage in words."""
+    confirm = plan.sheet.confirm
+    if not confirm.seeds:
+        return "none: no confirming stage"
+    runs = len(confirm.seeds) * len(plan.cells)
+    shared = (
+        f"{len(confirm.seeds)} ({confirm.seeds[0]} to {confirm.seeds[-1]}) shared by all arms: {runs} runs, each with the test set once"
+    )
+    later = ", ".join(map(str, confirm.looks[1:]))
+    return f"{shared}; --more may go on to {later}" if later else shared
+
+
+def sized(plan: Plan) -> list[str]:
+    """Steps and parameters, where the cells have been examined."""
+    steps = sorted({cell.steps for cell in plan.cells if cell.steps is not None})
+    counts: dict[int, list[str]] = {}
+    for cell in plan.cells:
+        if cell.parameters is not None:
+            counts.setdefault(cell.parameters, []).append(cell.title)
+    run = plan.cells[0].run
+    found = [row("steps", f"{' or '.join(map(str, steps))} a run, of batches of {run.data.batch_size}")] if steps else []
+    shown = [f"{count:,} ({', '.join(names[:4])}{' ...' if len(names) > 4 else ''})" for count, names in counts.items()]
+    return [*found, *([row("net", f"parameters {'; '.join(shown[:6])}{' ...' if len(shown) > 6 else ''}")] if shown else [])]

@@ -1,0 +1,166 @@
+"""What makes arms unequal without being what is compared: found before a trial is run, and refused unless the sweep file allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.config.schema import SCIENCE, RunConfig
+from bakeoff.config.slots import SLOTS
+from bakeoff.errors import PlanError
+from bakeoff.sweep.overrides import flat, text
+from bakeoff.sweep.settings import RULES
+
+if TYPE_CHECKING:
+    from bakeoff.sweep.plan import PlannedArm
+    from bakeoff.sweep.spec import SweepSpec
+
+EXACT = {
+    "trainer.max_epochs": "steps",
+    "trainer.max_steps": "steps",
+    "data.batch_size": "batch",
+    "trainer.accumulate": "batch",
+    "trainer.precision": "precision",
+    "optimizer.decay_all": "decay_all",
+}
+"""Keys that only a factor of that very name declares: a choice that brings them along does not."""
+PREFIXED = {"scheduler": "schedule", "data": "data", "seed": "data"}
+"""Nodes whose difference a factor of the node's own name declares, too."""
+SIZES = ("model", "data")
+"""Factors that are a net's size: parameters may then differ."""
+PARAMETERS = 1.05
+"""The most by which the parameters of two arms may differ, as a ratio."""
+SWITCHES = ("decoupled_weight_decay", "weight_decouple", "decoupled_decay", "decouple")
+"""Arguments that say whether decay stands apart from the gradient, by the libraries' names for them."""
+DECOUPLED = {"adamw", "lion", "adan", "muon", "soap", "prodigy", "adamwschedulefree", "schedulefreeadamw", "schedule_free_adamw"}
+"""Optimizers whose weight decay is apart from the gradient whatever their arguments."""
+COUPLED = {
+    "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "rmsprop", "asgd", "rprop", "lbfgs", "shampoo", "sgdschedulefree",
+    "schedulefreesgd", "schedule_free_sgd", "momentumcaffe", "momentum_caffe", "sgdcaffe", "caffesgd",
+}  # fmt: skip
+"""Optimizers that add weight_decay times the weight to the gradient: L2 (Loshchilov, Hutter 2017 tell the two apart)."""
+
+
+@dataclass(frozen=True)
+class FairnessFinding:
+    """Arms that differ in what `rule` watches, and how."""
+
+    rule: str
+    text: str
+
+
+class FairnessError(PlanError):
+    """The arms of a sweep differ in something that its file does not declare; `lines` has one complaint each."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
+
+
+def raise_unallowed(sheet: SweepSpec, findings: Sequence[FairnessFinding]) -> tuple[FairnessFinding, ...]:
+    """The findings that the sweep file allows; `FairnessError` where there are others."""
+    refused = [found for found in findings if found.rule not in sheet.allow]
+    if refused:
+        raise FairnessError(
+            [f"{sheet.origin.name}: {found.rule}: {found.text}; where that is meant, say allow: [{found.rule}]" for found in refused]
+        )
+    return tuple(findings)
+
+
+def examined(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> list[FairnessFinding]:
+    """All that can be told from the recipes alone, one finding a rule, in the rules' order."""
+    found = [*values(sheet, cells), *tuned(sheet, cells), *decays(cells)]
+    first = {finding.rule: finding for finding in reversed(found)}
+    return [first[rule] for rule in RULES if rule in first]
+
+
+def values(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+    """Keys of the recipe that differ between the arms of a block without being a factor."""
+    for cells_here in by_block(cells).values():
+        recipes = {cell.arm: dict(flat(cell.run.part(SCIENCE))) for cell in cells_here}
+        for key in dict.fromkeys(key for recipe in recipes.values() for key in recipe):
+            # A choice without the switch leaves norms and biases out, as the switch's default does.
+            missing = False if key == "optimizer.decay_all" else None
+            mine = {arm: recipe.get(key, missing) for arm, recipe in recipes.items()}
+            if len({text(value) for value in mine.values()}) > 1 and not declared(sheet, key):
+                yield FairnessFinding(rule_of(key), f"{key} differs between arms: {told(mine)}")
+
+
+def tuned(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+    """Keys that tuning would set differently for each arm although they must be alike, and arms that are not tuned where others are."""
+    for key in dict.fromkeys(key for cell in cells for key in cell.spaces):
+        rule = EXACT.get(key) or (rule_of(key) if key.partition(".")[0] in ("data", "seed") else None)
+        if rule is not None:
+            yield FairnessFinding(rule, f"tune.{key} would give each arm a value of its own")
+    for cells_here in by_block(cells).values():
+        budgets = {cell.arm: len(cell.points) for cell in cells_here}
+        if len(set(budgets.values())) > 1:
+            yield FairnessFinding("tuning", f"arms get different numbers of tuning runs: {told(budgets)}")
+
+
+def decays(cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+    """L2 in one arm and decoupled weight decay in another, where both decay at all."""
+    for cells_here in by_block(cells).values():
+        kinds = {cell.arm: kind_of_decay(cell.run) for cell in cells_here if decaying(cell)}
+        if len(set(kinds.values())) > 1:
+            yield FairnessFinding("decay", f"weight decay is not the same thing in all arms: {told(kinds)}")
+
+
+def sizes(sheet: SweepSpec, cells: Sequence[PlannedArm], parameters: Sequence[int]) -> list[FairnessFinding]:
+    """Nets of one block whose numbers of parameters are further apart than `PARAMETERS`, unless the net is what is compared."""
+    if any(key.partition(".")[0] in SIZES for key in sheet.factors):
+        return []
+    counts = {id(cell): count for cell, count in zip(cells, parameters, strict=True)}
+    for cells_here in by_block(cells).values():
+        mine = {cell.arm: counts[id(cell)] for cell in cells_here}
+        if max(mine.values()) > PARAMETERS * min(mine.values()):
+            return [FairnessFinding("parameters", f"the arms' nets are more than 5 % apart in parameters: {told(mine)}")]
+    return []
+
+
+def declared(sheet: SweepSpec, key: str) -> bool:
+    """Whether a key's difference is the factor itself. `trainer` and `experiment` bundle settings, and declare none of them."""
+    if key in sheet.factors:
+        return True
+    return key not in EXACT and any(factor in SLOTS and key.startswith(f"{factor}.") for factor in sheet.factors)
+
+
+def rule_of(key: str) -> str:
+    """The rule that watches a key."""
+    return EXACT.get(key) or PREFIXED.get(key.partition(".")[0], "recipe")
+
+
+def decaying(cell: PlannedArm) -> bool:
+    """Whether an arm's optimizer decays weights, at its own value or anywhere in the space that it is tuned in."""
+    space = cell.spaces.get("optimizer.weight_decay")
+    return bool(cell.run.optimizer.get("weight_decay")) or (space is not None and space.high > 0)
+
+
+def kind_of_decay(run: RunConfig) -> str:
+    """`L2`, `decoupled`, or another kind in words; that of an optimizer of the user's own is not known."""
+    leaf: Mapping[str, Any] = run.optimizer
+    name = str(leaf["_target_"]).rpartition(".")[2]
+    switch = next((leaf[switch] for switch in SWITCHES if isinstance(leaf.get(switch), bool)), None)
+    if switch is None:
+        switch = True if name.lower() in DECOUPLED else False if name.lower() in COUPLED else None
+    if switch is False and name.lower() == "lamb":
+        return "within the trust ratio"  # behind the moments, yet scaled with the step (You et al. 2020)
+    return f"unknown for {name}" if switch is None else "decoupled" if switch else "L2"
+
+
+def by_block(cells: Sequence[PlannedArm]) -> dict[str, list[PlannedArm]]:
+    """The cells of each block."""
+    found: dict[str, list[PlannedArm]] = {}
+    for cell in cells:
+        found.setdefault(cell.block, []).append(cell)
+    return found
+
+
+def told(values: Mapping[str, Any]) -> str:
+    """`10 (sgd, adam), 20 (lion)`: values with their arms, which may be many."""
+    groups: dict[str, list[str]] = {}
+    for arm, value in values.items():
+        groups.setdefault("not set" if value is None else text(value), []).append(arm)
+    shown = [f"{value} ({', '.join(arms[:3])}{f' and {len(arms) - 3} more' if len(arms) > 3 else ''})" for value, arms in groups.items()]
+    return ", ".join([*shown[:4], *(["..."] if len(shown) > 4 else [])])

@@ -1,0 +1,33 @@
+"""What a run has reached while it trains, read from its journal: rank 0 writes it there, the worker decides by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bakeoff.runs.journal import scan_journal
+
+
+class MetricTail:
+    """Follows one metric of a run's journal, which it may share with processes that come and go."""
+
+    def __init__(self, path: Path, *, metric: str) -> None:
+        self.path, self.metric = path, metric
+        self.offset = 0
+        self.steps: dict[str, int] = {}
+
+    def news(self) -> Iterator[tuple[int, float, int]]:
+        """(epoch, value, epochs in all) of every epoch's end that has come since; the run's own counts of steps say where epochs end."""
+        for offset, line in scan_journal(self.path, offset=self.offset):
+            self.offset = offset
+            if line is None:
+                continue
+            if line["kind"] == "params":
+                counts = {key: line["values"].get(key) for key in ("total_steps", "steps_per_epoch")}
+                self.steps |= {key: int(value) for key, value in counts.items() if value is not None}
+            elif line["kind"] == "metrics" and self.metric in line["values"] and len(self.steps) == 2:
+                epoch, total = self.steps["steps_per_epoch"], self.steps["total_steps"]
+                step = int(line["step"])
+                # A run's last epoch may be cut short.
+                if step and (step % epoch == 0 or step == total):
+                    yield -(-step // epoch), float(line["values"][self.metric]), -(-total // epoch)

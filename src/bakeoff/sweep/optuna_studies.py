@@ -1,0 +1,193 @@
+"""Optuna at arm's length: the studies of a plan on one journal file, what draws a point, and what stops a trial."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import warnings
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from bakeoff.errors import BakeoffError
+from bakeoff.sweep.candidates import DIGITS, Point
+from bakeoff.sweep.leases import Lock
+from bakeoff.sweep.plan import Plan, PlannedArm
+from bakeoff.sweep.settings import Prune
+from bakeoff.sweep.trials import STAGES, Stage, study_of
+
+JOURNAL = "study.journal"
+State = TrialState
+"""How far a trial is, in Optuna's words."""
+REDUCTION = 3
+"""Of the trials at a rung of asha and hyperband, one in so many goes on."""
+IDLE = RandomSampler(seed=0)
+"""The sampler of a study that is not being asked: it looks at nothing."""
+
+
+def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
+    """(stage, lane) -> its study, made where it is not there. For the holder of the sweep's lock."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Optuna asks for a class of its own, but for no more of it than these two methods.
+    inner: Any = Lock(folder / f"{JOURNAL}.lock")
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=inner))
+    goal = StudyDirection[plan.sheet.goal.upper()]
+    return {
+        (stage, lane): optuna.create_study(
+            study_name=study_of(plan, stage, lane),
+            storage=storage,
+            direction=goal,
+            sampler=IDLE,
+            pruner=optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        for stage in STAGES
+        if stage != "audit" or plan.sheet.prune is not None
+        for lane in range(len(plan.lanes))
+    }
+
+
+def trials_of(study: Study) -> list[FrozenTrial]:
+    """The trials of a study by number."""
+    return study.get_trials(deepcopy=False)
+
+
+def distributions(cell: PlannedArm) -> dict[str, BaseDistribution]:
+    """A cell's spaces as Optuna's: a complement's parameter is 1 - x, on a log scale as its points are; `values` turns it back."""
+    found: dict[str, BaseDistribution] = {}
+    for key, space in cell.spaces.items():
+        if space.choices:
+            found[key] = CategoricalDistribution(space.choices)
+        elif space.integer:
+            found[key] = IntDistribution(int(space.low), int(space.high))
+        elif space.complement:
+            found[key] = FloatDistribution(1 - space.high, 1 - space.low, log=True)
+        else:
+            found[key] = FloatDistribution(space.low, space.high, log=space.log)
+    return found
+
+
+def parameters(cell: PlannedArm, point: Point) -> Point:
+    """A point as Optuna's parameters; the ends of a complement's space are exact."""
+    return {key: 1 - value if cell.spaces[key].complement else value for key, value in point.items()}
+
+
+def values(cell: PlannedArm, trial: FrozenTrial | Trial) -> Point:
+    """A trial's parameters as the point that is trained: a complement's x has as many digits as the points of a list."""
+    found: Point = {}
+    for key, value in trial.params.items():
+        space = cell.spaces[key]
+        found[key] = min(max(float(f"{1 - value:.{DIGITS}g}"), space.low), space.high) if space.complement else value
+    return found
+
+
+def sampler(name: str, *, seed: int) -> BaseSampler:
+    """What draws a point in turn: TPE (Bergstra et al. 2011), CMA-ES (Hansen, Ostermeier 2001), a Gaussian process (Jones et al. 1998)."""
+    if name == "tpe":
+        return TPESampler(seed=seed, constant_liar=True)
+    if name == "cmaes":
+        return CmaEsSampler(seed=seed)
+    return GPSampler(seed=seed) if name == "gp" else IDLE
+
+
+def ask(study: Study, space: dict[str, BaseDistribution], *, point: Point, name: str, seed: int) -> Trial:
+    """The next trial of a study: at `point` where the plan lists it, else where the sampler says. A trial that waits is taken first."""
+    waiting = any(trial.state == TrialState.WAITING for trial in trials_of(study))
+    if not waiting and name == "gp":
+        point = drawn_apart(study, space, seed=seed)
+    if point and not waiting:
+        study.enqueue_trial(dict(point))
+    return with_sampler(study, name, seed, lambda: study.ask(space))
+
+
+def again(study: Study, number: int, space: dict[str, BaseDistribution], *, name: str, seed: int) -> Trial:
+    """A trial whose owner is gone, with what it had drawn already, and the rest drawn now."""
+
+    def draw() -> Trial:
+        trial = Trial(study, trials_of(study)[number]._trial_id)
+        for key, limits in space.items():
+            if isinstance(limits, CategoricalDistribution):
+                trial.suggest_categorical(key, limits.choices)
+            elif isinstance(limits, IntDistribution):
+                trial.suggest_int(key, limits.low, limits.high)
+            elif isinstance(limits, FloatDistribution):
+                trial.suggest_float(key, limits.low, limits.high, log=limits.log)
+        return trial
+
+    return with_sampler(study, name, seed, draw)
+
+
+def with_sampler(study: Study, name: str, seed: int, draw: Any) -> Trial:
+    """What `draw` gives while the study has its sampler; at other times no trial that is looked at must ask it."""
+    study.sampler = sampler(name, seed=seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made: Trial = draw()
+            return made
+    finally:
+        study.sampler = IDLE
+
+
+def drawn_apart(study: Study, space: dict[str, BaseDistribution], *, seed: int) -> Point:
+    """A Gaussian process's point, from a child: torch's threads, once started, would not survive the fork of a worker's trials."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=draw_and_send, args=(there, trials_of(study), study.direction, space, seed))
+    process.start()
+    there.close()
+    try:
+        found: Point = here.recv()
+    except EOFError:
+        process.join()
+        raise BakeoffError(f"budget.sampler=gp: its process ended with exit code {process.exitcode}") from None
+    process.join()
+    return found
+
+
+def draw_and_send(
+    wire: Connection, trials: Sequence[FrozenTrial], direction: StudyDirection, space: dict[str, BaseDistribution], seed: int
+) -> None:
+    """The child's part: a study in memory with the same trials, asked once."""
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction=direction, sampler=sampler("gp", seed=seed))
+    study.add_trials(list(trials))
+    wire.send(study.ask(space).params)
+
+
+def pruner(prune: Prune, *, epochs: int) -> BasePruner:
+    """What stops a trial, by epochs: nothing does before the share `warmup` of them is over."""
+    least = max(1, math.ceil(prune.warmup * epochs))
+    if prune.by == "median":
+        return MedianPruner(n_startup_trials=prune.startup, n_warmup_steps=least)
+    if prune.by == "asha":
+        return SuccessiveHalvingPruner(min_resource=least, reduction_factor=REDUCTION)
+    return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=REDUCTION)
+
+
+def should_stop(study: Study, trial: FrozenTrial, *, prune: Prune, epoch: int, value: float, epochs: int) -> bool:
+    """Tell a trial's value after an epoch, and whether it is to stop. A value that is no number says nothing, nor does a repeated epoch."""
+    if math.isnan(value) or epoch in trial.intermediate_values:
+        return False
+    study.pruner = pruner(prune, epochs=epochs)
+    running = Trial(study, trial._trial_id)
+    running.report(value, epoch)
+    return epoch < epochs and bool(running.should_prune())
+
+
+def mark(study: Study, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
+    """Set a trial's user attributes."""
+    running = Trial(study, trial._trial_id)
+    for name, value in attributes.items():
+        running.set_user_attr(name, value)

@@ -1,0 +1,109 @@
+"""The live table of a sweep on standard error, or one line a run where that is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.sweep.arm_progress import ArmProgress, seconds_left
+from bakeoff.sweep.candidates import shown
+from bakeoff.sweep.plan import WHOLE, Plan
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+
+class SweepProgress:
+    """Shows where a sweep is while a block lasts."""
+
+    def __init__(self, plan: Plan, *, workers: int) -> None:
+        from rich.console import Console
+
+        self.plan, self.workers = plan, workers
+        self.console = Console(stderr=True)
+        self.live: Live | None = None
+        self.decided = 0
+
+    def __enter__(self) -> SweepProgress:
+        if self.console.is_terminal:
+            from rich.live import Live
+
+            self.live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live is not None:
+            self.live.__exit__(*error)
+            self.live = None
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def update(self, standings: Sequence[ArmProgress]) -> None:
+        """New counts."""
+        self.decided = sum(standing.done + standing.confirmed + standing.audited for standing in standings)
+        if self.live is not None:
+            self.live.update(progress_table(self.plan, standings, left=seconds_left(list(standings), workers=self.workers)))
+
+    def event(self, told: Mapping[str, Any], standings: Sequence[ArmProgress]) -> None:
+        """A run has been decided, or put back."""
+        self.update(standings)
+        good = told["status"] in ("finished", "pruned")
+        if self.live is None or not good:
+            total = sum(standing.planned + standing.seeds + standing.audits for standing in standings)
+            self.say(f"[{self.decided}/{total}] {sentence(self.plan, told)}")
+
+
+def sentence(plan: Plan, told: Mapping[str, Any]) -> str:
+    """One line about a decided run."""
+    words = [f"{told['name']}: {told['status']}"]
+    if told["status"] == "finished" and told.get("value") is not None:
+        words.append(f"{plan.sheet.metric} {float(told['value']):.4f}")
+    words += [f"{key}={shown(value)}" for key, value in (told.get("params") or {}).items()]
+    if told.get("seconds"):
+        words.append(f"{float(told['seconds']):.1f} s")
+    if told.get("reason"):
+        words.append(f"({told['reason']})")
+    return "  ".join(words)
+
+
+def progress_table(plan: Plan, standings: Sequence[ArmProgress], *, left: float | None = None) -> Table:
+    """Arms by rows: how many trials are done, the best so far and where, the confirming runs, what went wrong."""
+    from rich.table import Table
+
+    blocks = any(standing.block != WHOLE for standing in standings)
+    caption = None if left is None else f"about {clock(left)} left" if left else None
+    drawn = Table(title=plan.sheet.question, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    heads = ["arm", *(["block"] if blocks else []), "trials", f"best {plan.sheet.metric}", "at"]
+    for head in heads:
+        drawn.add_column(head, justify="left" if head in ("arm", "block", "at") else "right")
+    for head in ("confirmed", "mean", "failed", "diverged"):
+        drawn.add_column(head, justify="right")
+    for standing in standings:
+        names = [standing.arm, *([standing.block] if blocks else [])]
+        drawn.add_row(
+            *names,
+            f"{standing.done}/{standing.planned}",
+            figure(standing.best),
+            " ".join(f"{key.rpartition('.')[2]}={shown(value, 3)}" for key, value in standing.setting.items()) or "-",
+            f"{standing.confirmed}/{standing.seeds}",
+            figure(standing.mean),
+            str(standing.failed + standing.confirm_failed or "-"),
+            str(standing.diverged + standing.confirm_diverged or "-"),
+        )
+    return drawn
+
+
+def figure(value: float | None) -> str:
+    """A score in a table."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def clock(seconds: float) -> str:
+    """A time in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

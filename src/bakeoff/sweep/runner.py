@@ -1,0 +1,258 @@
+"""A planned sweep from its first trial to its report: workers, writer, summary run, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.errors import BakeoffError, FolderError, PlanError, StoreError
+from bakeoff.runs.run_dir import RunDir
+from bakeoff.sweep import interim, leases, worker
+from bakeoff.sweep.arm_progress import ArmProgress
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.progress import SweepProgress
+from bakeoff.sweep.resources import Resources
+from bakeoff.sweep.sweep_dir import Summary, readdress, siblings
+from bakeoff.tracking.client import default_uri
+from bakeoff.tracking.writer import Writer
+from bakeoff.training import processes
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+    from multiprocessing.process import BaseProcess
+
+    from bakeoff.report import Report
+
+LOCK = "sweep.lock"
+CLOSING = 1.5
+"""Seconds that workers, and then the writer, get when the sweep is stopped."""
+DRAIN = 300.0
+"""Seconds that the store gets to take in what is left, trained nets included, when the sweep is over."""
+AWAY = 5.0
+"""The same, where the store does not answer."""
+LOSSES = 5
+"""Workers that may be lost in a row, with no run decided between them, before the sweep gives up."""
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """A sweep that has come to its end. `report` is None where the store could not give one; `problem` says why."""
+
+    plan: Plan
+    standings: list[ArmProgress]
+    report: Report | None
+    uri: str
+    problem: str = ""
+
+
+def validate_arms(plan: Plan, *, context: ForkServerContext) -> Plan:
+    """The whole door for all cells, and their data, in a process of the fork server; the plan with what was found out about its nets.
+
+    Raises the first complaint, or `FairnessError` where the nets are too far apart in size.
+    """
+    told = from_child(context, worker.validate_arms, plan, what="the check of the arms")
+    if isinstance(told, str):
+        raise PlanError(told)
+    return plan.examined(told)
+
+
+def from_child(context: ForkServerContext, target: Callable[..., None], *given: Any, what: str) -> Any:
+    """What a process of the fork server sends over the wire that it gets behind `given`."""
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(*given, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        return here.recv()
+    except EOFError:
+        process.join()
+        raise PlanError(f"{what} ended with exit code {process.exitcode}, without an answer") from None
+
+
+def run_sweep(plan: Plan, *, context: ForkServerContext, crew: Resources, trial: str = processes.TRAIN_FUNCTION) -> SweepOutcome:
+    """Run what is left of a sweep and report on it. `BusyError` where another process runs it; `KeyboardInterrupt` leaves it resumable."""
+    root, uri = Path(plan.site.tracking.folder), plan.site.tracking.uri or default_uri(Path.cwd())
+    notes = siblings(plan, root=root)
+    folder = root / plan.title
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"tracking.folder={root}: cannot make a folder there: {error.strerror}") from None
+    with leases.exclusive(folder / LOCK, what=f"sweep {plan.title}"):
+        readdress(folder, uri=uri)
+        summary = Summary(plan, root=root, uri=uri)
+        writer = Writer(root, context=context)
+        try:
+            with SweepProgress(plan, workers=crew.workers) as display:
+                for note in notes:
+                    display.say(note)
+                runs = plan.trials + len(plan.cells) * interim.reached(plan, folder=folder)
+                display.say(f"{plan.title}: {runs} runs, {crew.workers} workers, {crew.threads} threads each; store {uri_shown(uri)}")
+                standings = work(plan, crew=crew, root=root, uri=uri, context=context, trial=trial, display=display)
+                for note in audits(standings):
+                    display.say(note)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            summary.end("KILLED" if stopped else "FAILED", reason="stopped; the same line goes on with it" if stopped else str(error))
+            writer.close(CLOSING)
+            raise
+        summary.tell(standings, seeds=interim.reached(plan, folder=folder))
+        return close(plan, summary, writer, standings, uri=uri)
+
+
+def audits(standings: Sequence[ArmProgress]) -> list[str]:
+    """One line for each arm and block whose pruned trials were looked at again."""
+    return [
+        f"{one.arm} in {one.block}: {one.pruned} trials pruned; {one.wrong} of {one.audited} run to their end would have been chosen"
+        for one in standings
+        if one.audited
+    ]
+
+
+def uri_shown(uri: str) -> str:
+    """A store's address without its password."""
+    from bakeoff.tracking.client import redact
+
+    return redact(uri)
+
+
+def patience(uri: str) -> float:
+    """Seconds that the store gets to take in what is left: few where it does not even answer."""
+    from bakeoff.tracking.client import reach
+
+    try:
+        reach(uri)
+    except StoreError:
+        return AWAY
+    return DRAIN
+
+
+def close(plan: Plan, summary: Summary, writer: Writer, standings: list[ArmProgress], *, uri: str) -> SweepOutcome:
+    """Bring the store up to date, report from it, and put the report into the summary run."""
+    from bakeoff.tracking.replay import is_behind, replay_run
+
+    lagging = writer.close(patience(uri))
+    try:
+        # Nets are exported after everything else, and the report needs none of them.
+        jobs = summary.folder.path.parent.glob("[!.]*/job.json") if lagging else ()
+        behind = [job for job in jobs if is_behind(RunDir(job.parent), models=False)]
+        if behind:
+            raise BakeoffError(f"the store lags behind {len(behind)} of the sweep's runs")
+        # The report counts runs as they are in the store, so the summary must be there before it, and is closed after it.
+        replay_run(summary.folder)
+        from bakeoff.report import build_report
+        from bakeoff.tracking.store import analyze_database
+
+        report = build_report(plan.name, uri=uri, out=Path("reports") / plan.title, sweep_hash=plan.hash)
+        summary.attach(report.out)
+        summary.end("FINISHED")
+        replay_run(summary.folder)
+        analyze_database(uri)
+        return SweepOutcome(plan, standings, report, uri)
+    except BakeoffError as error:
+        summary.end("FINISHED", reason=str(error))
+        return SweepOutcome(plan, standings, None, uri, problem=str(error))
+
+
+def work(
+    plan: Plan, *, crew: Resources, root: Path, uri: str, context: ForkServerContext, trial: str, display: SweepProgress
+) -> list[ArmProgress]:
+    """Keep the workers going until every point is decided; a worker that is lost is replaced."""
+    from bakeoff.sweep.trial_queue import TrialQueue
+
+    board = TrialQueue(plan, folder=root / plan.title)
+    standings = board.standings()
+    display.update(standings)
+    if board.over():
+        return standings
+    team = Team(plan, crew=crew, root=root, uri=uri, context=context, trial=trial)
+    with team.running():
+        while team.live:
+            for told in team.listen():
+                if "error" in told:
+                    raise BakeoffError(told["error"])
+                standings = board.standings()
+                display.event(told, standings)
+            team.replace_lost(over=board.over)
+    return board.standings()
+
+
+class Team:
+    """The worker processes of a sweep, by their number."""
+
+    def __init__(self, plan: Plan, *, crew: Resources, root: Path, uri: str, context: ForkServerContext, trial: str) -> None:
+        self.context, self.losses = context, 0
+        self.silent: set[int] = set()
+        self.live: dict[int, tuple[BaseProcess, Connection]] = {}
+        self.posts = [
+            worker.WorkerSpec(
+                plan=plan, root=root, uri=uri, threads=crew.threads, devices=crew.gpus[index] if crew.gpus else None, trial=trial
+            )
+            for index in range(crew.workers)
+        ]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """All workers, which are gone when the block ends however it ends."""
+        try:
+            for index in range(len(self.posts)):
+                self.start(index)
+            yield
+        finally:
+            self.stop()
+
+    def start(self, index: int) -> None:
+        """One worker."""
+        here, there = self.context.Pipe()
+        process = self.context.Process(target=worker.serve, args=(self.posts[index], there), name=f"worker-{index}")
+        process.start()
+        there.close()
+        self.live[index] = (process, here)
+
+    def listen(self, *, seconds: float = 1.0) -> list[Mapping[str, Any]]:
+        """What workers have told."""
+        told: list[Mapping[str, Any]] = []
+        wires = {wire: index for index, (_, wire) in self.live.items() if index not in self.silent}
+        for ready in wait(list(wires), timeout=seconds):
+            if isinstance(ready, Connection):
+                try:
+                    told.append(ready.recv())
+                    self.losses = 0
+                except (EOFError, ConnectionResetError):
+                    self.silent.add(wires[ready])
+        return told
+
+    def replace_lost(self, *, over: Callable[[], bool]) -> None:
+        """Forget workers that are done, and start others for those that died."""
+        for index, (process, wire) in list(self.live.items()):
+            # Its last words come before its end: the wire closes with the process.
+            if index not in self.silent:
+                continue
+            process.join()
+            wire.close()
+            del self.live[index]
+            self.silent.discard(index)
+            if process.exitcode == 0 or over():
+                continue
+            self.losses += 1
+            if self.losses > LOSSES:
+                raise BakeoffError(f"{self.losses} workers died in a row, the last with exit code {process.exitcode}")
+            self.start(index)
+
+    def stop(self) -> None:
+        """Say stop, wait a little, then kill; a killed worker's trial takes itself down."""
+        for _, wire in self.live.values():
+            with contextlib.suppress(OSError):  # it has gone already
+                wire.send("stop")
+        for process, wire in self.live.values():
+            process.join(CLOSING)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            wire.close()
+        self.live.clear()
+        self.silent.clear()

@@ -1,0 +1,117 @@
+"""The sweep's own run in the store, which carries its plan and its report; and the notes about earlier plans of the same name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bakeoff.runs.journal import Journal
+from bakeoff.runs.run_dir import ID_LENGTH, RunDir, RunManifest, write_atomic
+from bakeoff.sweep.arm_progress import ArmProgress
+from bakeoff.sweep.overrides import flat, text
+from bakeoff.sweep.plan import Plan
+
+PLAN, REPORT = "plan.json", "report"
+
+
+def readdress(experiment: Path, *, uri: str) -> None:
+    """Send all runs of a sweep to one store: the address is no part of a plan, so a resumed sweep may have another."""
+    for path in experiment.glob("[!.]*/job.json"):
+        folder = RunDir(path.parent)
+        job = folder.read_job()
+        if job.tracking_uri != uri:
+            write_atomic(folder.job, dataclasses.replace(job, tracking_uri=uri).to_json())
+
+
+class Summary:
+    """The summary run of a plan: open while the sweep runs."""
+
+    def __init__(self, plan: Plan, *, root: Path, uri: str) -> None:
+        own = hashlib.sha256(f"{plan.hash}/summary".encode()).hexdigest()[:ID_LENGTH]
+        there = next((root / plan.title).glob(f"[!.]*-{own}"), None)
+        whole = json.dumps(plan.tree(), indent=2) + "\n"
+        if there is None:
+            job = RunManifest(
+                id=own,
+                name="summary",
+                experiment=plan.title,
+                kind="summary",
+                tags={
+                    "sweep": plan.name,
+                    "sweep.hash": plan.hash,
+                    "sweep.tuned": ",".join(plan.sheet.tune),
+                    "mlflow.note.content": f"{plan.sheet.question}\n\n`{plan.command}`",
+                },
+                tracking_uri=uri,
+            )
+            self.folder = RunDir.create(root, config_text=whole, job=job)
+        else:
+            self.folder = RunDir(there)
+        # The first line that ran the plan stays its plan.json: others may differ in workers and folders alone.
+        if not (self.folder.path / PLAN).exists():
+            write_atomic(self.folder.path / PLAN, whole)
+            write_atomic(root / plan.title / PLAN, whole)
+        self.journal, self.ended = Journal(self.folder.journal), False
+        self.journal.start(self.folder.read_job())
+        self.journal.artifact(PLAN)
+
+    def tell(self, standings: Sequence[ArmProgress], *, seeds: int) -> None:
+        """Counts that a report needs beside the runs: how many seeds the look that is done has, and how often pruning was wrong."""
+        sums = {name: sum(getattr(one, name) for one in standings) for name in ("pruned", "audited", "wrong")}
+        self.journal.tags({"sweep.seeds": seeds, **{f"prune.{name}": count for name, count in sums.items()}})
+
+    def attach(self, report: Path) -> None:
+        """Take the report's files along."""
+        home = self.folder.path / REPORT
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(report, home)
+        self.journal.artifact(REPORT, artifact_path=REPORT)
+
+    def end(self, status: Any, *, reason: str = "") -> None:
+        """Close it; a second call does nothing."""
+        if not self.ended:
+            self.journal.end(status, reason=reason)
+            self.journal.close()
+            self.ended = True
+
+
+def siblings(plan: Plan, *, root: Path) -> list[str]:
+    """One line about the newest other plan of the same name, where this plan has not been run yet."""
+    if (root / plan.title / PLAN).exists():
+        return []
+    known = [path for path in root.glob(f"{plan.name}-*/{PLAN}") if path.parent.name[len(plan.name) + 1 :].isalnum()]
+    if not known:
+        return []
+    newest = max(known, key=lambda path: path.stat().st_mtime)
+    old = json.loads(newest.read_text(encoding="utf-8"))
+    found = difference(old, plan.tree())
+    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+    return [f"{plan.title} is a new plan beside {newest.parent.name}: {'; '.join(found[:4])}{more}"]
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two plan.json trees, one line a key; for the note that a changed plan is a sibling."""
+    parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "prune", "confirm", "allow", "baseline", "fixed")
+    before, after = (dict(flat({part: tree.get(part) for part in parts})) for tree in (old, new))
+    found = changes(before, after)
+    if found:
+        return found
+    cells = [{(cell["arm"], cell["block"]): dict(flat(cell["recipe"])) for cell in tree.get("cells", ())} for tree in (old, new)]
+    for label in cells[0].keys() & cells[1].keys():
+        found += changes(cells[0][label], cells[1][label])
+    return sorted(set(found)) or ["spaces or defaults"]
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: before -> after` for every key that differs."""
+    return [f"{key}: {told(old.get(key))} -> {told(new.get(key))}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def told(value: Any) -> str:
+    """A value in a message."""
+    return "not set" if value is None else text(value)

@@ -1,0 +1,106 @@
+"""The trained weights of a run: from its folder on this machine, or from the store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bakeoff.errors import BakeoffError, FolderError, NotFoundError
+from bakeoff.runs.run_dir import RunDir, find_run_dir
+from bakeoff.tracking.model_export import WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAGIC = b"bakeoff1"
+LAST = "checkpoints/last.ckpt"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that is done: its id, the text of its frozen config, and the last weights of its net by name, on the CPU."""
+
+    id: str
+    config: str
+    net: Mapping[str, Tensor]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state in one checkpoint file, on the CPU; None where the file is missing or torn."""
+    import torch
+
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    head = len(MAGIC) + 32
+    payload = memoryview(raw)[head:]
+    if raw[: len(MAGIC)] != MAGIC or raw[len(MAGIC) : head] != hashlib.sha256(payload).digest():
+        return None
+    return cast("dict[str, Any]", torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+
+
+def read_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest state in a folder of checkpoints that is whole; None where there is none."""
+    for name in ("last", "last-1"):
+        state = read_checkpoint(folder / f"{name}.ckpt")
+        if state is not None:
+            return state
+    return None
+
+
+def load_trained_weights(run_id: str, *, root: Path, uri: str) -> Trained:
+    """The run of an id, of a unique beginning of it (6 digits or more), of MLflow's own id, or of a run folder's path.
+
+    It is looked for in the run folders below `root`, and where it is not there in the store at `uri`, which keeps the weights of single
+    runs. NotFoundError where neither has it, or the store has no weights of it; FolderError where the run has not come to its end.
+    """
+    if (Path(run_id) / "job.json").is_file():
+        return _local(RunDir(Path(run_id)), run_id)
+    try:
+        folder = find_run_dir(root, run_id)
+    except NotFoundError as missing:
+        return _stored(run_id, uri, missing)
+    return _local(folder, run_id)
+
+
+def _local(folder: RunDir, run_id: str) -> Trained:
+    result = folder.read_result()
+    if result is None or result["status"] != "finished":
+        status = "not done" if result is None else result["status"]
+        raise FolderError(f"run {run_id}: its weights cannot be taken, for it is {status} (in {folder.path})")
+    state = read_latest_checkpoint(folder.checkpoints)
+    if state is None:
+        raise FolderError(f"run {run_id}: no readable checkpoint in {folder.checkpoints}")
+    return Trained(folder.read_job().id, folder.config.read_text(encoding="utf-8"), state["net"])
+
+
+def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
+    from safetensors.torch import load_file
+
+    from bakeoff.tracking import store
+
+    try:
+        stored = store.resolve_run(uri, run_id)
+    except BakeoffError as unknown:
+        raise NotFoundError(f"{missing}; {unknown}") from None
+    tags, mlflow_id = stored.data.tags, stored.info.run_id
+    there = RunDir(Path(tags["bakeoff.folder"])) if "bakeoff.folder" in tags else None
+    if there is not None and there.job.is_file():
+        return _local(there, run_id)
+    if stored.info.status != "FINISHED" or tags.get("diverged") == "true":
+        status = "diverged" if stored.info.status == "FINISHED" else stored.info.status
+        raise FolderError(f"run {run_id}: its weights cannot be taken, for it is {status}")
+    config = store.download_artifact(uri, mlflow_id, "config.yaml").read_text(encoding="utf-8")
+    own = tags.get("bakeoff.id", mlflow_id)
+    try:
+        return Trained(own, config, load_file(store.download_artifact(uri, mlflow_id, WEIGHTS)))
+    except NotFoundError:
+        state = read_checkpoint(store.download_artifact(uri, mlflow_id, LAST))
+    if state is None:
+        raise FolderError(f"run {run_id}: its checkpoint in the store is torn")
+    return Trained(own, config, state["net"])

@@ -1,0 +1,29 @@
+"""mixup and cutmix of a batch on its device, as torchvision has them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from bakeoff.config.schema import AugmentConfig
+
+
+class Mixing:
+    """Mixes every image of a micro-batch with the one before it; where both kinds are on, one of them at random for each batch.
+
+    One share a micro-batch is drawn, from Beta(alpha, alpha), out of torch's global generator, which the step has seeded. Partners
+    come from the same micro-batch of the same device: unlike crops and flips, mixing depends on how a batch is parted.
+    Sources: Zhang et al., mixup (arXiv:1710.09412); Yun et al., CutMix (arXiv:1905.04899).
+    """
+
+    def __init__(self, augment: AugmentConfig, *, classes: int, channels_last: bool) -> None:
+        kinds = ((v2.MixUp, augment.mixup), (v2.CutMix, augment.cutmix))
+        self.kinds = [kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha > 0]
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) and classes (N,) -> mixed images, and soft targets (N, classes) of the images' type."""
+        kind = self.kinds[int(torch.randint(len(self.kinds), ()))] if len(self.kinds) > 1 else self.kinds[0]
+        mixed, soft = kind(images, targets)
+        return mixed.contiguous(memory_format=self.layout), soft.to(images.dtype)

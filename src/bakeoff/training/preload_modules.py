@@ -1,0 +1,22 @@
+"""What a fork server imports once, so that each run forked from it starts in milliseconds."""
+
+import mlflow.pytorch
+import pytorch_lightning
+import pytorch_optimizer
+import schedulefree
+import timm.optim
+import torch
+import torch._dynamo
+import torchvision
+
+import bakeoff.components.initializers
+import bakeoff.components.losses
+import bakeoff.components.optimizers
+import bakeoff.components.schedulers
+import bakeoff.data.datamodule
+import bakeoff.data.sources
+import bakeoff.nets.alexnet
+import bakeoff.nets.vgg
+import bakeoff.training.run_training  # noqa: F401
+
+__all__ = ["mlflow", "pytorch_lightning", "pytorch_optimizer", "schedulefree", "timm", "torch", "torchvision"]

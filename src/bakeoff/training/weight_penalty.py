@@ -1,0 +1,29 @@
+"""L1 and L2 penalties on the weights, whatever the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bakeoff.config.schema import PenaltyConfig
+
+
+class Penalties:
+    """l1 sum |w| + l2 / 2 sum w^2 over `weights`: those that would decay. The gradient of the second is l2 w, as weight decay's.
+
+    It joins the loss that is minimized, not the one that is reported: curves of runs with and without it can be compared.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], penalty: PenaltyConfig) -> None:
+        self.weights, self.l1, self.l2 = list(weights), penalty.l1, penalty.l2
+
+    def __call__(self) -> Tensor:
+        """The penalty of the present weights, a scalar with a gradient to them."""
+        parts = [torch.zeros((), device=self.weights[0].device)] if self.weights else [torch.zeros(())]
+        if self.l1:
+            parts += [self.l1 * weight.abs().sum() for weight in self.weights]
+        if self.l2:
+            parts += [self.l2 / 2 * weight.square().sum() for weight in self.weights]
+        return torch.stack([part.to(parts[0].device) for part in parts]).sum()
