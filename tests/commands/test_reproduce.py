@@ -12,7 +12,7 @@ import yaml
 
 import bakeoff
 from bakeoff.commands.main import main
-from bakeoff.config.compose import load_frozen, shipped
+from bakeoff.config.compose import load_frozen, package_data_dir
 from bakeoff.errors import ConfigError
 from bakeoff.tracking import store
 from bakeoff.tracking.writer import sync_runs
@@ -21,8 +21,8 @@ from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
 TINY = ["data.subset=96", "data.batch_size=16", "trainer.max_steps=4", "trainer.threads=1", "trainer.log_every=2", "trainer.progress=false"]
-OPTIMIZERS = sorted(path.stem for path in (shipped("conf") / "optimizer").glob("*.yaml"))
-NETS = sorted(path.stem for path in (shipped("conf") / "model").glob("*.yaml"))
+OPTIMIZERS = sorted(path.stem for path in (package_data_dir("conf") / "optimizer").glob("*.yaml"))
+NETS = sorted(path.stem for path in (package_data_dir("conf") / "model").glob("*.yaml"))
 LARGER = ("alexnet_2012", "alexnet_caffe", "alexnet_owt")
 """Nets whose layers need larger pictures than the default."""
 

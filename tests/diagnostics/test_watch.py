@@ -28,7 +28,7 @@ def folder(place: Path, *overrides: str) -> RunDir:
 
 
 def state(run: RunDir) -> dict[str, torch.Tensor]:
-    found = checkpoints.latest(run.checkpoints)
+    found = checkpoints.read_latest_checkpoint(run.checkpoints)
     assert found is not None
     tensors = dict(found["net"]) | {f"training {name}": tensor for name, tensor in found.get("training", {}).items()}
     for slot, entry in found["optimizer"]["state"].items():

@@ -11,10 +11,10 @@ from scipy.special import ndtr, ndtri
 from statsmodels.stats.power import TTestPower
 
 from bakeoff.report.results import SweepResults
-from bakeoff.report.sequential import repeated_confidence_intervals
 from bakeoff.report.verdict import compute_verdict
 from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign, boundaries, spent
 from bakeoff.stats.paired import Difference, family
+from bakeoff.stats.repeated_intervals import repeated_confidence_intervals
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]
 FIVE = SequentialDesign((10, 20, 30, 40, 50))

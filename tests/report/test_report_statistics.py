@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from bakeoff.report.sequential import Told, repeated_confidence_intervals
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.paired import OVERALL, averaged, compare, holm, mean_interval
 from bakeoff.stats.power import paired_power, seeds_needed
+from bakeoff.stats.repeated_intervals import Told, repeated_confidence_intervals
 
 
 def test_interval_of_the_mean_by_hand() -> None:

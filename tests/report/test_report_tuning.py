@@ -13,10 +13,10 @@ import pytest
 
 from bakeoff.report.analysis import analyse, tables
 from bakeoff.report.results import SweepResults
-from bakeoff.report.sequential import repeated_confidence_intervals, study_means
 from bakeoff.report.tuning import components
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.paired import compare, unit_interval
+from bakeoff.stats.repeated_intervals import repeated_confidence_intervals, study_means
 
 STUDIES, EACH = 6, 5
 

@@ -32,7 +32,7 @@ def folder(tmp_path: Path, name: str, *overrides: str) -> tuple[RunConfig, RunDi
 
 
 def last(place: RunDir) -> dict[str, Any]:
-    state = checkpoints.latest(place.checkpoints)
+    state = checkpoints.read_latest_checkpoint(place.checkpoints)
     assert state is not None
     return state
 

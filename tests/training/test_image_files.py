@@ -47,7 +47,7 @@ def place(tmp_path: Path, pictures: Path, name: str, *overrides: str) -> RunDir:
 
 
 def same(a: RunDir, b: RunDir) -> None:
-    left, right = checkpoints.latest(a.checkpoints), checkpoints.latest(b.checkpoints)
+    left, right = checkpoints.read_latest_checkpoint(a.checkpoints), checkpoints.read_latest_checkpoint(b.checkpoints)
     assert left is not None and right is not None
     assert all(torch.equal(tensor, right["net"][name]) for name, tensor in left["net"].items())
     verdict = compare_metrics(journal_metrics(a.journal), journal_metrics(b.journal))

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, name: str, *overrides: str) -> RunDir:
 
 
 def same(a: RunDir, b: RunDir) -> None:
-    left, right = checkpoints.latest(a.checkpoints), checkpoints.latest(b.checkpoints)
+    left, right = checkpoints.read_latest_checkpoint(a.checkpoints), checkpoints.read_latest_checkpoint(b.checkpoints)
     assert left is not None and right is not None
     for name, tensor in left["net"].items():
         assert torch.equal(tensor, right["net"][name]), name
@@ -88,7 +88,7 @@ def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path) -> None:
         process = subprocess.Popen([sys.executable, "-c", TRAIN, str(broken.path)], env={**os.environ, "OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            state = checkpoints.latest(broken.checkpoints)
+            state = checkpoints.read_latest_checkpoint(broken.checkpoints)
             if state is not None and state["step"] >= 10 * (kills + 1):
                 break
             time.sleep(0.02)

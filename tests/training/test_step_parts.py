@@ -126,7 +126,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: p
         with pytest.raises(Died):
             train_from_dir(broken.path)
     train_from_dir(broken.path)
-    left, right = checkpoints.latest(whole.checkpoints), checkpoints.latest(broken.checkpoints)
+    left, right = checkpoints.read_latest_checkpoint(whole.checkpoints), checkpoints.read_latest_checkpoint(broken.checkpoints)
     assert left is not None and right is not None
     for name, tensor in left["net"].items():
         assert torch.equal(tensor, right["net"][name]), name
@@ -192,7 +192,7 @@ def test_lbfgs_trains_through_lightnings_closure_and_is_counted_once(tmp_path: P
     assert result.status == "finished" and len(losses) == 3
     assert losses[-1] < 0.9 * losses[0]
     assert seen == [144, 16] * 3  # a training batch and a validation batch an epoch
-    state = checkpoints.latest(place.checkpoints)
+    state = checkpoints.read_latest_checkpoint(place.checkpoints)
     assert state is not None and state["optimizer"]["state"][0]["func_evals"] > 6
 
 

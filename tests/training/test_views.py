@@ -16,7 +16,7 @@ from bakeoff.config.schema import EvalViews
 from bakeoff.data.eval_views import ImageViews, ViewPlan
 from bakeoff.errors import ChoiceError
 from bakeoff.nets.fully_convolutional import to_fully_convolutional
-from bakeoff.training.lightning_module import Sums
+from bakeoff.training.metrics import LossAccuracyMeter
 from bakeoff.training.run_lifecycle import create_run_dir, validate_run
 from bakeoff.training.run_training import train_from_dir
 from bakeoff.training.test_views import ViewScores, ten_crops
@@ -190,7 +190,7 @@ def test_a_run_is_tested_by_its_views_and_trained_as_without(tmp_path: Path, cho
 
 def test_accuracy_within_the_best_five_is_counted_where_asked() -> None:
     scores, targets = draw(50, 120), torch.arange(50)
-    counted, usual = Sums(top=5), Sums()
+    counted, usual = LossAccuracyMeter(top=5), LossAccuracyMeter()
     for sums in (counted, usual):
         for part in (slice(0, 20), slice(20, 50)):
             sums.add(torch.tensor(1.0), scores[part], targets[part])

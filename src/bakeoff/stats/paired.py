@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from bakeoff.report.sequential import repeated_confidence_intervals, seeds_missing, study_means
 from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign
+from bakeoff.stats.repeated_intervals import repeated_confidence_intervals, seeds_missing, study_means
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 Grade = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]

@@ -14,10 +14,10 @@ from bakeoff import builders
 from bakeoff.components.activations import Maxout, ReGLU, ScaledTanh, SwiGLU
 from bakeoff.components.initializers import HeNormal, activation_gain
 from bakeoff.components.optimizers import parameter_groups
-from bakeoff.config.compose import compose, shipped
+from bakeoff.config.compose import compose, package_data_dir
 from bakeoff.errors import ChoiceError
 
-NAMES = sorted(path.stem for path in (shipped("conf") / "activation").glob("*.yaml"))
+NAMES = sorted(path.stem for path in (package_data_dir("conf") / "activation").glob("*.yaml"))
 PROMISED = (
     *("identity", "sigmoid", "tanh", "scaled_tanh", "softsign", "relu", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu"),
     *("silu", "mish", "softplus", "hardswish", "maxout", "reglu", "swiglu"),

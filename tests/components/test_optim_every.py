@@ -138,7 +138,7 @@ def test_goes_on_from_a_checkpoint_with_the_same_bits(name: str, tmp_path: Path)
     trained(schedule, step, 6)
     state = {"net": first.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
     checkpoints.save_checkpoint(tmp_path, state)
-    kept = checkpoints.latest(tmp_path)
+    kept = checkpoints.read_latest_checkpoint(tmp_path)
     assert kept is not None
     second, optimizer, schedule, step = made()
     second.load_state_dict(kept["net"])
