@@ -4,7 +4,7 @@ A run is trained by `bakeoff.training.run_training.execute` from its folder: inp
 seconds are those that result.json holds. The bare loop makes the same steps on batches that lie ready in memory. Both take turns.
 
     python benchmarks/step_cost.py [--json] [--models alexnet vgg11] [--width 0.25] [--steps 120] [--repeats 5] [--threads 1]
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

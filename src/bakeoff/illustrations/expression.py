@@ -68,7 +68,7 @@ def graph(expression: str, variables: Mapping[str, float]) -> list[Node]:
     if unused:
         names = sorted(build.places)
         raise ConfigError(
-            f"{unused[0]}: the expression {expression} has no such name{near_miss(unused[0], names)}; names: {join_choices(names) or 'none'}"
+            f"{unused[0]}: the expression {expression} has no such name{near_miss(unused[0], names)}; names: {join_choices(names) or 'none'}"  # noqa: E501
         )
     return build.nodes(result)
 

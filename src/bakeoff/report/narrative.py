@@ -163,6 +163,6 @@ def tuning(found: Analysis) -> Iterator[str]:
         span = f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}"
         yield (
             f"{one.arm}{where}: tuning again moves {formatting.metric_name(metric)} by {formatting.gap(one.tuning_sd, metric)} (standard "
-            f"deviation over {one.studies} studies), a new seed by {formatting.gap(one.seed_sd, metric)}; tuning's share of the variance is "
+            f"deviation over {one.studies} studies), a new seed by {formatting.gap(one.seed_sd, metric)}; tuning's share of the variance is "  # noqa: E501
             f"{formatting.percent(one.share)} ({formatting.percent(LEVEL)} interval {span}; {formatting.p_value(one.p)})."
         )

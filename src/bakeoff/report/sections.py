@@ -44,7 +44,7 @@ def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, l
     yield "scores", f"Score of every arm: {formatting.metric_name(sweep.scored)}", told, _arms(found, rows)
     told = [
         f"Seed by seed, with {level} intervals for one comparison each; right of zero is better. Within the grey stripe, the margin of "
-        f"{formatting.gap(plan.margin, sweep.scored)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "
+        f"{formatting.gap(plan.margin, sweep.scored)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "  # noqa: E501
         "More seeds: what a power calculation (80 %) asks for."
     ]
     yield "differences", "Paired differences", told, _pairs(found)
@@ -61,7 +61,7 @@ def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, l
     yield "curves", "Learning curves", [line], []
     yield "target", "Time to target", list(says["target"]), _log_ranks(found)
     foot = (
-        f"Every tuning run, by {formatting.metric_name(plan.metric)}. The ring is an arm's best, 'edge' where that lies in the outer tenth of "
+        f"Every tuning run, by {formatting.metric_name(plan.metric)}. The ring is an arm's best, 'edge' where that lies in the outer tenth of "  # noqa: E501
         "its space; a cross at the foot is a run that diverged; the thick line below is the arm's good region."
     )
     yield "search", "Score against what was tuned", [foot], []
@@ -188,7 +188,7 @@ def _repeated(found: Analysis) -> list[str]:
     lines = [
         [
             one.block, one.arm, str(one.studies), str(one.n), f"{unit * one.seed_sd:.3g}", f"{unit * one.tuning_sd:.3g}",
-            formatting.percent(one.share), f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}", formatting.p_value(one.p),
+            formatting.percent(one.share), f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}", formatting.p_value(one.p),  # noqa: E501
         ]
         for one in found.tuning
     ]  # fmt: skip

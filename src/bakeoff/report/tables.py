@@ -69,7 +69,7 @@ def _space(sweep: SweepResults, arm: str, block: str, key: str) -> str | None:
 
 def ranged(space: Range) -> str:
     """A range that was searched, in words."""
-    return f"{formatting.plain(space.low)} to {formatting.plain(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"
+    return f"{formatting.plain(space.low)} to {formatting.plain(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"  # noqa: E501
 
 
 def _mean(column: pd.Series[float]) -> float | None:

@@ -118,7 +118,7 @@ def evidence(d: Difference, metric: str, *, pairs: int, looks: int = 1) -> str:
     if d.studies is not None and d.studies < 2:
         return f"{start}; the seeds of a single study give no interval for an arm as it is tuned."
     if d.low is None or d.high is None:
-        return f"{start} after {formatting.count_noun(d.n, 'seed')}, but the looks at the fewer seeds before contradict that; nothing can be told."
+        return f"{start} after {formatting.count_noun(d.n, 'seed')}, but the looks at the fewer seeds before contradict that; nothing can be told."  # noqa: E501
     if d.low == d.high and d.advantage > 0:
         each = formatting.count_noun(d.n, "seed") if d.studies is None else f"{d.studies} studies"
         return f"{start} on each of {each}, without any spread to test against ({formatting.p_value(d.p_holm)})."
@@ -205,7 +205,7 @@ def _pooled(sweep: SweepResults) -> Verdict:
     found = compare(scores, plan.arms, goal=plan.goal, margin=plan.margin)
     scored = sum(len(seeds) for block in scores.values() for seeds in block.values())
     headline = (
-        f"Exploratory: {formatting.count_noun(scored, 'run')} with a score in {formatting.count_noun(len(plan.arms), 'group')}, put together after they "
+        f"Exploratory: {formatting.count_noun(scored, 'run')} with a score in {formatting.count_noun(len(plan.arms), 'group')}, put together after they "  # noqa: E501
         "were run. No plan said what would be compared, so no winner is named."
     )
     details: list[str] = []

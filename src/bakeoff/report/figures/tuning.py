@@ -126,7 +126,7 @@ def regions(scene: FigureContext, key: str, block: str) -> FigureSpec | None:
             marks.append(Line([space.low, space.high], [row, row], width=1.2))
         marks.append(Line([one.low, one.high], [row, row], arm, width=5))
         least = "at least " if one.open_low or one.open_high else ""
-        words = f"{arm}: {least}{one.width:.1f} decades, {formatting.plain(one.low)} to {formatting.plain(one.high)}, best {formatting.plain(one.best)}"
+        words = f"{arm}: {least}{one.width:.1f} decades, {formatting.plain(one.low)} to {formatting.plain(one.high)}, best {formatting.plain(one.best)}"  # noqa: E501
         marks.append(Points([one.best], [row], arm, [words], "mark", 11))
         rows.append(vars(one))
     frame = Frame(x=key, log=True, rows=arms, height=tall(len(arms)))
