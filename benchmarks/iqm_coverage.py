@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from bakeoff.stats.aggregates import bootstrapped, interquartile
+from bakeoff.stats.aggregates import bootstrap_interval, interquartile_mean
 
 SEEDS, BLOCKS = (3, 5, 10, 20, 50), (1, 2, 4, 8)
 
@@ -19,10 +19,10 @@ def coverage(seeds: int, blocks: int, *, times: int) -> float:
     """Normal scores of sd 1, block means three apart; the truth from a sample of a million."""
     rng = np.random.default_rng(seeds * 100 + blocks)
     means = 3.0 * np.arange(blocks)
-    truth = float(interquartile(*(rng.normal(mean, 1, 10**6 // blocks) for mean in means)))
+    truth = float(interquartile_mean(*(rng.normal(mean, 1, 10**6 // blocks) for mean in means)))
     held = 0
     for number in range(times):
-        low, high = bootstrapped([rng.normal(mean, 1, seeds) for mean in means], seed=number)
+        low, high = bootstrap_interval([rng.normal(mean, 1, seeds) for mean in means], seed=number)
         held += low <= truth <= high
     return held / times
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bakeoff.report.builder import write
-from bakeoff.report.design import design
-from bakeoff.report.results import SweepResults, curve_table, origin, tabulate
+from bakeoff.report.builder import write_report
+from bakeoff.report.design import read_design
+from bakeoff.report.results import SweepResults, curves_table, run_origins, runs_table
 
 POINTS = 40
 LR = {"low": 1e-4, "high": 1.0, "log": True}
@@ -59,7 +59,7 @@ def main() -> None:
     each = args.trials // (args.arms * args.blocks)
     cells = [{"arm": a, "block": b, "spaces": {"optimizer.lr": LR}, "points": [{}] * each} for b in blocks for a in arms]
     pool = [1001 + i for i in range(args.seeds)]
-    plan = design(
+    plan = read_design(
         {
             "name": "size", "hash": "0" * 64, "question": "How large may a sweep be?", "margin": 0.005, "fixed": {}, "cells": cells,
             "metric": {"name": "val/accuracy", "goal": "maximize"}, "budget": {"sampler": "halton"}, "command": "bakeoff sweep size",
@@ -68,13 +68,13 @@ def main() -> None:
     )  # fmt: skip
     table = frame(arms, blocks, trials=each, seeds=args.seeds)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter()
-    runs = tabulate(table, plan, scored="test/accuracy")
+    runs = runs_table(table, plan, score_metric="test/accuracy")
     points = [(10 * (k + 1), 0.9 - 0.5 / (k + 1), 0) for k in range(POINTS)]
     confirm = runs.loc[runs["stage"] == "confirm", "mlflow_id"]
-    curves = curve_table({(run, key): points for run in confirm for key in ("val/accuracy", "train/loss")}, runs)
-    sweep = SweepResults(plan, "", "sqlite:///mlflow.db", runs, curves, "test/accuracy", origin(table))
+    curves = curves_table({(run, key): points for run in confirm for key in ("val/accuracy", "train/loss")}, runs)
+    sweep = SweepResults(plan, "", "sqlite:///mlflow.db", runs, curves, "test/accuracy", run_origins(table))
     with tempfile.TemporaryDirectory() as folder:
-        report = write(sweep, Path(folder))
+        report = write_report(sweep, Path(folder))
         size = sum(path.stat().st_size for path in report.files) / 2**20
         lapse = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

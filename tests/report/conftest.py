@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bakeoff.report.design import design
-from bakeoff.report.results import SweepResults, curve_table, tabulate
+from bakeoff.report.design import read_design
+from bakeoff.report.results import SweepResults, curves_table, runs_table
 
 LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
 
@@ -97,12 +97,12 @@ def sweep_of(
     frame: pd.DataFrame, tree: dict[str, Any], *, histories: dict[tuple[str, str], list[tuple[int, float, int]]] | None = None
 ) -> SweepResults:
     """What `tidy.load` makes of a store's frame."""
-    from bakeoff.report.results import _scored, origin
+    from bakeoff.report.results import _scored, run_origins
 
-    plan = design(json.loads(json.dumps(tree)))
+    plan = read_design(json.loads(json.dumps(tree)))
     scored = _scored(frame, plan)
-    runs = tabulate(frame, plan, scored=scored)
-    return SweepResults(plan, "summary", "sqlite:///mlflow.db", runs, curve_table(histories or {}, runs), scored, origin(frame))
+    runs = runs_table(frame, plan, score_metric=scored)
+    return SweepResults(plan, "summary", "sqlite:///mlflow.db", runs, curves_table(histories or {}, runs), scored, run_origins(frame))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bakeoff.report.builder import write
+from bakeoff.report.builder import write_report
 from bakeoff.report.results import SweepResults
 
 CHROMIUM = shutil.which("chromium")
@@ -46,7 +46,7 @@ addEventListener("message", (event) => {
 def test_page_opens_at_every_width_without_errors(simulated: Callable[..., SweepResults], tmp_path: Path, scheme: str) -> None:
     effects = {NAME: 0.0, **{f"arm{i}": 0.01 * i for i in range(5)}}
     sweep = simulated(effects, rng=np.random.default_rng(5), blocks=("one", "two"), trials=5, seeds=4, curves=True)
-    report = write(sweep, tmp_path / "report")
+    report = write_report(sweep, tmp_path / "report")
     text = report.page.read_text(encoding="utf-8")
     (tmp_path / "told.html").write_text(f"{TELL}</body>".join(text.rsplit("</body>", 1)), encoding="utf-8")
     frames = "".join(f'<iframe src="told.html" style="width:{w}px;height:900px"></iframe>' for w in WIDTHS)

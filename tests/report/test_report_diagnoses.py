@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bakeoff.report.design import design
-from bakeoff.report.results import tabulate
+from bakeoff.report.design import read_design
+from bakeoff.report.results import runs_table
 
 
 def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:
@@ -27,5 +27,5 @@ def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:
             )
         ]
     )  # fmt: skip
-    runs = tabulate(frame, design(plan_of(["sgd", "adam"])), scored="val/accuracy")
+    runs = runs_table(frame, read_design(plan_of(["sgd", "adam"])), score_metric="val/accuracy")
     assert list(runs["diagnoses"]) == ["dead_relus overfitting", "", "overfitting"]

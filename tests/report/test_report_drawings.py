@@ -13,8 +13,8 @@ import pytest
 
 from bakeoff.rendering.marks import Points, styles
 from bakeoff.report.analysis import analyse
-from bakeoff.report.builder import write
-from bakeoff.report.design import Range
+from bakeoff.report.builder import write_report
+from bakeoff.report.design import SearchRange
 from bakeoff.report.figures import all_of
 from bakeoff.report.figures.curves import spread
 from bakeoff.report.results import SweepResults
@@ -55,9 +55,11 @@ def test_many_arms_begin_with_the_best_few(simulated: Make) -> None:
 
 def test_a_momentum_is_drawn_as_it_was_searched(simulated: Make) -> None:
     sweep = simulated({"a": 0.0, "b": 0.01}, rng=np.random.default_rng(2), seeds=2)
-    turned = [dataclasses.replace(cell, spaces={"optimizer.lr": Range(0.5, 0.9999, complement=True)}) for cell in sweep.design.cells]
+    turned = [
+        dataclasses.replace(cell, spaces={"optimizer.lr": SearchRange(0.5, 0.9999, complement=True)}) for cell in sweep.design.planned_arms
+    ]
     runs = sweep.runs.assign(**{"optimizer.lr": 1 - sweep.runs["optimizer.lr"] / 2})
-    sweep = dataclasses.replace(sweep, runs=runs, design=dataclasses.replace(sweep.design, cells=tuple(turned)))
+    sweep = dataclasses.replace(sweep, runs=runs, design=dataclasses.replace(sweep.design, planned_arms=tuple(turned)))
     drawn = next(one for one in all_of(analyse(sweep)) if one.name == "tuning-optimizer-lr")
     points = [x for mark in drawn.marks if isinstance(mark, Points) and mark.symbol == "mark" for x in mark.x]
     assert (drawn.frame.x, drawn.frame.log) == ("1 - optimizer.lr", True)
@@ -69,7 +71,7 @@ def test_ten_thousand_trials_and_sixty_arms_stay_small(simulated: Make, tmp_path
     sweep = simulated({f"arm{i:02d}": 0.001 * i for i in range(60)}, rng=np.random.default_rng(3), trials=167, seeds=5, curves=True)
     assert (sweep.runs["stage"] == "tune").sum() > 10_000
     began = time.process_time()
-    report = write(sweep, tmp_path)
+    report = write_report(sweep, tmp_path)
     assert time.process_time() - began < 90
     assert report.page.stat().st_size < 10 * 2**20
     assert sum(path.stat().st_size for path in report.files) < 40 * 2**20

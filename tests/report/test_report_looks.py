@@ -12,8 +12,8 @@ from statsmodels.stats.power import TTestPower
 
 from bakeoff.report.results import SweepResults
 from bakeoff.report.verdict import compute_verdict
-from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign, boundaries, spent
-from bakeoff.stats.paired import Difference, family
+from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign, boundaries, spent_alpha
+from bakeoff.stats.paired import PairedDifference, compare_family
 from bakeoff.stats.repeated_intervals import repeated_confidence_intervals
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]
@@ -38,12 +38,12 @@ def test_boundaries_spend_what_they_say() -> None:
     rng = np.random.default_rng(0)
     z = np.cumsum(rng.normal(size=(400_000, 5)), axis=1) / np.sqrt(np.arange(1, 6))
     crossed = np.logical_or.accumulate(np.abs(z) > boundaries(FIFTHS, 0.05), axis=1).mean(axis=0)
-    assert crossed == pytest.approx([spent(0.05, share) for share in FIFTHS], abs=0.0015)
+    assert crossed == pytest.approx([spent_alpha(0.05, share) for share in FIFTHS], abs=0.0015)
 
 
 def test_looks_of_a_plan() -> None:
     assert SequentialDesign((10,)).levels == pytest.approx((0.05,))
-    assert [FIVE.reached(n) for n in (0, 9, 10, 19, 20, 60)] == [0, 0, 1, 1, 2, 5]
+    assert [FIVE.completed_analyses(n) for n in (0, 9, 10, 19, 20, 60)] == [0, 0, 1, 1, 2, 5]
     with pytest.raises(ValueError, match="must grow"):
         SequentialDesign((10, 10))
 
@@ -80,7 +80,7 @@ def test_intervals_hold_over_all_looks() -> None:
         told = repeated_confidence_intervals(gaps[:, :seeds], FIVE)
         held = (told.low <= 0.4) & (told.high >= 0.4)
         error = 1 - float(held.mean())
-        assert error == pytest.approx(spent(ALPHA, seeds / 50), abs=0.005)
+        assert error == pytest.approx(spent_alpha(ALPHA, seeds / 50), abs=0.005)
 
 
 def test_interval_and_p_agree_for_one_pair() -> None:
@@ -127,40 +127,40 @@ def _t_quantile(p: float, df: int) -> float:
     return float(stats.t.ppf(p, df))
 
 
-def one_family(values: np.ndarray, *, looks: SequentialDesign, margin: float = 0.005) -> list[Difference]:
+def one_family(values: np.ndarray, *, looks: SequentialDesign, margin: float = 0.005) -> list[PairedDifference]:
     table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
     seeds = range(values.shape[1])
-    return family("all", table, list(table), goal="maximize", margin=margin, looks=looks, seeds=seeds, permuted=False)
+    return compare_family("all", table, list(table), goal="maximize", margin=margin, looks=looks, seeds=seeds, permuted=False)
 
 
 def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., SweepResults]) -> None:
     rng = np.random.default_rng(8)
     told = compute_verdict(simulated({"a": 0.0, "b": 0.002}, rng=rng, sd_run=0.004))
     (one,) = told.differences
-    assert told.kind == "under-powered"
-    assert one.more is not None
-    size = one.n + one.more
+    assert told.grade == "under-powered"
+    assert one.more_seeds is not None
+    size = one.n + one.more_seeds
     assert size in FIVE.sizes
     level = FIVE.levels[FIVE.sizes.index(size)]
     assert one.sd is not None
     assert TTestPower().power(max(0.005, one.advantage) / one.sd, size, level) >= 0.8
-    assert f"{one.more} more seeds would give a chance of 80 %" in told.details[-1]
+    assert f"{one.more_seeds} more seeds would give a chance of 80 %" in told.details[-1]
     assert told.details[-1].endswith("bakeoff sweep sim workers=2 --more")
 
 
 def test_the_plan_s_last_look_may_be_too_early(simulated: Callable[..., SweepResults]) -> None:
     told = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05))
-    assert told.kind == "under-powered"
+    assert told.grade == "under-powered"
     assert "The plan's last look, at 50 seeds, is too early" in told.details[-1]
     done = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05, seeds=50, planned=10))
-    assert done.look == 5
+    assert done.analyses == 5
     assert "The plan has no more seeds" in done.details[-1]
 
 
 def test_a_look_that_is_not_complete_waits(simulated: Callable[..., SweepResults]) -> None:
     made = simulated({"a": 0.0, "b": 0.002}, rng=np.random.default_rng(10), seeds=14, planned=10)
     told = compute_verdict(made)
-    assert (told.look, told.seeds) == (1, 10)
+    assert (told.analyses, told.seeds) == (1, 10)
     assert {d.n for d in told.differences} == {10}
     assert told.details[-1].startswith("This is the verdict on the first 10 seeds; 8 runs of a later look are done")
     assert compute_verdict(simulated({"a": 0.0, "b": 0.002}, rng=np.random.default_rng(10), seeds=20, planned=10)).seeds == 20

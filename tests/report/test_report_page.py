@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from bakeoff.errors import FolderError
-from bakeoff.report.builder import Report, render_terminal, write
+from bakeoff.report.builder import Report, render_terminal, write_report
 from bakeoff.report.latex import escape
 from bakeoff.report.results import SweepResults
 
@@ -68,7 +68,7 @@ def made(simulated: Make) -> SweepResults:
 
 @pytest.fixture(scope="module")
 def report(made: SweepResults, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return write(made, tmp_path_factory.mktemp("report") / "deep" / "out")
+    return write_report(made, tmp_path_factory.mktemp("report") / "deep" / "out")
 
 
 def test_page_is_self_contained_and_escapes(report: Report) -> None:
@@ -176,7 +176,7 @@ def test_sections_are_those_with_data(report: Report, simulated: Make, tmp_path:
     assert not {"effects", "importance", "diagnoses"} & set(parser.held)
     for key in set(parser.held) - {""}:
         assert parser.held[key] & {"figure", "table", "dl", "li", "pre"}, key
-    bare = write(simulated({"a": 0.0, "b": 0.1}, rng=np.random.default_rng(1), seeds=0, planned=5), tmp_path)
+    bare = write_report(simulated({"a": 0.0, "b": 0.1}, rng=np.random.default_rng(1), seeds=0, planned=5), tmp_path)
     _, parser, _ = read(bare)
     assert {"search", "region", "budget"} | always <= set(parser.held)
     assert not (evidence - {"search", "region", "budget"}) & set(parser.held)
@@ -190,13 +190,13 @@ def test_a_factorial_with_diagnoses_and_a_menu(simulated: Make, tmp_path: Path) 
         dataclasses.replace(
             cell, choices=dict(zip(("optimizer", "activation"), cell.arm.split("+"), strict=True)), menus={"model.dropout": (0.0, 0.5)}
         )
-        for cell in sweep.design.cells
+        for cell in sweep.design.planned_arms
     ]
     runs = sweep.runs.copy()
     runs["model.dropout"] = ["0.0" if i % 2 else "0.5" for i in range(len(runs))]
     runs["diagnoses"] = ["dead_relus overfitting" if arm == "sgd+relu" else "" for arm in runs["arm"]]
-    design = dataclasses.replace(sweep.design, cells=tuple(cells), factors=("optimizer", "activation"), baseline="sgd+relu")
-    report = write(dataclasses.replace(sweep, design=design, runs=runs), tmp_path)
+    design = dataclasses.replace(sweep.design, planned_arms=tuple(cells), factors=("optimizer", "activation"), baseline="sgd+relu")
+    report = write_report(dataclasses.replace(sweep, design=design, runs=runs), tmp_path)
     _, parser, specs = read(report)
     assert {"effects", "importance", "diagnoses"} <= set(parser.held)
     assert {"together-optimizer-activation", "levels-optimizer", "tuning-model-dropout", "importance", "diagnoses"} <= set(specs)
@@ -253,7 +253,7 @@ def test_a_command_stays_on_one_line_of_the_terminal(report: Report) -> None:
 
 @pytest.mark.parametrize("seeds", [0, 1, 3])
 def test_unfinished_sweeps_give_a_page_too(simulated: Make, tmp_path: Path, seeds: int) -> None:
-    report = write(simulated({"a": 0.0, "b": 0.1}, rng=np.random.default_rng(1), seeds=seeds, planned=5), tmp_path)
+    report = write_report(simulated({"a": 0.0, "b": 0.1}, rng=np.random.default_rng(1), seeds=seeds, planned=5), tmp_path)
     assert report.verdict.winner is None
     assert report.page.stat().st_size > 1_000_000
     json.loads((tmp_path / "summary.json").read_text())
@@ -262,7 +262,7 @@ def test_unfinished_sweeps_give_a_page_too(simulated: Make, tmp_path: Path, seed
 
 def test_an_empty_store_gives_a_page_too(simulated: Make, tmp_path: Path) -> None:
     made = simulated({"a": 0.0, "b": 0.1}, rng=np.random.default_rng(1))
-    report = write(dataclasses.replace(made, runs=made.runs.iloc[:0], curves=made.curves.iloc[:0]), tmp_path)
+    report = write_report(dataclasses.replace(made, runs=made.runs.iloc[:0], curves=made.curves.iloc[:0]), tmp_path)
     assert report.verdict.headline.startswith("Exploratory: 0 of 16 tuning runs")
     assert read(report)[2] == {}
 
@@ -270,4 +270,4 @@ def test_an_empty_store_gives_a_page_too(simulated: Make, tmp_path: Path) -> Non
 def test_unwritable_folder_is_one_line(made: SweepResults, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"--out=.*cannot be written"):
-        write(made, tmp_path / "file" / "out")
+        write_report(made, tmp_path / "file" / "out")

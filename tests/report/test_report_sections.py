@@ -12,18 +12,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bakeoff.report.analysis import analyse, tables
+from bakeoff.report.analysis import analyse, section_tables
 from bakeoff.report.budget import budgets, curve
-from bakeoff.report.design import Cell, Range
-from bakeoff.report.effects import factorial
-from bakeoff.report.importance import importances
+from bakeoff.report.design import PlannedArm, SearchRange
+from bakeoff.report.importance import tuning_importances
 from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import regions
 from bakeoff.report.survival import log_ranks, times_to_target
-from bakeoff.stats.aggregates import COVERAGE, aggregates, bootstrapped, interquartile, profiles
-from bakeoff.stats.multiple_comparisons import against_baseline, all_pairs
-from bakeoff.stats.paired import compare, proportion
-from bakeoff.stats.ranks import critical_difference, ranks
+from bakeoff.stats.aggregates import COVERAGE, bootstrap_interval, interquartile_mean, interquartile_means, performance_profiles
+from bakeoff.stats.factorial import factorial_anova
+from bakeoff.stats.multiple_comparisons import dunnett_vs_baseline, tukey_all_pairs
+from bakeoff.stats.paired import clopper_pearson, compare_pairs
+from bakeoff.stats.ranks import critical_difference, mean_ranks
 
 Make = Callable[..., SweepResults]
 
@@ -34,33 +34,35 @@ def scores_of(values: np.ndarray) -> dict[str, dict[str, dict[int, float]]]:
 
 
 def test_interquartile_mean_by_hand() -> None:
-    told = aggregates({"x": {"a": dict(enumerate([0.0, 1.0, 2.0, 100.0]))}, "y": {"a": dict(enumerate([3.0, 4.0, 5.0, 6.0]))}}, ["a"])
+    told = interquartile_means(
+        {"x": {"a": dict(enumerate([0.0, 1.0, 2.0, 100.0]))}, "y": {"a": dict(enumerate([3.0, 4.0, 5.0, 6.0]))}}, ["a"]
+    )
     assert told[0].iqm == pytest.approx(np.mean([2.0, 3.0, 4.0, 5.0]))  # two of eight are cut at either end
     assert told[0].low is not None
     assert told[0].high is not None
     assert told[0].low < 3.5 < told[0].high
-    assert aggregates({"x": {"a": {1: 0.5}}, "y": {"a": {}}}, ["a"]) == ()
+    assert interquartile_means({"x": {"a": {1: 0.5}}, "y": {"a": {}}}, ["a"]) == ()
 
 
 def test_stratified_bootstrap_is_that_of_a_loop() -> None:
     rng = np.random.default_rng(0)
     strata = [rng.normal(0, 1, 10), rng.normal(5, 1, 10)]
-    draws = [float(interquartile(*(rng.choice(one, len(one)) for one in strata))) for _ in range(1500)]
-    assert bootstrapped(strata) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.1)
-    assert bootstrapped(strata) == bootstrapped(strata)
+    draws = [float(interquartile_mean(*(rng.choice(one, len(one)) for one in strata))) for _ in range(1500)]
+    assert bootstrap_interval(strata) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.1)
+    assert bootstrap_interval(strata) == bootstrap_interval(strata)
 
 
 @pytest.mark.slow
 def test_coverage_of_the_bootstrap_is_as_told() -> None:
     rng, times = np.random.default_rng(1), 400
-    told = (bootstrapped([rng.normal(0, 1, 10)], seed=i) for i in range(times))
+    told = (bootstrap_interval([rng.normal(0, 1, 10)], seed=i) for i in range(times))
     held = sum(low <= 0.0 <= high for low, high in told)
     assert held / times == pytest.approx(COVERAGE[10, 1], abs=0.045)
 
 
 def test_profiles_count_runs() -> None:
     values = np.random.default_rng(2).normal(size=(2, 2, 8))
-    for one in profiles(scores_of(values), ["arm0", "arm1"], goal="minimize"):
+    for one in performance_profiles(scores_of(values), ["arm0", "arm1"], goal="minimize"):
         own = values[:, int(one.arm[-1])].ravel()
         assert one.share == pytest.approx([float((own <= level).mean()) for level in one.levels])
         middle = len(one.levels) // 2
@@ -72,16 +74,18 @@ def test_profiles_count_runs() -> None:
 def test_probability_of_being_ahead_is_binomial() -> None:
     gaps = [1.0, 2.0, -1.0, 3.0, 0.5, 0.7, 4.0, 1.0]
     scores = {"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(8), 0.0)}}
-    (one,) = compare(scores, ["a", "b"], goal="maximize", margin=0.1)
+    (one,) = compare_pairs(scores, ["a", "b"], goal="maximize", margin=0.1)
     interval = stats.binomtest(7, 8).proportion_ci(0.95, method="exact")
     assert (one.ahead, one.ahead_low, one.ahead_high) == (7 / 8, pytest.approx(interval.low), pytest.approx(interval.high))
-    low, high = proportion(np.array([0.0, 5.0]), 5)
+    low, high = clopper_pearson(np.array([0.0, 5.0]), 5)
     assert (low[0], high[1]) == (0.0, 1.0)
 
 
 def test_permutation_p_by_hand() -> None:
     gaps = [0.3, 0.5, -0.1, 0.4, 0.2]
-    (one,) = compare({"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(5), 0.0)}}, ["a", "b"], goal="maximize", margin=0.1)
+    (one,) = compare_pairs(
+        {"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(5), 0.0)}}, ["a", "b"], goal="maximize", margin=0.1
+    )
     flips = [abs(np.dot(signs, gaps)) >= abs(sum(gaps)) - 1e-12 for signs in itertools.product([1, -1], repeat=5)]
     assert one.p_permutation == pytest.approx(np.mean(flips))
 
@@ -89,21 +93,21 @@ def test_permutation_p_by_hand() -> None:
 def test_families_are_signed_so_that_positive_is_better() -> None:
     values = np.random.default_rng(3).normal(size=(3, 8)) + np.array([[0.0], [2.0], [-2.0]])
     table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
-    told = {(one.arm, one.other): one for one in all_pairs("all", table, list(table), goal="minimize")}
+    told = {(one.arm, one.other): one for one in tukey_all_pairs("all", table, list(table), goal="minimize")}
     assert set(told) == {("arm2", "arm0"), ("arm2", "arm1"), ("arm0", "arm1")}
     assert told["arm2", "arm1"].difference == pytest.approx(values[1].mean() - values[2].mean())
     q = told["arm2", "arm1"].difference / math.sqrt(np.mean(values.var(axis=1, ddof=1)) / 8)
     assert told["arm2", "arm1"].p == pytest.approx(stats.studentized_range.sf(q, 3, 21), abs=1e-8)
-    (first, _) = against_baseline("all", table, "arm0", goal="minimize")
+    (first, _) = dunnett_vs_baseline("all", table, "arm0", goal="minimize")
     assert (first.arm, first.other) == ("arm1", "arm0")
     assert first.high < 0
-    assert all_pairs("all", {"a": {1: 1.0, 2: 1.0}, "b": {1: 1.0, 2: 1.0}}, ["a", "b"], goal="maximize") == ()
+    assert tukey_all_pairs("all", {"a": {1: 1.0, 2: 1.0}, "b": {1: 1.0, 2: 1.0}}, ["a", "b"], goal="maximize") == ()
 
 
 def test_ranks_are_demsar_s() -> None:
     assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.01)  # Demsar 2006, section 3.2.2: 2.569 sqrt(4 * 5 / (6 * 14))
     values = np.random.default_rng(4).normal(size=(6, 3, 4)) + np.array([[[0.0], [3.0], [3.0]]])
-    told = ranks(scores_of(values), ["arm0", "arm1", "arm2"], goal="maximize")
+    told = mean_ranks(scores_of(values), ["arm0", "arm1", "arm2"], goal="maximize")
     assert told is not None
     means = values.mean(axis=2)
     places = stats.rankdata(-means, axis=1).mean(axis=0)
@@ -112,10 +116,10 @@ def test_ranks_are_demsar_s() -> None:
     assert told.p == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
     assert told.arms[-1] == "arm0"
     assert ("arm1" in told.cliques[0]) and ("arm2" in told.cliques[0])
-    few = ranks(scores_of(values[:2]), ["arm0", "arm1", "arm2"], goal="maximize")
+    few = mean_ranks(scores_of(values[:2]), ["arm0", "arm1", "arm2"], goal="maximize")
     assert few is not None
     assert (few.unit, few.votes) == ("seed", 8)
-    assert ranks(scores_of(values[:, :2]), ["arm0", "arm1"], goal="maximize") is None
+    assert mean_ranks(scores_of(values[:, :2]), ["arm0", "arm1"], goal="maximize") is None
 
 
 def test_factorial_by_hand() -> None:
@@ -124,7 +128,7 @@ def test_factorial_by_hand() -> None:
     values = rng.normal(size=(2, 3, 5)) + np.array([0.0, 1.5])[:, None, None]
     table = {f"{i}{j}": dict(enumerate(map(float, values[i, j]))) for i in range(2) for j in range(3)}
     choices = {f"{i}{j}": {"opt": f"o{i}", "init": f"i{j}"} for i in range(2) for j in range(3)}
-    told = factorial("all", table, choices, ["opt", "init"])
+    told = factorial_anova("all", table, choices, ["opt", "init"])
     assert told is not None
     grand, cells = values.mean(), values.mean(axis=2)
     a, b = values.mean(axis=(1, 2)) - grand, values.mean(axis=(0, 2)) - grand
@@ -139,7 +143,7 @@ def test_factorial_by_hand() -> None:
         assert one.p == pytest.approx(stats.f.sf(one.f, one.df, 20))
         assert one.share == pytest.approx(squares[one.name] / (squares[one.name] + rest))
     assert {(one.factor, one.value): one.interval.mean for one in told.levels}["opt", "o1"] == pytest.approx(values[1].mean())
-    assert factorial("all", table, {arm: {"opt": "same", "init": c["init"]} for arm, c in choices.items()}, ["opt", "init"]) is None
+    assert factorial_anova("all", table, {arm: {"opt": "same", "init": c["init"]} for arm, c in choices.items()}, ["opt", "init"]) is None
 
 
 def tuned(
@@ -149,8 +153,8 @@ def tuned(
     made = simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(6), trials=trials, seeds=2)
     columns = makes(np.random.default_rng(7))
     runs = made.runs[(made.runs["arm"] == "a") & (made.runs["stage"] == "tune")].reset_index(drop=True).assign(**columns)
-    cell = Cell("a", "all", dict.fromkeys(keys, Range(1e-4, 1.0, True)), trials)
-    return dataclasses.replace(made, design=dataclasses.replace(made.design, arms=("a",), cells=(cell,)), runs=runs)
+    cell = PlannedArm("a", "all", dict.fromkeys(keys, SearchRange(1e-4, 1.0, True)), trials)
+    return dataclasses.replace(made, design=dataclasses.replace(made.design, arms=("a",), planned_arms=(cell,)), runs=runs)
 
 
 def test_the_key_that_matters_is_found(simulated: Make) -> None:
@@ -158,7 +162,7 @@ def test_the_key_that_matters_is_found(simulated: Make) -> None:
         lr, wd = 10 ** rng.uniform(-4, 0, 60), 10 ** rng.uniform(-4, 0, 60)
         return {"optimizer.lr": lr, "optimizer.weight_decay": wd, "score": 0.9 - 0.1 * (np.log10(lr) + 2) ** 2 + rng.normal(0, 0.005, 60)}
 
-    (one,) = importances(tuned(makes, simulated, keys=("optimizer.lr", "optimizer.weight_decay"), trials=60))
+    (one,) = tuning_importances(tuned(makes, simulated, keys=("optimizer.lr", "optimizer.weight_decay"), trials=60))
     shares = dict(one.shares)
     assert one.n == 60
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -207,7 +211,7 @@ def test_an_arm_overtakes_and_learning_samplers_are_refused(simulated: Make) -> 
     told = budgets(made)
     assert [(one.better, one.worse) for one in told.overtakes] == [("b", "a")]
     assert 1 <= told.overtakes[0].budget <= told.overtakes[0].until < 24
-    for change, word in (({"sampler": "tpe"}, "tpe"), ({"prune": "median"}, "median"), ({"sampler": "grid"}, "grid")):
+    for change, word in (({"sampler": "tpe"}, "tpe"), ({"pruner": "median"}, "median"), ({"sampler": "grid"}, "grid")):
         refused = budgets(dataclasses.replace(made, design=dataclasses.replace(made.design, **change)))
         assert refused.curves == ()
         assert word in refused.missing
@@ -253,15 +257,15 @@ def test_one_analysis_has_all(simulated: Make) -> None:
     made = simulated({"a": 0.0, "b": 0.02, "c": 0.01}, rng=np.random.default_rng(12), blocks=("one", "two"), curves=True)
     found = analyse(made)
     assert found.blocks == ("all blocks", "one", "two")
-    assert set(found.standings) == set(found.blocks)
-    assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(tables(found))
-    assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in tables(found).values())
-    assert all(line.endswith(".") for lines in found.says.values() for line in lines)
+    assert set(found.arm_means) == set(found.blocks)
+    assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(section_tables(found))
+    assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in section_tables(found).values())
+    assert all(line.endswith(".") for lines in found.narrative.values() for line in lines)
 
 
 def test_a_complement_s_places_and_edges_are_those_of_one_less_x() -> None:
-    from bakeoff.report.design import Range
+    from bakeoff.report.design import SearchRange
 
-    space = Range(0.7, 0.995, complement=True)
-    assert [space.place(x) for x in (0.7, 1 - (0.3 * 0.005) ** 0.5, 0.995)] == pytest.approx([0.0, 0.5, 1.0])
-    assert space.edge(0.993) == "high" and space.edge(0.98) is None and space.edge(0.72) == "low"
+    space = SearchRange(0.7, 0.995, complement=True)
+    assert [space.position(x) for x in (0.7, 1 - (0.3 * 0.005) ** 0.5, 0.995)] == pytest.approx([0.0, 0.5, 1.0])
+    assert space.near_edge(0.993) == "high" and space.near_edge(0.98) is None and space.near_edge(0.72) == "low"

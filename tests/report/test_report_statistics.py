@@ -11,9 +11,9 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.paired import OVERALL, averaged, compare, holm, mean_interval
+from bakeoff.stats.paired import ALL_BLOCKS, compare_pairs, holm, mean_interval, mean_over_blocks
 from bakeoff.stats.power import paired_power, seeds_needed
-from bakeoff.stats.repeated_intervals import Told, repeated_confidence_intervals
+from bakeoff.stats.repeated_intervals import RepeatedIntervals, repeated_confidence_intervals
 
 
 def test_interval_of_the_mean_by_hand() -> None:
@@ -32,7 +32,7 @@ def test_one_value_has_no_interval() -> None:
         mean_interval([])
 
 
-def told(gaps: np.ndarray | list[list[float]]) -> Told:
+def told(gaps: np.ndarray | list[list[float]]) -> RepeatedIntervals:
     rows = np.asarray(gaps, float)
     return repeated_confidence_intervals(rows, SequentialDesign((rows.shape[1],)))
 
@@ -109,7 +109,7 @@ def test_intervals_cover() -> None:
 def test_difference_over_blocks_is_that_of_per_seed_means() -> None:
     rng = np.random.default_rng(2)
     scores = {b: {a: {s: float(rng.normal()) for s in range(6)} for a in "xyz"} for b in ("one", "two", "three")}
-    found = [d for d in compare(scores, list("xyz"), goal="maximize", margin=0.1) if d.block == OVERALL]
+    found = [d for d in compare_pairs(scores, list("xyz"), goal="maximize", margin=0.1) if d.block == ALL_BLOCKS]
     assert len(found) == 3
     ps = []
     for a, b in itertools.combinations("xyz", 2):
@@ -124,15 +124,15 @@ def test_difference_over_blocks_is_that_of_per_seed_means() -> None:
 
 def test_only_seeds_that_both_arms_have_in_every_block_count() -> None:
     scores = {"one": {"x": {1: 1.0, 2: 2.0, 3: 3.0}, "y": {1: 0.5, 2: 0.0}}, "two": {"x": {1: 1.0, 2: 2.0}, "y": {1: 1.0, 2: 1.0}}}
-    assert averaged(scores, ["x", "y"]) == {"x": {1: 1.0, 2: 2.0}, "y": {1: 0.75, 2: 0.5}}
-    found = {d.block: d for d in compare(scores, ["x", "y"], goal="maximize", margin=0.1)}
-    assert {block: d.n for block, d in found.items()} == {"one": 2, "two": 2, OVERALL: 2}
-    assert found[OVERALL].advantage == pytest.approx((0.25 + 1.5) / 2)
+    assert mean_over_blocks(scores, ["x", "y"]) == {"x": {1: 1.0, 2: 2.0}, "y": {1: 0.75, 2: 0.5}}
+    found = {d.block: d for d in compare_pairs(scores, ["x", "y"], goal="maximize", margin=0.1)}
+    assert {block: d.n for block, d in found.items()} == {"one": 2, "two": 2, ALL_BLOCKS: 2}
+    assert found[ALL_BLOCKS].advantage == pytest.approx((0.25 + 1.5) / 2)
 
 
 def test_a_loss_is_better_when_it_is_lower() -> None:
     scores = {"all": {"x": {1: 1.0, 2: 1.1}, "y": {1: 0.5, 2: 0.7}}}
-    (one,) = compare(scores, ["x", "y"], goal="minimize", margin=0.01)
+    (one,) = compare_pairs(scores, ["x", "y"], goal="minimize", margin=0.01)
     assert (one.better, one.worse) == ("y", "x")
     assert one.advantage == pytest.approx(0.45)
 
@@ -140,7 +140,7 @@ def test_a_loss_is_better_when_it_is_lower() -> None:
 def test_grades() -> None:
     def grade(gaps: list[float]) -> str:
         table = {"x": dict(enumerate(gaps)), "y": dict.fromkeys(range(len(gaps)), 0.0)}
-        (one,) = compare({"all": table}, ["x", "y"], goal="maximize", margin=0.5)
+        (one,) = compare_pairs({"all": table}, ["x", "y"], goal="maximize", margin=0.5)
         return one.grade
 
     assert grade([2.0, 2.1, 1.9, 2.05]) == "supported"
@@ -161,5 +161,7 @@ def test_identical_arms_are_called_different_in_at_most_five_percent(images: int
         for arm in "abcd":
             values = 0.95 + shared + rng.normal(0, 0.006, 4)
             table[arm] = {s: float(v if images is None else round(v * images) / images) for s, v in enumerate(values)}
-        called += any(d.grade == "supported" for d in compare({"all": table}, list("abcd"), goal="maximize", margin=0.005, permuted=False))
+        called += any(
+            d.grade == "supported" for d in compare_pairs({"all": table}, list("abcd"), goal="maximize", margin=0.005, permuted=False)
+        )
     assert called / times <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / times)

@@ -12,7 +12,7 @@ import pytest
 from bakeoff.commands import main as shell
 from bakeoff.errors import NotFoundError, StoreError
 from bakeoff.report import build_report
-from bakeoff.report.results import load
+from bakeoff.report.results import load_sweep
 from bakeoff.report.verdict import compute_verdict
 from bakeoff.runs.journal import Journal
 from bakeoff.runs.run_dir import RunDir, RunManifest
@@ -90,16 +90,16 @@ def store(tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., dict[
 
 
 def test_runs_are_read_as_they_were(store: Path) -> None:
-    made = load("duel", uri=default_uri(store))
+    made = load_sweep("duel", uri=default_uri(store))
     assert made.title == "duel-aaaaaaaa"
-    assert made.scored == "test/accuracy"
+    assert made.score_metric == "test/accuracy"
     assert made.runs.groupby(["arm", "stage"]).size().to_dict() == {(a, s): 3 for a in ("sgd", "adam") for s in ("tune", "confirm")}
     sgd = made.runs[(made.runs["arm"] == "sgd") & (made.runs["stage"] == "tune")]
     assert list(sgd["state"]) == ["finished", "failed", "diverged"]
     assert sgd["score"].isna().tolist() == [False, True, False]
     assert list(sgd["optimizer.lr"]) == [0.9, 0.01, 0.1]
     assert sgd["reason"].iloc[1] == "ValueError: no"
-    best = made.best("sgd", "all")
+    best = made.best_trial("sgd", "all")
     assert best is not None
     assert best["optimizer.lr"] == 0.9
     assert set(made.scores()["all"]["adam"]) == {1001, 1002, 1003}
@@ -123,15 +123,15 @@ def test_report_from_the_store_alone(store: Path, tmp_path: Path) -> None:
 
 def test_a_plan_is_chosen_by_hash_or_title(store: Path) -> None:
     uri = default_uri(store)
-    assert load("duel", uri=uri, sweep_hash="b" * 8).title == "duel-bbbbbbbb"
-    assert load("duel-bbbbbbbb", uri=uri).runs.empty
+    assert load_sweep("duel", uri=uri, sweep_hash="b" * 8).title == "duel-bbbbbbbb"
+    assert load_sweep("duel-bbbbbbbb", uri=uri).runs.empty
     with pytest.raises(NotFoundError, match=r"sweep duel: no plan cccccccc in the store \(there are: aaaaaaaa, bbbbbbbb\)"):
-        load("duel", uri=uri, sweep_hash="c" * 8)
+        load_sweep("duel", uri=uri, sweep_hash="c" * 8)
 
 
 def test_unknown_sweep_names_the_near_miss(store: Path) -> None:
     with pytest.raises(NotFoundError, match=r"sweep deul: not in the store \(did you mean duel\?\); sweeps in the store: duel, rematch"):
-        load("deul", uri=default_uri(store))
+        load_sweep("deul", uri=default_uri(store))
 
 
 def test_command(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,9 +166,9 @@ def test_runs_by_a_query_are_grouped_by_what_differs(store: Path, tmp_path: Path
     assert report.sweep.design.arms == ("lr=0.01", "lr=0.1", "lr=0.9")  # confirm runs that differ in nothing else
     report = build_report(query="tags.kind = 'confirm' and params.optimizer.lr = '0.1'", uri=default_uri(store), out=tmp_path / "two")
     assert report.sweep.design.arms == ("adam", "sgd")
-    assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
+    assert (report.verdict.grade, report.verdict.winner) == ("exploratory", None)
     assert {d.grade for d in report.verdict.differences} <= {"exploratory"}
-    assert report.sweep.scored == "test/accuracy"
+    assert report.sweep.score_metric == "test/accuracy"
     assert "--query" in report.plain()["commands"]["report"]
     with pytest.raises(NotFoundError, match="selects no run that trained"):
         build_report(query="params.optimizer = 'lion'", uri=default_uri(store), out=tmp_path / "three")
@@ -179,7 +179,7 @@ def test_runs_by_a_query_are_grouped_by_what_differs(store: Path, tmp_path: Path
 def test_several_sweeps_are_exploratory(store: Path, tmp_path: Path) -> None:
     report = build_report(["duel-aaaaaaaa", "rematch"], uri=default_uri(store), out=tmp_path)
     assert report.sweep.design.arms == ("sgd (duel-aaaaaaaa)", "adam (duel-aaaaaaaa)", "sgd (rematch-cccccccc)", "adam (rematch-cccccccc)")
-    assert (report.verdict.kind, report.verdict.winner) == ("exploratory", None)
+    assert (report.verdict.grade, report.verdict.winner) == ("exploratory", None)
     assert "6 runs with a score in 4 groups" in report.verdict.headline
     page = report.page.read_text(encoding="utf-8")
     assert "adam beats sgd" in page  # each sweep's own verdict stands
@@ -189,8 +189,8 @@ def test_several_sweeps_are_exploratory(store: Path, tmp_path: Path) -> None:
 
 
 def test_runs_off_the_plan_are_left_out_and_counted(store: Path) -> None:
-    made = load("rematch", uri=default_uri(store))
-    assert made.exploratory == 1
+    made = load_sweep("rematch", uri=default_uri(store))
+    assert made.unplanned_runs == 1
     assert made.runs.empty
     assert any("1 run of this experiment is no part of the plan and is left out" in line for line in compute_verdict(made).caveats)
 
@@ -211,7 +211,7 @@ def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_foreign_plan_is_told_in_one_line() -> None:
-    from bakeoff.report.design import design
+    from bakeoff.report.design import read_design
 
     with pytest.raises(StoreError, match=r"plan.json .* KeyError: 'cells'"):
-        design({"name": "x"})
+        read_design({"name": "x"})

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bakeoff.report.analysis import analyse, tables
+from bakeoff.report.analysis import analyse, section_tables
 from bakeoff.report.results import SweepResults
-from bakeoff.report.tuning import components
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.paired import compare, unit_interval
+from bakeoff.stats.paired import clustered_mean_interval, compare_pairs
 from bakeoff.stats.repeated_intervals import repeated_confidence_intervals, study_means
+from bakeoff.stats.variance_components import variance_components
 
 STUDIES, EACH = 6, 5
 
@@ -34,7 +34,7 @@ def test_components_are_those_of_restricted_likelihood() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = smf.mixedlm("y ~ 1", frame, groups=frame["g"]).fit(reml=True)
-    told = components([list(row) for row in values])
+    told = variance_components([list(row) for row in values])
     assert told is not None
     assert told[0] ** 2 == pytest.approx(theirs.scale, rel=1e-3)
     assert told[1] ** 2 == pytest.approx(float(theirs.cov_re.iloc[0, 0]), rel=1e-3)
@@ -50,7 +50,7 @@ def frame_anova(frame: pd.DataFrame) -> float:
 def test_the_interval_of_tuning_s_share_holds_the_truth() -> None:
     rng, held, times, sum_of_squares = np.random.default_rng(4), 0, 2000, 0.0
     for _ in range(times):
-        told = components(groups(rng, tuning=0.7).tolist())
+        told = variance_components(groups(rng, tuning=0.7).tolist())
         assert told is not None
         held += told[3] <= 0.49 / 1.49 <= told[4]
         sum_of_squares += told[0] ** 2
@@ -60,12 +60,16 @@ def test_the_interval_of_tuning_s_share_holds_the_truth() -> None:
 
 def test_groups_of_unequal_size_give_the_truth_on_average() -> None:
     rng = np.random.default_rng(5)
-    each = [components([row[: 2 + i].tolist() for i, row in enumerate(groups(rng, tuning=2.0))]) for _ in range(1500)]
+    each = [variance_components([row[: 2 + i].tolist() for i, row in enumerate(groups(rng, tuning=2.0))]) for _ in range(1500)]
     assert np.mean([one[1] ** 2 for one in each if one is not None]) == pytest.approx(4.0, abs=0.15)
 
 
 def test_too_little_gives_nothing() -> None:
-    assert components([[0.5], [0.6]]) is None and components([[0.5, 0.6]]) is None and components([[0.5, 0.5], [0.5, 0.5]]) is None
+    assert (
+        variance_components([[0.5], [0.6]]) is None
+        and variance_components([[0.5, 0.6]]) is None
+        and variance_components([[0.5, 0.5], [0.5, 0.5]]) is None
+    )
 
 
 @pytest.mark.parametrize(("tuning", "studies"), [(0.0, 3), (1.0, 3), (3.0, 2), (1.0, 5)])
@@ -85,10 +89,10 @@ def test_a_study_counts_once() -> None:
     assert study_means(np.array([[1.0, 10.0, 3.0, math.nan]]), 2) == pytest.approx(np.array([[2.0, 10.0]]))
     looks = SequentialDesign((6,), 3)
     table = {"all": {"a": {1: 3.0, 2: 5.0, 3: 7.0, 4: 3.2, 5: 5.2, 6: 7.2}, "b": dict.fromkeys(range(1, 7), 1.0)}}
-    (one,) = compare(table, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(1, 7))
+    (one,) = compare_pairs(table, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(1, 7))
     assert (one.n, one.studies) == (6, 3) and one.sd == pytest.approx(2.0)
     assert one.advantage == pytest.approx(4.1) and one.p_permutation == pytest.approx(0.25)
-    told = unit_interval(table["all"]["a"], {seed: looks.unit(place) for place, seed in enumerate(range(1, 7))})
+    told = clustered_mean_interval(table["all"]["a"], {seed: looks.study_at(place) for place, seed in enumerate(range(1, 7))})
     assert told.n == 6 and told.low == pytest.approx(one.low + 1.0) and told.high == pytest.approx(one.high + 1.0)
 
 
@@ -100,9 +104,9 @@ def test_more_seeds_are_asked_for_where_they_help_and_more_studies_where_they_do
     told = {}
     for name, size in (("seeds", 1.0), ("studies", 0.01)):
         scores = {"all": {"a": dict(enumerate(0.55 + size * noise + luck[turn])), "b": dict.fromkeys(range(20), 0.0)}}
-        (told[name],) = compare(scores, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(20))
+        (told[name],) = compare_pairs(scores, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(20))
     assert told["seeds"].grade == told["studies"].grade == "under-powered"
-    assert told["seeds"].more is not None and told["studies"].more is None
+    assert told["seeds"].more_seeds is not None and told["studies"].more_seeds is None
 
 
 def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., SweepResults], plan_of: Callable[..., dict[str, Any]]) -> None:
@@ -110,9 +114,9 @@ def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., SweepResults]
 
     sweep = simulated({"adam": 0.0, "sgd": 0.0}, rng=np.random.default_rng(8), seeds=12)
     plain = analyse(sweep)
-    assert not plain.tuning and "once" in plain.says["tuning"][0] and "tuning_variance" not in tables(plain)
-    found = analyse(replace(sweep, design=replace(sweep.design, looks=replace(sweep.design.looks, studies=3))))
-    assert [(one.arm, one.studies, one.n) for one in found.tuning] == [("adam", 3, 12), ("sgd", 3, 12)]
-    assert len(tables(found)["tuning_variance"]) == 2 and "tuning again moves test accuracy by" in found.says["tuning"][0]
+    assert not plain.tuning_variances and "once" in plain.narrative["tuning"][0] and "tuning_variance" not in section_tables(plain)
+    found = analyse(replace(sweep, design=replace(sweep.design, looks=replace(sweep.design.sequential, studies=3))))
+    assert [(one.arm, one.studies, one.n) for one in found.tuning_variances] == [("adam", 3, 12), ("sgd", 3, 12)]
+    assert len(section_tables(found)["tuning_variance"]) == 2 and "tuning again moves test accuracy by" in found.narrative["tuning"][0]
     assert any("a study counts once" in note for note in found.verdict.caveats)
     assert "n = 3 studies of 12 seeds in all" in " ".join(found.verdict.details)

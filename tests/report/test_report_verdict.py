@@ -21,7 +21,7 @@ def rng() -> np.random.Generator:
 
 def test_a_clear_winner_is_named_with_its_evidence(simulated: Make, rng: np.random.Generator) -> None:
     told = compute_verdict(simulated({"sgd": 0.0, "adam": 0.03}, rng=rng))
-    assert (told.kind, told.winner) == ("supported", "adam")
+    assert (told.grade, told.winner) == ("supported", "adam")
     assert told.headline.startswith("adam beats sgd by ")
     assert "95 % interval of the paired difference" in told.details[0]
     assert "n = 10 seeds" in told.details[0]
@@ -29,7 +29,7 @@ def test_a_clear_winner_is_named_with_its_evidence(simulated: Make, rng: np.rand
 
 def test_no_winner_where_the_interval_has_zero(simulated: Make, rng: np.random.Generator) -> None:
     told = compute_verdict(simulated({"sgd": 0.0, "adam": 0.0}, rng=rng, sd_run=0.03))
-    assert (told.kind, told.winner) == ("under-powered", None)
+    assert (told.grade, told.winner) == ("under-powered", None)
     assert told.headline.startswith("No winner: these runs cannot tell ")
     assert "more seed" in told.details[-1]
     assert not any(" beats " in line for line in (told.headline, *told.details))
@@ -47,20 +47,20 @@ def test_the_best_of_many_must_be_ahead_of_each(simulated: Make, rng: np.random.
 
 def test_a_tie_is_told_as_one(simulated: Make, rng: np.random.Generator) -> None:
     told = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=rng, sd_run=0.0005))
-    assert (told.kind, told.winner) == ("tie", None)
+    assert (told.grade, told.winner) == ("tie", None)
     assert "less than the margin of 0.50 points" in told.headline
 
 
 def test_tuning_alone_is_exploratory(simulated: Make, rng: np.random.Generator) -> None:
     told = compute_verdict(simulated({"a": 0.0, "b": 0.3}, rng=rng, seeds=0, planned=5))
-    assert (told.kind, told.winner, told.differences) == ("exploratory", None, ())
+    assert (told.grade, told.winner, told.differences) == ("exploratory", None, ())
     assert "Tuned scores are optimistic" in told.details[0]
     assert "16 of 16 tuning runs" in told.headline
 
 
 def test_a_part_of_the_seeds_names_nobody(simulated: Make, rng: np.random.Generator) -> None:
     told = compute_verdict(simulated({"a": 0.0, "b": 0.3}, rng=rng, seeds=4, planned=10))
-    assert (told.kind, told.winner) == ("interim", None)
+    assert (told.grade, told.winner) == ("interim", None)
     assert "8 of 20 confirm runs are done" in told.headline
     assert {d.grade for d in told.differences} == {"interim"}
 
@@ -98,7 +98,7 @@ def test_an_arm_does_not_win_a_loss_by_diverging(simulated: Make, rng: np.random
     runs.loc[gone, "state"] = "diverged"
     runs.loc[gone, "score"] = float("nan")
     told = compute_verdict(dataclasses.replace(made, runs=runs))
-    assert (told.kind, told.winner) == ("unknown", None)
+    assert (told.grade, told.winner) == ("unknown", None)
     assert "some of its confirm runs diverged" in told.headline
 
 

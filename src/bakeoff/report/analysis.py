@@ -10,17 +10,17 @@ import pandas as pd
 
 from bakeoff.report import narrative
 from bakeoff.report.budget import Budgets, budgets
-from bakeoff.report.effects import Factorial, factorial
-from bakeoff.report.importance import Importance, importances
+from bakeoff.report.importance import Importance, tuning_importances
 from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import Region, regions
 from bakeoff.report.survival import TimeToTarget, times_to_target
-from bakeoff.report.tuning import TuningVariance, by_study, tuning_variances
-from bakeoff.report.verdict import Verdict, compute_verdict, standing
-from bakeoff.stats.aggregates import Aggregate, Profile, aggregates, profiles
-from bakeoff.stats.multiple_comparisons import Simultaneous, against_baseline, all_pairs
-from bakeoff.stats.paired import OVERALL, Interval, averaged
-from bakeoff.stats.ranks import Ranks, ranks
+from bakeoff.report.verdict import Verdict, arm_means, compute_verdict
+from bakeoff.stats.aggregates import InterquartileMean, PerformanceProfile, interquartile_means, performance_profiles
+from bakeoff.stats.factorial import FactorialAnova, factorial_anova
+from bakeoff.stats.multiple_comparisons import SimultaneousComparison, dunnett_vs_baseline, tukey_all_pairs
+from bakeoff.stats.paired import ALL_BLOCKS, MeanInterval, mean_over_blocks
+from bakeoff.stats.ranks import MeanRanks, mean_ranks
+from bakeoff.stats.variance_components import TuningVariance, mean_over_studies, tuning_variances
 
 
 @dataclass(frozen=True)
@@ -32,72 +32,72 @@ class Analysis:
     importance, budget, target, region, tuning) -> sentences made from its numbers; a section without numbers says why.
     """
 
-    whole: SweepResults
+    full_sweep: SweepResults
     sweep: SweepResults
     verdict: Verdict
-    standings: Mapping[str, Mapping[str, Interval]]
-    aggregates: tuple[Aggregate, ...]
-    profiles: tuple[Profile, ...]
-    families: tuple[Simultaneous, ...]
-    ranks: Ranks | None
-    factorials: tuple[Factorial, ...]
+    arm_means: Mapping[str, Mapping[str, MeanInterval]]
+    aggregates: tuple[InterquartileMean, ...]
+    profiles: tuple[PerformanceProfile, ...]
+    simultaneous: tuple[SimultaneousComparison, ...]
+    ranks: MeanRanks | None
+    factorials: tuple[FactorialAnova, ...]
     importances: tuple[Importance, ...]
     budgets: Budgets
     targets: tuple[TimeToTarget, ...]
     regions: tuple[Region, ...]
-    tuning: tuple[TuningVariance, ...]
-    says: Mapping[str, tuple[str, ...]]
+    tuning_variances: tuple[TuningVariance, ...]
+    narrative: Mapping[str, tuple[str, ...]]
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """The blocks, and before them all blocks together where there are several."""
         plan = self.sweep.design
-        return (OVERALL, *plan.blocks) if len(plan.blocks) > 1 else plan.blocks
+        return (ALL_BLOCKS, *plan.blocks) if len(plan.blocks) > 1 else plan.blocks
 
 
 def analyse(whole: SweepResults) -> Analysis:
     """The analysis of a sweep that is read; sections for which the runs are too few are empty."""
     verdict = compute_verdict(whole)
-    sweep = whole.first(verdict.seeds) if verdict.look else whole
+    sweep = whole.first_seeds(verdict.seeds) if verdict.analyses else whole
     plan, scores = sweep.design, sweep.scores()
-    tables = {OVERALL: averaged(scores, plan.arms)} if len(plan.blocks) > 1 else {}
+    tables = {ALL_BLOCKS: mean_over_blocks(scores, plan.arms)} if len(plan.blocks) > 1 else {}
     tables |= {block: {arm: dict(seeds) for arm, seeds in arms.items()} for block, arms in scores.items()}
-    unit_of = plan.unit_of(set(sweep.order))
+    unit_of = plan.study_of_seed(set(sweep.seed_order))
     if plan.studies > 1:
         # Seeds of one study share its setting: only studies are independent.
-        tables = by_study(tables, unit_of)
-    votes = by_study(scores, unit_of) if plan.studies > 1 else scores
-    choices = {cell.arm: cell.choices for cell in plan.cells}
+        tables = mean_over_studies(tables, unit_of)
+    votes = mean_over_studies(scores, unit_of) if plan.studies > 1 else scores
+    choices = {cell.arm: cell.choices for cell in plan.planned_arms}
     main = next(iter(tables))
-    families = all_pairs(main, tables[main], plan.arms, goal=plan.goal)
-    families += against_baseline(main, tables[main], plan.baseline, goal=plan.goal) if plan.baseline is not None else ()
-    found = [factorial(block, table, choices, plan.factors) for block, table in tables.items()] if len(plan.factors) > 1 else []
+    families = tukey_all_pairs(main, tables[main], plan.arms, goal=plan.goal)
+    families += dunnett_vs_baseline(main, tables[main], plan.baseline, goal=plan.goal) if plan.baseline is not None else ()
+    found = [factorial_anova(block, table, choices, plan.factors) for block, table in tables.items()] if len(plan.factors) > 1 else []
     scored = [arm for arm in plan.arms if all(scores[block][arm] for block in plan.blocks)]
     made = Analysis(
-        whole=whole,
+        full_sweep=whole,
         sweep=sweep,
         verdict=verdict,
-        standings={block: standing(sweep, block) for block in tables},
-        aggregates=aggregates(scores, plan.arms),
-        profiles=profiles(scores, plan.arms, goal=plan.goal),
-        families=families,
-        ranks=ranks(votes, scored, goal=plan.goal),
+        arm_means={block: arm_means(sweep, block) for block in tables},
+        aggregates=interquartile_means(scores, plan.arms),
+        profiles=performance_profiles(scores, plan.arms, goal=plan.goal),
+        simultaneous=families,
+        ranks=mean_ranks(votes, scored, goal=plan.goal),
         factorials=tuple(one for one in found if one is not None),
-        importances=importances(sweep),
+        importances=tuning_importances(sweep),
         budgets=budgets(sweep),
         targets=times_to_target(sweep),
         regions=regions(sweep),
-        tuning=tuning_variances(scores, plan.arms, unit_of) if plan.studies > 1 else (),
-        says={},
+        tuning_variances=tuning_variances(scores, plan.arms, unit_of) if plan.studies > 1 else (),
+        narrative={},
     )
-    return dataclasses.replace(made, says=narrative.all_of(made))
+    return dataclasses.replace(made, narrative=narrative.all_of(made))
 
 
-def tables(found: Analysis) -> dict[str, pd.DataFrame]:
+def section_tables(found: Analysis) -> dict[str, pd.DataFrame]:
     """Name -> one flat table for each section that has numbers: the data behind its figure."""
     rows: dict[str, list[dict[str, object]]] = {
         "aggregates": [dataclasses.asdict(one) for one in found.aggregates],
-        "families": [dataclasses.asdict(one) for one in found.families],
+        "families": [dataclasses.asdict(one) for one in found.simultaneous],
         "effects": [dataclasses.asdict(one) for each in found.factorials for one in each.effects],
         "levels": [
             {"block": one.block, "factor": one.factor, "value": one.value, **dataclasses.asdict(one.interval)}
@@ -110,7 +110,7 @@ def tables(found: Analysis) -> dict[str, pd.DataFrame]:
             for key, share in one.shares
         ],
         "regions": [dataclasses.asdict(one) for one in found.regions],
-        "tuning_variance": [dataclasses.asdict(one) for one in found.tuning],
+        "tuning_variance": [dataclasses.asdict(one) for one in found.tuning_variances],
         "overtakes": [dataclasses.asdict(one) for one in found.budgets.overtakes],
         "logrank": [
             {"block": each.block, "unit": each.unit, "target": each.target, **dataclasses.asdict(one)}

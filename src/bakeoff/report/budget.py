@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bakeoff.report import formatting
-from bakeoff.report.design import BLIND
+from bakeoff.report.design import INDEPENDENT_SAMPLERS
 from bakeoff.report.results import SweepResults
 from bakeoff.stats.alpha_spending import ALPHA
 
@@ -69,11 +69,11 @@ def budgets(sweep: SweepResults) -> Budgets:
     diverged count as worse than all others.
     """
     plan = sweep.design
-    if plan.sampler not in BLIND:
+    if plan.sampler not in INDEPENDENT_SAMPLERS:
         told = f"Budget curves hold for independent draws only, and sampler {plan.sampler} chose its points by the scores before them."
         return Budgets(missing=told if plan.sampler != "grid" else "Budget curves hold for independent draws only, and a grid has none.")
-    if plan.prune is not None:
-        return Budgets(missing=f"Budget curves need every trial's final score, and pruner {plan.prune} stopped some.")
+    if plan.pruner is not None:
+        return Budgets(missing=f"Budget curves need every trial's final score, and pruner {plan.pruner} stopped some.")
     curves, overtakes = list[Curve](), list[Overtake]()
     for block in plan.blocks:
         tried = {arm: _scores(sweep, arm, block) for arm in plan.arms}
@@ -100,7 +100,7 @@ def _told(values: Array, bounds: tuple[float, float]) -> tuple[float | None, ...
 
 
 def _scores(sweep: SweepResults, arm: str, block: str) -> Array:
-    rows = sweep.stage("tune")
+    rows = sweep.stage_runs("tune")
     rows = rows[(rows["arm"] == arm) & (rows["block"] == block) & rows["state"].isin(["finished", "diverged"])]
     lost = -np.inf if sweep.design.goal == "maximize" else np.inf
     return rows["score"].where(rows["state"] == "finished", lost).dropna().to_numpy(dtype=float)

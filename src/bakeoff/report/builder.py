@@ -14,7 +14,7 @@ from bakeoff.rendering.marks import FigureSpec
 from bakeoff.report import analysis, figures, latex, markup, page, pooled, tables, terminal
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.page import Parts
-from bakeoff.report.results import SweepResults, load
+from bakeoff.report.results import SweepResults, load_sweep
 from bakeoff.report.verdict import Verdict, compute_verdict
 
 FIGURES, TABLES = "figures", "tables"
@@ -34,7 +34,7 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """One JSON object: summary.json's content, and the paths."""
-        return {**tables.summary(self.analysis, self.arms), "page": str(self.page), "files": [str(path) for path in self.files]}
+        return {**tables.report_summary(self.analysis, self.arms), "page": str(self.page), "files": [str(path) for path in self.files]}
 
 
 def build_report(
@@ -45,8 +45,8 @@ def build_report(
     `out` defaults to reports/<name>-<hash8>/ below the working folder. `sweep_hash` chooses a plan where several have the name; the
     newest one is taken else. NotFoundError, StoreError, FolderError.
     """
-    sweep, parts = read(name, uri=uri, sweep_hash=sweep_hash, query=query)
-    return write(sweep, out if out is not None else Path("reports") / sweep.title, parts=parts)
+    sweep, parts = read_results(name, uri=uri, sweep_hash=sweep_hash, query=query)
+    return write_report(sweep, out if out is not None else Path("reports") / sweep.title, parts=parts)
 
 
 def export_figure(
@@ -59,7 +59,7 @@ def export_figure(
     query: str | None = None,
 ) -> tuple[Path, ...]:
     """One figure of the report that `build` would write: its PNG, SVG and CSV. NotFoundError names the figures that there are."""
-    sweep, _ = read(name, uri=uri, sweep_hash=sweep_hash, query=query)
+    sweep, _ = read_results(name, uri=uri, sweep_hash=sweep_hash, query=query)
     found = analysis.analyse(sweep)
     drawn = {one.name: one for one in figures.with_first(found, figures.all_of(found))}
     if figure not in drawn:
@@ -67,40 +67,40 @@ def export_figure(
     folder = out if out is not None else Path("reports") / sweep.title / FIGURES
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return tuple(pictures([drawn[figure]], folder))
+        return tuple(write_figures([drawn[figure]], folder))
     except OSError as error:
         raise FolderError(f"--out={folder}: the figure cannot be written: {error.strerror}") from error
 
 
-def read(name: str | Sequence[str], *, uri: str, sweep_hash: str | None, query: str | None) -> tuple[SweepResults, Parts]:
+def read_results(name: str | Sequence[str], *, uri: str, sweep_hash: str | None, query: str | None) -> tuple[SweepResults, Parts]:
     """What a report is on; and, where that is several sweeps, each of them with its own verdict."""
     from bakeoff.tracking import store
 
     named = uri != store.default_uri(Path.cwd())
     names = [name] if isinstance(name, str) else list(name)
     if query is not None:
-        return pooled.query(query, uri=uri, named_store=named), ()
-    loaded = [replace(load(one, uri=uri, sweep_hash=sweep_hash), named_store=named) for one in names]
+        return pooled.pool_query(query, uri=uri, nondefault_store=named), ()
+    loaded = [replace(load_sweep(one, uri=uri, sweep_hash=sweep_hash), nondefault_store=named) for one in names]
     if len(loaded) == 1:
         return loaded[0], ()
-    return pooled.several(loaded, uri=uri, named_store=named), [(one, compute_verdict(one)) for one in loaded]
+    return pooled.pool_sweeps(loaded, uri=uri, nondefault_store=named), [(one, compute_verdict(one)) for one in loaded]
 
 
-def write(sweep: SweepResults, out: Path, *, parts: Parts = ()) -> Report:
+def write_report(sweep: SweepResults, out: Path, *, parts: Parts = ()) -> Report:
     """The report's files of a sweep that is read already: page, tables, and every figure for papers."""
     found = analysis.analyse(sweep)
-    table, drawn = tables.arms(found), figures.all_of(found)
+    table, drawn = tables.arms_table(found), figures.all_of(found)
     try:
         for folder in (out, out / FIGURES, out / TABLES):
             folder.mkdir(parents=True, exist_ok=True)
-        files = [page.write(found, table, drawn, out, parts=parts), *tables.write(found, table, out)]
-        files += [*latex.write(found, out / TABLES), *pictures(figures.with_first(found, drawn), out / FIGURES)]
+        files = [page.write(found, table, drawn, out, parts=parts), *tables.write_tables(found, table, out)]
+        files += [*latex.write_latex_tables(found, out / TABLES), *write_figures(figures.with_first(found, drawn), out / FIGURES)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
     return Report(out, files[0], tuple(files), found.sweep, found.verdict, table, found)
 
 
-def pictures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:
+def write_figures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:
     """Each figure as PNG and SVG, and its numbers as CSV, in a folder that is there."""
     from bakeoff.rendering import matplotlib_backend
 
@@ -117,4 +117,4 @@ def render_terminal(report: Report) -> str:
     return terminal.text(report.analysis, report.page)
 
 
-__all__ = ["Report", "build_report", "export_figure", "render_terminal", "write"]
+__all__ = ["Report", "build_report", "export_figure", "render_terminal", "write_report"]

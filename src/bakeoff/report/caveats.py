@@ -12,15 +12,15 @@ def caveats(sweep: SweepResults) -> list[str]:
     """What a reader must know before using the verdict."""
     plan, runs, scores = sweep.design, sweep.runs, sweep.scores()
     found: list[str] = []
-    for cell in plan.cells:
-        best = sweep.best(cell.arm, cell.block)
+    for cell in plan.planned_arms:
+        best = sweep.best_trial(cell.arm, cell.block)
         for key, space in cell.spaces.items():
-            side = space.edge(float(best[key])) if best is not None else None
+            side = space.near_edge(float(best[key])) if best is not None else None
             if best is not None and side is not None:
                 where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
-                low, high = formatting.plain(space.low), formatting.plain(space.high)
+                low, high = formatting.significant(space.low), formatting.significant(space.high)
                 found.append(
-                    f"Edge of the space: {cell.arm}'s best {key}{where} is {formatting.plain(float(best[key]))}, at the {side} end of "
+                    f"Edge of the space: {cell.arm}'s best {key}{where} is {formatting.significant(float(best[key]))}, at the {side} end of "  # noqa: E501
                     f"{low} to {high}; a better value may lie outside."
                 )
     states = runs.groupby(["stage", "arm", "state"]).size().to_dict()
@@ -36,21 +36,21 @@ def caveats(sweep: SweepResults) -> list[str]:
             if failed:
                 found.append(f"{arm}: {failed} of {total} failed and have no score.")
             if pruned:
-                found.append(f"{arm}: {pruned} of {total} were stopped early by pruner {plan.prune}.")
-    if sweep.prunings is not None:
-        audited, wrong = sweep.prunings
+                found.append(f"{arm}: {pruned} of {total} were stopped early by pruner {plan.pruner}.")
+    if sweep.pruning_audit is not None:
+        audited, wrong = sweep.pruning_audit
         found.append(f"Of {formatting.count_noun(audited, 'pruned run')} run to their end, {wrong} would have been chosen.")
-    untrained = [cell for cell in plan.cells if sweep.untrained(cell.arm, cell.block)]
+    untrained = [cell for cell in plan.planned_arms if sweep.never_trained(cell.arm, cell.block)]
     for cell in untrained:
         where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
         found.append(f"{cell.arm}: no tuning run trained to its end{where}, so there was nothing to confirm.")
     tried = runs[(runs["stage"] == "tune") & runs["state"].isin(ENDED)].groupby(["arm", "block"]).size()
-    budgets = [int(tried.get((cell.arm, cell.block), 0)) for cell in plan.cells]
+    budgets = [int(tried.get((cell.arm, cell.block), 0)) for cell in plan.planned_arms]
     if len(set(budgets)) > 1:
         found.append(f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block.")
     lacking = [a for a in plan.arms if not any(scores[b][a] for b in plan.blocks)]
-    if len(sweep.stage("confirm")) and lacking:
-        found.append(f"{formatting.joined(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
+    if len(sweep.stage_runs("confirm")) and lacking:
+        found.append(f"{formatting.join_names(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
     shared = min((len(seeds) for block in scores.values() for seeds in block.values() if seeds), default=0)
     if plan.studies > 1 and shared:
         found.append(
@@ -64,13 +64,13 @@ def caveats(sweep: SweepResults) -> list[str]:
     commits = sweep.origin.get("git.commit", ())
     if len(commits) > 1:
         found.append(f"The runs come from {len(commits)} commits of the code.")
-    found += [f"Arms differ in what the sweep file allows: {text}." for text in plan.allowed]
-    if sweep.exploratory and not plan.declared:
-        hidden = formatting.count_noun(sweep.exploratory, "run")
+    found += [f"Arms differ in what the sweep file allows: {text}." for text in plan.allowed_differences]
+    if sweep.unplanned_runs and not plan.declared:
+        hidden = formatting.count_noun(sweep.unplanned_runs, "run")
         found.append(f"{hidden} more: tuning runs, repeats of a newer run with the same settings and seed, or runs off a plan; left out.")
-    if sweep.exploratory and plan.declared:
-        verb = "is no part of the plan and is" if sweep.exploratory == 1 else "are no part of the plan and are"
-        found.append(f"{formatting.count_noun(sweep.exploratory, 'run')} of this experiment {verb} left out as exploratory.")
-    if sweep.scored == plan.metric and len(sweep.stage("confirm")):
+    if sweep.unplanned_runs and plan.declared:
+        verb = "is no part of the plan and is" if sweep.unplanned_runs == 1 else "are no part of the plan and are"
+        found.append(f"{formatting.count_noun(sweep.unplanned_runs, 'run')} of this experiment {verb} left out as exploratory.")
+    if sweep.score_metric == plan.metric and len(sweep.stage_runs("confirm")):
         found.append(f"No confirm run has a test score: the verdict rests on {formatting.metric_name(plan.metric)}.")
     return found

@@ -12,13 +12,13 @@ from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.paired import Goal
 
 #: A best value within this share of a space's ends is flagged: the true optimum may lie outside.
-EDGE = 0.1
+EDGE_SHARE = 0.1
 #: Samplers whose points are drawn without a look at the scores, so that budget curves hold.
-BLIND = ("halton", "random")
+INDEPENDENT_SAMPLERS = ("halton", "random")
 
 
 @dataclass(frozen=True)
-class Range:
+class SearchRange:
     """The space in which one key was tuned."""
 
     low: float
@@ -26,7 +26,7 @@ class Range:
     log: bool = False
     complement: bool = False
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where a value lies: 0 at the low end, 1 at the high end, on the space's own scale. NaN for a space without width."""
         low, high, at = self.low, self.high, value
         if self.log:
@@ -35,14 +35,14 @@ class Range:
             low, high, at = -math.log(1 - low), -math.log(1 - high), -math.log(1 - value) if value < 1 else math.inf
         return (at - low) / (high - low) if high > low else math.nan
 
-    def edge(self, value: float) -> str | None:
+    def near_edge(self, value: float) -> str | None:
         """'low' or 'high' where a value lies within `EDGE` of that end; else None."""
-        at = self.place(value)
-        return "low" if at < EDGE else "high" if at > 1 - EDGE else None
+        at = self.position(value)
+        return "low" if at < EDGE_SHARE else "high" if at > 1 - EDGE_SHARE else None
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedArm:
     """One arm in one block: what is tuned in it, in which space, with how many trials; `choices` are its factors' and blocks' values.
 
     `menus` are tuned keys that take one of a few values: they have no range.
@@ -50,14 +50,14 @@ class Cell:
 
     arm: str
     block: str
-    spaces: Mapping[str, Range]
+    spaces: Mapping[str, SearchRange]
     trials: int
     choices: Mapping[str, Any] = field(default_factory=dict)
     menus: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Design:
+class SweepDesign:
     """A sweep's declaration. `metric` is what tuning looked at; `seeds` is how many confirm seeds every cell has at the first look.
 
     `looks` are all looks that it declares, `pool` its seeds in their order. `declared` is False for a
@@ -72,71 +72,71 @@ class Design:
     margin: float
     arms: tuple[str, ...]
     blocks: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    planned_arms: tuple[PlannedArm, ...]
     sampler: str
     seeds: int
     fixed: Mapping[str, Any]
     command: str
     factors: tuple[str, ...] = ()
-    looks: SequentialDesign = field(default_factory=lambda: SequentialDesign((1,)))
-    pool: tuple[int, ...] = ()
-    prune: str | None = None
-    allowed: tuple[str, ...] = ()
+    sequential: SequentialDesign = field(default_factory=lambda: SequentialDesign((1,)))
+    seed_pool: tuple[int, ...] = ()
+    pruner: str | None = None
+    allowed_differences: tuple[str, ...] = ()
     baseline: str | None = None
     declared: bool = True
 
     @property
     def studies(self) -> int:
         """How often each arm is tuned in each block; confirm seeds are dealt out to the studies in turn."""
-        return self.looks.studies
+        return self.sequential.studies
 
     @property
     def trials(self) -> int:
         """Planned tuning runs in all."""
-        return sum(cell.trials for cell in self.cells)
+        return sum(cell.trials for cell in self.planned_arms)
 
     @property
-    def confirms(self) -> int:
+    def confirm_runs(self) -> int:
         """Planned confirm runs in all, up to the first look."""
-        return self.seeds * len(self.cells)
+        return self.seeds * len(self.planned_arms)
 
     @property
-    def tuned(self) -> tuple[str, ...]:
+    def numeric_keys(self) -> tuple[str, ...]:
         """Every key that is tuned in a range in some cell, in the order of the cells."""
-        return tuple(dict.fromkeys(key for cell in self.cells for key in cell.spaces))
+        return tuple(dict.fromkeys(key for cell in self.planned_arms for key in cell.spaces))
 
     @property
-    def menus(self) -> tuple[str, ...]:
+    def categorical_keys(self) -> tuple[str, ...]:
         """Every key that is tuned over a few values in some cell."""
-        return tuple(dict.fromkeys(key for cell in self.cells for key in cell.menus))
+        return tuple(dict.fromkeys(key for cell in self.planned_arms for key in cell.menus))
 
     @property
-    def more(self) -> str:
+    def extend_command(self) -> str:
         """The line that queues the next look."""
         return f"{self.command} --more"
 
-    def space(self, arm: str, block: str, key: str) -> Range | None:
+    def space(self, arm: str, block: str, key: str) -> SearchRange | None:
         """The space of a key in one cell; None where it is not tuned there."""
-        return next((cell.spaces.get(key) for cell in self.cells if (cell.arm, cell.block) == (arm, block)), None)
+        return next((cell.spaces.get(key) for cell in self.planned_arms if (cell.arm, cell.block) == (arm, block)), None)
 
-    def unit_of(self, seeds: set[int]) -> dict[int, int]:
+    def study_of_seed(self, seeds: set[int]) -> dict[int, int]:
         """Seed -> the study whose setting it confirms, where there are several; else every seed is a unit of its own."""
-        return {seed: self.looks.unit(place) for place, seed in enumerate(self.order(seeds))}
+        return {seed: self.sequential.study_at(place) for place, seed in enumerate(self.seed_order(seeds))}
 
-    def order(self, seeds: set[int]) -> list[int]:
+    def seed_order(self, seeds: set[int]) -> list[int]:
         """Seeds in the order in which they were run: the plan's, then any others by number."""
-        return [*self.pool, *sorted(seeds - set(self.pool))]
+        return [*self.seed_pool, *sorted(seeds - set(self.seed_pool))]
 
 
-def design(plan: Mapping[str, Any]) -> Design:
+def read_design(plan: Mapping[str, Any]) -> SweepDesign:
     """The design that a plan.json declares. StoreError names the key that is missing or wrong."""
     try:
         cells = tuple(
-            Cell(
+            PlannedArm(
                 str(cell["arm"]),
                 str(cell["block"]),
                 {
-                    key: Range(float(s["low"]), float(s["high"]), bool(s.get("log", False)), bool(s.get("complement", False)))
+                    key: SearchRange(float(s["low"]), float(s["high"]), bool(s.get("log", False)), bool(s.get("complement", False)))
                     for key, s in cell["spaces"].items()
                     if not s.get("choices")
                 },
@@ -150,7 +150,7 @@ def design(plan: Mapping[str, Any]) -> Design:
         seeds = [int(seed) for seed in confirm["seeds"]]
         sizes = tuple(int(size) for size in confirm["looks"])
         studies = int(plan["budget"].get("studies") or 1)
-        return Design(
+        return SweepDesign(
             name=str(plan["name"]),
             hash=str(plan["hash"]),
             question=str(plan["question"]),
@@ -159,16 +159,16 @@ def design(plan: Mapping[str, Any]) -> Design:
             margin=float(plan["margin"]),
             arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
             blocks=tuple(dict.fromkeys(cell.block for cell in cells)),
-            cells=cells,
+            planned_arms=cells,
             sampler=str(plan["budget"]["sampler"]),
             seeds=len(seeds),
             fixed=dict(plan["fixed"]),
             command=str(plan["command"]),
             factors=tuple(str(key) for key in plan.get("factors") or ()),
-            looks=SequentialDesign(sizes or (1,), studies),
-            pool=tuple(int(seed) for seed in confirm["pool"]),
-            prune=str(prune["by"]) if prune else None,
-            allowed=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),
+            sequential=SequentialDesign(sizes or (1,), studies),
+            seed_pool=tuple(int(seed) for seed in confirm["pool"]),
+            pruner=str(prune["by"]) if prune else None,
+            allowed_differences=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),
             baseline=str(plan["baseline"]) if plan.get("baseline") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

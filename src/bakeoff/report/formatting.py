@@ -16,7 +16,7 @@ def score(value: float | None, metric: str, *, digits: int = 2) -> str:
     return f"{100 * value:.{digits}f} %" if metric.endswith("accuracy") else f"{value:.4g}"
 
 
-def gap(value: float | None, metric: str, *, unit: bool = True) -> str:
+def difference(value: float | None, metric: str, *, unit: bool = True) -> str:
     """A difference of two scores: in accuracy points, or plain."""
     if value is None or not math.isfinite(value):
         return "n/a"
@@ -38,7 +38,7 @@ def p_value(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def plain(value: float) -> str:
+def significant(value: float) -> str:
     """A setting such as a learning rate: three significant digits."""
     return f"{value:.3g}" if math.isfinite(value) else "n/a"
 
@@ -50,7 +50,7 @@ def metric_name(metric: str) -> str:
     return f"{names.get(part, part)} {rest}".strip()
 
 
-def joined(words: Sequence[str], *, last: str = "and") -> str:
+def join_names(words: Sequence[str], *, last: str = "and") -> str:
     """'a', 'a and b', 'a, b and c'; of a long list the first `LISTED` and the number of the others."""
     if len(words) > LISTED + 1:
         words = [*words[:LISTED], f"{len(words) - LISTED} others"]
@@ -74,7 +74,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def value(item: Any) -> str:
+def setting(item: Any) -> str:
     """A setting of the plan as it stands in the shell."""
     if isinstance(item, bool):
         return str(item).lower()

@@ -7,11 +7,11 @@ import math
 import warnings
 from dataclasses import dataclass
 
-from bakeoff.report.design import Cell
+from bakeoff.report.design import PlannedArm
 from bakeoff.report.results import SweepResults
 
 #: Fewer trials than this leave one in the best tenth, and nothing to compare it with.
-LEAST = 10
+MIN_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,25 @@ class Importance:
     shares: tuple[tuple[str, float], ...]
 
 
-def importances(sweep: SweepResults) -> tuple[Importance, ...]:
+def tuning_importances(sweep: SweepResults) -> tuple[Importance, ...]:
     """PED-ANOVA (Watanabe et al. 2023) for each cell with two or more tuned keys and `LEAST` trials.
 
     Of what sets the better quarter of the trials apart from all of them. Trials that diverged count as the worst that trained.
     """
-    found = (_of(sweep, cell) for cell in sweep.design.cells if len(cell.spaces) + len(cell.menus) > 1)
+    found = (_of(sweep, cell) for cell in sweep.design.planned_arms if len(cell.spaces) + len(cell.menus) > 1)
     return tuple(one for one in found if one is not None)
 
 
-def _of(sweep: SweepResults, cell: Cell) -> Importance | None:
+def _of(sweep: SweepResults, cell: PlannedArm) -> Importance | None:
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    rows = sweep.stage("tune")
+    rows = sweep.stage_runs("tune")
     rows = rows[(rows["arm"] == cell.arm) & (rows["block"] == cell.block) & rows["state"].isin(["finished", "diverged"])]
     rows = rows.dropna(subset=list(cell.spaces))
     known = [float(score) for score in rows["score"] if math.isfinite(score)]
-    if len(rows) < LEAST or len(set(known)) < 2:
+    if len(rows) < MIN_TRIALS or len(set(known)) < 2:
         return None
     worst = min(known) if sweep.design.goal == "maximize" else max(known)
     # By places in the spaces, 0 to 1: that is the scale that each was searched on.
@@ -51,7 +51,7 @@ def _of(sweep: SweepResults, cell: Cell) -> Importance | None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=sweep.design.goal)
     for row in rows.to_dict("records"):
-        params: dict[str, float | str] = {key: min(max(r.place(float(row[key])), 0.0), 1.0) for key, r in cell.spaces.items()}
+        params: dict[str, float | str] = {key: min(max(r.position(float(row[key])), 0.0), 1.0) for key, r in cell.spaces.items()}
         params |= {key: str(row[key]) for key in cell.menus}
         score = float(row["score"])
         value = score if math.isfinite(score) else worst

@@ -26,29 +26,33 @@ def escape(text: object) -> str:
     return "".join(ESCAPES.get(letter, letter) for letter in str(text))
 
 
-def write(found: Analysis, out: Path) -> list[Path]:
+def write_latex_tables(found: Analysis, out: Path) -> list[Path]:
     """Writes arms-<block>.tex for each block with scores into `out`, which is there."""
     written: dict[str, Path] = {}
     for block in found.blocks:
-        if found.standings[block]:
+        if found.arm_means[block]:
             name = stem("arms", place(block))
             while name in written:
                 name += "-2"
             written[name] = out / f"{name}.tex"
-            written[name].write_text(table(found, block, name), encoding="utf-8")
+            written[name].write_text(latex_table(found, block, name), encoding="utf-8")
     return list(written.values())
 
 
-def table(found: Analysis, block: str, name: str) -> str:
+def latex_table(found: Analysis, block: str, name: str) -> str:
     r"""One table: n, mean, interval, the paired difference to the leader (or the baseline) with Holm's p, and tuned settings.
 
     `\usepackage{booktabs}`, and for more than `LONG` arms `\usepackage{longtable}`.
     """
-    sweep, plan, metric = found.sweep, found.sweep.design, found.sweep.scored
-    means = found.standings[block]
+    sweep, plan, metric = found.sweep, found.sweep.design, found.sweep.score_metric
+    means = found.arm_means[block]
     against = plan.baseline if plan.baseline is not None and plan.baseline in means else next(iter(means))
     pairs = {(d.better, d.worse): d for d in found.verdict.differences if d.block == block}
-    keys = (*plan.tuned, *(key for key in plan.menus if key not in plan.tuned))[:SETTINGS] if block in plan.blocks else ()
+    keys = (
+        (*plan.numeric_keys, *(key for key in plan.categorical_keys if key not in plan.numeric_keys))[:SETTINGS]
+        if block in plan.blocks
+        else ()
+    )
     percent = metric.endswith("accuracy")
     level = formatting.percent(LEVEL).replace(" ", r"\,")
     units = " (%)" if percent else ""
@@ -66,17 +70,24 @@ def table(found: Analysis, block: str, name: str) -> str:
             sign = 1 if d.better == arm else -1
             low, high = (None, None) if d.low is None or d.high is None else sorted((sign * d.low, sign * d.high))
             cells += [_score(sign * d.advantage, percent, signed=True), _ends(low, high, percent), _p(d.p_holm)]
-        best = sweep.best(arm, block) if keys else None
-        cells += ["" if best is None else escape(formatting.plain(best[key]) if key in plan.tuned else best[key]) for key in keys]
+        best = sweep.best_trial(arm, block) if keys else None
+        cells += [
+            "" if best is None else escape(formatting.significant(best[key]) if key in plan.numeric_keys else best[key]) for key in keys
+        ]
         lines.append(cells)
     where = f" ({block})" if len(plan.blocks) > 1 else ""
     caption = (
         f"{plan.question}{where} Mean {formatting.metric_name(metric)} over the seeds with Student's t interval; paired differences to "
-        f"{against} with intervals for one comparison, $p$ corrected by Holm. Margin: {formatting.gap(plan.margin, metric)}."
+        f"{against} with intervals for one comparison, $p$ corrected by Holm. Margin: {formatting.difference(plan.margin, metric)}."
     )
     caption = escape(caption).replace(r"\$p\$", "$p$")
     return _framed(
-        lines, head, caption, label=f"tab:{stem(plan.name, name)}", line=tables.commands(found.whole)["report"], long=len(lines) > LONG
+        lines,
+        head,
+        caption,
+        label=f"tab:{stem(plan.name, name)}",
+        line=tables.reproduction_commands(found.full_sweep)["report"],
+        long=len(lines) > LONG,
     )
 
 

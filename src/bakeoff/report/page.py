@@ -82,7 +82,7 @@ def page(found: Analysis, rows: pd.DataFrame, drawn: Sequence[FigureSpec], *, pa
 
 def again(found: Analysis) -> Callable[[FigureSpec], str]:
     """The line that makes one figure again."""
-    whole = tables.commands(found.whole)["report"]
+    whole = tables.reproduction_commands(found.full_sweep)["report"]
     return lambda drawing: f"{whole} --figure {shlex.quote(drawing.name)}"
 
 
@@ -94,16 +94,16 @@ def write(found: Analysis, rows: pd.DataFrame, drawn: Sequence[FigureSpec], out:
 
 
 def _top(found: Analysis, beginning: FigureSpec | None, command: Callable[[FigureSpec], str]) -> str:
-    sweep, verdict, plan = found.whole, found.verdict, found.sweep.design
+    sweep, verdict, plan = found.full_sweep, found.verdict, found.sweep.design
     counted = sweep.runs["stage"].value_counts()
     tune, confirm = int(counted.get("tune", 0)), int(counted.get("confirm", 0))
     facts = [
         ("arms", len(plan.arms)),
         ("blocks", len(plan.blocks)),
         ("tuning runs", f"{tune} of {plan.trials}" if plan.declared and tune != plan.trials else tune),
-        ("confirm runs", f"{confirm} of {plan.confirms}" if plan.declared and confirm < plan.confirms else confirm),
-        ("score", formatting.metric_name(sweep.scored)),
-        ("margin", formatting.gap(plan.margin, sweep.scored)),
+        ("confirm runs", f"{confirm} of {plan.confirm_runs}" if plan.declared and confirm < plan.confirm_runs else confirm),
+        ("score", formatting.metric_name(sweep.score_metric)),
+        ("margin", formatting.difference(plan.margin, sweep.score_metric)),
     ]
     shown = "".join(f"<span>{t(name)} <b>{t(value)}</b></span>" for name, value in facts)
     details = "".join(f"<p>{t(line)}</p>" for line in verdict.details[:BESIDE])
@@ -112,7 +112,7 @@ def _top(found: Analysis, beginning: FigureSpec | None, command: Callable[[Figur
     side = f'<div class="side">{picture}{_before(found)}</div>'
     return (
         f'<header><p class="kicker">bakeoff report &middot; {t(sweep.title)}</p><h1>{t(plan.question)}</h1></header>'
-        f'<div class="hero"><section class="verdict {t(verdict.kind)}"><span class="grade">{t(GRADES[verdict.kind])}</span>'
+        f'<div class="hero"><section class="verdict {t(verdict.grade)}"><span class="grade">{t(GRADES[verdict.grade])}</span>'
         f'<p class="headline">{t(verdict.headline)}</p>{details}{folded("more of the verdict", rest)}'
         f'<div class="facts">{shown}</div></section>'
         f"{side if picture or verdict.caveats else ''}</div>"
@@ -131,8 +131,8 @@ def _sweeps(parts: Parts, found: Analysis) -> str:
     """Each of several sweeps by itself: its own question, grade and verdict, which stand, unlike what is compared across them."""
     lines = [
         [
-            sweep.title, sweep.design.question, GRADES[verdict.kind], verdict.headline, str(len(sweep.design.arms)),
-            str(len(sweep.stage("confirm"))), tables.commands(sweep)["report"],
+            sweep.title, sweep.design.question, GRADES[verdict.grade], verdict.headline, str(len(sweep.design.arms)),
+            str(len(sweep.stage_runs("confirm"))), tables.reproduction_commands(sweep)["report"],
         ]
         for sweep, verdict in parts
     ]  # fmt: skip

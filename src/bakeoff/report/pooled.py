@@ -13,7 +13,7 @@ import pandas as pd
 from bakeoff.config.slots import METRICS, SLOTS
 from bakeoff.errors import NotFoundError, StoreError
 from bakeoff.report import results
-from bakeoff.report.design import Cell, Design
+from bakeoff.report.design import PlannedArm, SweepDesign
 from bakeoff.report.results import SweepResults
 from bakeoff.stats.alpha_spending import SequentialDesign
 
@@ -40,14 +40,16 @@ OWN = ("data.split_seed", "data.fold", "data.root", "data.download", "data.worke
 MOST_GROUPS = 60
 
 
-def several(sweeps: Sequence[SweepResults], *, uri: str, named_store: bool) -> SweepResults:
+def pool_sweeps(sweeps: Sequence[SweepResults], *, uri: str, nondefault_store: bool) -> SweepResults:
     """The confirm and tuning runs of several sweeps side by side; an arm that stands in more than one is named with its sweep.
 
     Blocks that differ in net or data from sweep to sweep stay apart. StoreError where the sweeps measure different things.
     """
     first = sweeps[0]
-    confirmed = [sweep for sweep in sweeps if len(sweep.stage("confirm"))]
-    ways = {s.title: s.scored for s in confirmed} | {s.title: s.design.metric for s in sweeps if s.design.metric != first.design.metric}
+    confirmed = [sweep for sweep in sweeps if len(sweep.stage_runs("confirm"))]
+    ways = {s.title: s.score_metric for s in confirmed} | {
+        s.title: s.design.metric for s in sweeps if s.design.metric != first.design.metric
+    }
     if len(set(ways.values())) > 1 or (ways and not confirmed):
         told = ", ".join(f"{title} by {way}" for title, way in {first.title: first.design.metric, **ways}.items())
         raise StoreError(f"sweeps that are scored in different ways cannot be compared: {told}")
@@ -58,16 +60,16 @@ def several(sweeps: Sequence[SweepResults], *, uri: str, named_store: bool) -> S
     held = [{arm for arm in sweep.design.arms} for sweep in sweeps]
     places = [{key: sweep.design.fixed.get(key) for key in PLACES if key in sweep.design.fixed} for sweep in sweeps]
     differing = [key for key in PLACES if len({str(place.get(key)) for place in places}) > 1]
-    runs, curves, cells = list[pd.DataFrame](), list[pd.DataFrame](), list[Cell]()
+    runs, curves, cells = list[pd.DataFrame](), list[pd.DataFrame](), list[PlannedArm]()
     for sweep, place in zip(sweeps, places, strict=True):
         names = {arm: f"{arm} ({sweep.title})" if sum(arm in own for own in held) > 1 else arm for arm in sweep.design.arms}
         prefix = "+".join(str(place[key]) for key in differing if key in place)
         blocks = {block: f"{prefix}+{block}" if prefix and block != "all" else prefix or block for block in sweep.design.blocks}
         runs.append(sweep.runs.assign(arm=sweep.runs["arm"].map(names), block=sweep.runs["block"].map(blocks)))
         curves.append(sweep.curves.assign(arm=sweep.curves["arm"].map(names), block=sweep.curves["block"].map(blocks)))
-        cells += [replace(cell, arm=names[cell.arm], block=blocks[cell.block]) for cell in sweep.design.cells]
-    where = f" tracking.uri={uri}" if named_store else ""
-    samplers, prunes = {sweep.design.sampler for sweep in sweeps}, [s.design.prune for s in sweeps if s.design.prune is not None]
+        cells += [replace(cell, arm=names[cell.arm], block=blocks[cell.block]) for cell in sweep.design.planned_arms]
+    where = f" tracking.uri={uri}" if nondefault_store else ""
+    samplers, prunes = {sweep.design.sampler for sweep in sweeps}, [s.design.pruner for s in sweeps if s.design.pruner is not None]
     alike = {k: v for k, v in first.design.fixed.items() if all(s.design.fixed.get(k) == v for s in sweeps)}
     plan = replace(
         first.design,
@@ -76,17 +78,17 @@ def several(sweeps: Sequence[SweepResults], *, uri: str, named_store: bool) -> S
         question=f"How do {', '.join(titles)} compare?",
         arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
         blocks=tuple(dict.fromkeys(cell.block for cell in cells)),
-        cells=tuple(cells),
+        planned_arms=tuple(cells),
         sampler=samplers.pop() if len(samplers) == 1 else "several",
-        prune=prunes[0] if prunes else None,
+        pruner=prunes[0] if prunes else None,
         seeds=max(sweep.design.seeds for sweep in sweeps),
         margin=max(sweep.design.margin for sweep in sweeps),
         fixed=alike,
         command=f"bakeoff report {' '.join(titles)}{where}",
         factors=(),
-        looks=SequentialDesign((1,)),
-        pool=(),
-        allowed=tuple(dict.fromkeys(text for sweep in sweeps for text in sweep.design.allowed)),
+        sequential=SequentialDesign((1,)),
+        seed_pool=(),
+        allowed_differences=tuple(dict.fromkeys(text for sweep in sweeps for text in sweep.design.allowed_differences)),
         baseline=None,
         declared=False,
     )
@@ -94,13 +96,13 @@ def several(sweeps: Sequence[SweepResults], *, uri: str, named_store: bool) -> S
     for sweep in sweeps:
         origin = {key: tuple(dict.fromkeys((*origin.get(key, ()), *sweep.origin.get(key, ())))) for key in {**origin, **sweep.origin}}
     return SweepResults(
-        plan, first.summary, uri, pd.concat(runs, ignore_index=True), pd.concat(curves, ignore_index=True),
-        (confirmed or sweeps)[0].scored, origin,
-        named_store=named_store, exploratory=sum(sweep.exploratory for sweep in sweeps),
+        plan, first.summary_run_id, uri, pd.concat(runs, ignore_index=True), pd.concat(curves, ignore_index=True),
+        (confirmed or sweeps)[0].score_metric, origin,
+        nondefault_store=nondefault_store, unplanned_runs=sum(sweep.unplanned_runs for sweep in sweeps),
     )  # fmt: skip
 
 
-def query(text: str, *, uri: str, named_store: bool) -> SweepResults:
+def pool_query(text: str, *, uri: str, nondefault_store: bool) -> SweepResults:
     """The runs that an MLflow filter selects, in groups by what differs among them. NotFoundError where there are none; StoreError."""
     from bakeoff.tracking import store
 
@@ -112,13 +114,13 @@ def query(text: str, *, uri: str, named_store: bool) -> SweepResults:
     # Beside others, tuning runs would be settings that were tried and dropped.
     others = frame[frame["tags.kind"] != "trial"].reset_index(drop=True)
     dropped, frame = (len(frame) - len(others), others) if len(others) else (0, frame)
-    where = f" tracking.uri={uri}" if named_store else ""
-    sweep = grouped(frame, text, command=f"bakeoff report --query {shlex.quote(text)}{where}", uri=uri)
-    sweep = replace(sweep, exploratory=sweep.exploratory + dropped)
-    return replace(sweep, named_store=named_store, curves=results.read_curves(sweep.runs, sweep.design, uri=uri))
+    where = f" tracking.uri={uri}" if nondefault_store else ""
+    sweep = group_runs(frame, text, command=f"bakeoff report --query {shlex.quote(text)}{where}", uri=uri)
+    sweep = replace(sweep, unplanned_runs=sweep.unplanned_runs + dropped)
+    return replace(sweep, nondefault_store=nondefault_store, curves=results.read_curves(sweep.runs, sweep.design, uri=uri))
 
 
-def grouped(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> SweepResults:
+def group_runs(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> SweepResults:
     """Runs of a store's frame as a set: arms are what differs in choices, then in settings; blocks are nets and data that differ.
 
     Of runs with the same group and seed the newest counts. Runs are scored on the test set where all that end have been, else by the
@@ -127,7 +129,7 @@ def grouped(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> SweepR
     metric = next((m for m in ("val/accuracy", *METRICS) if f"metrics.{m}" in frame.columns and frame[f"metrics.{m}"].notna().any()), None)
     if metric is None:
         raise NotFoundError(f"--query {text}: none of the {len(frame)} runs has a score")
-    arms, blocks = labels(frame)
+    arms, blocks = group_labels(frame)
     frame = frame.assign(**{"tags.arm": arms, "tags.block": blocks})
     frame["tags.kind"] = [KINDS[kind] for kind in frame["tags.kind"]]
     seed = frame.get("params.seed", pd.Series("", frame.index)).astype(str)
@@ -146,15 +148,17 @@ def grouped(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> SweepR
     names, places = list(dict.fromkeys(sorted(arms))), list(dict.fromkeys(sorted(blocks)))
     trials = used[used["tags.kind"] == "trial"].groupby(["tags.arm", "tags.block"]).size()
     there = set(zip(arms, blocks, strict=True))
-    cells = tuple(Cell(a, b, {}, int(trials.get((a, b), 0))) for a in names for b in places if (a, b) in there)
-    plan = Design(
+    cells = tuple(PlannedArm(a, b, {}, int(trials.get((a, b), 0))) for a in names for b in places if (a, b) in there)
+    plan = SweepDesign(
         name="query", hash=hashlib.sha256(text.encode()).hexdigest(), question=f"What do the runs with {text} show?", metric=metric,
         goal="maximize" if metric.endswith("accuracy") else "minimize", margin=0.005 if metric.endswith("accuracy") else 0.01,
-        arms=tuple(names), blocks=tuple(places), cells=cells, sampler="none", seeds=0, fixed=alike(used), command=command, declared=False,
+        arms=tuple(names), blocks=tuple(places), planned_arms=cells, sampler="none", seeds=0, fixed=shared_choices(used), command=command, declared=False,  # noqa: E501
     )  # fmt: skip
     scored = _scored(used, metric)
-    runs = results.tabulate(used, plan, scored=scored)
-    return SweepResults(plan, "", uri, runs, results.curve_table({}, runs), scored, results.origin(used), exploratory=int(repeated.sum()))
+    runs = results.runs_table(used, plan, score_metric=scored)
+    return SweepResults(
+        plan, "", uri, runs, results.curves_table({}, runs), scored, results.run_origins(used), unplanned_runs=int(repeated.sum())
+    )
 
 
 def _scored(frame: pd.DataFrame, metric: str) -> str:
@@ -164,7 +168,7 @@ def _scored(frame: pd.DataFrame, metric: str) -> str:
     return test if whole else metric
 
 
-def labels(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+def group_labels(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
     """(arm, block) of every run."""
     params = {str(c).removeprefix("params."): frame[c] for c in frame.columns if str(c).startswith("params.")}
     told = {key: column.astype(object).where(column.notna(), "not set").astype(str) for key, column in params.items()}
@@ -204,7 +208,7 @@ def _ignored(key: str) -> bool:
     return key in (*DERIVED, *SITE, *OWN) or key.startswith("seed.") or key.endswith("._target_")
 
 
-def alike(frame: pd.DataFrame) -> dict[str, Any]:
+def shared_choices(frame: pd.DataFrame) -> dict[str, Any]:
     """The choices that all runs share."""
     found = {key: frame[f"params.{key}"] for key in SLOTS if f"params.{key}" in frame.columns}
     return {key: str(column.iloc[0]) for key, column in found.items() if column.nunique(dropna=False) == 1}

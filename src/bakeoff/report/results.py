@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
-from bakeoff.report.design import Design, design
+from bakeoff.report.design import SweepDesign, read_design
 from bakeoff.stats.paired import Scores
 
 STAGES = {"trial": "tune", "confirm": "confirm", "audit": "audit"}
@@ -32,35 +32,43 @@ DIAGNOSIS = "tags.diagnosis."
 
 @dataclass(frozen=True)
 class SweepResults:
-    """Everything that a report is made from.
+    """The results of a sweep as read from the store: everything that a report is made from.
 
-    `runs`: id, mlflow_id, name, stage (tune|confirm|audit), arm, block, seed, point, state (finished|diverged|pruned|failed|killed|
-    running), reason, diagnoses (names, a space between), tuned (the metric that tuning looked at), score (what the run counts for: for a
-    confirm run on the test set), seconds, parameters, classes, batch (images a step), steps (planned), and one column a tuned key, under
-    the key's own name. `curves`: id, stage, arm, block, seed, metric, step, value. `scored` is the metric of the verdict; `origin` tells
-    where the runs come from; `named_store`: commands must name the store, as it is not the default one. `exploratory` counts runs of the
-    experiment that are no part of the plan: they are in no table. `queued` is how many seeds have been asked for so far, where the store
-    says so; `prunings` is how often pruning was audited and how often it was wrong.
+    Attributes:
+        design: what the sweep declared.
+        summary_run_id: MLflow id of the sweep's summary run.
+        uri: address of the tracking store.
+        runs: one row per run: id, mlflow_id, name, stage (tune|confirm|audit), arm, block, seed, point, state
+            (finished|diverged|pruned|failed|killed|running), reason, diagnoses (names, separated by spaces), tuned (the metric of tuning),
+            score (what the run counts for: for a confirm run on the test set), seconds, parameters, classes, batch (images per step),
+            steps (planned), and one column per tuned key, named by the key.
+        curves: one row per logged value: id, stage, arm, block, seed, metric, step, value.
+        score_metric: the metric that the verdict is about.
+        origin: tag or param -> its distinct values, for those that say where the runs come from.
+        nondefault_store: whether commands must name the store.
+        unplanned_runs: how many runs of the experiment are not part of the plan; they are in no table.
+        queued_seeds: how many seeds have been requested so far, where the store says so.
+        pruning_audit: (audited, wrong): how many pruned runs were run to their end, and how many of these would have been chosen.
     """
 
-    design: Design
-    summary: str
+    design: SweepDesign
+    summary_run_id: str
     uri: str
     runs: pd.DataFrame
     curves: pd.DataFrame
-    scored: str
+    score_metric: str
     origin: dict[str, tuple[str, ...]]
-    named_store: bool = False
-    exploratory: int = 0
-    queued: int | None = None
-    prunings: tuple[int, int] | None = None
+    nondefault_store: bool = False
+    unplanned_runs: int = 0
+    queued_seeds: int | None = None
+    pruning_audit: tuple[int, int] | None = None
 
     @property
     def title(self) -> str:
         """`<name>-<hash8>`, as the MLflow experiment is called."""
         return f"{self.design.name}-{self.design.hash[:8]}"
 
-    def stage(self, name: str) -> pd.DataFrame:
+    def stage_runs(self, name: str) -> pd.DataFrame:
         """The runs of one stage."""
         return self.runs[self.runs["stage"] == name]
 
@@ -75,90 +83,90 @@ class SweepResults:
     def _scores(self, stage: str) -> Scores:
         table: dict[str, dict[str, dict[int, float]]] = {b: {a: {} for a in self.design.arms} for b in self.design.blocks}
         key = "seed" if stage == "confirm" else "point"
-        rows = self.stage(stage)
+        rows = self.stage_runs(stage)
         for block, arm, at, score in zip(rows["block"], rows["arm"], rows[key], rows["score"], strict=True):
             if math.isfinite(score) and not pd.isna(at):
                 table[block][arm][int(at)] = float(score)
         return table
 
-    def best(self, arm: str, block: str) -> pd.Series[Any] | None:
+    def best_trial(self, arm: str, block: str) -> pd.Series[Any] | None:
         """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
         return self._bests.get((arm, block))
 
     @cached_property
-    def order(self) -> list[int]:
+    def seed_order(self) -> list[int]:
         """All seeds of confirm runs in the order of the plan."""
-        return self.design.order({int(seed) for seed in self.stage("confirm")["seed"].dropna()})
+        return self.design.seed_order({int(seed) for seed in self.stage_runs("confirm")["seed"].dropna()})
 
-    def untrained(self, arm: str, block: str) -> bool:
+    def never_trained(self, arm: str, block: str) -> bool:
         """Whether no tuning run of an arm trained to its end, so that there was nothing to confirm."""
-        planned = next((cell.trials for cell in self.design.cells if (cell.arm, cell.block) == (arm, block)), 0)
+        planned = next((cell.trials for cell in self.design.planned_arms if (cell.arm, cell.block) == (arm, block)), 0)
         ended, trained = self._tuned.get((arm, block), (0, 0))
         return 0 < planned <= ended and trained == 0
 
     @cached_property
     def _tuned(self) -> dict[tuple[str, str], tuple[int, int]]:
-        rows = self.stage("tune")
+        rows = self.stage_runs("tune")
         found = rows.assign(e=rows["state"].isin(ENDED), t=rows["state"].eq("finished")).groupby(["arm", "block"])[["e", "t"]].sum()
         return {(str(a), str(b)): (int(e), int(t)) for (a, b), e, t in zip(found.index, found["e"], found["t"], strict=True)}
 
-    def complete(self) -> int:
+    def complete_seeds(self) -> int:
         """How many seeds, counted in their order, have ended in every cell that has anything to confirm."""
-        rows = self.stage("confirm")
+        rows = self.stage_runs("confirm")
         done = rows[rows["state"].isin(ENDED)]
         ended = set(zip(done["arm"], done["block"], done["seed"], strict=True))
-        cells = [(c.arm, c.block) for c in self.design.cells if not self.untrained(c.arm, c.block)]
-        for at, seed in enumerate(self.order):
+        cells = [(c.arm, c.block) for c in self.design.planned_arms if not self.never_trained(c.arm, c.block)]
+        for at, seed in enumerate(self.seed_order):
             if not all((*cell, seed) in ended for cell in cells):
                 return at
-        return len(self.order) if cells else 0
+        return len(self.seed_order) if cells else 0
 
-    def first(self, seeds: int) -> SweepResults:
+    def first_seeds(self, seeds: int) -> SweepResults:
         """The sweep with the confirm runs of its first seeds alone."""
-        kept = set(self.order[:seeds])
+        kept = set(self.seed_order[:seeds])
         rows, curves = self.runs, self.curves
         shown = curves[(curves["stage"] != "confirm") | curves["seed"].isin(kept)]
         return replace(self, runs=rows[(rows["stage"] != "confirm") | rows["seed"].isin(kept)], curves=shown)
 
     @cached_property
     def _bests(self) -> dict[tuple[str, str], pd.Series[Any]]:
-        rows = self.stage("tune")
+        rows = self.stage_runs("tune")
         rows = rows[rows["score"].notna() & rows["state"].isin(["finished", "diverged"])]
         rows = rows.sort_values(["score", "point"], ascending=[self.design.goal == "minimize", True], kind="stable")
         return {(str(row["arm"]), str(row["block"])): row for _, row in rows.groupby(["arm", "block"], sort=False).head(1).iterrows()}
 
 
-def load(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepResults:
+def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepResults:
     """The sweep of that name, the newest plan of it unless `sweep_hash` (or `name-hash8`) says which. NotFoundError, StoreError."""
     from bakeoff.tracking import store
 
     summary = _summary(store.runs_table(uri, "tags.kind = 'summary'"), name, sweep_hash)
     own = str(summary["tags.sweep.hash"])
     plan_file = store.download_artifact(uri, summary["mlflow_id"], "plan.json")
-    plan = design(json.loads(Path(plan_file).read_text(encoding="utf-8")))
+    plan = read_design(json.loads(Path(plan_file).read_text(encoding="utf-8")))
     frame = store.runs_table(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
     frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
     planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
     strangers, frame = int((~planned).sum()), frame[planned]
     scored = _scored(frame, plan)
-    runs = tabulate(frame, plan, scored=scored)
+    runs = runs_table(frame, plan, score_metric=scored)
     curves = read_curves(runs, plan, uri=uri)
     told = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "prune.audited", "prune.wrong")}
     counts = {key: int(value) for key, value in told.items() if isinstance(value, str) and value.isdigit()}
     audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
     return SweepResults(
-        plan, summary["mlflow_id"], uri, runs, curves, scored, origin(frame),
-        exploratory=strangers, queued=counts.get("sweep.seeds"), prunings=audits,
+        plan, summary["mlflow_id"], uri, runs, curves, scored, run_origins(frame),
+        unplanned_runs=strangers, queued_seeds=counts.get("sweep.seeds"), pruning_audit=audits,
     )  # fmt: skip
 
 
-def read_curves(runs: pd.DataFrame, plan: Design, *, uri: str) -> pd.DataFrame:
+def read_curves(runs: pd.DataFrame, plan: SweepDesign, *, uri: str) -> pd.DataFrame:
     """The curves of the runs that are drawn, from the store."""
     from bakeoff.tracking import store
 
     chosen = _drawn(runs, plan)
     keys = tuple(dict.fromkeys((plan.metric, "train/loss", "val/loss")))
-    return curve_table(store.metric_histories(uri, list(chosen["mlflow_id"]), keys), chosen)
+    return curves_table(store.metric_histories(uri, list(chosen["mlflow_id"]), keys), chosen)
 
 
 def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Series[Any]:
@@ -182,7 +190,7 @@ def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Serie
     return found.sort_values("start", kind="stable").iloc[-1]
 
 
-def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
+def runs_table(frame: pd.DataFrame, plan: SweepDesign, *, score_metric: str) -> pd.DataFrame:
     """The store's frame as `Sweep.runs`; runs of arms or blocks that the plan does not have are refused as StoreError."""
     kinds = _text(frame, "tags.kind")
     rows = frame[kinds.isin(list(STAGES))].reset_index(drop=True)
@@ -199,7 +207,7 @@ def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
     table["reason"] = _text(rows, "tags.reason")
     table["diagnoses"] = _diagnoses(rows)
     table["tuned"] = _number(rows, f"metrics.{plan.metric}")
-    final = _number(rows, f"metrics.{scored}")
+    final = _number(rows, f"metrics.{score_metric}")
     for name, param in zip(COLUMNS, ("data.num_classes", "data.batch_size", "total_steps"), strict=True):
         table[name] = _number(rows, f"params.{param}")
     confirmed = table["stage"].eq("confirm")
@@ -209,9 +217,9 @@ def tabulate(frame: pd.DataFrame, plan: Design, *, scored: str) -> pd.DataFrame:
     table["score"] = value.where(counts, math.nan).mask(table["state"].eq("diverged"), worst)
     table["seconds"] = _number(rows, "metrics.seconds")
     table["parameters"] = _number(rows, "params.parameters")
-    for key in plan.tuned:
+    for key in plan.numeric_keys:
         table[key] = _number(rows, f"params.{key}")
-    for key in plan.menus:
+    for key in plan.categorical_keys:
         table[key] = _text(rows, f"params.{key}") if key not in table else table[key]
     order = {arm: i for i, arm in enumerate(plan.arms)} | {block: i for i, block in enumerate(plan.blocks)}
     by = table.assign(_b=table["block"].map(order), _a=table["arm"].map(order), _s=table["stage"].eq("confirm"))
@@ -240,13 +248,13 @@ def _bounded(metric: str) -> bool:
     return metric.endswith("accuracy")
 
 
-def _scored(frame: pd.DataFrame, plan: Design) -> str:
+def _scored(frame: pd.DataFrame, plan: SweepDesign) -> str:
     """The metric that a confirm run counts for: the test set's, where any run has it."""
     test = re.sub(r"^val/", "test/", plan.metric)
     return test if f"metrics.{test}" in frame.columns and frame[f"metrics.{test}"].notna().any() else plan.metric
 
 
-def _drawn(runs: pd.DataFrame, plan: Design) -> pd.DataFrame:
+def _drawn(runs: pd.DataFrame, plan: SweepDesign) -> pd.DataFrame:
     """The runs whose curves are drawn: every confirm run, and, in cells without one, the best tuning run."""
     confirmed = runs[(runs["stage"] == "confirm") & (runs["state"] != "failed")]
     cells = set(zip(confirmed["arm"], confirmed["block"], strict=True))
@@ -256,7 +264,7 @@ def _drawn(runs: pd.DataFrame, plan: Design) -> pd.DataFrame:
     return pd.concat([confirmed, best[lonely]]) if any(lonely) else confirmed
 
 
-def curve_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, int]]], runs: pd.DataFrame) -> pd.DataFrame:
+def curves_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, int]]], runs: pd.DataFrame) -> pd.DataFrame:
     """`Sweep.curves` out of the store's histories: (mlflow_id, metric) -> (step, value, time)."""
     keys = ["id", "stage", "arm", "block", "seed"]
     lengths = [len(points) for points in histories.values()]
@@ -269,7 +277,7 @@ def curve_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, i
     return table
 
 
-def origin(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def run_origins(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Tag or param -> its distinct values over the runs, for those that tell where the runs come from."""
     found: dict[str, tuple[str, ...]] = {}
     for column in frame.columns:
@@ -291,6 +299,6 @@ def _number(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.to_numeric(frame[column], errors="coerce").astype(float)
 
 
-def counted(rows: pd.DataFrame, states: Iterable[str] | Sequence[str]) -> int:
+def count_states(rows: pd.DataFrame, states: Iterable[str] | Sequence[str]) -> int:
     """How many of the runs are in one of the states."""
     return int(rows["state"].isin(list(states)).sum())

@@ -12,7 +12,7 @@ from bakeoff.report.analysis import Analysis
 from bakeoff.report.figures.context import CELLS
 from bakeoff.report.figures.curves import QUARTILES
 from bakeoff.report.markup import figure, folded, grid, section, table
-from bakeoff.stats.paired import LEVEL, Difference
+from bakeoff.stats.paired import LEVEL, PairedDifference
 
 #: Rows of a table in the page; the CSV file has all.
 MOST_ROWS = 150
@@ -31,20 +31,20 @@ def all_of(found: Analysis, rows: pd.DataFrame, figures: Figures, again: Callabl
 
 def missing(found: Analysis, figures: Figures) -> list[str]:
     """Why sections are not there, in the words of the statistics."""
-    return [line for key, lines in found.says.items() if not figures.get(key) and key != "families" for line in lines]
+    return [line for key, lines in found.narrative.items() if not figures.get(key) and key != "families" for line in lines]
 
 
 def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, list[str], list[str]]]:
-    sweep, plan, says = found.sweep, found.sweep.design, found.says
+    sweep, plan, says = found.sweep, found.sweep.design, found.narrative
     level = formatting.percent(LEVEL)
     told = [
         f"A small dot is one seed, the large mark the mean with its {level} Student t interval. In the table, validation is the mean of "
         "the confirm runs, else the best tuning run's."
     ]
-    yield "scores", f"Score of every arm: {formatting.metric_name(sweep.scored)}", told, _arms(found, rows)
+    yield "scores", f"Score of every arm: {formatting.metric_name(sweep.score_metric)}", told, _arms(found, rows)
     told = [
         f"Seed by seed, with {level} intervals for one comparison each; right of zero is better. Within the grey stripe, the margin of "
-        f"{formatting.gap(plan.margin, sweep.scored)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "  # noqa: E501
+        f"{formatting.difference(plan.margin, sweep.score_metric)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "  # noqa: E501
         "More seeds: what a power calculation (80 %) asks for."
     ]
     yield "differences", "Paired differences", told, _pairs(found)
@@ -55,7 +55,7 @@ def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, l
     profile = "A profile tells which share of an arm's runs, every block counting alike, score at least so well; higher is better."
     yield "aggregate", "All runs together", [*says["aggregate"], profile], []
     yield "effects", "Factors and their interactions", list(says["effects"]), _effects(found)
-    confirmed = len(sweep.stage("confirm")) > 0
+    confirmed = len(sweep.stage_runs("confirm")) > 0
     band = f"the middle half of them from {QUARTILES} seeds on, else lowest to highest"
     line = f"Line: the median of the confirm runs; band: {band}." if confirmed else "The best tuning run of each arm: one run, so no band."
     yield "curves", "Learning curves", [line], []
@@ -78,7 +78,7 @@ def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, l
 def _arms(found: Analysis, rows: pd.DataFrame) -> list[str]:
     parts: list[str] = []
     for block in found.blocks:
-        head, lines = tables.shown(found.sweep, rows[rows["block"] == block])
+        head, lines = tables.readable_arms_table(found.sweep, rows[rows["block"] == block])
         # The block has a heading of its own, and over all blocks there is no best setting.
         kept = [i for i, name in enumerate(head) if name != "block" and any(line[i] for line in lines)]
         head, lines = [head[i] for i in kept], [[line[i] for i in kept] for line in lines]
@@ -88,12 +88,12 @@ def _arms(found: Analysis, rows: pd.DataFrame) -> list[str]:
 
 
 def _pairs(found: Analysis) -> list[str]:
-    metric = found.sweep.scored
+    metric = found.sweep.score_metric
     head = ["ahead", "behind", "n", "advantage", f"{formatting.percent(LEVEL)} interval", "ahead on"]
     head += ["p (Holm)", "p (permutation)", "grade", "more seeds"]
     parts: list[str] = []
     for block in found.blocks:
-        means = found.standings[block]
+        means = found.arm_means[block]
         leader = next(iter(means), None)
         own = [d for d in found.verdict.differences if d.block == block]
         own.sort(key=lambda d: leader not in (d.better, d.worse))
@@ -108,32 +108,36 @@ def _pairs(found: Analysis) -> list[str]:
     return parts
 
 
-def _pair(d: Difference, metric: str) -> list[str]:
-    interval = "none" if d.low is None else f"{formatting.gap(d.low, metric, unit=False)} to {formatting.gap(d.high, metric, unit=False)}"
+def _pair(d: PairedDifference, metric: str) -> list[str]:
+    interval = (
+        "none"
+        if d.low is None
+        else f"{formatting.difference(d.low, metric, unit=False)} to {formatting.difference(d.high, metric, unit=False)}"
+    )
     ahead = "" if d.ahead is None else formatting.percent(d.ahead)
     ps = ["n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in (d.p_holm, d.p_permutation)]
     return [
         d.better,
         d.worse,
         str(d.n),
-        formatting.gap(d.advantage, metric),
+        formatting.difference(d.advantage, metric),
         interval,
         ahead,
         *ps,
         d.grade,
-        "" if d.more is None else str(d.more),
+        "" if d.more_seeds is None else str(d.more_seeds),
     ]
 
 
 def _families(found: Analysis) -> list[str]:
-    metric = found.sweep.scored
+    metric = found.sweep.score_metric
     names = {"tukey": "Tukey", "dunnett": "Dunnett"}
     lines = [
         [
-            names[one.procedure], one.arm, one.other, formatting.gap(one.difference, metric),
-            f"{formatting.gap(one.low, metric, unit=False)} to {formatting.gap(one.high, metric, unit=False)}", formatting.p_value(one.p),
+            names[one.procedure], one.arm, one.other, formatting.difference(one.difference, metric),
+            f"{formatting.difference(one.low, metric, unit=False)} to {formatting.difference(one.high, metric, unit=False)}", formatting.p_value(one.p),  # noqa: E501
         ]
-        for one in found.families
+        for one in found.simultaneous
     ]  # fmt: skip
     head = ["procedure", "arm", "against", "difference", "interval, all at once", "p"]
     return [folded(formatting.count_noun(len(lines), "comparison"), table(head, lines[:MOST_ROWS], tall=len(lines) > 12))] if lines else []
@@ -168,10 +172,10 @@ def _regions(found: Analysis) -> list[str]:
     metric, several = found.sweep.design.metric, len(found.sweep.design.blocks) > 1
     lines = [
         [
-            *([one.block] if several else []), one.arm, one.key, formatting.plain(one.best),
-            f"{formatting.plain(one.low)} to {formatting.plain(one.high)}",
+            *([one.block] if several else []), one.arm, one.key, formatting.significant(one.best),
+            f"{formatting.significant(one.low)} to {formatting.significant(one.high)}",
             f"{'at least ' if one.open_low or one.open_high else ''}{one.width:.1f}",
-            *("not tried" if cost is None else formatting.gap(cost, metric) for cost in (one.third, one.triple)), str(one.n),
+            *("not tried" if cost is None else formatting.difference(cost, metric) for cost in (one.third, one.triple)), str(one.n),
         ]
         for one in found.regions
     ]  # fmt: skip
@@ -181,28 +185,28 @@ def _regions(found: Analysis) -> list[str]:
 
 
 def _repeated(found: Analysis) -> list[str]:
-    if not found.tuning:
+    if not found.tuning_variances:
         return []
-    unit = 100.0 if found.sweep.scored.endswith("accuracy") else 1.0
+    unit = 100.0 if found.sweep.score_metric.endswith("accuracy") else 1.0
     head = ["block", "arm", "tunings", "seeds", "spread of seeds", "spread of tuning", "share of tuning", "95 % interval", "p"]
     lines = [
         [
             one.block, one.arm, str(one.studies), str(one.n), f"{unit * one.seed_sd:.3g}", f"{unit * one.tuning_sd:.3g}",
             formatting.percent(one.share), f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}", formatting.p_value(one.p),  # noqa: E501
         ]
-        for one in found.tuning
+        for one in found.tuning_variances
     ]  # fmt: skip
     return [table(head, lines[:MOST_ROWS], tall=len(lines) > 12)]
 
 
 def _flags(found: Analysis) -> list[str]:
-    sweep, plan = found.whole, found.whole.design
+    sweep, plan = found.full_sweep, found.full_sweep.design
     counts = sweep.runs.groupby(["arm", "block", "stage", "state"]).size().to_dict()
     lines: list[list[str]] = []
     bad = ("diverged", "pruned", "failed", "killed", "running")
-    for cell in plan.cells:
-        best = sweep.best(cell.arm, cell.block)
-        ends = {key: space.edge(float(best[key])) for key, space in cell.spaces.items()} if best is not None else {}
+    for cell in plan.planned_arms:
+        best = sweep.best_trial(cell.arm, cell.block)
+        ends = {key: space.near_edge(float(best[key])) for key, space in cell.spaces.items()} if best is not None else {}
         edges = [f"{key} at the {side} end" for key, side in ends.items() if side is not None]
         told = [[counts.get((cell.arm, cell.block, stage, state), 0) for stage in ("tune", "confirm")] for state in bad]
         if edges or any(map(any, told)):
@@ -210,9 +214,9 @@ def _flags(found: Analysis) -> list[str]:
             lines.append([cell.arm, *([cell.block] if len(plan.blocks) > 1 else []), *numbers, "; ".join(edges)])
     head = ["arm", *(["block"] if len(plan.blocks) > 1 else []), *bad, "best setting"]
     audit = (
-        f"<p class=note>Pruning was audited: {sweep.prunings[0]} pruned runs were run to their end, {sweep.prunings[1]} of them would have "
+        f"<p class=note>Pruning was audited: {sweep.pruning_audit[0]} pruned runs were run to their end, {sweep.pruning_audit[1]} of them would have "  # noqa: E501
         "been chosen.</p>"
-        if sweep.prunings is not None
+        if sweep.pruning_audit is not None
         else ""
     )
     note = "<p class=note>Counts: tuning runs + confirm runs.</p>" if lines else ""

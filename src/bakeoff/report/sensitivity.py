@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bakeoff.report.design import Cell
+from bakeoff.report.design import PlannedArm
 from bakeoff.report.results import SweepResults
 
 Array = npt.NDArray[np.float64]
@@ -51,15 +51,15 @@ def regions(sweep: SweepResults) -> tuple[Region, ...]:
     """
     found = [
         _region(sweep, cell, key)
-        for cell in sweep.design.cells
+        for cell in sweep.design.planned_arms
         for key in cell.spaces
         if (name := key.rpartition(".")[2]) == "lr" or name.endswith("_lr")
     ]
     return tuple(one for one in found if one is not None)
 
 
-def _region(sweep: SweepResults, cell: Cell, key: str) -> Region | None:
-    rows = sweep.stage("tune")
+def _region(sweep: SweepResults, cell: PlannedArm, key: str) -> Region | None:
+    rows = sweep.stage_runs("tune")
     rows = rows[(rows["arm"] == cell.arm) & (rows["block"] == cell.block) & rows["state"].isin(["finished", "diverged"]) & (rows[key] > 0)]
     sign = 1.0 if sweep.design.goal == "maximize" else -1.0
     score = _bounded(rows, sign)

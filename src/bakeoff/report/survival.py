@@ -90,7 +90,7 @@ def times_to_target(sweep: SweepResults) -> tuple[TimeToTarget, ...]:
 def first_steps(sweep: SweepResults, block: str) -> tuple[float, pd.DataFrame] | None:
     """The target of a block, and a row a run: arm, at (the first step that reaches it; NaN), end (the last step it had), batch, pace."""
     plan, sign = sweep.design, 1.0 if sweep.design.goal == "maximize" else -1.0
-    curves, runs = sweep.curves, sweep.stage("confirm")
+    curves, runs = sweep.curves, sweep.stage_runs("confirm")
     curves = curves[(curves["block"] == block) & (curves["metric"] == plan.metric) & (curves["stage"] == "confirm")]
     runs = runs[(runs["block"] == block) & runs["state"].isin(["finished", "diverged"])].set_index("id")
     curves = curves[curves["id"].isin(runs.index)].sort_values(["id", "step"], kind="stable")

@@ -14,17 +14,17 @@ import pandas as pd
 
 from bakeoff.report import analysis, formatting
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.design import Range
-from bakeoff.report.results import SweepResults, counted
+from bakeoff.report.design import SearchRange
+from bakeoff.report.results import SweepResults, count_states
 from bakeoff.report.verdict import Verdict
-from bakeoff.stats.paired import LEVEL, OVERALL, Difference, mean_interval
+from bakeoff.stats.paired import ALL_BLOCKS, LEVEL, PairedDifference, mean_interval
 
 
-def commands(sweep: SweepResults) -> dict[str, str]:
+def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
     """What makes these numbers again: the whole sweep, this report, and one run (with ID in place of its id)."""
     from bakeoff.tracking import store
 
-    where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.named_store else ""
+    where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.nondefault_store else ""
     whole = store.redact(sweep.design.command)
     return {
         "sweep": whole,
@@ -33,7 +33,7 @@ def commands(sweep: SweepResults) -> dict[str, str]:
     }
 
 
-def arms(found: Analysis) -> pd.DataFrame:
+def arms_table(found: Analysis) -> pd.DataFrame:
     """One row an arm and block (and one over the blocks, where there are several), best first within a block.
 
     Scores and validation are fractions as logged; `low`, `high` are the ends of the 95 % t interval of the mean, empty for n = 1.
@@ -41,22 +41,22 @@ def arms(found: Analysis) -> pd.DataFrame:
     sweep = found.sweep
     plan, rows = sweep.design, list[dict[str, Any]]()
     for block in found.blocks:
-        means = found.standings[block]
+        means = found.arm_means[block]
         for arm in [*means, *(a for a in plan.arms if a not in means)]:
             mine = sweep.runs[sweep.runs["arm"] == arm]
-            mine = mine if block == OVERALL else mine[mine["block"] == block]
+            mine = mine if block == ALL_BLOCKS else mine[mine["block"] == block]
             tune, confirm = mine[mine["stage"] == "tune"], mine[mine["stage"] == "confirm"]
             told, seen = means.get(arm), [float(v) for v in confirm["tuned"] if math.isfinite(v)]
-            best = sweep.best(arm, block) if block != OVERALL else None
+            best = sweep.best_trial(arm, block) if block != ALL_BLOCKS else None
             row: dict[str, Any] = {"block": block, "arm": arm, "n": told.n if told else 0}
             row |= {key: getattr(told, key) if told else None for key in ("mean", "low", "high", "sd")}
             row["validation"] = mean_interval(seen).mean if seen else None
             row["tuned_score"] = float(best["score"]) if best is not None else None
-            row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.tuned}
-            row |= {f"best {key}": str(best[key]) if best is not None else None for key in plan.menus}
-            row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.tuned}
+            row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.numeric_keys}
+            row |= {f"best {key}": str(best[key]) if best is not None else None for key in plan.categorical_keys}
+            row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.numeric_keys}
             row |= {"trials": len(tune), "confirm_runs": len(confirm)}
-            row |= {state: counted(mine, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
+            row |= {state: count_states(mine, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
             row |= {"seconds_per_run": _mean(mine["seconds"]), "parameters": _mean(mine["parameters"])}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -64,12 +64,12 @@ def arms(found: Analysis) -> pd.DataFrame:
 
 def _space(sweep: SweepResults, arm: str, block: str, key: str) -> str | None:
     space = sweep.design.space(arm, block, key)
-    return ranged(space) if space else None
+    return describe_range(space) if space else None
 
 
-def ranged(space: Range) -> str:
+def describe_range(space: SearchRange) -> str:
     """A range that was searched, in words."""
-    return f"{formatting.plain(space.low)} to {formatting.plain(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"  # noqa: E501
+    return f"{formatting.significant(space.low)} to {formatting.significant(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"  # noqa: E501
 
 
 def _mean(column: pd.Series[float]) -> float | None:
@@ -77,45 +77,50 @@ def _mean(column: pd.Series[float]) -> float | None:
     return mean_interval(known).mean if known else None
 
 
-def differences(verdict: Verdict) -> pd.DataFrame:
+def differences_table(verdict: Verdict) -> pd.DataFrame:
     """One row a pair and block: `Difference`, as it is."""
-    names = [field.name for field in dataclasses.fields(Difference)]
+    names = [field.name for field in dataclasses.fields(PairedDifference)]
     return pd.DataFrame([dataclasses.asdict(d) for d in verdict.differences], columns=names)
 
 
-def runs(sweep: SweepResults) -> pd.DataFrame:
+def runs_table(sweep: SweepResults) -> pd.DataFrame:
     """One row a run with the exact command that trains it again."""
-    command = commands(sweep)["run"]
+    command = reproduction_commands(sweep)["run"]
     return sweep.runs.assign(command=[command.replace(" ID", f" {run}", 1) for run in sweep.runs["id"]])
 
 
-def summary(found: Analysis, table: pd.DataFrame) -> dict[str, Any]:
+def report_summary(found: Analysis, table: pd.DataFrame) -> dict[str, Any]:
     """The whole report but the runs, as plain JSON, with the table of `arms`: unknown numbers are null."""
-    sweep, verdict = found.whole, found.verdict
+    sweep, verdict = found.full_sweep, found.verdict
     plan = sweep.design
     tree = {
         "sweep": plan.name,
         "hash": plan.hash,
         "question": plan.question,
         "metric": plan.metric,
-        "scored": sweep.scored,
+        "scored": sweep.score_metric,
         "goal": plan.goal,
         "margin": plan.margin,
         "level": LEVEL,
-        "grade": verdict.kind,
+        "grade": verdict.grade,
         "winner": verdict.winner,
         "verdict": verdict.headline,
         "details": list(verdict.details),
         "caveats": list(verdict.caveats),
-        "looks": {"at": list(plan.looks.sizes), "levels": list(plan.looks.levels), "done": verdict.look, "seeds": verdict.seeds},
-        "sections": {name: list(lines) for name, lines in found.says.items()},
-        "exploratory_runs": sweep.exploratory,
-        "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirms, "seeds": plan.seeds, "sampler": plan.sampler},
+        "looks": {
+            "at": list(plan.sequential.sizes),
+            "levels": list(plan.sequential.levels),
+            "done": verdict.analyses,
+            "seeds": verdict.seeds,
+        },
+        "sections": {name: list(lines) for name, lines in found.narrative.items()},
+        "exploratory_runs": sweep.unplanned_runs,
+        "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirm_runs, "seeds": plan.seeds, "sampler": plan.sampler},
         "arms": table.to_dict("records"),
         "differences": [dataclasses.asdict(d) for d in verdict.differences],
         "fixed": dict(plan.fixed),
         "origin": {name: list(values) for name, values in sweep.origin.items()},
-        "commands": commands(sweep),
+        "commands": reproduction_commands(sweep),
         "runs": len(sweep.runs),
     }
     plain: dict[str, Any] = _plain(tree)
@@ -130,12 +135,12 @@ def _plain(item: Any) -> Any:
     return None if isinstance(item, float) and not math.isfinite(item) else item
 
 
-def shown(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def readable_arms_table(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """(head, rows) of the arms table as people read it; the block's column only where there are several."""
-    plan, metric = sweep.design, sweep.scored
+    plan, metric = sweep.design, sweep.score_metric
     name = formatting.metric_name(metric)
     head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{formatting.percent(LEVEL)} interval", "validation"]
-    head += [f"best {key}" for key in plan.tuned] + ["trials", "diverged", "failed", "time", "parameters"]
+    head += [f"best {key}" for key in plan.numeric_keys] + ["trials", "diverged", "failed", "time", "parameters"]
     rows: list[list[str]] = []
     for row in table.to_dict("records"):
         low, high = formatting.score(row["low"], metric).removesuffix(" %"), formatting.score(row["high"], metric)
@@ -143,9 +148,9 @@ def shown(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[str], list[lis
         cells = [row["block"]] if len(plan.blocks) > 1 else []
         cells += [row["arm"], str(row["n"]), formatting.score(row["mean"], metric), interval if row["n"] else "none"]
         cells.append(formatting.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))
-        for key in plan.tuned:
+        for key in plan.numeric_keys:
             best = row[f"best {key}"]
-            cells.append("" if best is None or math.isnan(best) else formatting.plain(best))
+            cells.append("" if best is None or math.isnan(best) else formatting.significant(best))
         parameters = row["parameters"]
         cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"]), formatting.duration(row["seconds_per_run"])]
         cells.append("n/a" if parameters is None or math.isnan(parameters) else f"{parameters:,.0f}")
@@ -155,11 +160,11 @@ def shown(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[str], list[lis
 
 def markdown(sweep: SweepResults, verdict: Verdict, table: pd.DataFrame) -> str:
     """report.md: question, verdict, the table of `arms`, caveats, commands."""
-    head, rows = shown(sweep, table)
+    head, rows = readable_arms_table(sweep, table)
     parts = [f"# {sweep.design.question}", f"**{verdict.headline}**", *verdict.details, _pipes(head, rows)]
     if verdict.caveats:
         parts += ["## Before you use this", "\n".join(f"- {line}" for line in verdict.caveats)]
-    lines = commands(sweep)
+    lines = reproduction_commands(sweep)
     parts += ["## Again", f"```\n{lines['sweep']}\n{lines['report']}\n{lines['run']}   # the ids stand in runs.csv\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -169,13 +174,18 @@ def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def write(found: Analysis, table: pd.DataFrame, out: Path) -> list[Path]:
+def write_tables(found: Analysis, table: pd.DataFrame, out: Path) -> list[Path]:
     """With the table of `arms`: writes a CSV file for every section that has numbers, summary.json and report.md into `out`."""
-    tables = {"arms": table, "runs": runs(found.whole), "curves": found.whole.curves, "differences": differences(found.verdict)}
-    tables |= analysis.tables(found)
+    tables = {
+        "arms": table,
+        "runs": runs_table(found.full_sweep),
+        "curves": found.full_sweep.curves,
+        "differences": differences_table(found.verdict),
+    }
+    tables |= analysis.section_tables(found)
     for name, rows in tables.items():
         rows.to_csv(out / f"{name}.csv", index=False)
-    text = json.dumps(summary(found, table), indent=2, allow_nan=False)
+    text = json.dumps(report_summary(found, table), indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(found.sweep, found.verdict, table), encoding="utf-8")
     return [*(out / f"{name}.csv" for name in tables), out / "summary.json", out / "report.md"]

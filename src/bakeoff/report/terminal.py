@@ -50,23 +50,23 @@ def _wrapped(told: str, width: int, *, first: str = "", rest: str = "") -> list[
 
 def _table(found: Analysis, block: str, width: int) -> Iterator[str]:
     sweep, plan = found.sweep, found.sweep.design
-    means, metric = found.standings[block], sweep.scored
+    means, metric = found.arm_means[block], sweep.score_metric
     several = len(plan.blocks) > 1
-    key = plan.tuned[0] if len(plan.tuned) == 1 and block in plan.blocks else None
+    key = plan.numeric_keys[0] if len(plan.numeric_keys) == 1 and block in plan.blocks else None
     head = ["arm", "n", f"mean {formatting.metric_name(metric)}", f"{formatting.percent(LEVEL)} interval"]
     head += [f"best {key.rpartition('.')[2]}"] if key else []
     head += ["trials", "lost"]
-    states = found.whole.runs
+    states = found.full_sweep.runs
     own = states if block not in plan.blocks else states[states["block"] == block]
     counts = own.groupby(["arm", "stage"]).size().to_dict()
     lost = own[own["state"].isin(["diverged", "failed", "killed"])].groupby("arm").size().to_dict()
     rows: list[list[str]] = []
     for arm in [*means, *(arm for arm in plan.arms if arm not in means)]:
-        told, best = means.get(arm), sweep.best(arm, block) if block in plan.blocks else None
+        told, best = means.get(arm), sweep.best_trial(arm, block) if block in plan.blocks else None
         cells = [shortened(arm, most=NAME), str(told.n if told else 0), formatting.score(told.mean if told else None, metric)]
         cells.append("none" if told is None or told.low is None else _interval(told.low, told.high, metric))
         if key:
-            cells.append("" if best is None or not math.isfinite(float(best[key])) else formatting.plain(float(best[key])))
+            cells.append("" if best is None or not math.isfinite(float(best[key])) else formatting.significant(float(best[key])))
         rows.append([*cells, str(counts.get((arm, "tune"), 0)), str(lost.get(arm, 0) or "")])
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]

@@ -29,7 +29,7 @@ NODES = 80  # of the Gauss-Legendre rule; boundaries are right to six digits
 RATES = tuple(sorted({*np.geomspace(1e-9, 0.999, 60).tolist(), *(ALPHA / m for m in range(1, 11))}))
 
 
-def spent(alpha: float, share: float) -> float:
+def spent_alpha(alpha: float, share: float) -> float:
     """The error that may be spent once a share of all seeds is in: alpha share^(1/4) (Kim and DeMets 1987)."""
     return float(alpha * share**EXPONENT)
 
@@ -51,17 +51,17 @@ class SequentialDesign:
     @property
     def levels(self) -> tuple[float, ...]:
         """The two-sided level of the test at each look: together they err in 5 % of the cases."""
-        return self.nominal(ALPHA)
+        return self.nominal_levels(ALPHA)
 
-    def nominal(self, alpha: float) -> tuple[float, ...]:
+    def nominal_levels(self, alpha: float) -> tuple[float, ...]:
         """The two-sided level of each look at which the looks together err at `alpha`."""
-        return nominal(self.sizes, alpha) if self.studies == 1 else spread_out(self.sizes, alpha)
+        return nominal_levels(self.sizes, alpha) if self.studies == 1 else bonferroni_levels(self.sizes, alpha)
 
-    def unit(self, place: int) -> int:
+    def study_at(self, position: int) -> int:
         """Which independent value the seed at a place of the plan's order belongs to: its study where there are several, else itself."""
-        return place % self.studies if self.studies > 1 else place
+        return position % self.studies if self.studies > 1 else position
 
-    def reached(self, seeds: int) -> int:
+    def completed_analyses(self, seeds: int) -> int:
         """How many looks are complete with the first `seeds` seeds in."""
         return sum(size <= seeds for size in self.sizes)
 
@@ -77,7 +77,7 @@ class SequentialDesign:
             if len(self.sizes) == 1:
                 rate = np.asarray(p, float)
             else:
-                levels = np.log([self.nominal(rate)[k] for rate in RATES])
+                levels = np.log([self.nominal_levels(rate)[k] for rate in RATES])
                 with np.errstate(divide="ignore"):
                     rate = np.exp(np.interp(np.log(p), levels, grid, left=-np.inf, right=0.0))
                 rate = np.where(np.isnan(p), np.nan, rate)
@@ -86,28 +86,28 @@ class SequentialDesign:
 
 
 @lru_cache(maxsize=4096)
-def nominal(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
+def nominal_levels(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     """The two-sided level of each look at which the looks together err at `alpha`.
 
     Student's t of few seeds goes along with itself from look to look less than a Brownian motion does: with n seeds at the first look
     the later ones would err by about 1 / n of their share too often (measured for n from 2 to 10), so they spend that much less.
     """
     shares = tuple(size / sizes[-1] for size in sizes)
-    early, kept = spent(alpha, shares[0]), 1 - 1 / max(2, sizes[0])
-    slower = boundaries(shares, alpha, spending=lambda alpha, share: early + kept * (spent(alpha, share) - early))
+    early, kept = spent_alpha(alpha, shares[0]), 1 - 1 / max(2, sizes[0])
+    slower = boundaries(shares, alpha, spending=lambda alpha, share: early + kept * (spent_alpha(alpha, share) - early))
     return tuple(float(2 * ndtr(-z)) for z in slower)
 
 
-def spread_out(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
+def bonferroni_levels(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     """What each look may spend, as its own level (Bonferroni): right however the looks go along with each other.
 
     For means of studies, whose number stays: how much of one look the next one repeats depends on the unknown share of tuning.
     """
-    totals = [0.0, *(spent(alpha, size / sizes[-1]) for size in sizes)]
+    totals = [0.0, *(spent_alpha(alpha, size / sizes[-1]) for size in sizes)]
     return tuple(b - a for a, b in itertools.pairwise(totals))
 
 
-def boundaries(shares: Sequence[float], alpha: float, *, spending: Spending = spent) -> list[float]:
+def boundaries(shares: Sequence[float], alpha: float, *, spending: Spending = spent_alpha) -> list[float]:
     """|z| at which each look stops, for looks at these shares of all information.
 
     The sums of the data are a Brownian motion; its density inside the boundaries goes from look to look by numerical integration

@@ -12,11 +12,11 @@ from bakeoff.stats.alpha_spending import ALPHA
 from bakeoff.stats.paired import Goal
 
 #: Each pair's p is an integral of its own: beyond this many arms they would take longer than the rest of the report.
-MOST_ARMS = 12
+MAX_ARMS = 12
 
 
 @dataclass(frozen=True)
-class Simultaneous:
+class SimultaneousComparison:
     """One comparison of a family whose intervals all hold at once with 95 %: `arm` minus `other`, positive where `arm` is better."""
 
     block: str
@@ -29,34 +29,40 @@ class Simultaneous:
     p: float
 
 
-def against_baseline(block: str, table: Mapping[str, Mapping[int, float]], baseline: str, *, goal: Goal) -> tuple[Simultaneous, ...]:
+def dunnett_vs_baseline(
+    block: str, table: Mapping[str, Mapping[int, float]], baseline: str, *, goal: Goal
+) -> tuple[SimultaneousComparison, ...]:
     """Every arm against the baseline by Dunnett's test (1955); needs two scores an arm, and does not use that seeds are shared."""
     samples = _samples(table, list(table), goal)
     others = [arm for arm in samples if arm != baseline]
-    if baseline not in samples or not others or len(samples) > MOST_ARMS or _flat(samples.values()):
+    if baseline not in samples or not others or len(samples) > MAX_ARMS or _flat(samples.values()):
         return ()
     rng = np.random.default_rng(0)
     told = stats.dunnett(*(samples[arm] for arm in others), control=samples[baseline], rng=rng)
     interval = told.confidence_interval(1 - ALPHA)
     gaps = [samples[arm].mean() - samples[baseline].mean() for arm in others]
     rows = zip(others, gaps, interval.low, interval.high, told.pvalue, strict=True)
-    return tuple(Simultaneous(block, "dunnett", arm, baseline, float(d), float(lo), float(hi), float(p)) for arm, d, lo, hi, p in rows)
+    return tuple(
+        SimultaneousComparison(block, "dunnett", arm, baseline, float(d), float(lo), float(hi), float(p)) for arm, d, lo, hi, p in rows
+    )
 
 
-def all_pairs(block: str, table: Mapping[str, Mapping[int, float]], arms: Sequence[str], *, goal: Goal) -> tuple[Simultaneous, ...]:
+def tukey_all_pairs(
+    block: str, table: Mapping[str, Mapping[int, float]], arms: Sequence[str], *, goal: Goal
+) -> tuple[SimultaneousComparison, ...]:
     """Every pair by Tukey's honestly significant difference (1949; Kramer 1956 for unequal n); the better arm first."""
     samples = _samples(table, arms, goal)
-    if len(samples) < 2 or len(samples) > MOST_ARMS or _flat(samples.values()):
+    if len(samples) < 2 or len(samples) > MAX_ARMS or _flat(samples.values()):
         return ()
     names = list(samples)
     told = stats.tukey_hsd(*samples.values())
     interval = told.confidence_interval(1 - ALPHA)
-    found: list[Simultaneous] = []
+    found: list[SimultaneousComparison] = []
     for i in range(len(names)):
         for j in range(i + 1, len(names)):
             a, b = (i, j) if told.statistic[i, j] >= 0 else (j, i)
             numbers = (float(one[a, b]) for one in (told.statistic, interval.low, interval.high, told.pvalue))
-            found.append(Simultaneous(block, "tukey", names[a], names[b], *numbers))
+            found.append(SimultaneousComparison(block, "tukey", names[a], names[b], *numbers))
     return tuple(found)
 
 

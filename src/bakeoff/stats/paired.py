@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign
-from bakeoff.stats.repeated_intervals import repeated_confidence_intervals, seeds_missing, study_means
+from bakeoff.stats.repeated_intervals import additional_seeds, repeated_confidence_intervals, study_means
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 Grade = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
@@ -26,15 +26,15 @@ Array = npt.NDArray[np.float64]
 
 LEVEL = 1 - ALPHA
 #: The name of the comparison over all blocks.
-OVERALL = "all blocks"
+ALL_BLOCKS = "all blocks"
 #: Of a permutation test; up to 13 seeds all sign flips are tried and the test is exact.
-RESAMPLES = 9999
+N_PERMUTATIONS = 9999
 #: With more pairs than this, permutation tests are made against the arm with the best mean alone.
-MOST_PERMUTED = 200
+MAX_PERMUTED_PAIRS = 200
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """A mean and its Student t interval; `low` and `high` are None where fewer than two values leave the spread unknown."""
 
     n: int
@@ -45,7 +45,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """How far `better` is ahead of `worse` on the seeds that both have.
 
     `advantage` is in units of the score and is >= 0 for either goal. `low`..`high` is what the looks so far (`look` of them) leave of
@@ -67,8 +67,8 @@ class Difference:
     p: float | None
     p_holm: float | None
     grade: Grade
-    more: int | None
-    look: int = 1
+    more_seeds: int | None
+    analyses: int = 1
     p_permutation: float | None = None
     ahead: float | None = None
     ahead_low: float | None = None
@@ -76,19 +76,19 @@ class Difference:
     studies: int | None = None
 
 
-def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
+def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> MeanInterval:
     """The mean with Student's t interval, mean +- t(1 - (1-level)/2, n-1) sd / sqrt(n). ValueError where there is no value."""
     if not values:
         raise ValueError("mean_interval: no values")
     n, mean = len(values), statistics.fmean(values)
     if n < 2:
-        return Interval(n, mean, None, None, None)
+        return MeanInterval(n, mean, None, None, None)
     sd = statistics.stdev(values)
     half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * sd / math.sqrt(n)
-    return Interval(n, mean, sd, mean - half, mean + half)
+    return MeanInterval(n, mean, sd, mean - half, mean + half)
 
 
-def unit_interval(values: Mapping[int, float], unit_of: Mapping[int, int], *, level: float = LEVEL) -> Interval:
+def clustered_mean_interval(values: Mapping[int, float], unit_of: Mapping[int, int], *, level: float = LEVEL) -> MeanInterval:
     """`mean_interval` of seed -> value where a unit counts once, by its mean: seeds of one study share its setting, so they are one unit.
 
     n and sd are of all values.
@@ -101,7 +101,7 @@ def unit_interval(values: Mapping[int, float], unit_of: Mapping[int, int], *, le
     return replace(told, n=whole.n, sd=whole.sd)
 
 
-def averaged(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]:
+def mean_over_blocks(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]:
     """arm -> seed -> mean over the blocks, for seeds that the arm has in every block."""
     result: dict[str, dict[int, float]] = {}
     for arm in arms:
@@ -111,7 +111,7 @@ def averaged(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]
     return result
 
 
-def compare(
+def compare_pairs(
     scores: Scores,
     arms: Sequence[str],
     *,
@@ -120,7 +120,7 @@ def compare(
     looks: SequentialDesign | None = None,
     order: Sequence[int] = (),
     permuted: bool = True,
-) -> list[Difference]:
+) -> list[PairedDifference]:
     """Every pair of arms over the blocks, where there is more than one, and in every block.
 
     Over the blocks a seed's score is its mean over the blocks: the claim is about the mean of these very blocks. Each block's pairs, and
@@ -128,17 +128,17 @@ def compare(
     order of the seeds in the plan, which says at which look each came in; without `looks` all seeds are one look. `permuted`: permutation
     tests are made, too.
     """
-    found: list[Difference] = []
-    tables = {OVERALL: averaged(scores, arms)} if len(scores) > 1 else {}
+    found: list[PairedDifference] = []
+    tables = {ALL_BLOCKS: mean_over_blocks(scores, arms)} if len(scores) > 1 else {}
     tables |= {block: {arm: dict(seeds.get(arm, {})) for arm in arms} for block, seeds in scores.items()}
     for block, table in tables.items():
         seeds = list(dict.fromkeys([*order, *sorted({seed for own in table.values() for seed in own})]))
         seen = looks or SequentialDesign((max(1, len(seeds)),))
-        found += family(block, table, arms, goal=goal, margin=margin, looks=seen, seeds=seeds, permuted=permuted)
+        found += compare_family(block, table, arms, goal=goal, margin=margin, looks=seen, seeds=seeds, permuted=permuted)
     return found
 
 
-def family(
+def compare_family(
     block: str,
     table: Mapping[str, Mapping[int, float]],
     arms: Sequence[str],
@@ -148,7 +148,7 @@ def family(
     looks: SequentialDesign,
     seeds: Sequence[int],
     permuted: bool = True,
-) -> list[Difference]:
+) -> list[PairedDifference]:
     """All pairs of one family that share a seed, with Holm's p, a grade and the seeds that are missing.
 
     supported: Holm's p is below 5 % (for one pair that is: the interval excludes zero); tie: the interval lies within +-`margin`;
@@ -166,19 +166,19 @@ def family(
     gaps = gaps * swap[:, None]
     told = repeated_confidence_intervals(gaps, looks)
     corrected = holm(told.p)
-    few = np.full(len(gaps), len(gaps) <= MOST_PERMUTED)
+    few = np.full(len(gaps), len(gaps) <= MAX_PERMUTED_PAIRS)
     chosen = (few | _against_best(held, first, second, goal)) & permuted
     votes = study_means(gaps, looks.studies)
     flipped = permutation_p(votes, chosen=chosen)
-    ahead = shares(votes)
-    more = seeds_missing(told, looks, margin=margin, pairs=len(gaps))
-    result: list[Difference] = []
+    ahead = win_shares(votes)
+    more = additional_seeds(told, looks, margin=margin, pairs=len(gaps))
+    result: list[PairedDifference] = []
     for i in range(len(gaps)):
         a, b = (first[i], second[i]) if swap[i] > 0 else (second[i], first[i])
         numbers = {k: _known(v[i]) for k, v in (("low", told.low), ("high", told.high), ("sd", told.sd), ("p", told.p))}
-        grade = graded(numbers["low"], numbers["high"], _known(corrected[i]), margin=margin)
+        grade = grade_difference(numbers["low"], numbers["high"], _known(corrected[i]), margin=margin)
         result.append(
-            Difference(
+            PairedDifference(
                 block, arms[a], arms[b], int(told.n[i]), float(told.mean[i]), numbers["sd"], numbers["low"], numbers["high"], numbers["p"],
                 _known(corrected[i]), grade, int(more[i]) if grade == "under-powered" and more[i] > 0 else None, int(told.look[i]),
                 _known(flipped[i]), float(ahead[0][i]), float(ahead[1][i]), float(ahead[2][i]),
@@ -188,7 +188,7 @@ def family(
     return result
 
 
-def graded(low: float | None, high: float | None, p_holm: float | None, *, margin: float) -> Grade:
+def grade_difference(low: float | None, high: float | None, p_holm: float | None, *, margin: float) -> Grade:
     """The grade of one comparison, of which `low`..`high` is the interval of the advantage."""
     if low is None or high is None or p_holm is None:
         return "unknown"
@@ -222,7 +222,7 @@ def permutation_p(gaps: Array, *, chosen: npt.NDArray[np.bool_]) -> Array:
         values = np.array([row[~np.isnan(row)] for row in gaps[rows]])
         told = stats.permutation_test(
             (values,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", vectorized=True, axis=1,
-            n_resamples=RESAMPLES, batch=max(1, 200_000 // len(rows)), rng=np.random.default_rng(0),
+            n_resamples=N_PERMUTATIONS, batch=max(1, 200_000 // len(rows)), rng=np.random.default_rng(0),
         )  # fmt: skip
         result[rows] = told.pvalue
     return result
@@ -236,13 +236,13 @@ def _against_best(held: Array, first: npt.NDArray[np.int64], second: npt.NDArray
     return found
 
 
-def shares(gaps: Array) -> tuple[Array, Array, Array]:
+def win_shares(gaps: Array) -> tuple[Array, Array, Array]:
     """The share of seeds on which each pair's first arm is ahead, level ones counted half, and its interval."""
     n, wins = (~np.isnan(gaps)).sum(axis=1), (gaps > 0).sum(axis=1) + 0.5 * (gaps == 0).sum(axis=1)
-    return wins / n, *proportion(wins, n)
+    return wins / n, *clopper_pearson(wins, n)
 
 
-def proportion(hits: Array, n: Any) -> tuple[Array, Array]:
+def clopper_pearson(hits: Array, n: Any) -> tuple[Array, Array]:
     """The Clopper-Pearson interval (1934) of a share at 95 %: it holds at least as often as it says. `hits` need not be whole."""
     low = np.where(hits > 0, special.betaincinv(np.maximum(hits, 1e-9), n - hits + 1, ALPHA / 2), 0.0)
     high = np.where(hits < n, special.betaincinv(hits + 1, np.maximum(n - hits, 1e-9), 1 - ALPHA / 2), 1.0)

@@ -14,11 +14,11 @@ from bakeoff.stats.alpha_spending import ALPHA
 from bakeoff.stats.paired import Goal, Scores
 
 #: From this many blocks on a block is one vote; below it every seed in every block is (Demsar 2006 asks for more than five data sets).
-ENOUGH = 5
+MIN_BLOCKS = 5
 
 
 @dataclass(frozen=True)
-class Ranks:
+class MeanRanks:
     """Mean ranks, the best first; `votes` rankings were averaged, one a block, or (`unit`) one a seed and block.
 
     `p` is Friedman's test that all arms rank alike; `critical` is Nemenyi's critical difference of two mean ranks at 5 %; `apart` has
@@ -36,11 +36,11 @@ class Ranks:
     cliques: tuple[tuple[str, ...], ...]
 
 
-def ranks(scores: Scores, arms: Sequence[str], *, goal: Goal) -> Ranks | None:
+def mean_ranks(scores: Scores, arms: Sequence[str], *, goal: Goal) -> MeanRanks | None:
     """Friedman's test and Nemenyi's comparisons (Friedman 1937; Nemenyi 1963; Demsar 2006); None with fewer than three arms or votes."""
     import scikit_posthocs
 
-    rows, unit = votes(scores, arms) if len(arms) > 2 else ([], "")
+    rows, unit = ranking_rows(scores, arms) if len(arms) > 2 else ([], "")
     if len(rows) < 3:
         return None
     table = np.array(rows) * (-1.0 if goal == "maximize" else 1.0)
@@ -53,16 +53,16 @@ def ranks(scores: Scores, arms: Sequence[str], *, goal: Goal) -> Ranks | None:
     apart = scikit_posthocs.posthoc_nemenyi_friedman(pd.DataFrame(table, columns=list(arms))).to_numpy()[np.ix_(order, order)]
     critical = critical_difference(len(arms), len(rows))
     named, sorted_means = [arms[i] for i in order], means[order]
-    return Ranks(
+    return MeanRanks(
         tuple(named), tuple(map(float, sorted_means)), len(rows), unit, float(told.pvalue), critical,
         tuple(tuple(map(float, row)) for row in apart), cliques(named, sorted_means.tolist(), critical),
     )  # fmt: skip
 
 
-def votes(scores: Scores, arms: Sequence[str]) -> tuple[list[list[float]], str]:
+def ranking_rows(scores: Scores, arms: Sequence[str]) -> tuple[list[list[float]], str]:
     """One row of scores a vote, in the order of `arms`, from blocks and seeds in which all arms have a score."""
     shared = {name: sorted(set.intersection(*(set(block.get(arm, {})) for arm in arms))) for name, block in scores.items()}
-    if sum(bool(seeds) for seeds in shared.values()) >= ENOUGH:
+    if sum(bool(seeds) for seeds in shared.values()) >= MIN_BLOCKS:
         return [[float(np.mean([scores[b][arm][s] for s in seeds])) for arm in arms] for b, seeds in shared.items() if seeds], "block"
     return [[scores[b][arm][s] for arm in arms] for b, seeds in shared.items() for s in seeds], "seed"
 

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Told:
+class RepeatedIntervals:
     """What the looks so far say of each pair: arrays with one entry a pair; NaN where it cannot be told.
 
     `n` seeds are in, which make `units` independent values of standard deviation `sd`; `between` is the part of their variance that more
@@ -33,7 +33,7 @@ class Told:
     between: Array
 
 
-def repeated_confidence_intervals(gaps: Array, looks: SequentialDesign) -> Told:
+def repeated_confidence_intervals(gaps: Array, looks: SequentialDesign) -> RepeatedIntervals:
     """The paired t interval at each look's level, intersected over the looks, and the p over the looks; `gaps` is (pairs, seeds).
 
     These are repeated confidence intervals (Jennison and Turnbull 1989): all of them hold at once in 95 % of the cases, so whatever lies
@@ -72,9 +72,9 @@ def repeated_confidence_intervals(gaps: Array, looks: SequentialDesign) -> Told:
         ps.append(np.where(testable, p, np.nan))
         mean, sd = np.where(fresh, middle, mean), np.where(fresh & (n > 1), spread, sd)
         look, seen, units = np.where(fresh, k + 1, look), np.maximum(seen, count), np.where(fresh, n, units)
-        between = np.where(fresh, tuned_part(seeds, spread**2, looks.studies), between)
+        between = np.where(fresh, between_study_variance(seeds, spread**2, looks.studies), between)
     empty = (low > high + 1e-12) | np.isinf(low)
-    return Told(
+    return RepeatedIntervals(
         seen, units, mean, sd, np.where(empty, np.nan, low), np.where(empty, np.nan, high), looks.sequential_p(ps), look, between
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def study_means(gaps: Array, studies: int) -> Array:
     return np.stack(means, axis=1)
 
 
-def tuned_part(gaps: Array, variance: Array, studies: int) -> Array:
+def between_study_variance(gaps: Array, variance: Array, studies: int) -> Array:
     """Of the `variance` of study means, what is not the seeds': less the variance within studies over the seeds of one, 0 at least."""
     if studies == 1:
         return np.zeros(len(gaps))
@@ -103,7 +103,7 @@ def tuned_part(gaps: Array, variance: Array, studies: int) -> Array:
     return left
 
 
-def seeds_missing(told: Told, looks: SequentialDesign, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
+def additional_seeds(told: RepeatedIntervals, looks: SequentialDesign, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
     """How many more seeds bring each pair to the first later look with 80 % power; 0 where no look of the plan has it."""
     result = np.zeros(len(told.n), int)
     reached = np.array([looks.sizes[k - 1] if k else 0 for k in told.look])

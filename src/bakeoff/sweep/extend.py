@@ -45,7 +45,7 @@ def extend_sweep(plan: Plan) -> Queued:
             raise PlanError(f"--more: {left} runs of the present look are still to come; {plan.command} runs them first")
         report = verdict(plan)
         now, then = interim.reached(plan, folder=folder), interim.following(plan, folder=folder)
-        if report.verdict.kind not in OPEN:
+        if report.verdict.grade not in OPEN:
             return Queued((), f"{plan.title}: nothing is asked for after {now} seeds: {report.verdict.headline}")
         if then is None:
             return Queued((), f"{plan.title}: the plan ends at confirm.max_seeds={now}: {report.verdict.headline}")

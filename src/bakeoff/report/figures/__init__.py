@@ -28,10 +28,10 @@ def all_of(found: Analysis) -> tuple[FigureSpec, ...]:
 def first(found: Analysis) -> FigureSpec | None:
     """The page's first picture: the best arms' scores; where there is no confirm run, what tuning has found."""
     scene = FigureContext(found)
-    if found.standings[scene.main]:
+    if found.arm_means[scene.main]:
         return comparisons.scores(scene, scene.main, most=FIRST)
     plan = found.sweep.design
-    pairs = ((block, key) for key in plan.tuned for block in plan.blocks)
+    pairs = ((block, key) for key in plan.numeric_keys for block in plan.blocks)
     beginning = next((drawn for block, key in pairs if (drawn := tuning.tuning(scene, block, key)) is not None), None)
     return None if beginning is None else dataclasses.replace(beginning, name="first-look")
 

@@ -12,7 +12,7 @@ from bakeoff.rendering.marks import FigureSpec, Frame, Heat, Interval, Line, Mar
 from bakeoff.rendering.plotly_backend import NARROW
 from bakeoff.report import formatting
 from bakeoff.report.figures.context import CELLS, FigureContext, axis, place, squared, stem, tall, unit
-from bakeoff.stats.paired import OVERALL, Difference, averaged
+from bakeoff.stats.paired import ALL_BLOCKS, PairedDifference, mean_over_blocks
 
 GRADE = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "cannot be told"}
 
@@ -20,7 +20,7 @@ GRADE = {"supported": "supported", "tie": "a tie within the margin", "under-powe
 def all_of(scene: FigureContext) -> Iterator[FigureSpec]:
     """Every figure of the comparison that has numbers."""
     for block in scene.blocks:
-        if scene.found.standings[block]:
+        if scene.found.arm_means[block]:
             yield scores(scene, block)
     for block in scene.blocks:
         yield from (one for one in (gaps(scene, block), matrix(scene, block)) if one is not None)
@@ -30,8 +30,8 @@ def all_of(scene: FigureContext) -> Iterator[FigureSpec]:
 def scores(scene: FigureContext, block: str, *, most: int | None = None) -> FigureSpec:
     """Final score per arm: a dot for each seed, the mean and its 95 % interval; the best arm on top, the first `most` of them alone."""
     sweep, plan = scene.found.sweep, scene.found.sweep.design
-    metric, scale, means = sweep.scored, unit(sweep.scored), scene.found.standings[block]
-    table: Mapping[str, Mapping[int, float]] = averaged(sweep.scores(), plan.arms) if block == OVERALL else sweep.scores()[block]
+    metric, scale, means = sweep.score_metric, unit(sweep.score_metric), scene.found.arm_means[block]
+    table: Mapping[str, Mapping[int, float]] = mean_over_blocks(sweep.scores(), plan.arms) if block == ALL_BLOCKS else sweep.scores()[block]
     arms = [*means][:most]
     marks, rows = list[Mark](), list[dict[str, object]]()
     for row, arm in enumerate(reversed(arms)):
@@ -49,25 +49,25 @@ def scores(scene: FigureContext, block: str, *, most: int | None = None) -> Figu
     frame = Frame(x=axis(metric), rows=[*reversed(arms)], height=tall(len(arms)))
     title = scene.titled(f"Mean {formatting.metric_name(metric)}", block)
     name = stem("best-scores" if len(arms) < len(means) else "scores", place(block))
-    return FigureSpec(name, "scores", title, marks, frame, pd.DataFrame(rows), scene.looks, wide=block == OVERALL)
+    return FigureSpec(name, "scores", title, marks, frame, pd.DataFrame(rows), scene.looks, wide=block == ALL_BLOCKS)
 
 
 def gaps(scene: FigureContext, block: str) -> FigureSpec | None:
     """A forest plot: every arm against the leader, or the baseline where the plan has one, with zero and the margin as a grey stripe."""
     sweep, plan = scene.found.sweep, scene.found.sweep.design
-    means, family = scene.found.standings[block], [d for d in scene.found.verdict.differences if d.block == block]
+    means, family = scene.found.arm_means[block], [d for d in scene.found.verdict.differences if d.block == block]
     if len(means) < 2 or not family:
         return None
     against = plan.baseline if plan.baseline is not None and plan.baseline in means else next(iter(means))
     chosen = [(d, d.worse, -1) if d.better == against else (d, d.better, 1) for d in family if against in (d.better, d.worse)]
     chosen.sort(key=lambda one: one[2] * one[0].advantage)
-    scale, metric = unit(sweep.scored), sweep.scored
+    scale, metric = unit(sweep.score_metric), sweep.score_metric
     marks = list[Mark]([Stripe(-plan.margin * scale, plan.margin * scale), Rule(x=0.0)])
     rows: list[dict[str, object]] = []
     for row, (d, arm, sign) in enumerate(chosen):
         ends = sorted(sign * scale * end for end in (d.low, d.high) if end is not None)
         low, high = ends if len(ends) == 2 else (None, None)
-        told = f"{arm} minus {against}: {formatting.gap(sign * d.advantage, metric)}"
+        told = f"{arm} minus {against}: {formatting.difference(sign * d.advantage, metric)}"
         told += f", {low:.2f} to {high:.2f}" if low is not None and high is not None else ""
         told += f"; n = {d.n}, {formatting.p_value(d.p_holm)}, {GRADE.get(d.grade, d.grade)}"
         marks.append(Interval(sign * scale * d.advantage, row, low, high, arm, told))
@@ -91,8 +91,8 @@ def matrix(scene: FigureContext, block: str) -> FigureSpec | None:
 
     Of many arms one half is drawn alone, since the other is its mirror image.
     """
-    metric, order = scene.found.sweep.scored, [*scene.found.standings[block]]
-    pairs: dict[tuple[str, str], tuple[Difference, float]] = {}
+    metric, order = scene.found.sweep.score_metric, [*scene.found.arm_means[block]]
+    pairs: dict[tuple[str, str], tuple[PairedDifference, float]] = {}
     for one in scene.found.verdict.differences:
         if one.block == block:
             pairs |= {(one.better, one.worse): (one, 1.0), (one.worse, one.better): (one, -1.0)}
@@ -114,7 +114,7 @@ def matrix(scene: FigureContext, block: str) -> FigureSpec | None:
             told = (
                 ""
                 if d is None
-                else f"{a} minus {b}: {formatting.gap(sign * d.advantage, metric)}, {formatting.p_value(d.p_holm)}, {d.grade}"
+                else f"{a} minus {b}: {formatting.difference(sign * d.advantage, metric)}, {formatting.p_value(d.p_holm)}, {d.grade}"
             )
             words[-1].append(told)
             if d is not None and j > i:
@@ -175,7 +175,7 @@ def middles(scene: FigureContext) -> FigureSpec | None:
     told = scene.found.aggregates
     if not told or all(one.low is None for one in told):
         return None
-    metric, scale = scene.found.sweep.scored, unit(scene.found.sweep.scored)
+    metric, scale = scene.found.sweep.score_metric, unit(scene.found.sweep.score_metric)
     best = sorted(told, key=lambda one: one.iqm, reverse=scene.found.sweep.design.goal == "minimize")
     marks = list[Mark]()
     for row, one in enumerate(best):
@@ -194,7 +194,7 @@ def profiles(scene: FigureContext) -> FigureSpec | None:
     told = scene.found.profiles
     if not told:
         return None
-    metric, scale = scene.found.sweep.scored, unit(scene.found.sweep.scored)
+    metric, scale = scene.found.sweep.score_metric, unit(scene.found.sweep.score_metric)
     marks, frames = list[Mark](), list[pd.DataFrame]()
     for one in told:
         levels = [scale * level for level in one.levels]

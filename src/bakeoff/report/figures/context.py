@@ -11,7 +11,7 @@ from bakeoff.rendering.marks import Style, styles
 from bakeoff.rendering.plotly_backend import shortened, upright
 from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
-from bakeoff.stats.paired import OVERALL
+from bakeoff.stats.paired import ALL_BLOCKS
 
 #: With more arms than this, figures with a line an arm begin with the best few of them.
 MANY, FEW = 12, 8
@@ -40,8 +40,8 @@ class FigureContext:
         """The arms, best first; those without a confirm score by their best tuning run, or at the end."""
         plan, sweep = self.found.sweep.design, self.found.sweep
         sign = -1.0 if plan.goal == "maximize" else 1.0
-        ranked = [*self.found.standings[self.main]]
-        tuned = {arm: [float(best["score"]) for b in plan.blocks if (best := sweep.best(arm, b)) is not None] for arm in plan.arms}
+        ranked = [*self.found.arm_means[self.main]]
+        tuned = {arm: [float(best["score"]) for b in plan.blocks if (best := sweep.best_trial(arm, b)) is not None] for arm in plan.arms}
         rest = [arm for arm in plan.arms if arm not in ranked]
         rest.sort(key=lambda arm: (not tuned[arm], sign * sum(tuned[arm]) / max(1, len(tuned[arm]))))
         return (*ranked, *rest)
@@ -87,7 +87,7 @@ def stem(*parts: str) -> str:
 
 def place(block: str) -> str:
     """A block as part of a file's name."""
-    return "overall" if block == OVERALL else block
+    return "overall" if block == ALL_BLOCKS else block
 
 
 def squared(columns: Sequence[str], rows: int, *, each: int) -> int:

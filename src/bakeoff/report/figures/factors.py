@@ -10,7 +10,7 @@ import pandas as pd
 from bakeoff.rendering.marks import FigureSpec, Frame, Heat, Interval, Mark
 from bakeoff.report import formatting
 from bakeoff.report.figures.context import CELLS, FigureContext, axis, place, squared, stem, tall, unit
-from bakeoff.stats.paired import OVERALL, averaged
+from bakeoff.stats.paired import ALL_BLOCKS, mean_over_blocks
 
 #: The column of `Sweep.runs` with the names of a run's diagnoses, a space between.
 DIAGNOSES = "diagnoses"
@@ -29,7 +29,7 @@ def all_of(scene: FigureContext) -> Iterator[FigureSpec]:
 
 def levels(scene: FigureContext, block: str, factor: str) -> FigureSpec:
     """The mean score with each value of one factor, over all values of the others."""
-    metric, scale = scene.found.sweep.scored, unit(scene.found.sweep.scored)
+    metric, scale = scene.found.sweep.score_metric, unit(scene.found.sweep.score_metric)
     each = next(one for one in scene.found.factorials if one.block == block)
     told = sorted((one for one in each.levels if one.factor == factor), key=lambda one: one.interval.mean)
     told = told if scene.found.sweep.design.goal == "maximize" else told[::-1]
@@ -47,9 +47,9 @@ def levels(scene: FigureContext, block: str, factor: str) -> FigureSpec:
 def together(scene: FigureContext, block: str, first: str, second: str) -> FigureSpec:
     """The mean score of every combination of two factors' values, over all else."""
     sweep, plan = scene.found.sweep, scene.found.sweep.design
-    metric, scale = sweep.scored, unit(sweep.scored)
-    table: Mapping[str, Mapping[int, float]] = averaged(sweep.scores(), plan.arms) if block == OVERALL else sweep.scores()[block]
-    choices = {cell.arm: cell.choices for cell in plan.cells}
+    metric, scale = sweep.score_metric, unit(sweep.score_metric)
+    table: Mapping[str, Mapping[int, float]] = mean_over_blocks(sweep.scores(), plan.arms) if block == ALL_BLOCKS else sweep.scores()[block]
+    choices = {cell.arm: cell.choices for cell in plan.planned_arms}
     rows = [
         {first: str(choices[arm].get(first)), second: str(choices[arm].get(second)), "score": score}
         for arm, seeds in table.items()
@@ -72,7 +72,7 @@ def together(scene: FigureContext, block: str, first: str, second: str) -> Figur
 
 def diagnoses(scene: FigureContext) -> FigureSpec | None:
     """How many runs of each arm have each diagnosis; None where no run has any."""
-    runs = scene.found.whole.runs
+    runs = scene.found.full_sweep.runs
     if DIAGNOSES not in runs.columns or not runs[DIAGNOSES].astype(bool).any():
         return None
     told = runs.assign(name=runs[DIAGNOSES].str.split()).explode("name").dropna(subset=["name"])

@@ -20,8 +20,8 @@ SLICES = 40
 def all_of(scene: FigureContext) -> Iterator[FigureSpec]:
     """Every figure of the tuning that has numbers."""
     plan = scene.found.sweep.design
-    drawn = [tuning(scene, block, key) for key in (*plan.tuned, *plan.menus) for block in plan.blocks]
-    drawn += [regions(scene, key, block) for key in plan.tuned for block in plan.blocks]
+    drawn = [tuning(scene, block, key) for key in (*plan.numeric_keys, *plan.categorical_keys) for block in plan.blocks]
+    drawn += [regions(scene, key, block) for key in plan.numeric_keys for block in plan.blocks]
     drawn += [budget(scene, block) for block in plan.blocks] + [importance(scene, block) for block in plan.blocks]
     yield from (one for one in drawn if one is not None)
 
@@ -31,10 +31,10 @@ def tuning(scene: FigureContext, block: str, key: str) -> FigureSpec | None:
 
     None where the key is not tuned in the block. Of very many runs the best in each slice of the space is drawn.
     """
-    sweep, plan = scene.found.whole, scene.found.sweep.design
-    rows = sweep.stage("tune")
+    sweep, plan = scene.found.full_sweep, scene.found.sweep.design
+    rows = sweep.stage_runs("tune")
     rows = rows[(rows["block"] == block) & (rows["score"].notna() | (rows["state"] == "diverged"))]
-    menu = key in plan.menus and key not in plan.tuned
+    menu = key in plan.categorical_keys and key not in plan.numeric_keys
     names = sorted({str(value) for value in rows[key] if str(value) not in ("", "nan")}) if menu else []
     spaces = {arm: plan.space(arm, block, key) for arm in plan.arms}
     ranges = [space for space in spaces.values() if space is not None]
@@ -60,12 +60,12 @@ def tuning(scene: FigureContext, block: str, key: str) -> FigureSpec | None:
         marks += (
             _sliced(mine, arm, log=log, goal=plan.goal)
             if thin and not menu
-            else _scattered(mine, arm, metric, key, joined=len(plan.tuned) + len(plan.menus) == 1)
+            else _scattered(mine, arm, metric, key, joined=len(plan.numeric_keys) + len(plan.categorical_keys) == 1)
         )
-        best, space = sweep.best(arm, block), spaces[arm]
+        best, space = sweep.best_trial(arm, block), spaces[arm]
         ringed = mine[mine["id"] == best["id"]] if best is not None else mine.iloc[:0]
         if len(ringed) and best is not None and best["state"] != "diverged":
-            edge = space.edge(float(best[key])) if space is not None else None
+            edge = space.near_edge(float(best[key])) if space is not None else None
             x, y = float(ringed["at"].iloc[0]), float(ringed["height"].iloc[0])
             where = ", at the edge of its space" if edge else ""
             told = f"best of {arm}{where}: {key} = {_told(best[key])}, {formatting.score(best['score'], metric)}"
@@ -100,7 +100,7 @@ def _scattered(mine: pd.DataFrame, arm: str, metric: str, key: str, *, joined: b
 
 
 def _told(value: object) -> str:
-    return formatting.plain(value) if isinstance(value, float) else str(value)
+    return formatting.significant(value) if isinstance(value, float) else str(value)
 
 
 def _sliced(mine: pd.DataFrame, arm: str, *, log: bool, goal: str) -> list[Mark]:
@@ -126,12 +126,12 @@ def regions(scene: FigureContext, key: str, block: str) -> FigureSpec | None:
             marks.append(Line([space.low, space.high], [row, row], width=1.2))
         marks.append(Line([one.low, one.high], [row, row], arm, width=5))
         least = "at least " if one.open_low or one.open_high else ""
-        words = f"{arm}: {least}{one.width:.1f} decades, {formatting.plain(one.low)} to {formatting.plain(one.high)}, best {formatting.plain(one.best)}"  # noqa: E501
+        words = f"{arm}: {least}{one.width:.1f} decades, {formatting.significant(one.low)} to {formatting.significant(one.high)}, best {formatting.significant(one.best)}"  # noqa: E501
         marks.append(Points([one.best], [row], arm, [words], "mark", 11))
         rows.append(vars(one))
     frame = Frame(x=key, log=True, rows=arms, height=tall(len(arms)))
     name = stem("good-region", key, place(block) if scene.several else "")
-    margin = formatting.gap(plan.margin, plan.metric)
+    margin = formatting.difference(plan.margin, plan.metric)
     title = scene.titled(f"{key} within {margin} of the best", block)
     return FigureSpec(name, "region", title, marks, frame, pd.DataFrame(rows), scene.looks)
 

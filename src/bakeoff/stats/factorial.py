@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from bakeoff.stats.alpha_spending import ALPHA
-from bakeoff.stats.paired import Interval, mean_interval
+from bakeoff.stats.paired import MeanInterval, mean_interval
 
 
 @dataclass(frozen=True)
-class Effect:
+class FactorialEffect:
     """One row of the analysis of variance: a factor, or two joined by `name` 'a x b'. `share` is partial eta squared."""
 
     block: str
@@ -28,34 +28,34 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Level:
+class FactorLevel:
     """The mean of all runs with one value of a factor, averaged seed by seed over the other factors."""
 
     block: str
     factor: str
     value: str
-    interval: Interval
+    interval: MeanInterval
 
 
 @dataclass(frozen=True)
-class Factorial:
+class FactorialAnova:
     """One block's effects, and the means of every factor's values; `residual_df` is what the tests rest on."""
 
     block: str
-    effects: tuple[Effect, ...]
-    levels: tuple[Level, ...]
+    effects: tuple[FactorialEffect, ...]
+    levels: tuple[FactorLevel, ...]
     residual_df: float
     n: int
 
     @property
-    def interactions(self) -> tuple[Effect, ...]:
+    def interactions(self) -> tuple[FactorialEffect, ...]:
         """Effects of two factors together that are found at 5 %: where there is one, a factor's own mean does not tell the whole story."""
         return tuple(one for one in self.effects if " x " in one.name and one.p < ALPHA)
 
 
-def factorial(
+def factorial_anova(
     block: str, table: Mapping[str, Mapping[int, float]], choices: Mapping[str, Mapping[str, Any]], factors: Sequence[str]
-) -> Factorial | None:
+) -> FactorialAnova | None:
     """Type II analysis of variance of score ~ all factors and their pairs + seed (Yates 1934; statsmodels' anova_lm).
 
     `table` is arm -> seed -> score, `choices` arm -> factor -> value. The seed is a factor of its own, as arms share it. None with fewer
@@ -83,17 +83,19 @@ def factorial(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a covariance of low rank is told by the degrees of freedom
         told = anova_lm(model, typ=2)
-    effects: list[Effect] = []
+    effects: list[FactorialEffect] = []
     for key, name in terms.items():
         row = told.loc[key]
         squares = float(row["sum_sq"])
         if math.isfinite(float(row["F"])):
             effects.append(
-                Effect(block, name, float(row["df"]), squares, float(row["F"]), float(row["PR(>F)"]), squares / (squares + model.ssr))
+                FactorialEffect(
+                    block, name, float(row["df"]), squares, float(row["F"]), float(row["PR(>F)"]), squares / (squares + model.ssr)
+                )
             )
     levels = tuple(
-        Level(block, factors[i], str(value), mean_interval([float(v) for v in part.groupby("seed")["score"].mean()]))
+        FactorLevel(block, factors[i], str(value), mean_interval([float(v) for v in part.groupby("seed")["score"].mean()]))
         for i in varied
         for value, part in frame.groupby(f"f{i}", sort=False)
     )
-    return Factorial(block, tuple(effects), levels, float(model.df_resid), len(frame))
+    return FactorialAnova(block, tuple(effects), levels, float(model.df_resid), len(frame))

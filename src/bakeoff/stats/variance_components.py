@@ -41,13 +41,13 @@ def tuning_variances(scores: Scores, arms: Sequence[str], unit_of: Mapping[int, 
             groups: dict[int, list[float]] = {}
             for seed, score in table.get(arm, {}).items():
                 groups.setdefault(unit_of[seed], []).append(score)
-            told = components(list(groups.values()))
+            told = variance_components(list(groups.values()))
             if told is not None:
                 found.append(TuningVariance(arm, block, len(groups), sum(map(len, groups.values())), *told))
     return tuple(found)
 
 
-def by_study(scores: Scores, unit_of: Mapping[int, int]) -> dict[str, dict[str, dict[int, float]]]:
+def mean_over_studies(scores: Scores, unit_of: Mapping[int, int]) -> dict[str, dict[str, dict[int, float]]]:
     """`Scores` with the mean over the seeds of each study in place of the seeds: block -> arm -> study -> score."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for block, table in scores.items():
@@ -59,7 +59,7 @@ def by_study(scores: Scores, unit_of: Mapping[int, int]) -> dict[str, dict[str, 
     return found
 
 
-def components(groups: Sequence[Sequence[float]]) -> tuple[float, float, float, float, float, float] | None:
+def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float, float, float, float, float] | None:
     """(sd within, sd between, share between, its low and high end, p) of a one-way random effects model; None where it has no answer.
 
     The analysis of variance estimator, (MSB - MSW) / n0 with n0 = (N - sum n^2 / N) / (k - 1), cut off at 0 (Searle, Casella and
