@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bakeoff.rendering.marks import Points, styles
+from bakeoff.rendering.marks import Points
+from bakeoff.rendering.palette import styles
 from bakeoff.report.analysis import analyse
 from bakeoff.report.builder import write_report
 from bakeoff.report.design import SearchRange

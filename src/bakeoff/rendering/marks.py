@@ -9,36 +9,12 @@ from typing import Literal
 
 import pandas as pd
 
-#: Okabe and Ito's colours (2008), told apart with any common colour blindness; yellow is darkened for white paper.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#333333", "#8C6BB1")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
-#: Blue for less, orange for more, white between: safe for colour blindness, and it prints in grey as light and dark.
-DIVERGING = ((0.0, "#2166ac"), (0.25, "#92c5de"), (0.5, "#f7f7f7"), (0.75, "#fdb863"), (1.0, "#b35806"))
-GROWING = ((0.0, "#f7fbff"), (0.25, "#c6dbef"), (0.5, "#6baed6"), (0.75, "#2171b5"), (1.0, "#08306b"))
-GREY = "#8a8f98"
+from bakeoff.rendering.palette import Style
+
 #: A line as thick as this is a bar: whole, whatever the dash of its arm.
 BAR = 4
 Number = float | None
 Symbol = Literal["mark", "ring", "cross", "dot", "tick"]
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one arm looks in every figure: no two of the first 48 share colour and dash."""
-
-    colour: str
-    dash: str
-    marker: str
-
-
-def styles(arms: Sequence[str]) -> dict[str, Style]:
-    """A style for each arm, in the order given: colours first, and a new dash with every turn through them."""
-    turns = [divmod(i, len(COLOURS)) for i in range(len(arms))]
-    return {
-        arm: Style(COLOURS[place], DASHES[(place + turn) % len(DASHES)], MARKERS[(place + 3 * turn) % len(MARKERS)])
-        for arm, (turn, place) in zip(arms, turns, strict=True)
-    }
 
 
 @dataclass(frozen=True)
@@ -164,7 +140,7 @@ class FigureSpec:
 
     def style(self, arm: str) -> Style:
         """The look of an arm's marks; grey for marks of no arm."""
-        return self.looks.get(arm, Style(GREY, "solid", "circle"))
+        return self.looks.get(arm, Style())
 
     def hidden(self, arm: str) -> bool:
         """Whether an arm is left out until it is asked for: with many arms, lines of all of them would hide each other."""

@@ -17,9 +17,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bakeoff.rendering.marks import (
     BAR,
-    DIVERGING,
-    GREY,
-    GROWING,
     Band,
     FigureSpec,
     Heat,
@@ -29,24 +26,15 @@ from bakeoff.rendering.marks import (
     Points,
     Rule,
     Stripe,
-    Style,
     Word,
     known,
 )
+from bakeoff.rendering.palette import DASHES, DIVERGING, GREY, INK, LINE, MARKERS, SEQUENTIAL, SOFT, Style
 from bakeoff.rendering.plotly_backend import shortened, upright
 
 DOTS = 160  # a PNG's dots per inch
 WIDTH = 6.3  # inches: a column of text on A4
-INK, SOFT, LINE = "#1c1e21", "#5b6068", "#e4e6ea"
-#: matplotlib's names for the page's markers and dashes.
-MARKERS = {
-    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P", "x": "X", "star": "*", "hexagon": "h",
-}  # fmt: skip
 SYMBOLS = {"ring": "o", "cross": "x", "dot": "o", "tick": "|"}
-DASHES: dict[str, Any] = {
-    "solid": "-", "dash": (0, (5, 2)), "dot": (0, (1, 1.5)), "dashdot": (0, (5, 2, 1, 2)), "longdash": (0, (9, 3)),
-    "longdashdot": (0, (9, 3, 1, 3)),
-}  # fmt: skip
 #: Names of arms are text and no formulas; text in an SVG stays text; the salt makes its ids the same each time.
 STYLE: Any = {
     "font.size": 8.5, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": SOFT,
@@ -109,6 +97,11 @@ def sheet(drawing: FigureSpec) -> Figure:
     return figure
 
 
+def linestyle(dash: str) -> Any:
+    """matplotlib's line style for a dash of the palette."""
+    return (0, DASHES[dash]) if DASHES[dash] else "-"
+
+
 def _power(value: float, _place: object) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e4 else f"1e{math.log10(value):.0f}" if value > 0 else ""
 
@@ -120,7 +113,7 @@ def _legend(axes: Axes, drawing: FigureSpec) -> None:
     handles = []
     for arm in arms:
         look = drawing.style(arm)
-        dash: Any = DASHES[look.dash] if arm in lined else "none"
+        dash: Any = linestyle(look.dash) if arm in lined else "none"
         marker = MARKERS[look.marker] if arm not in lined else ""
         handles.append(Line2D([], [], color=look.colour, linestyle=dash, marker=marker, linewidth=1.6, markersize=5, label=shortened(arm)))
     if handles:
@@ -161,7 +154,7 @@ def _intervals(axes: Axes, marks: Sequence[tuple[Interval, Style]]) -> None:
 
 
 def _line(axes: Axes, mark: Line, look: Style) -> None:
-    dash: Any = "-" if mark.width >= BAR else DASHES[look.dash]
+    dash: Any = "-" if mark.width >= BAR else linestyle(look.dash)
     marker, style = MARKERS[look.marker] if mark.marked else "", "steps-post" if mark.steps else "default"
     (line,) = axes.plot(mark.x, mark.y, color=look.colour, linestyle=dash, linewidth=0.75 * mark.width, marker=marker, markersize=3.2)
     line.set(drawstyle=style, alpha=mark.strength, zorder=3)
@@ -173,7 +166,7 @@ def _band(axes: Axes, mark: Band, look: Style) -> None:
 
 
 def _heat(axes: Axes, mark: Heat, _look: Style) -> None:
-    colours = LinearSegmentedColormap.from_list("heat", [*(DIVERGING if mark.diverging else GROWING)])
+    colours = LinearSegmentedColormap.from_list("heat", [*(DIVERGING if mark.diverging else SEQUENTIAL)])
     values = [[value if value is not None else math.nan for value in row] for row in mark.values]
     axes.pcolormesh(values, cmap=colours, vmin=mark.bottom, vmax=mark.top, edgecolors="white", linewidth=0.8)
     axes.invert_yaxis()

@@ -9,9 +9,6 @@ from typing import Any
 
 from bakeoff.rendering.marks import (
     BAR,
-    DIVERGING,
-    GREY,
-    GROWING,
     Band,
     FigureSpec,
     Frame,
@@ -25,11 +22,10 @@ from bakeoff.rendering.marks import (
     known,
     rounded,
 )
+from bakeoff.rendering.palette import DIVERGING, GREY, INK, LINE, SEQUENTIAL
 
 Spec = dict[str, Any]
 SYMBOLS = {"ring": "circle-open", "cross": "x-thin-open", "dot": "circle", "tick": "line-ns-open"}
-#: Colours that the page's script exchanges in the dark: text and lines of no arm.
-INK, LINE = "#222222", "#e4e6ea"
 NARROW = 6  # columns of a table of colours whose names may fit side by side
 ROOM = 48  # letters that do
 
@@ -125,7 +121,7 @@ def _stepped(band: Band) -> tuple[list[float], list[float], list[float]]:
 
 
 def _heat(mark: Heat) -> Spec:
-    scale = DIVERGING if mark.diverging else GROWING
+    scale = DIVERGING if mark.diverging else SEQUENTIAL
     values = [[None if not known(v) else float(f"{v:.5g}") for v in row] for row in mark.values]
     told = any(cell for row in mark.cells for cell in row)
     text = {"text": [[_t(cell) for cell in row] for row in mark.cells], "texttemplate": "%{text}", "textfont": {"size": 11}}

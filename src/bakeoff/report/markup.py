@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from bakeoff.rendering.marks import FigureSpec, Style
+from bakeoff.rendering.marks import FigureSpec
+from bakeoff.rendering.palette import Style
 
 #: Bytes of CSV beyond which the page carries it compressed.
 LARGE = 40_000

@@ -5,9 +5,9 @@ let paper = false; // while printing the page is white
 const SHEET = 780; // pixels of a figure that stays whole on a printed page, with the head of its section
 const plots = [];
 // Colours of text and grid follow the page; an arm's near-black line turns light in the dark.
-const SWAP = { "#222222": "#e8eaed", "#333333": "#cfd3d9", "#e4e6ea": "#34393f", "rgba(51,51,51,0.15)": "rgba(207,211,217,0.18)" };
+const SWAP = { "#1c1e21": "#e8eaed", "#333333": "#cfd3d9", "#dfe2e6": "#34393f", "rgba(51,51,51,0.15)": "rgba(207,211,217,0.18)" };
 const themed = (figure) => (dark.matches && !paper
-  ? JSON.parse(JSON.stringify(figure).replace(/"(#222222|#333333|#e4e6ea|rgba\(51,51,51,0\.15\))"/g, (_, colour) => `"${SWAP[colour]}"`))
+  ? JSON.parse(JSON.stringify(figure).replace(/"(#1c1e21|#333333|#dfe2e6|rgba\(51,51,51,0\.15\))"/g, (_, colour) => `"${SWAP[colour]}"`))
   : figure);
 const options = { displaylogo: false, responsive: false, modeBarButtons: [["zoom2d", "resetScale2d", "toImage"]] };
 const pressed = new Map();

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bakeoff.rendering.marks import Style, styles
+from bakeoff.rendering.palette import Style, styles
 from bakeoff.rendering.plotly_backend import shortened, upright
 from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
