@@ -44,7 +44,7 @@ def composed_once() -> Iterator[None]:
     """The same words over conf/ alone give the same run: composing it takes a tenth of a second, and these tests ask for few in turn."""
     plain, kept = compose.compose_in_session, dict[tuple[str, ...], ComposedConfig]()
 
-    def composed_here(overrides: Sequence[str] = ()) -> ComposedConfig:
+    def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
         from hydra.core.global_hydra import GlobalHydra
 
         loader = GlobalHydra.instance().config_loader()
@@ -57,7 +57,7 @@ def composed_once() -> Iterator[None]:
         return replace(kept[key], spaces=dict(kept[key].spaces))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "composed_here", composed_here)
+        patch.setattr(compose, "compose_in_session", compose_in_session)
         yield
 
 

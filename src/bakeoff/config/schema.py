@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bakeoff.config.renamed_targets import recorded_targets
-from bakeoff.errors import ConfigError, join_choices, near_miss
+from bakeoff.config.validation_errors import explain_validation_error
+from bakeoff.errors import ConfigError
 
 
 class FieldKind(Enum):
@@ -232,7 +233,7 @@ def parse_run_config(tree: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(tree))
     except ValidationError as error:
-        raise ConfigError(_told(error)) from None
+        raise ConfigError(explain_validation_error(error, RunConfig)) from None
 
 
 def check_finite(tree: Mapping[str, Any]) -> None:
@@ -241,42 +242,3 @@ def check_finite(tree: Mapping[str, Any]) -> None:
         for item in value if isinstance(value, list | tuple) else (value,):
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(f"{key}: {item} is not a finite number")
-
-
-def _told(error: ValidationError) -> str:
-    """The first complaint of pydantic in this project's one line."""
-    first = error.errors()[0]
-    # A union reports one complaint a member, the member's type at the end of the path: keep the part that names fields.
-    names: list[str] = []
-    node: Any = RunConfig
-    for step in first["loc"]:
-        known = node.model_fields if isinstance(node, type) and issubclass(node, BaseModel) else None
-        if known is None and node is not dict:
-            break
-        names.append(str(step))
-        node = known[step].annotation if known is not None and step in known else None
-    key = ".".join(names)
-    if first["type"] == "extra_forbidden":
-        *parents, last = names
-        siblings = list(_fields(parents))
-        return f"{key}: no such key{near_miss(last, siblings)}; keys: {join_choices(siblings)}"
-    if first["type"] == "missing":
-        return f"{key}: this key is missing"
-    if first["type"] == "too_long":
-        return f"{key}={_shown(first['input'])}: must have at most {first['ctx']['max_length']} items"
-    rule = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{key}={_shown(first['input'])}: must be {rule}"
-
-
-def _fields(parents: list[str]) -> Iterator[str]:
-    node: type[BaseModel] = RunConfig
-    for parent in parents:
-        child = node.model_fields[parent].annotation
-        assert isinstance(child, type) and issubclass(child, BaseModel)
-        node = child
-    yield from node.model_fields
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) and not value else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
