@@ -1,6 +1,6 @@
-"""What diagnostics cost: the CPU seconds that a run spends in its watch, over the seconds of that same run.
+"""What diagnostics cost: the CPU seconds that a run spends in its diagnostics, over the seconds of that same run.
 
-The watch's callbacks are timed where they are called, in seconds of the one thread that trains, so that both figures come from one run
+The callback's hooks are timed where they are called, in seconds of the one thread that trains, so that both figures come from one run
 and a busy machine changes neither; the page at the end counts too. As a second figure whole runs with and without diagnostics take turns.
 
     python benchmarks/diagnostics.py [--json] [--level light] [--repeats 3] [--turns] [key=value ...]
@@ -23,7 +23,7 @@ from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
 TIMED = ("__init__", "on_train_start", "on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end", "on_train_epoch_end")
-TIMED += ("on_train_end", "heard", "finish")
+TIMED += ("on_train_end", "record_metrics", "write_page")
 
 
 def timed(spent: list[float], depth: list[int], function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,7 +43,7 @@ def timed(spent: list[float], depth: list[int], function: Callable[..., Any]) ->
 
 
 def share(run: RunConfig) -> tuple[float, float, int]:
-    """(CPU seconds in the watch, CPU seconds of the whole run from its folder to its result, images of the probe)."""
+    """(CPU seconds in the diagnostics, CPU seconds of the whole run from its folder to its result, images of the probe)."""
     spent, depth = [0.0], [0]
     kept = {name: getattr(DiagnosticsCallback, name) for name in TIMED}
     sizes: list[int] = []
@@ -54,7 +54,7 @@ def share(run: RunConfig) -> tuple[float, float, int]:
 
         def noted(self: DiagnosticsCallback, *args: Any, **kwargs: Any) -> None:
             first(self, *args, **kwargs)
-            sizes.append(len(self.images))
+            sizes.append(len(self.probe.images))
 
         DiagnosticsCallback.__init__ = noted  # type: ignore[method-assign]
         folder = create_run_dir(run).path

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bakeoff.config.schema import RunConfig
     from bakeoff.diagnostics.checks.context import CheckContext, CheckResult
 
-COLOURS = {"ok": "green", "look": "yellow", "wrong": "bold red", "told": ""}
+COLOURS = {"ok": "green", "look": "yellow", "wrong": "bold red", "info": ""}
 
 
 def main(argv: list[str]) -> int:
@@ -40,49 +40,50 @@ def main(argv: list[str]) -> int:
     from bakeoff.training import run_lifecycle
 
     run_lifecycle.validate_run(run)
-    return report(run, as_json=args.json, line=shlex.join(["bakeoff", "check", *argv]))
+    return report(run, as_json=args.json, command=shlex.join(["bakeoff", "check", *argv]))
 
 
-def report(run: RunConfig, *, as_json: bool, line: str) -> int:
-    """All checks of a run whose door is passed, into its folder, the store and the terminal."""
+def report(run: RunConfig, *, as_json: bool, command: str) -> int:
+    """Make all checks of a valid run, and write the results to its folder, the store and the terminal; return the exit code."""
     import torch
 
-    from bakeoff.diagnostics.checks import context as bench_of
-    from bakeoff.diagnostics.checks import page
-    from bakeoff.diagnostics.checks.start import shapes
+    from bakeoff.diagnostics.checks import check_page
+    from bakeoff.diagnostics.checks.context import CheckContext, to_json
+    from bakeoff.diagnostics.checks.initialization import describe_layers
     from bakeoff.training.run_training import set_determinism, silence_lightning
 
     if run.trainer.threads is not None:
         torch.set_num_threads(run.trainer.threads)
     silence_lightning()
     set_determinism(run)
-    began = time.perf_counter()
-    bench = bench_of.CheckContext(run)
-    found = list(progress(all_checks(bench)))
-    layers = shapes(bench)
-    seconds = time.perf_counter() - began
-    folder, lagging = keep(run, found, layers, line=line, seconds=seconds)
+    start = time.perf_counter()
+    context = CheckContext(run)
+    results = list(progress(all_checks(context)))
+    layers = describe_layers(context)
+    seconds = time.perf_counter() - start
+    run_dir, lagging = log_check(run, results, layers, command=command, seconds=seconds)
+    summary = check_page.summarize(results)
     if as_json:
-        tree = {"verdict": page.verdict(found), "findings": bench_of.plain(found), "layers": layers, "folder": str(folder)}
+        tree = {"verdict": summary, "findings": to_json(results), "layers": layers, "folder": str(run_dir)}
         print(json.dumps(tree | {"seconds": seconds, "lagging": lagging}))
     else:
-        table(found, layers)
-        print(f"{page.verdict(found)}  ({seconds:.1f} s)\n  page  {folder / page.FOLDER / 'index.html'}")
-    return 1 if any(each.state == "wrong" for each in found) else 0
+        print_tables(results, layers)
+        print(f"{summary}  ({seconds:.1f} s)\n  page  {run_dir / check_page.FOLDER / 'index.html'}")
+    return 1 if any(result.state == "wrong" for result in results) else 0
 
 
-def all_checks(bench: CheckContext) -> Iterator[tuple[str, Iterable[CheckResult]]]:
-    """What is looked at, in words, and the findings as they come."""
-    from bakeoff.diagnostics.checks.images import check_images
-    from bakeoff.diagnostics.checks.learning import check_gradients, check_overfit, check_rates
-    from bakeoff.diagnostics.checks.start import check_start
+def all_checks(context: CheckContext) -> Iterator[tuple[str, Iterable[CheckResult]]]:
+    """Yield what is checked, in words, with the results as they come."""
+    from bakeoff.diagnostics.checks.dataset import check_dataset
+    from bakeoff.diagnostics.checks.initialization import check_initialization
+    from bakeoff.diagnostics.checks.optimization import check_gradients, check_overfit, check_rates
 
-    yield "images", check_images(bench)
-    yield "the net at the start", check_start(bench)
-    yield "gradients", check_gradients(bench)
-    yield "20 examples by heart", check_overfit(bench)
-    yield "range of rates", check_rates(bench)
-    yield "cost", check_cost(bench.run)
+    yield "images", check_dataset(context)
+    yield "the net at the start", check_initialization(context)
+    yield "gradients", check_gradients(context)
+    yield "20 examples by heart", check_overfit(context)
+    yield "range of rates", check_rates(context)
+    yield "cost", check_cost(context.run)
 
 
 def check_cost(run: RunConfig) -> Iterator[CheckResult]:
@@ -103,9 +104,9 @@ def check_cost(run: RunConfig) -> Iterator[CheckResult]:
     speed = run.data.batch_size / run.trainer.devices / step
     kind = "of the GPU" if gpu else "of this process"
     figures = {"step_seconds": step, "images_per_second": speed, "memory_mb": peak / 1e6}
-    yield CheckResult("speed", "told", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
-    yield CheckResult("memory", "told", f"{peak / 1e6:,.0f} MB {kind} at most")
-    yield CheckResult("time of the whole run", "told", f"about {lasting(whole)}", "", "", {"run_seconds": whole})
+    yield CheckResult("speed", "info", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
+    yield CheckResult("memory", "info", f"{peak / 1e6:,.0f} MB {kind} at most")
+    yield CheckResult("time of the whole run", "info", f"about {lasting(whole)}", "", "", {"run_seconds": whole})
 
 
 def lasting(seconds: float) -> str:
@@ -117,31 +118,31 @@ def lasting(seconds: float) -> str:
 
 
 def progress(checks: Iterable[tuple[str, Iterable[CheckResult]]]) -> Iterator[CheckResult]:
-    """The findings, while standard error says what is being looked at."""
+    """Yield the results, while standard error says what is being checked."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    for words, found in checks:
+    for name, results in checks:
         if console.is_terminal:
-            with console.status(f"checking {words}"):
-                yield from list(found)
+            with console.status(f"checking {name}"):
+                yield from list(results)
         else:
-            print(f"checking {words}", file=sys.stderr, flush=True)
-            yield from found
+            print(f"checking {name}", file=sys.stderr, flush=True)
+            yield from results
 
 
-def table(found: Sequence[CheckResult], layers: Sequence[Sequence[str]]) -> None:
-    """The layers, the findings, and below them what to do, on standard output."""
+def print_tables(results: Sequence[CheckResult], layers: Sequence[Sequence[str]]) -> None:
+    """Print the layers, the results, and below them what to do."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from bakeoff.diagnostics.checks.page import LAYERS
+    from bakeoff.diagnostics.checks.check_page import LAYER_COLUMNS
 
     console = Console()
     net = Table(box=None, pad_edge=False)
-    for name in LAYERS:
-        net.add_column(name, justify="right" if name in LAYERS[3:] else "left")
+    for name in LAYER_COLUMNS:
+        net.add_column(name, justify="right" if name in LAYER_COLUMNS[3:] else "left")
     for row in layers:
         net.add_row(*(Text(cell) for cell in row))
     console.print(net)
@@ -149,40 +150,43 @@ def table(found: Sequence[CheckResult], layers: Sequence[Sequence[str]]) -> None
     grid = Table(box=None, pad_edge=False)
     for name in ("check", "", "found", "expected"):
         grid.add_column(name)
-    for each in found:
-        grid.add_row(each.name, Text(each.state, style=COLOURS[each.state]), Text(each.found), Text(each.expected))
+    for result in results:
+        grid.add_row(result.name, Text(result.state, style=COLOURS[result.state]), Text(result.observed), Text(result.expected))
     console.print(grid)
-    for each in found:
-        if each.advice:
-            console.print(Text(f"{each.name}: {each.advice}"), soft_wrap=True)
+    for result in results:
+        if result.advice:
+            console.print(Text(f"{result.name}: {result.advice}"), soft_wrap=True)
     console.print()
 
 
-def keep(run: RunConfig, found: Sequence[CheckResult], layers: Sequence[Sequence[str]], *, line: str, seconds: float) -> tuple[Path, bool]:
-    """(folder, whether the store lags): the check as a run of kind `check`, with its page, its pictures and its JSON."""
+def log_check(
+    run: RunConfig, results: Sequence[CheckResult], layers: Sequence[Sequence[str]], *, command: str, seconds: float
+) -> tuple[Path, bool]:
+    """Store the check as a run of kind `check`, with its page, its pictures and its JSON: (run folder, whether the store lags)."""
     from bakeoff.config.schema import fingerprint
-    from bakeoff.diagnostics.checks import page
+    from bakeoff.diagnostics.checks import check_page
     from bakeoff.runs.journal import Journal
     from bakeoff.runs.provenance import collect_provenance, provenance_tags
     from bakeoff.tracking.writer import Writer
     from bakeoff.training import run_lifecycle
 
     folder = run_lifecycle.create_run_dir(run, kind="check")
-    wrong = any(each.state == "wrong" for each in found)
+    wrong = any(result.state == "wrong" for result in results)
     with Writer(Path(run.tracking.folder)) as writer:
         with folder.locked(), Journal(folder.journal) as journal:
             job = folder.read_job()
+            check = check_page.CheckReport(job.name, results, layers, command)
             journal.start(job)
             flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
             journal.params({**run.choices, **flat})
-            states = {f"check.{each.name.replace(' ', '_')}": each.state for each in found}
-            journal.tags({"fingerprint": fingerprint(run), "check": page.verdict(found), **states, **provenance_tags(collect_provenance())})
+            states = {f"check.{result.name.replace(' ', '_')}": result.state for result in results}
+            journal.tags({"fingerprint": fingerprint(run), "check": check.summary, **states, **provenance_tags(collect_provenance())})
             journal.artifact("config.yaml")
-            figures = {f"check/{name}": value for each in found for name, value in each.figures.items()}
+            figures = {f"check/{name}": value for result in results for name, value in result.figures.items()}
             journal.metrics({**figures, "seconds": seconds}, step=0)
-            page.write(folder.path / page.FOLDER, job.name, found, layers, line=line)
-            journal.artifact(page.FOLDER, artifact_path=page.FOLDER)
-            folder.write_result({"id": job.id, "name": job.name, "status": "finished", "reason": page.verdict(found), "wrong": wrong})
-            journal.end("FINISHED", reason=page.verdict(found))
+            check_page.write_check(folder.path / check_page.FOLDER, check)
+            journal.artifact(check_page.FOLDER, artifact_path=check_page.FOLDER)
+            folder.write_result({"id": job.id, "name": job.name, "status": "finished", "reason": check.summary, "wrong": wrong})
+            journal.end("FINISHED", reason=check.summary)
         lagging = writer.close()
     return folder.path, lagging

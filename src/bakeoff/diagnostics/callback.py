@@ -1,10 +1,8 @@
-"""The watch over a run: reads its net at log-spaced steps on a fixed probe, names what is wrong, and never changes a bit of it."""
+"""The callback that measures a run's layers while it trains and diagnoses what goes wrong, without changing a bit of the run."""
 
 from __future__ import annotations
 
 import copy
-import itertools
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,22 +18,23 @@ from bakeoff import builders
 from bakeoff.config.schema import RunConfig
 from bakeoff.data.datamodule import ImageDataModule
 from bakeoff.data.epoch_sampler import EpochSampler
-from bakeoff.diagnostics import layer_stats as read
-from bakeoff.diagnostics.layer_stats import Reading
-from bakeoff.diagnostics.layer_trace import Layer, trace_layers
-from bakeoff.diagnostics.page import run_page
-from bakeoff.diagnostics.rules import Diagnosis, History, diagnose
-from bakeoff.diagnostics.tolerate_failure import Omissions
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.journal import read_journal as lines_of
+from bakeoff.diagnostics import layer_stats
+from bakeoff.diagnostics.diagnostics_page import run_page
+from bakeoff.diagnostics.layer_stats import LayerStats
+from bakeoff.diagnostics.layer_trace import TracedLayer, trace_layers
+from bakeoff.diagnostics.probe import Probe, make_probe, measured_steps
+from bakeoff.diagnostics.rules import Diagnosis, RunHistory, diagnose
+from bakeoff.diagnostics.tolerate_failure import FailureTolerance
+from bakeoff.rendering.page import Block
+from bakeoff.runs.journal import Journal, read_journal
 
-FOLDER = "diagnostics"
-TAG, OMITTED = "diagnosis.", "diagnostics.left_out."
+FOLDER, STATS_FILE = "diagnostics", "readings.jsonl"
+DIAGNOSIS_TAG, SKIPPED_TAG = "diagnosis.", "diagnostics.left_out."
 CURVES = ("train/loss", "train/epoch_loss", "train/epoch_accuracy", "val/loss", "val/accuracy")
 
 
-class Trained(Protocol):
-    """What the watch looks at in a run's LightningModule: the net itself, not what a strategy wraps round it."""
+class DiagnosedModule(Protocol):
+    """What the callback reads from a run's LightningModule: the net itself, not what a strategy wraps around it."""
 
     net: nn.Module
     loss: nn.Module
@@ -43,192 +42,201 @@ class Trained(Protocol):
     diverged: str | None
 
 
-def trained(module: pl.LightningModule) -> Trained:
-    """The module as what it is."""
-    return cast("Trained", module)
+def as_diagnosed(module: pl.LightningModule) -> DiagnosedModule:
+    """Return the module with the type of what is read from it."""
+    return cast("DiagnosedModule", module)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is known of a run before it trains: its steps in all, the loss of guessing, and the step where it begins or goes on."""
+class RunStart:
+    """What is known of a run before it trains: its optimizer steps in all, its chance loss, and the step where it starts or resumes."""
 
     title: str
-    total: int
-    guessing: float
+    total_steps: int
+    chance_loss: float
     step: int
 
 
-def probe(loader: EpochSampler, *, size: int) -> tuple[Tensor, Tensor]:
-    """The first `size` training images of this rank's first epoch, (float32[n, C, S, S], int64[n]), wherever training is.
-
-    They are the run's own, augmented as they are trained on; `loader` stays as it is.
-    """
-    fresh = copy.copy(loader)
-    fresh.resume(epoch=-1, skip=0)
-    fresh.set_epoch(0)
-    batches = list(itertools.islice(fresh, math.ceil(size / fresh.micro)))
-    images, labels = (torch.cat(parts)[:size] for parts in zip(*batches, strict=True))
-    return images, labels
-
-
 class DiagnosticsCallback(pl.Callback):
-    """Reads a run's net and tells its journal. For one rank alone: it takes part in nothing collective, and draws nothing at random.
+    """Measures a run's layers, writes them to the journal and diagnoses them; for rank 0 alone.
 
-    `folder` is the run's. Activations are those of the probe in training mode without dropout, before
-    the step; gradients are those of the step's own batch, all devices and micro-batches together; updates are the step's.
+    It takes part in nothing collective and draws nothing at random. Activations are those of the probe in training mode without dropout,
+    before the step; gradients are those of the step's own batch, all devices and micro-batches together; updates are the step's.
     """
 
-    def __init__(self, run: RunConfig, journal: Journal, *, folder: Path, loader: EpochSampler, known: Known) -> None:
-        self.run, self.journal, self.folder, self.title = run, journal, folder / FOLDER, known.title
+    def __init__(self, run: RunConfig, journal: Journal, *, run_dir: Path, loader: EpochSampler, start: RunStart) -> None:
+        """Draw the probe, and restore what an earlier process of this run has measured.
+
+        Args:
+            run: The run.
+            journal: Where metrics, tags and artifacts go.
+            run_dir: The run's folder; statistics and page are written to `diagnostics` in it.
+            loader: The training loader, which keeps its position.
+            start: What is known of the run before it trains.
+        """
+        self.run, self.journal, self.folder, self.title = run, journal, run_dir / FOLDER, start.title
         self.full = run.diagnostics == "full"
-        size = read.probe_size(known.total, batch=loader.batch_size, micro=loader.micro)
-        self.images, self.labels = probe(loader, size=size)
-        self.history = History(
-            guessing=known.guessing, classes=run.data.num_classes, total=known.total, probe=len(self.images), limit=run.trainer.divergence
-        )  # fmt: skip
-        self.due = set(read.steps(known.total))
-        self.told: dict[str, Diagnosis] = {}
-        self.layers: list[Layer] = []
-        self.reading: Reading | None = None
-        self.before: list[Tensor] = []
-        self.stepping = False
-        self.omissions = Omissions(known.title, said=lambda part, why: journal.tags({OMITTED + part.replace(" ", "_"): why}))
-        self._remember(known.step)
+        self.probe = make_probe(loader, total_steps=start.total_steps)
+        self.history = RunHistory(
+            chance_loss=start.chance_loss,
+            classes=run.data.num_classes,
+            total_steps=start.total_steps,
+            probe_images=len(self.probe.images),
+            divergence_limit=run.trainer.divergence,
+        )
+        self.due_steps = set(measured_steps(start.total_steps))
+        self.diagnoses: dict[str, Diagnosis] = {}
+        self.layers: list[TracedLayer] = []
+        self.metric_group = layer_stats.METRIC_GROUP
+        self.current: LayerStats | None = None  # the measurement under way
+        self.weights_before: list[Tensor] = []
+        self.gradients_seen = False
+        self.failures = FailureTolerance(
+            start.title, on_skip=lambda part, reason: journal.tags({SKIPPED_TAG + part.replace(" ", "_"): reason})
+        )
+        self._restore(start.step)
 
-    def _remember(self, step: int) -> None:
-        """What an earlier process of this run has read and told up to here."""
-        file = self.folder / "readings.jsonl"
-        # The reading of this very step is made again, with the same figures: its gradients had not been seen when the state was kept.
-        self.history.readings = read.load(file, until=step - 1)
-        if file.exists():
-            file.unlink()
-        for reading in self.history.readings:
-            read.append(file, reading)
-        for line in lines_of(self.journal.path) if step else ():
+    def _restore(self, step: int) -> None:
+        """Take over what an earlier process of this run has measured and logged before or at `step`."""
+        file = self.folder / STATS_FILE
+        # The measurement of this very step is repeated, with the same figures: the checkpoint was written before its gradients.
+        self.history.layer_stats = layer_stats.load_layer_stats(file, last_step=step - 1)
+        file.unlink(missing_ok=True)
+        for stats in self.history.layer_stats:
+            layer_stats.append_layer_stats(file, stats)
+        for line in read_journal(self.journal.path) if step else ():
             if line["kind"] == "metrics" and line["step"] <= step:
-                self.heard({name: float(value) for name, value in line["values"].items()}, line["step"])
+                self.record_metrics({name: float(value) for name, value in line["values"].items()}, line["step"])
+                if any(name.startswith(f"{layer_stats.LEGACY_METRIC_GROUP}/") for name in line["values"]):
+                    self.metric_group = layer_stats.LEGACY_METRIC_GROUP
             if line["kind"] == "tags":
-                named = {name.removeprefix(TAG): text for name, text in line["values"].items() if name.startswith(TAG)}
-                self.told |= {name: Diagnosis(name, text, step) for name, text in named.items()}
-                omitted = {name.removeprefix(OMITTED): why for name, why in line["values"].items() if name.startswith(OMITTED)}
-                self.omissions.recall({part.replace("_", " "): why for part, why in omitted.items()})
+                for tag, text in line["values"].items():
+                    if tag.startswith(DIAGNOSIS_TAG):
+                        name = tag.removeprefix(DIAGNOSIS_TAG)
+                        self.diagnoses[name] = Diagnosis(name, text, step)
+                    elif tag.startswith(SKIPPED_TAG):
+                        self.failures.restore({tag.removeprefix(SKIPPED_TAG).replace("_", " "): text})
 
-    def heard(self, values: dict[str, float], step: int) -> None:
-        """A point of the run's curves."""
-        self.history.heard({name: value for name, value in values.items() if name in CURVES}, step)
+    def record_metrics(self, values: dict[str, float], step: int) -> None:
+        """Add the run's metrics at a step to the curves that the rules look at; others are ignored."""
+        self.history.record({name: value for name, value in values.items() if name in CURVES}, step)
 
-    @property
-    def done(self) -> set[int]:
-        """Steps that have been read."""
-        return {reading.step for reading in self.history.readings}
+    def _is_measured(self, step: int) -> bool:
+        return any(stats.step == step for stats in self.history.layer_stats)
 
     @contextmanager
-    def precisely(self, trainer: pl.Trainer) -> Iterator[Tensor]:
-        """The probe's images, and a block in which the net computes at the run's precision."""
+    def _probe_images(self, trainer: pl.Trainer) -> Iterator[Tensor]:
+        """Give the probe's images to a block in which the net computes at the run's precision."""
         with trainer.precision_plugin.val_step_context():
-            yield trainer.precision_plugin.convert_input(self.images)
+            yield trainer.precision_plugin.convert_input(self.probe.images)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the net apart, once it is on its device."""
-        with self.omissions.sparing("layers"), self.precisely(trainer) as images:
-            kind = type(builders.make_activation(self.run)())
-            self.layers = trace_layers(trained(pl_module).net, images[:2], activation=kind)
+        """Find the net's layers, once it is on its device."""
+        with self.failures.tolerate("layers"), self._probe_images(trainer) as images:
+            activation = type(builders.make_activation(self.run)())
+            self.layers = trace_layers(as_diagnosed(pl_module).net, images[:2], activation=activation)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Reads the activations where a step is due."""
-        step = trained(pl_module).step
-        if self.reading is None and step in self.due and step not in self.done:
-            self.begin(trainer, pl_module, step)
+        """Measure the activations where the step is due."""
+        step = as_diagnosed(pl_module).step
+        if self.current is None and step in self.due_steps and not self._is_measured(step):
+            self._measure_net(trainer, as_diagnosed(pl_module))
 
-    def begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> None:
-        """Opens the reading of a step."""
-        self.reading, sparing = Reading(step), self.omissions.sparing
+    def _measure_net(self, trainer: pl.Trainer, module: DiagnosedModule) -> None:
+        """Begin the measurement of a step with everything that needs no gradient of the step itself."""
+        self.current = LayerStats(module.step)
         if not self.layers:
             return
-        net, loss, seed = trained(pl_module).net, trained(pl_module).loss, self.run.seed
-        with sparing("activations"), self.precisely(trainer) as images:
-            figures, drawn = read.read_activations(net, self.layers, images, histograms=self.full)
-            read.merge(self.reading, figures)
+        with self.failures.tolerate("activations"), self._probe_images(trainer) as images:
+            stats, histograms = layer_stats.activation_stats(module.net, self.layers, images, histograms=self.full)
+            self.current.update(stats)
             if self.full:
-                self.reading.more["activations"] = drawn
+                self.current.extras["activations"] = histograms
         if self.full:
-            self.reading.more["weights"] = {layer.name: read.histogram(layer.weight) for layer in self.layers}
-            with sparing("sharpness"), self.precisely(trainer) as images:
+            self.current.extras["weights"] = {layer.name: layer_stats.histogram(layer.weight) for layer in self.layers}
+            with self.failures.tolerate("sharpness"), self._probe_images(trainer) as images:
                 from bakeoff.diagnostics.curvature import sharpness
 
-                self.reading.more["sharpness"] = sharpness(net, loss, images, self.labels, seed=seed)
+                self.current.extras["sharpness"] = sharpness(module.net, module.loss, Probe(images, self.probe.labels), seed=self.run.seed)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
-        """Reads the gradients, whole and unscaled here and not clipped yet, and keeps the weights; once a step, however often it asks."""
-        if self.reading is not None and not self.stepping:
-            self.stepping = True
-            with self.omissions.sparing("gradients"):
-                read.merge(self.reading, read.read_gradients(self.layers, guessing=self.history.guessing))
-            with self.omissions.sparing("updates"):
-                self.before = [read.sampled(layer) for layer in self.layers]
+        """Measure the gradients, which are complete and unscaled but not clipped yet, once a step however often the optimizer asks."""
+        if self.current is not None and not self.gradients_seen:
+            self.gradients_seen = True
+            with self.failures.tolerate("gradients"):
+                self.current.update(layer_stats.gradient_stats(self.layers, chance_loss=self.history.chance_loss))
+            with self.failures.tolerate("updates"):
+                self.weights_before = [layer_stats.sample_weights(layer) for layer in self.layers]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Reads the update, once the step is made."""
-        if self.reading is not None and self.stepping and trained(pl_module).step > self.reading.step:
-            with self.omissions.sparing("updates"):
-                if self.before:
-                    read.merge(self.reading, read.read_updates(self.layers, self.before))
-            self.before, self.stepping = [], False
-            self.close()
-            self.look(pl_module)
+        """Measure the update, once the step is made, and finish the measurement."""
+        if self.current is not None and self.gradients_seen and as_diagnosed(pl_module).step > self.current.step:
+            with self.failures.tolerate("updates"):
+                if self.weights_before:
+                    self.current.update(layer_stats.update_stats(self.layers, self.weights_before))
+            self.weights_before, self.gradients_seen = [], False
+            self._log_measurement()
+            self._diagnose(pl_module)
 
-    def close(self) -> None:
-        """Ends the reading: into the file and the journal."""
-        assert self.reading is not None
-        read.append(self.folder / "readings.jsonl", self.reading)
-        self.history.readings.append(self.reading)
-        extra = {f"{read.GROUP}/sharpness": self.reading.more["sharpness"]} if "sharpness" in self.reading.more else {}
-        finite = {name: value for name, value in extra.items() if math.isfinite(value)}
-        self.journal.metrics(self.reading.metrics() | finite, step=self.reading.step)
-        self.reading = None
+    def _log_measurement(self) -> None:
+        """Write the finished measurement to the file and the journal."""
+        assert self.current is not None
+        layer_stats.append_layer_stats(self.folder / STATS_FILE, self.current)
+        self.history.layer_stats.append(self.current)
+        self.journal.metrics(self.current.metrics(group=self.metric_group), step=self.current.step)
+        self.current = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names what is wrong so far."""
-        self.look(pl_module)
+        """Diagnose the run so far."""
+        self._diagnose(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last reading, which has no step behind it."""
-        if trained(pl_module).step not in self.done:
-            self.begin(trainer, pl_module, trained(pl_module).step)
-            self.close()
-        self.look(pl_module)
+        """Measure the net a last time, without a step of its own."""
+        if not self._is_measured(as_diagnosed(pl_module).step):
+            self._measure_net(trainer, as_diagnosed(pl_module))
+            self._log_measurement()
+        self._diagnose(pl_module)
 
-    def finish(self, net: nn.Module, weights: dict[str, Tensor], loss: nn.Module, data: ImageDataModule) -> None:
-        """Writes the page of what was read, and hands it to the journal; `weights` are those of the trained `net`, which stays as it is."""
-        if not self.history.readings:
+    def _diagnose(self, pl_module: pl.LightningModule) -> None:
+        """Log every diagnosis that is new, as a tag and as one line on standard error."""
+        self.history.diverged = as_diagnosed(pl_module).diverged
+        diagnoses: list[Diagnosis] = []
+        with self.failures.tolerate("diagnoses"):
+            diagnoses = diagnose(self.history)
+        for diagnosis in diagnoses:
+            if diagnosis.name not in self.diagnoses:
+                self.diagnoses[diagnosis.name] = diagnosis
+                self.journal.tags({DIAGNOSIS_TAG + diagnosis.name: diagnosis.text})
+                print(f"{self.title}: {diagnosis.name}: {diagnosis.text}", file=sys.stderr, flush=True)
+
+    def write_page(self, net: nn.Module, weights: dict[str, Tensor], loss: nn.Module, data: ImageDataModule) -> None:
+        """Write the page of the run's diagnostics and log it as an artifact.
+
+        Args:
+            net: The net, which stays as it is.
+            weights: The trained weights, as `net.load_state_dict` takes them.
+            loss: The run's loss.
+            data: The run's data, for the validation images.
+        """
+        if not self.history.layer_stats:
             return
         self.folder.mkdir(exist_ok=True)
-        examined, sparing = "", self.omissions.sparing
+        extra_sections: list[Block] = []
         if self.full:
-            with sparing("figures over time"):
-                from bakeoff.diagnostics.post_training import over_time
+            from bakeoff.diagnostics.post_training import examine_trained_net, sections_over_time
 
-                examined += over_time(self.history.readings)
-            with sparing("look at the trained net"):
-                from bakeoff.diagnostics.post_training import examine
-
-                shown, metrics = examine(self.run, net, weights, loss, data, self.images, self.labels, sparing=sparing)
-                examined += shown
+            with self.failures.tolerate("figures over time"):
+                extra_sections += sections_over_time(self.history.layer_stats)
+            with self.failures.tolerate("trained net"):
+                trained_net = copy.deepcopy(net).to(self.probe.images.device)
+                trained_net.load_state_dict(weights)
+                sections, metrics = examine_trained_net(
+                    trained_net.eval(), loss, data, self.probe, seed=self.run.seed, failures=self.failures
+                )
+                extra_sections.append(sections)
                 # One number a run: at step 0 the store draws it as a bar.
-                self.journal.metrics(metrics, step=0)
-        page = run_page(self.title, self.history, list(self.told.values()), more=examined, left_out=self.omissions.reasons)
+                self.journal.metrics({f"{self.metric_group}/{name}": value for name, value in metrics.items()}, step=0)
+        page = run_page(self.title, self.history, list(self.diagnoses.values()), more=extra_sections, skipped=self.failures.skipped)
         (self.folder / "index.html").write_text(page, encoding="utf-8")
-        self.journal.artifact(f"{FOLDER}/index.html", artifact_path=FOLDER)
-        self.journal.artifact(f"{FOLDER}/readings.jsonl", artifact_path=FOLDER)
-
-    def look(self, pl_module: pl.LightningModule) -> None:
-        """Tells every diagnosis that was not told before, as a tag and one line."""
-        self.history.diverged = trained(pl_module).diverged
-        named: list[Diagnosis] = []
-        with self.omissions.sparing("diagnoses"):
-            named = diagnose(self.history)
-        for found in named:
-            if found.name not in self.told:
-                self.told[found.name] = found
-                self.journal.tags({TAG + found.name: found.text})
-                print(f"{self.title}: {found.name}: {found.text}", file=sys.stderr, flush=True)
+        for name in ("index.html", STATS_FILE):
+            self.journal.artifact(f"{FOLDER}/{name}", artifact_path=FOLDER)

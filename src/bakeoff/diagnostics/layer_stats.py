@@ -1,10 +1,10 @@
-"""What is read off a net at one step: figures of each layer's outputs, gradients and updates."""
+"""Statistics of each layer's outputs, gradients and updates at one step, and the file that keeps them."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,110 +12,112 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bakeoff.diagnostics.layer_trace import Layer, listening, side_effect_free
+from bakeoff.diagnostics.layer_trace import TracedLayer, output_hooks, side_effect_free
 
-SHARE = 0.008
-"""Of all the arithmetic of a run, what the forward passes of the probe may take."""
-PASSES = 3
-"""What training on an image costs in forward passes: one of three alike."""
-LEAST, MOST = 16, 256
-SAMPLE = 1_000_000
-"""Of a larger weight tensor, about so many elements stand for all when its update is measured."""
+MAX_SAMPLED = 1_000_000
+"""Of a larger weight tensor about so many elements stand for all when its update is measured."""
 BINS = 40
 
 STATS = {
     "activation_mean": "mean of the outputs",
     "activation_std": "standard deviation of the outputs",
-    "dead": "share of units that give zero on the whole probe",
+    "dead": "share of units that are zero on the whole probe",
     "saturated": "share of outputs at the flat ends of sigmoid or tanh",
-    "gradient_norm": "norm of the loss's gradient in the weights, before clipping",
-    "gradient_share": "norm of gradient times norm of weights, over the loss of guessing",
-    "update_ratio": "norm of the step over norm of the weights",
+    "gradient_norm": "norm of the loss's gradient with respect to the weights, before clipping",
+    "gradient_share": "norm of the gradient times norm of the weights, divided by the chance loss",
+    "update_ratio": "norm of the update divided by the norm of the weights",
     "weight_norm": "norm of the weights",
 }
-"""Figure of a layer -> what it is."""
-LOGGED = ("activation_std", "dead", "saturated", "gradient_norm", "update_ratio")
-"""Figures that become metrics of the run; the page shows them all."""
+"""Statistic of a layer -> what it is."""
+LOGGED_STATS = ("activation_std", "dead", "saturated", "gradient_norm", "update_ratio")
+"""Statistics that become metrics of the run; the page shows all of them."""
 
-GROUP = "within"
-"""First part of the names in the store: behind train and val, as its charts stand in the order of the alphabet."""
-Figures = dict[str, dict[str, float]]
+METRIC_GROUP = "layers"
+"""First part of the metrics' names: `layers/activation_std/02_conv2`."""
+LEGACY_METRIC_GROUP = "within"
+"""What `METRIC_GROUP` was in earlier journals and stores; a resumed run goes on with the group that its journal has."""
+
+StatsByLayer = dict[str, dict[str, float]]
+"""Layer -> statistic -> value."""
+Histogram = list[Any]
+"""[least, greatest, counts in `BINS` bins between them]."""
 
 
 @dataclass
-class Reading:
-    """Figures by layer and name at one step, which is the number of updates behind the net; `more` holds what only `full` measures."""
+class LayerStats:
+    """Statistics by layer and name at one step, which is the number of updates made so far; `extras` holds what only `full` measures."""
 
     step: int
-    layers: Figures = field(default_factory=dict)
-    more: dict[str, Any] = field(default_factory=dict)
+    layers: StatsByLayer = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, stat: str) -> dict[str, float]:
-        """One figure of every layer that has it and where it is finite."""
-        return {name: found[stat] for name, found in self.layers.items() if stat in found and math.isfinite(found[stat])}
+    def by_layer(self, stat: str) -> dict[str, float]:
+        """Return one statistic of every layer for which it is known and finite."""
+        return {name: stats[stat] for name, stats in self.layers.items() if stat in stats and math.isfinite(stats[stat])}
 
-    def metrics(self) -> dict[str, float]:
-        """Names and values for the store: `within/activation_std/02_conv2`; what is not finite stays out."""
-        return {f"{GROUP}/{stat}/{name}": value for stat in LOGGED for name, value in self.of(stat).items()}
+    def metrics(self, *, group: str = METRIC_GROUP) -> dict[str, float]:
+        """Return the run's metrics, `<group>/<statistic>/<layer>` -> value, those that are finite."""
+        metrics = {f"{group}/{stat}/{name}": value for stat in LOGGED_STATS for name, value in self.by_layer(stat).items()}
+        if math.isfinite(self.extras.get("sharpness", math.nan)):
+            metrics[f"{group}/sharpness"] = self.extras["sharpness"]
+        return metrics
 
-
-def steps(total: int) -> Iterator[int]:
-    """0, 1, 2, 4, 8, ... and the last: the steps at which a run of `total` steps is read."""
-    step = 0
-    while step < total:
-        yield step
-        step = max(1, 2 * step)
-    yield total
-
-
-def probe_size(total: int, *, batch: int, micro: int) -> int:
-    """Images of the probe, a function of the planned run alone, so that a resumed one looks at the same.
-
-    So many that the readings of all `steps` cost SHARE of the training's arithmetic, 16 to 256; at most four micro-batches.
-    """
-    afford = SHARE * PASSES * total * batch / len(list(steps(total)))
-    return max(2, min(4 * micro, MOST, max(LEAST, int(afford))))
+    def update(self, stats: StatsByLayer) -> None:
+        """Add statistics of the same step."""
+        for name, values in stats.items():
+            self.layers.setdefault(name, {}).update(values)
 
 
-def read_activations(net: nn.Module, layers: list[Layer], images: Tensor, *, histograms: bool = False) -> tuple[Figures, dict[str, Any]]:
-    """Figures of every layer's outputs on `images` [n, C, H, W], and, where asked for, their histograms (layer -> low, high, counts).
+def activation_stats(
+    net: nn.Module, layers: list[TracedLayer], images: Tensor, *, histograms: bool = False
+) -> tuple[StatsByLayer, dict[str, Histogram]]:
+    """Measure every layer's outputs; the net stays as it is.
 
-    A unit is a channel of a convolution or an output of a fully connected layer; it is dead where it is zero on all images and at all
-    places (half of the *outputs* of a healthy ReLU layer are zero). Source: X. Glorot, Y. Bengio (2010), sections 3 and 4, for
+    A unit is a channel of a convolution or an output of a fully connected layer. It is dead where it is zero on all images and at all
+    positions (half of the *outputs* of a healthy ReLU layer are zero). Source: X. Glorot, Y. Bengio (2010), sections 3 and 4, for
     saturation and standard deviations by depth.
-    """
-    order: list[tuple[str, str]] = []
-    values: list[Tensor] = []
-    drawn: dict[str, Any] = {}
 
-    def heard(layer: Layer, outputs: Tensor) -> None:
-        wide = outputs.float()
+    Args:
+        net: The net.
+        layers: Its layers, see `trace_layers`.
+        images: `(n, C, H, W)`.
+        histograms: Whether the outputs' histograms are wanted.
+
+    Returns:
+        The statistics, and layer -> histogram (empty where not wanted).
+    """
+    keys: list[tuple[str, str]] = []
+    values: list[Tensor] = []
+    output_histograms: dict[str, Histogram] = {}
+
+    def measure(layer: TracedLayer, outputs: Tensor) -> None:
+        floats = outputs.float()
         # A mean and a norm are many times as fast as torch.std_mean on images in channels_last.
-        mean = wide.mean()
-        std = torch.linalg.vector_norm(wide - mean) / math.sqrt(wide.numel())
-        order.extend([(layer.name, "activation_mean"), (layer.name, "activation_std")])
+        mean = floats.mean()
+        std = torch.linalg.vector_norm(floats - mean) / math.sqrt(floats.numel())
+        keys.extend([(layer.name, "activation_mean"), (layer.name, "activation_std")])
         values.extend([mean, std])
         if layer.one_sided:
-            places = [0, *range(2, outputs.ndim)]
-            order.append((layer.name, "dead"))
-            values.append((wide.abs().sum(dim=places) == 0).float().mean())
+            positions = [0, *range(2, outputs.ndim)]
+            keys.append((layer.name, "dead"))
+            values.append((floats.abs().sum(dim=positions) == 0).float().mean())
         if layer.limits is not None:
             low, high = layer.limits
-            order.append((layer.name, "saturated"))
+            keys.append((layer.name, "saturated"))
             values.append(((outputs < low) | (outputs > high)).float().mean())
         if histograms:
-            drawn[layer.name] = histogram(wide)
+            output_histograms[layer.name] = histogram(floats)
 
-    with side_effect_free(net), listening(layers, heard):
+    with side_effect_free(net), output_hooks(layers, measure):
         net.forward(images)
-    figures: Figures = {layer.name: {} for layer in layers}
-    for (name, stat), value in zip(order, torch.stack(values).tolist(), strict=True):
-        figures[name][stat] = value
-    return figures, drawn
+    stats: StatsByLayer = {layer.name: {} for layer in layers}
+    for (name, stat), value in zip(keys, torch.stack(values).tolist(), strict=True):
+        stats[name][stat] = value
+    return stats, output_histograms
 
 
-def histogram(values: Tensor) -> list[Any]:
-    """[least, greatest, counts in 40 bins between them] of the finite ones of `values`."""
+def histogram(values: Tensor) -> Histogram:
+    """Return the histogram of the finite elements of `values`."""
     flat = values.detach().float().flatten()
     flat = flat[flat.isfinite()].cpu()
     if not flat.numel():
@@ -124,62 +126,74 @@ def histogram(values: Tensor) -> list[Any]:
     return [low, high, [int(count) for count in torch.histc(flat, BINS, min=low, max=high).tolist()]]
 
 
-def read_gradients(layers: Sequence[Layer], *, guessing: float) -> Figures:
-    """Figures of the gradients that lie in the layers' weights at this moment, and the weights' norms.
+def gradient_stats(layers: Sequence[TracedLayer], *, chance_loss: float) -> StatsByLayer:
+    """Measure the gradients that the layers' weights hold at this moment, and the weights' norms.
 
-    `gradient_share` is |g| |w| / guessing: the share of the loss of guessing by which the loss changes, to first order, when the weights
-    move along the gradient by their own size. It is the same however a layer and the one behind it share their scale.
+    `gradient_share` is |g| |w| / chance_loss: the share of the chance loss by which the loss changes, to first order, when the weights
+    move along the gradient by their own size. It does not depend on how a layer and the next one share their scale.
+
+    Args:
+        layers: The layers; those without a gradient are left out.
+        chance_loss: The loss of a net that gives every class the same score.
     """
-    own = {layer.name: (layer.weight.grad, layer.weight.detach()) for layer in layers if layer.weight.grad is not None}
-    if not own:
+    tensors = {layer.name: (layer.weight.grad, layer.weight.detach()) for layer in layers if layer.weight.grad is not None}
+    if not tensors:
         return {}
     with torch.no_grad():
-        gradients, weights = (torch._foreach_norm(list(part)) for part in zip(*own.values(), strict=True))
-        found = torch.stack([*gradients, *weights]).double().tolist()
-    figures: Figures = {}
-    for name, g, w in zip(own, found, found[len(own) :], strict=False):
-        figures[name] = {"gradient_norm": g, "weight_norm": w, "gradient_share": g * w / guessing}
-    return figures
+        gradients, weights = (torch._foreach_norm(list(part)) for part in zip(*tensors.values(), strict=True))
+        norms = torch.stack([*gradients, *weights]).double().tolist()
+    return {
+        name: {"gradient_norm": gradient, "weight_norm": weight, "gradient_share": gradient * weight / chance_loss}
+        for name, gradient, weight in zip(tensors, norms, norms[len(tensors) :], strict=False)
+    }
 
 
-def sampled(layer: Layer) -> Tensor:
-    """A copy of a layer's weights, or of evenly spread ones of them."""
+def sample_weights(layer: TracedLayer) -> Tensor:
+    """Return a copy of a layer's weights, or of at least a million evenly spread ones of them."""
     flat = layer.weight.detach().flatten()
-    return flat[:: max(1, flat.numel() // SAMPLE)].clone()
+    return flat[:: max(1, flat.numel() // MAX_SAMPLED)].clone()
 
 
-def read_updates(layers: Sequence[Layer], before: Sequence[Tensor]) -> Figures:
-    """update_ratio = |w_after - w_before| / |w_before| of every layer that had weights other than zero; `before` is of `sampled`."""
+def update_stats(layers: Sequence[TracedLayer], before: Sequence[Tensor]) -> StatsByLayer:
+    """Measure update_ratio = |w_after - w_before| / |w_before| of every layer whose weights were not all zero.
+
+    Args:
+        layers: The layers after the update.
+        before: `sample_weights` of each layer before the update.
+    """
     with torch.no_grad():
-        moved = torch._foreach_norm(torch._foreach_sub([sampled(layer) for layer in layers], list(before)))
+        updates = torch._foreach_norm(torch._foreach_sub([sample_weights(layer) for layer in layers], list(before)))
         sizes = torch._foreach_norm(list(before))
-        found = torch.stack([*moved, *sizes]).double().tolist()
-    pairs = zip(layers, found, found[len(layers) :], strict=False)
-    return {layer.name: {"update_ratio": moved / size} for layer, moved, size in pairs if size > 0}
+        norms = torch.stack([*updates, *sizes]).double().tolist()
+    pairs = zip(layers, norms, norms[len(layers) :], strict=False)
+    return {layer.name: {"update_ratio": update / size} for layer, update, size in pairs if size > 0}
 
 
-def merge(reading: Reading, figures: Figures) -> None:
-    """Add figures to a reading."""
-    for name, found in figures.items():
-        reading.layers.setdefault(name, {}).update(found)
-
-
-def append(path: Path, reading: Reading) -> None:
-    """One line more in a run's file of readings."""
+def append_layer_stats(path: Path, stats: LayerStats) -> None:
+    """Append one JSON line to a run's file of layer statistics, whose folder is made where it is missing."""
     path.parent.mkdir(exist_ok=True)
+    tree = asdict(stats)
+    tree["more"] = tree.pop("extras")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(reading), separators=(",", ":")) + "\n")
+        file.write(json.dumps(tree, separators=(",", ":")) + "\n")
 
 
-def load(path: Path, *, until: int) -> list[Reading]:
-    """The readings of a run's file up to a step, each step once; a line that a kill has torn is left out."""
-    found: dict[int, Reading] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                reading = Reading(**json.loads(line))
-            except ValueError:
-                continue
-            if reading.step <= until:
-                found.setdefault(reading.step, reading)
-    return [found[step] for step in sorted(found)]
+def load_layer_stats(path: Path, *, last_step: int) -> list[LayerStats]:
+    """Read a run's file of layer statistics.
+
+    Args:
+        path: The file; a missing one has no statistics, and a line that a kill has torn is skipped.
+        last_step: Later steps are left out.
+
+    Returns:
+        The statistics by ascending step, each step once.
+    """
+    by_step: dict[int, LayerStats] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            tree = json.loads(line)
+        except ValueError:
+            continue
+        if tree["step"] <= last_step:
+            by_step.setdefault(tree["step"], LayerStats(tree["step"], tree["layers"], tree["more"]))
+    return [by_step[step] for step in sorted(by_step)]

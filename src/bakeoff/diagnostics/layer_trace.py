@@ -1,4 +1,4 @@
-"""A net taken apart: its layers with weights in the order of the forward pass, each with the activation behind it."""
+"""Finds the layers of a net that have weights, in the order of the forward pass, each with the activation that follows it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from torch.nn.modules.conv import _ConvNd
 
 from bakeoff.components.activations import ReGLU, ScaledTanh
 
-#: Activations that give exactly zero on a half line of their input: what "dead" is said of.
 ONE_SIDED = (nn.ReLU, nn.ReLU6, nn.Hardswish, ReGLU)
+"""Activations that are exactly zero on a half line of their input: units behind them can be dead."""
 SATURATION = 0.97
 """Share of its range beyond which a sigmoid or a tanh counts as saturated: abs(tanh) > 0.97, sigmoid outside [0.03, 0.97]."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer with weights. `name` is its place and kind, `02_conv2`; `seen` gives its outputs: the activation behind it, or itself."""
+class TracedLayer:
+    """One layer with weights.
+
+    `name` is its position and kind (`02_conv2`). `output_module` gives the layer's outputs: the activation behind it, or the layer itself.
+    """
 
     name: str
     module: nn.Module
-    seen: nn.Module
+    output_module: nn.Module
 
     @property
     def label(self) -> str:
-        """`conv2`."""
+        """The name without its position: `conv2`."""
         return self.name.partition("_")[2]
 
     @property
@@ -41,57 +44,58 @@ class Layer:
     @property
     def one_sided(self) -> bool:
         """Whether its units can be dead."""
-        return isinstance(self.seen, ONE_SIDED)
+        return isinstance(self.output_module, ONE_SIDED)
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """(least, greatest) output that is not saturated; None for an activation without such ends."""
-        if isinstance(self.seen, nn.Sigmoid):
+        """(least, greatest) output that is not saturated; None for an activation that does not saturate."""
+        if isinstance(self.output_module, nn.Sigmoid):
             return 1 - SATURATION, SATURATION
-        if isinstance(self.seen, nn.Tanh):
+        if isinstance(self.output_module, nn.Tanh):
             return -SATURATION, SATURATION
-        if isinstance(self.seen, ScaledTanh):
-            return -SATURATION * self.seen.amplitude, SATURATION * self.seen.amplitude
+        if isinstance(self.output_module, ScaledTanh):
+            return -SATURATION * self.output_module.amplitude, SATURATION * self.output_module.amplitude
         return None
 
 
-def weighted(net: nn.Module) -> list[nn.Module]:
-    """Every module that has a weight of two or more dimensions of its own: convolutions and fully connected layers."""
-    found = []
-    for module in net.modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.Parameter) and weight.ndim >= 2:
-            found.append(module)
-    return found
+def weighted_modules(net: nn.Module) -> list[nn.Module]:
+    """Return every module that has a weight of two or more dimensions of its own: convolutions and fully connected layers."""
+    weights = ((module, getattr(module, "weight", None)) for module in net.modules())
+    return [module for module, weight in weights if isinstance(weight, nn.Parameter) and weight.ndim >= 2]
 
 
-def trace_layers(net: nn.Module, images: Tensor, *, activation: type[nn.Module]) -> list[Layer]:
-    """The layers of `net` in the order in which a forward pass of `images` [n >= 2, C, H, W] meets them, which changes nothing in it.
+def trace_layers(net: nn.Module, images: Tensor, *, activation: type[nn.Module]) -> list[TracedLayer]:
+    """Run one forward pass, which changes nothing in the net, and list its layers with weights in the order in which they are called.
 
-    An activation belongs to the layer with weights before it; one that is used at several places cannot be told apart and is left out.
+    An activation belongs to the layer with weights before it. A module that is called at several places is left out.
+
+    Args:
+        net: The net, on the device of `images`.
+        images: `(n >= 2, C, H, W)`.
+        activation: The class of the net's activations.
     """
-    met: list[nn.Module] = []
-    weights = weighted(net)
-    watched = [*weights, *(module for module in net.modules() if isinstance(module, activation) and module not in weights)]
+    weighted = weighted_modules(net)
+    hooked = [*weighted, *(module for module in net.modules() if isinstance(module, activation) and module not in weighted)]
+    calls: list[nn.Module] = []
     with side_effect_free(net), ExitStack() as hooks:
-        for module in watched:
-            hooks.callback(module.register_forward_hook(lambda module, *_: met.append(module)).remove)
+        for module in hooked:
+            hooks.callback(module.register_forward_hook(lambda module, *_: calls.append(module)).remove)
         net.forward(images)
-    found: list[Layer] = []
+    layers: list[TracedLayer] = []
     counts: dict[str, int] = {}
-    for place, module in enumerate(met):
-        if module not in weights or module in met[:place]:
+    for position, module in enumerate(calls):
+        if module not in weighted or module in calls[:position]:
             continue
-        kind = kind_of(module)
+        kind = layer_kind(module)
         counts[kind] = counts.get(kind, 0) + 1
-        behind = next((other for other in met[place + 1 :]), None)
-        seen = behind if behind is not None and behind not in weights and met.count(behind) == 1 else module
-        found.append(Layer(f"{len(found) + 1:02}_{kind}{counts[kind]}", module, seen))
-    return found
+        follower = calls[position + 1] if position + 1 < len(calls) else module
+        output_module = follower if follower not in weighted and calls.count(follower) == 1 else module
+        layers.append(TracedLayer(f"{len(layers) + 1:02}_{kind}{counts[kind]}", module, output_module))
+    return layers
 
 
-def kind_of(module: nn.Module) -> str:
-    """`conv`, `fc`, or the name of the module's class."""
+def layer_kind(module: nn.Module) -> str:
+    """Return `conv`, `fc`, or the name of the module's class in lower case."""
     if isinstance(module, _ConvNd):
         return "conv"
     return "fc" if isinstance(module, nn.Linear) else type(module).__name__.lower()
@@ -99,13 +103,13 @@ def kind_of(module: nn.Module) -> str:
 
 @contextmanager
 def side_effect_free(net: nn.Module, *, grad: bool = False) -> Iterator[None]:
-    """Forward passes of `net` that leave no trace: no dropout, nothing drawn at random, running statistics untouched.
+    """Let forward passes of `net` within the block change nothing: no dropout, no random draw, no update of running statistics.
 
-    Batch norm works on the batch that it is given, as it does in training, and SyncBatchNorm on this rank's alone: its buffers are out of
-    reach meanwhile, so that neither a nan nor a rounding can get into them. `net.forward` goes round a compiled net.
+    Batch norm normalizes by the batch, as it does in training, and SyncBatchNorm by the batch of this rank alone. The running statistics
+    are detached meanwhile, so that neither a nan nor a rounding gets into them. Call `net.forward`, which bypasses a compiled net.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    kept = [(norm, norm.running_mean, norm.running_var) for norm in norms]
+    statistics = [(norm, norm.running_mean, norm.running_var) for norm in norms]
     modes = [(module, module.training) for module in net.modules()]
     try:
         for module, _ in modes:
@@ -115,20 +119,20 @@ def side_effect_free(net: nn.Module, *, grad: bool = False) -> Iterator[None]:
         with torch.set_grad_enabled(grad):
             yield
     finally:
-        for norm, mean, variance in kept:
+        for norm, mean, variance in statistics:
             norm.running_mean, norm.running_var = mean, variance
         for module, mode in modes:
             module.training = mode
 
 
 @contextmanager
-def listening(layers: list[Layer], heard: Callable[[Layer, Tensor], None]) -> Iterator[None]:
-    """Calls `heard(layer, outputs)` for every layer that a forward pass goes through in this block."""
+def output_hooks(layers: list[TracedLayer], on_output: Callable[[TracedLayer, Tensor], None]) -> Iterator[None]:
+    """Call `on_output(layer, outputs)` for every layer that a forward pass within the block goes through."""
     with ExitStack() as hooks:
         for layer in layers:
 
-            def hook(module: nn.Module, inputs: object, outputs: Tensor, layer: Layer = layer) -> None:
-                heard(layer, outputs.detach())
+            def hook(module: nn.Module, inputs: object, outputs: Tensor, layer: TracedLayer = layer) -> None:
+                on_output(layer, outputs.detach())
 
-            hooks.callback(layer.seen.register_forward_hook(hook).remove)
+            hooks.callback(layer.output_module.register_forward_hook(hook).remove)
         yield

@@ -1,225 +1,260 @@
-"""A look at the trained net: what it confuses, how far its probabilities can be trusted, what it sees with, and how its loss lies."""
+"""What `diagnostics=full` adds to the page: the trained net on the validation images, its loss landscape, and figures over time."""
 
 from __future__ import annotations
 
-import copy
 import io
 import itertools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import matplotlib
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from bakeoff.config.schema import RunConfig
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.diagnostics.curvature import slices
-from bakeoff.diagnostics.layer_stats import BINS, GROUP, Reading
-from bakeoff.diagnostics.layer_trace import weighted
-from bakeoff.diagnostics.page import lines, number, picture, section, table, text
-from bakeoff.illustrations import paper
+from bakeoff.diagnostics.charts import Axes, Curve, format_number, line_chart, new_figure, svg_picture
+from bakeoff.diagnostics.curvature import loss_plane
+from bakeoff.diagnostics.layer_stats import BINS, LayerStats
+from bakeoff.diagnostics.layer_trace import weighted_modules
+from bakeoff.diagnostics.probe import Probe
+from bakeoff.diagnostics.tolerate_failure import FailureTolerance
+from bakeoff.rendering.page import Block, Grid, Picture, Section, Table, Text
+from bakeoff.rendering.palette import INK
 
-SHOWN = 24
-RELIABILITY_BINS = 15
+MAX_MISTAKES = 24
+CALIBRATION_BINS = 15
 MANY_CLASSES = 25
-"""From so many classes on, the confusion matrix is told as its largest entries alone."""
+"""With more classes, only the largest entries of the confusion matrix are listed."""
 
 
-def examine(
-    run: RunConfig,
-    net: nn.Module,
-    weights: dict[str, Tensor],
-    loss: nn.Module,
-    data: ImageDataModule,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    sparing: Callable[[str], AbstractContextManager[None]],
-) -> tuple[str, dict[str, float]]:
-    """(HTML, metrics) of a copy of `net` with `weights`, on this rank's validation images and, for the landscape, on the probe.
+@dataclass(frozen=True)
+class Mistake:
+    """A misclassified validation image `(C, H, W)`, with the probability of the class that it was taken for."""
 
-    A part that fails within `sparing(part)` is left out.
+    probability: float
+    predicted: int
+    label: int
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class ValidationPredictions:
+    """Probabilities `(n, classes)`, labels `(n,)`, and the mistakes of which the net is surest, surest first."""
+
+    probabilities: Tensor
+    labels: Tensor
+    mistakes: list[Mistake]
+
+
+def examine_trained_net(
+    net: nn.Module, loss: nn.Module, data: ImageDataModule, probe: Probe, *, seed: int, failures: FailureTolerance
+) -> tuple[Grid, dict[str, float]]:
+    """Examine a trained net on this rank's validation images, and its loss landscape on the probe.
+
+    Args:
+        net: The trained net in evaluation mode, on the probe's device.
+        loss: The run's loss.
+        data: The run's data.
+        probe: The run's probe.
+        seed: The run's seed, for the directions of the landscape.
+        failures: Where a part that fails is noted; it is left out.
+
+    Returns:
+        The sections for the page, and metrics of the run by name.
     """
-    device = images.device
-    net = copy.deepcopy(net).to(device)
-    net.load_state_dict(weights)
-    net.eval()
     dtype = next(net.parameters()).dtype
-    scores, truth, wrong = judged(net, data, dtype=dtype)
-    parts: list[str] = []
+    predictions = predict_validation(net, data, dtype=dtype)
+    sections: list[Section] = []
     metrics: dict[str, float] = {}
-    with sparing("confusion"):
-        parts.append(confusion(scores, truth, data.classes))
-    with sparing("calibration"):
-        ece = calibration(scores, truth)
-        parts.append(reliability(scores, truth, ece=ece))
-        metrics[f"{GROUP}/calibration_error"] = ece
-    with sparing("mistakes"):
-        parts.append(mistakes(wrong, data.classes))
-    with sparing("first filters"):
-        parts.append(filters(net))
-    with sparing("loss landscape"):
-        parts.append(landscape(run, net, loss, images.to(dtype), labels))
-    return f'<div class="pair">{"".join(parts)}</div>', metrics
+    with failures.tolerate("confusion"):
+        sections.append(confusion_section(predictions, data.classes))
+    with failures.tolerate("calibration"):
+        error = calibration_error(predictions)
+        sections.append(reliability_section(predictions, error=error))
+        metrics["calibration_error"] = error
+    with failures.tolerate("mistakes"):
+        sections.append(mistakes_section(predictions.mistakes, data.classes))
+    with failures.tolerate("first filters"):
+        if (filters := filters_section(net)) is not None:
+            sections.append(filters)
+    with failures.tolerate("loss landscape"):
+        sections.append(landscape_section(net, loss, Probe(probe.images.to(dtype), probe.labels), seed=seed))
+    return Grid(sections), metrics
 
 
 @torch.no_grad()
-def judged(net: nn.Module, data: ImageDataModule, *, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[tuple[float, int, int, Tensor]]]:
-    """Probabilities [n, classes], labels [n], and the surest mistakes: (probability, taken for, is, image [C, H, W]), surest first."""
-    found, truths = [], []
-    wrong: list[tuple[float, int, int, Tensor]] = []
+def predict_validation(net: nn.Module, data: ImageDataModule, *, dtype: torch.dtype) -> ValidationPredictions:
+    """Classify the validation images.
+
+    Args:
+        net: The net in evaluation mode, on the device of the images.
+        data: The run's data.
+        dtype: The type of the images that the net takes.
+    """
+    batches: list[tuple[Tensor, Tensor]] = []
+    mistakes: list[Mistake] = []
     for images, labels in data.val_dataloader():
         probabilities = net.forward(images.to(dtype)).float().softmax(1)
-        sure, taken = probabilities.max(1)
-        for i in torch.where(taken != labels)[0].tolist():
-            wrong.append((float(sure[i]), int(taken[i]), int(labels[i]), images[i].float().cpu()))
-        wrong = sorted(wrong, key=lambda one: -one[0])[:SHOWN]
-        found.append(probabilities.cpu())
-        truths.append(labels.cpu())
-    return torch.cat(found), torch.cat(truths), wrong
+        confidence, predicted = probabilities.max(1)
+        for i in torch.where(predicted != labels)[0].tolist():
+            mistakes.append(Mistake(float(confidence[i]), int(predicted[i]), int(labels[i]), images[i].float().cpu()))
+        mistakes = sorted(mistakes, key=lambda mistake: -mistake.probability)[:MAX_MISTAKES]
+        batches.append((probabilities.cpu(), labels.cpu()))
+    probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return ValidationPredictions(probabilities, labels, mistakes)
 
 
-def calibration(probabilities: Tensor, truth: Tensor) -> float:
-    """Expected calibration error over 15 bins: Guo et al., "On calibration of modern neural networks" (arXiv:1706.04599)."""
-    return float(multiclass_calibration_error(probabilities, truth, num_classes=probabilities.shape[1], n_bins=RELIABILITY_BINS))
+def calibration_error(predictions: ValidationPredictions) -> float:
+    """Return the expected calibration error over 15 bins: Guo et al., "On calibration of modern neural networks" (arXiv:1706.04599)."""
+    probabilities = predictions.probabilities
+    return float(
+        multiclass_calibration_error(probabilities, predictions.labels, num_classes=probabilities.shape[1], n_bins=CALIBRATION_BINS)
+    )
 
 
-def confusion(probabilities: Tensor, truth: Tensor, classes: Sequence[str]) -> str:
-    """The confusion matrix: a row a true class, a column what it was taken for."""
-    matrix = multiclass_confusion_matrix(probabilities, truth, num_classes=len(classes))
-    off = matrix.clone().fill_diagonal_(0)
-    worst = (divmod(place, len(classes)) for place in off.flatten().topk(min(10, off.numel())).indices.tolist())
-    rows = [(int(off[i, j]), classes[i], classes[j]) for i, j in worst if off[i, j]]
-    listed = table(("images", "are", "taken for"), rows) if rows else "<p>No validation image is mistaken.</p>"
-    note = f"{int(matrix.diag().sum()):,} of {len(truth):,} validation images are right."
-    if len(classes) > MANY_CLASSES:
-        return section("Confusion", listed, note=note)
-    figure = paper.sheet(5.2, 4.8)
-    with matplotlib.rc_context(paper.STYLE):
+def confusion_section(predictions: ValidationPredictions, classes: Sequence[str]) -> Section:
+    """Show the confusion matrix, and its largest entries as a table."""
+    matrix = multiclass_confusion_matrix(predictions.probabilities, predictions.labels, num_classes=len(classes))
+    off_diagonal = matrix.clone().fill_diagonal_(0)
+    largest = off_diagonal.flatten().topk(min(10, off_diagonal.numel())).indices.tolist()
+    pairs = [divmod(index, len(classes)) for index in largest]
+    rows = [(f"{int(matrix[i, j])}", classes[i], classes[j]) for i, j in pairs if off_diagonal[i, j]]
+    blocks: list[Block] = [Table(("images", "class", "taken for"), rows) if rows else Text("No validation image is misclassified.")]
+    if len(classes) <= MANY_CLASSES:
+        blocks.insert(0, confusion_picture(matrix, classes))
+    note = f"{int(matrix.diag().sum()):,} of {len(predictions.labels):,} validation images are right."
+    return Section("Confusion", blocks, notes=[note])
+
+
+def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Picture:
+    """Draw a confusion matrix `(classes, classes)` of counts, each row in shares of its class."""
+    with new_figure(5.2, 4.8) as figure:
         axes = figure.add_subplot()
         shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
         axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
         for i, j in itertools.product(range(len(classes)), repeat=2):
             if matrix[i, j]:
-                axes.text(
-                    j, i, str(int(matrix[i, j])), ha="center", va="center", color="white" if shares[i, j] > 0.5 else paper.INK, fontsize=7
-                )
-        axes.set(xlabel="taken for", ylabel="is")
-        axes.set_xticks(range(len(classes)), [name[:12] for name in classes], rotation=60, ha="right")
-        axes.set_yticks(range(len(classes)), [name[:12] for name in classes])
-        return section("Confusion", png(figure, "confusion matrix"), listed, note=note)
+                colour = "white" if shares[i, j] > 0.5 else INK
+                axes.text(j, i, str(int(matrix[i, j])), ha="center", va="center", color=colour, fontsize=7)
+        axes.set(xlabel="taken for", ylabel="class")
+        labels = [name[:12] for name in classes]
+        axes.set_xticks(range(len(classes)), labels, rotation=60, ha="right")
+        axes.set_yticks(range(len(classes)), labels)
+        return svg_picture(figure, alt="confusion matrix")
 
 
-def reliability(probabilities: Tensor, truth: Tensor, *, ece: float) -> str:
-    """How often the net is right where it is so sure: the diagonal is calibrated."""
-    sure, taken = probabilities.max(1)
-    right = (taken == truth).double()
-    place = (sure.double() * RELIABILITY_BINS).long().clamp(max=RELIABILITY_BINS - 1)
-    curve = {float(sure[place == k].mean()): float(right[place == k].mean()) for k in sorted(set(place.tolist()))}
-    drawn = lines({"right": curve, "calibrated": {0.0: 0.0, 1.0: 1.0}}, x="the net's own probability", top_y=1.0)
-    note = f"Expected calibration error {number(ece)}, over {RELIABILITY_BINS} bins of validation images."
-    return section("Calibration", drawn, note=note)
+def reliability_section(predictions: ValidationPredictions, *, error: float) -> Section:
+    """Show how often the net is right by its own confidence; a calibrated net lies on the diagonal.
+
+    Args:
+        predictions: The predictions.
+        error: Their `calibration_error`.
+    """
+    curves: dict[str, Curve] = {"right": reliability_curve(predictions), "calibrated": {0.0: 0.0, 1.0: 1.0}}
+    note = f"Expected calibration error {format_number(error)}, over {CALIBRATION_BINS} bins of validation images."
+    return Section("Calibration", [line_chart(curves, Axes(x="the net's own probability", top=1.0))], notes=[note])
 
 
-def mistakes(wrong: Sequence[tuple[float, int, int, Tensor]], classes: Sequence[str]) -> str:
-    """The surest mistakes as images, each with what it was taken for."""
-    if not wrong:
-        return section("Mistakes", note="No validation image is mistaken.")
-    cards = []
-    for sure, taken, truth, image in wrong:
-        shown = picture(as_png(image), about=f"{classes[truth]} taken for {classes[taken]}", width=72)
-        words = f"{text(classes[truth][:14])} as {text(classes[taken][:14])}, {sure:.2f}"
-        cards.append(f'<figure style="margin:0;width:96px;font-size:11.5px">{shown}<br>{words}</figure>')
-    note = "Validation images that the net is surest of and wrong about: is, taken for, probability."
-    return section("Mistakes", f'<div style="display:flex;flex-wrap:wrap;gap:10px">{"".join(cards)}</div>', note=note)
+def reliability_curve(predictions: ValidationPredictions) -> dict[float, float]:
+    """Return mean confidence -> share of right predictions, by bins of the confidence."""
+    confidence, predicted = predictions.probabilities.max(1)
+    right = (predicted == predictions.labels).double()
+    bins = (confidence.double() * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    return {float(confidence[bins == k].mean()): float(right[bins == k].mean()) for k in sorted(set(bins.tolist()))}
 
 
-def as_png(image: Tensor, *, scale: int | None = None) -> bytes:
-    """A PNG of an image [C, H, W], stretched to its own range; each pixel `scale` times as large, where that is asked for."""
+def mistakes_section(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Section:
+    """Show the images of the mistakes of which the net is surest."""
+    if not mistakes:
+        return Section("Mistakes", notes=["No validation image is misclassified."])
+    columns = min(6, len(mistakes))
+    rows = -(-len(mistakes) // columns)
+    with new_figure(1.1 * columns, 1.35 * rows) as figure:
+        for index, mistake in enumerate(mistakes):
+            axes = figure.add_subplot(rows, columns, index + 1)
+            axes.set_axis_off()
+            pixels = to_pixels(mistake.image)
+            axes.imshow(pixels.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
+            label, predicted = classes[mistake.label][:12], classes[mistake.predicted][:12]
+            axes.set_title(f"{label}\nas {predicted}, {mistake.probability:.2f}", fontsize=6.5, loc="center")
+        picture = svg_picture(figure, alt="misclassified validation images")
+    note = "The misclassified validation images of which the net is surest: class, class that it was taken for, probability."
+    return Section("Mistakes", [picture], notes=[note])
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """Stretch an image `(C, H, W)` to its own range: uint8 `(1 or 3, H, W)`; of other numbers of channels only the first is kept."""
     low, high = image.min(), image.max()
-    grey = ((image - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
-    grey = grey if grey.shape[0] in (1, 3) else grey[:1]
-    factor = scale or max(1, 72 // grey.shape[-1])
-    buffer = io.BytesIO()
-    to_pil_image(grey.repeat_interleave(factor, 1).repeat_interleave(factor, 2)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    pixels = ((image - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+    return pixels if pixels.shape[0] in (1, 3) else pixels[:1]
 
 
-def filters(net: nn.Module) -> str:
-    """The kernels of the first convolution, each stretched to its own range; '' where the net has none."""
-    first = next((module for module in weighted(net) if isinstance(module, nn.Conv2d)), None)
+def filters_section(net: nn.Module) -> Section | None:
+    """Show the kernels of the first convolution, each stretched to its own range; None where the net has no convolution."""
+    first = next((module for module in weighted_modules(net) if isinstance(module, nn.Conv2d)), None)
     if first is None:
-        return ""
+        return None
     kernels = first.weight.detach().float().cpu()[:96]
     kernels = kernels if kernels.shape[1] in (1, 3) else kernels[:, :1]
-    grid = make_grid(kernels, nrow=12, padding=1, normalize=True, scale_each=True, pad_value=1.0)
+    grid = to_pixels(make_grid(kernels, nrow=12, padding=1, normalize=True, scale_each=True, pad_value=1.0))
+    scale = max(1, 480 // grid.shape[-1])
+    buffer = io.BytesIO()
+    to_pil_image(grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2)).save(buffer, format="PNG")
     note = f"{len(first.weight)} kernels of {first.kernel_size[0]}x{first.kernel_size[1]} pixels, each stretched to its own range."
-    return section(
-        "First filters", picture(as_png(grid, scale=max(1, 480 // grid.shape[-1])), about="kernels of the first layer"), note=note
-    )
+    return Section("First filters", [Picture.png(buffer.getvalue(), alt="kernels of the first layer")], notes=[note])
 
 
-def landscape(run: RunConfig, net: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor) -> str:
-    """The loss on the probe along two random directions: Li et al. (arXiv:1712.09913)."""
-    alphas, losses = slices(net, loss, images, labels, seed=run.seed)
-    figure = paper.sheet(5.2, 4.4)
-    with matplotlib.rc_context(paper.STYLE):
+def landscape_section(net: nn.Module, loss: nn.Module, probe: Probe, *, seed: int) -> Section:
+    """Show the loss on the probe along two random directions; see `loss_plane`."""
+    coefficients, losses = loss_plane(net, loss, probe, seed=seed)
+    with new_figure(5.2, 4.4) as figure:
         axes = figure.add_subplot()
-        drawn = axes.contourf(alphas, alphas, torch.tensor(losses).log1p().T.nan_to_num().numpy(), levels=20, cmap="viridis")
+        contours = axes.contourf(coefficients, coefficients, torch.tensor(losses).log1p().T.nan_to_num().numpy(), levels=20, cmap="viridis")
         axes.plot([0], [0], marker="+", color="white", markersize=12)
         axes.set(xlabel="along a first random direction", ylabel="along a second")
-        figure.colorbar(drawn, ax=axes, label="ln(1 + loss)")
-        note = "Loss on the probe around the trained weights; both directions are as long, filter by filter, as the weights."
-        return section("Loss landscape", png(figure, "loss landscape"), note=note)
+        figure.colorbar(contours, ax=axes, label="ln(1 + loss)")
+        picture = svg_picture(figure, alt="loss landscape")
+    note = "The loss on the probe around the trained weights. Filter by filter, both directions are as long as the weights."
+    return Section("Loss landscape", [picture], notes=[note])
 
 
-def over_time(readings: Sequence[Reading]) -> str:
-    """Sharpness, and the histograms of outputs and weights, by step."""
-    sharp = {reading.step: reading.more["sharpness"] for reading in readings if "sharpness" in reading.more}
-    parts = []
-    if sharp:
-        note = "The Hessian's eigenvalue that is greatest in size, on the probe. Plain gradient descent is stable while it is below 2 / lr."
-        parts.append(section("Sharpness", lines({"sharpness": sharp}), note=note))
+def sections_over_time(measurements: Sequence[LayerStats]) -> list[Section]:
+    """Show sharpness, and the histograms of outputs and weights, by step."""
+    sharpness = {stats.step: stats.extras["sharpness"] for stats in measurements if "sharpness" in stats.extras}
+    sections = []
+    if sharpness:
+        note = "The Hessian's eigenvalue of largest size, on the probe. Plain gradient descent is stable while it is below 2 / lr."
+        sections.append(Section("Sharpness", [line_chart({"sharpness": sharpness})], notes=[note]))
     for kind, title in (("activations", "Outputs"), ("weights", "Weights")):
-        shown = [reading for reading in readings if reading.more.get(kind)]
-        if shown:
-            parts.append(
-                section(
-                    f"{title} by layer", ridges(shown, kind), note="A panel a layer, a row a step, the darker the more of them lie there."
-                )
-            )
-    return "".join(parts)
+        measured = [stats for stats in measurements if stats.extras.get(kind)]
+        if measured:
+            note = "One panel per layer, one row per step; a darker bin holds more values."
+            sections.append(Section(f"{title} by layer", [histogram_picture(measured, kind)], notes=[note]))
+    return sections
 
 
-def ridges(readings: Sequence[Reading], kind: str) -> str:
-    """Histograms by step of every layer, each row scaled to its own tallest bin."""
-    names = list(readings[-1].more[kind])
+def histogram_picture(measurements: Sequence[LayerStats], kind: str) -> Picture:
+    """Draw the histograms of every layer by step, each row scaled to its own tallest bin.
+
+    Args:
+        measurements: Measurements that have the histograms.
+        kind: `activations` or `weights`.
+    """
+    names = list(measurements[-1].extras[kind])
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = paper.sheet(2.7 * columns, 2.1 * rows + 0.3)
-    with matplotlib.rc_context(paper.STYLE):
-        for place, name in enumerate(names):
-            axes = figure.add_subplot(rows, columns, place + 1)
-            for row, reading in enumerate(readings):
-                low, high, counts = reading.more[kind].get(name, [0.0, 0.0, [0] * BINS])
+    with new_figure(2.7 * columns, 2.1 * rows + 0.3) as figure:
+        for index, name in enumerate(names):
+            axes = figure.add_subplot(rows, columns, index + 1)
+            histograms = [stats.extras[kind].get(name, [0.0, 0.0, [0] * BINS]) for stats in measurements]
+            for row, (low, high, counts) in enumerate(histograms):
                 if high > low:
                     shades = torch.tensor(counts).double().sqrt()[None, :] / max(1.0, max(counts) ** 0.5)
                     axes.imshow(shades.numpy(), extent=(low, high, row + 0.5, row - 0.5), aspect="auto", cmap="Blues", vmin=0, vmax=1)
-            ends: list[Any] = [end for r in readings for end in r.more[kind].get(name, [0.0, 0.0])[:2]]
-            axes.set(xlim=(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1), ylim=(len(readings) - 0.5, -0.5), title=name)
-            every = max(1, len(readings) // 5)
-            axes.set_yticks(range(0, len(readings), every), [f"{r.step:,}" for r in readings[::every]])
-        return png(figure, f"histograms of {kind}")
-
-
-def png(figure: Figure, about: str) -> str:
-    """A figure within the page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=paper.DOTS, facecolor="white")
-    return picture(buffer.getvalue(), about=about, width=round(figure.get_figwidth() * 96))
+            left, right = min(low for low, _, _ in histograms), max(high for _, high, _ in histograms)
+            axes.set(xlim=(left, right if right > left else left + 1), ylim=(len(histograms) - 0.5, -0.5), title=name)
+            stride = max(1, len(measurements) // 5)
+            axes.set_yticks(range(0, len(measurements), stride), [f"{stats.step:,}" for stats in measurements[::stride]])
+        return svg_picture(figure, alt=f"histograms of {kind}")

@@ -1,272 +1,260 @@
-"""Named diagnoses of a run: rules over its curves and readings, each told with the run's own figure and the one it is held against.
+"""Named diagnoses of a run: rules over its curves and layer statistics, each with the run's own figure and its reference.
 
-The limits are this project's own, set where healthy runs of AlexNet and VGG stay well clear of them and provoked illnesses do not.
+The limits are this project's own, set where healthy runs of AlexNet and VGG stay well clear of them and provoked faults do not.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bakeoff.diagnostics.layer_stats import Reading
+from bakeoff.diagnostics.layer_stats import LayerStats
 
 UNLEARNT = 0.5
-"""Of the loss of guessing: above it a net has little behind it, and its gradients and steps have no reason to be small yet."""
+"""Of the chance loss: above it a net has learnt little, and its gradients and updates have no reason to be small yet."""
 DEAD, SATURATED = 0.8, 0.5
 VANISHED, EXPLODED = 1e-4, 1e4
 """Of `gradient_share`, in the layer where it is least and greatest; healthy nets start between 0.5 and 300."""
 FADED = 1e-3
 """Of `gradient_share` in the layer where it is least, over that where it is greatest."""
-STUCK = (0.98, 1.15)
-"""Of the loss of guessing, from and to; what lies above has not got as far as guessing."""
+AT_CHANCE = (0.98, 1.15)
+"""Of the chance loss, from and to: a loss between them is that of a net which guesses; a larger one is worse than guessing."""
 PATIENCE = 100
-"""Steps that a net is given to leave the loss of guessing: momentum 0.9 needs 20 to come to its full stride, warm-up comes on top."""
+"""Steps that a net is given to leave the chance loss: momentum 0.9 needs 20 to reach its full speed, warm-up comes on top."""
 RISEN = 0.1
-"""Of the loss of guessing: the rise of the validation loss above its least that counts as overfitting."""
-STRIDE = 0.1
-"""Of the weights' own size: a step as long as that overshoots; healthy ones are about a thousandth."""
-JOURNEY = 0.03
-"""Of the weights' own size: the way that all steps together must be able to go."""
-CREEP = 1e-4
-"""Of the weights' own size: a step a tenth of the usual thousandth. Longer ones that do not get far are too few, not too small."""
+"""Of the chance loss: the rise of the validation loss above its least that counts as overfitting."""
+OVERSHOOT = 0.1
+"""Of the weights' norm: an update of this size overshoots; healthy ones are about a thousandth."""
+TOTAL_UPDATE = 0.03
+"""Of the weights' norm: the distance that all updates together must be able to cover."""
+TINY_UPDATE = 1e-4
+"""Of the weights' norm: a tenth of the usual update. Runs with larger updates that do not get far have too few, not too small ones."""
 SETTLED = 0.5
-"""Of the run: from then on a net that still guesses is stuck."""
-
-NAMES = (
-    "diverging",
-    "lr_too_large",
-    "exploding_gradients",
-    "vanishing_gradients",
-    "dead_relus",
-    "saturated",
-    "lr_too_small",
-    "stuck_at_guessing",
-    "overfitting",
-)
-"""Every diagnosis; a run's tag is `diagnosis.<name>`."""
+"""Share of the run after which a net that still guesses is stuck."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One finding: its name, what was seen in one sentence, and the step at which it was first seen."""
+    """A fault's name (a run's tag is `diagnosis.<name>`), the evidence in one sentence, and the step at which it was first seen."""
 
     name: str
     text: str
     step: int
 
 
-@dataclass
-class History:
-    """What is known of a run so far. `limit`: trainer.divergence; curves are step -> value; `probe`: images that readings look at."""
+RuleResult = tuple[str, int] | None
+"""(evidence in one sentence, step) where a rule applies."""
 
-    guessing: float
+
+@dataclass
+class RunHistory:
+    """What is known of a run so far.
+
+    `chance_loss` is the loss of a net that gives every class the same score; `divergence_limit` is trainer.divergence, `diverged` the
+    reason why training stopped early; `curves` are metric -> step -> value; `layer_stats` are by ascending step.
+    """
+
+    chance_loss: float
     classes: int
-    total: int
-    probe: int
-    limit: float | None = None
+    total_steps: int
+    probe_images: int
+    divergence_limit: float | None = None
     diverged: str | None = None
-    readings: list[Reading] = field(default_factory=list)
+    layer_stats: list[LayerStats] = field(default_factory=list)
     curves: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def curve(self, name: str) -> dict[int, float]:
-        """Step -> value of a metric, empty where there is none."""
+        """Return step -> value of a metric, empty where it has none."""
         return self.curves.get(name, {})
 
-    def heard(self, values: dict[str, float], step: int) -> None:
-        """A point of the run's curves."""
+    def record(self, values: Mapping[str, float], step: int) -> None:
+        """Add the values of metrics at a step."""
         for name, value in values.items():
             self.curves.setdefault(name, {})[step] = value
 
     @property
-    def step(self) -> int:
-        """The newest step that anything is known of."""
-        return max([0, *(r.step for r in self.readings), *(step for curve in self.curves.values() for step in curve)])
+    def last_step(self) -> int:
+        """The latest step of which anything is known."""
+        return max([0, *(stats.step for stats in self.layer_stats), *(step for curve in self.curves.values() for step in curve)])
 
     def loss_at(self, step: int) -> float:
-        """The training loss last told at or before a step; that of guessing where none was."""
-        told = [at for at in self.curve("train/loss") if at <= step]
-        return self.curve("train/loss")[max(told)] if told else self.guessing
+        """Return the latest training loss at or before a step; the chance loss where there is none."""
+        losses = self.curve("train/loss")
+        return losses[max(steps)] if (steps := [known for known in losses if known <= step]) else self.chance_loss
 
-    def unlearnt(self, reading: Reading) -> bool:
-        """Whether the training loss at a reading, and at the next figure of it, is no number or still near that of guessing."""
-        after = [at for at in self.curve("train/loss") if at >= reading.step]
-        losses = [self.loss_at(reading.step), *([self.curve("train/loss")[min(after)]] if after else [])]
-        return not any(loss <= UNLEARNT * self.guessing for loss in losses)
-
-
-def diagnose(history: History) -> list[Diagnosis]:
-    """All that is to be said of a run at this moment, in the order of NAMES; nothing for one that does well."""
-    found: dict[str, Diagnosis] = {}
-    for name in NAMES:
-        told = RULES[name](history)
-        # What another diagnosis explains is not told again as one of its own.
-        if told is not None and not found.keys() & EXPLAINED.get(name, set()):
-            found[name] = Diagnosis(name, told[0], told[1])
-    return list(found.values())
+    def is_unlearnt(self, step: int) -> bool:
+        """Whether the training loss at a step, and the next one after it, is not finite or still near the chance loss."""
+        losses = self.curve("train/loss")
+        later_steps = [known for known in losses if known >= step]
+        nearby = [self.loss_at(step), *([losses[min(later_steps)]] if later_steps else [])]
+        return not any(loss <= UNLEARNT * self.chance_loss for loss in nearby)
 
 
-EXPLAINED = {
+def diagnose(history: RunHistory) -> list[Diagnosis]:
+    """Return every diagnosis that holds at this moment, in the order of `RULES`; none for a healthy run."""
+    diagnoses: dict[str, Diagnosis] = {}
+    for name, rule in RULES.items():
+        result = rule(history)
+        if result is not None and not diagnoses.keys() & EXPLAINED_BY.get(name, set()):
+            diagnoses[name] = Diagnosis(name, *result)
+    return list(diagnoses.values())
+
+
+def percent(share: float) -> str:
+    """Format a share: `83 %`."""
+    return f"{100 * share:.0f} %"
+
+
+def layer_label(name: str) -> str:
+    """Return `conv2` for `02_conv2`."""
+    return name.partition("_")[2] or name
+
+
+def _chance(run: RunHistory) -> str:
+    return f"chance loss: {run.chance_loss:.3g}"
+
+
+def _first_above(run: RunHistory, stat: str, limit: float) -> tuple[LayerStats, str, float] | None:
+    """The first statistics in which a layer reaches the limit, with the layer where the value is greatest and that value."""
+    for stats in run.layer_stats:
+        values = stats.by_layer(stat)
+        if values and (greatest := max(values.values())) >= limit:
+            return stats, max(values, key=lambda name: values[name]), greatest
+    return None
+
+
+def _diverging(run: RunHistory) -> RuleResult:
+    losses = run.curve("train/loss")
+    if run.diverged is not None:
+        return f"{run.diverged} ({_chance(run)})", run.last_step
+    for step, loss in losses.items():
+        if not math.isfinite(loss):
+            return f"train/loss is {loss} at step {step} ({_chance(run)})", step
+    if losses and losses[step := max(losses)] > (run.divergence_limit or 10.0) * run.chance_loss:
+        return f"train/loss is {losses[step]:.3g} at step {step} ({_chance(run)})", step
+    return None
+
+
+def _lr_too_large(run: RunHistory) -> RuleResult:
+    losses = run.curve("train/loss")
+    worst = max(losses.values(), default=0.0, key=lambda loss: loss if math.isfinite(loss) else math.inf)
+    measured = [stats for stats in run.layer_stats if stats.by_layer("update_ratio")]
+    if run.diverged is None and math.isfinite(worst):
+        # A first update may be large while an optimizer's moments start from zero, and a first loss a little above chance is no overshoot:
+        # of a run with finite losses only the present counts.
+        measured = measured[-1:] if losses and losses[max(losses)] > AT_CHANCE[1] * run.chance_loss else []
+    for stats in measured:
+        median = statistics.median(stats.by_layer("update_ratio").values())
+        if median > OVERSHOOT:
+            effect = f"train/loss rose to {worst:.3g}" if worst > run.chance_loss else "the run diverged"
+            text = f"the update at step {stats.step} moves the weights by {median:.2g} of their norm (healthy: about 0.001)"
+            return f"{text}, and {effect} ({_chance(run)})", stats.step
+    return None
+
+
+def _exploding_gradients(run: RunHistory) -> RuleResult:
+    if (exceeded := _first_above(run, "gradient_share", EXPLODED)) is None:
+        return None
+    stats, name, greatest = exceeded
+    text = f"the gradient of {layer_label(name)} has norm {stats.layers[name]['gradient_norm']:.3g} at step {stats.step}"
+    return f"{text}; times the norm of the weights this is {greatest:.3g} of the chance loss (healthy: 0.5 to 300)", stats.step
+
+
+def _vanishing_gradients(run: RunHistory) -> RuleResult:
+    for stats in run.layer_stats:
+        shares = stats.by_layer("gradient_share")
+        if not shares or not run.is_unlearnt(stats.step):
+            continue
+        name = min(shares, key=lambda key: shares[key])
+        least, greatest = shares[name], max(shares.values())
+        if least < VANISHED or least < FADED * greatest:
+            text = f"the gradient of {layer_label(name)} has norm {stats.layers[name]['gradient_norm']:.2g} at step {stats.step}"
+            text += f"; times the norm of the weights this is {least:.2g} of the chance loss (healthy: 0.5 to 300)"
+            return f"{text}, against {greatest:.2g} in the layer where it is greatest", stats.step
+    return None
+
+
+def _dead_relus(run: RunHistory) -> RuleResult:
+    if (exceeded := _first_above(run, "dead", DEAD)) is None:
+        return None
+    stats, name, share = exceeded
+    text = f"{percent(share)} of the units of {layer_label(name)} are zero on all {run.probe_images} probe images at step {stats.step}"
+    return f"{text} (healthy: under {percent(DEAD)})", stats.step
+
+
+def _saturated(run: RunHistory) -> RuleResult:
+    if (exceeded := _first_above(run, "saturated", SATURATED)) is None:
+        return None
+    stats, name, share = exceeded
+    text = f"{percent(share)} of the outputs of {layer_label(name)} are at the flat ends of its activation at step {stats.step}"
+    return f"{text} (healthy: under {percent(SATURATED)})", stats.step
+
+
+def _lr_too_small(run: RunHistory) -> RuleResult:
+    # The first half alone: schedules take the rate to zero at the end.
+    early = [stats for stats in run.layer_stats if 0 < stats.step <= run.total_steps / 2 and stats.by_layer("update_ratio")]
+    if not early or run.last_step < run.total_steps / 4 or not run.is_unlearnt(early[-1].step):
+        return None
+    median = statistics.median(statistics.median(stats.by_layer("update_ratio").values()) for stats in early)
+    total = median * run.total_steps
+    if total >= TOTAL_UPDATE or median >= TINY_UPDATE:
+        return None
+    text = f"an update moves the weights by {median:.2g} of their norm (healthy: about 0.001), and all {run.total_steps} updates by at most"
+    return f"{text} {percent(total) if total > 0.01 else f'{total:.1g}'}", early[-1].step
+
+
+def _stuck_at_guessing(run: RunHistory) -> RuleResult:
+    losses = run.curve("train/epoch_loss")
+    step = max(losses, default=0)
+    if not losses or step < SETTLED * run.total_steps or run.loss_at(run.last_step) < AT_CHANCE[0] * run.chance_loss:
+        return None
+    # In its first steps a healthy net guesses too; a net that visibly passes no gradients on is not given that time.
+    if run.last_step < PATIENCE and _vanishing_gradients(run) is None and _dead_relus(run) is None:
+        return None
+    accuracy, chance = run.curve("train/epoch_accuracy").get(step, math.nan), 1 / run.classes
+    # Twice chance, and with few classes a quarter of the way from chance to all right.
+    better = chance + min(chance, (1 - chance) / 4)
+    if not AT_CHANCE[0] <= losses[step] / run.chance_loss <= AT_CHANCE[1] or accuracy > better:
+        return None
+    text = f"train/epoch_loss is {losses[step]:.4g} after {step} of {run.total_steps} steps (chance loss: {run.chance_loss:.4g})"
+    return f"{text}, and the accuracy is {accuracy:.2g} (chance: {chance:.2g})", step
+
+
+def _overfitting(run: RunHistory) -> RuleResult:
+    train_losses = run.curve("train/epoch_loss")
+    val_losses = {step: loss for step, loss in run.curve("val/loss").items() if math.isfinite(loss) and step in train_losses}
+    if len(val_losses) < 3:
+        return None
+    best, (previous, last) = min(val_losses, key=lambda step: val_losses[step]), sorted(val_losses)[-2:]
+    # One worse validation is a spike, which large rates and batch norm cause in healthy runs; two in a row are a trend. A net that
+    # memorizes does better on its training images than on others: without that gap the rise has another cause.
+    rise = min(val_losses[previous], val_losses[last]) - val_losses[best]
+    if rise < RISEN * run.chance_loss or not train_losses[last] < min(train_losses[best], val_losses[last]):
+        return None
+    text = f"val/loss rose from {val_losses[best]:.3g} at step {best} to {val_losses[last]:.3g} at step {last}"
+    return f"{text} while train/epoch_loss fell from {train_losses[best]:.3g} to {train_losses[last]:.3g} ({_chance(run)})", last
+
+
+RULES: dict[str, Callable[[RunHistory], RuleResult]] = {
+    "diverging": _diverging,
+    "lr_too_large": _lr_too_large,
+    "exploding_gradients": _exploding_gradients,
+    "vanishing_gradients": _vanishing_gradients,
+    "dead_relus": _dead_relus,
+    "saturated": _saturated,
+    "lr_too_small": _lr_too_small,
+    "stuck_at_guessing": _stuck_at_guessing,
+    "overfitting": _overfitting,
+}
+"""Every diagnosis and its rule, in the order in which they are made."""
+
+EXPLAINED_BY = {
     "exploding_gradients": {"diverging"},
     "vanishing_gradients": {"exploding_gradients"},
     "lr_too_small": {"vanishing_gradients", "dead_relus", "diverging", "lr_too_large"},
     "stuck_at_guessing": {"diverging"},
     "dead_relus": {"diverging"},
 }
-"""Diagnosis -> those that explain it."""
-
-Told = tuple[str, int] | None
-
-
-def percent(share: float) -> str:
-    """`83 %`."""
-    return f"{100 * share:.0f} %"
-
-
-def layer(name: str) -> str:
-    """`conv2` of `02_conv2`."""
-    return name.partition("_")[2] or name
-
-
-def _diverging(run: History) -> Told:
-    reference = f"guessing gives {run.guessing:.3g}"
-    if run.diverged is not None:
-        return f"{run.diverged}; {reference}", run.step
-    for step, loss in run.curve("train/loss").items():
-        if not math.isfinite(loss):
-            return f"train/loss is {loss} at step {step}; {reference}", step
-    limit = run.limit or 10.0
-    told = run.curve("train/loss")
-    if told and told[max(told)] > limit * run.guessing:
-        return f"train/loss is {told[max(told)]:.3g} at step {max(told)}; {reference}", max(told)
-    return None
-
-
-def _lr_too_large(run: History) -> Told:
-    told = run.curve("train/loss")
-    worst = max(told.values(), default=0.0, key=lambda loss: loss if math.isfinite(loss) else math.inf)
-    over = run.diverged is not None or not math.isfinite(worst)
-    readings = [reading for reading in run.readings if reading.of("update_ratio")]
-    if not over:
-        # A first step may be long while an optimizer's moments start from zero, and a first loss a little above guessing is no overshoot:
-        # what counts of a run that has a loss is how it stands now.
-        readings = readings[-1:]
-        over = bool(told) and told[max(told)] > STUCK[1] * run.guessing
-    for reading in readings if over else []:
-        middle = statistics.median(reading.of("update_ratio").values())
-        if middle > STRIDE:
-            first = f"train/loss went up to {worst:.3g}" if worst > run.guessing else "the run has diverged"
-            text = f"the step at {reading.step} moves the weights by {middle:.2g} of their own size (healthy: about 0.001) and {first}"
-            return f"{text}; guessing gives {run.guessing:.3g}", reading.step
-    return None
-
-
-def _exploding(run: History) -> Told:
-    for reading in run.readings:
-        shares = reading.of("gradient_share")
-        if shares and (most := max(shares.values())) > EXPLODED:
-            name = max(shares, key=lambda key: shares[key])
-            norm = reading.layers[name]["gradient_norm"]
-            text = f"the gradient of {layer(name)} has norm {norm:.3g} at step {reading.step}"
-            return f"{text}: times the weights' norm {most:.3g} of the loss of guessing (healthy: 0.5 to 300)", reading.step
-    return None
-
-
-def _vanishing(run: History) -> Told:
-    for reading in run.readings:
-        shares = reading.of("gradient_share")
-        if not shares or not run.unlearnt(reading):
-            continue
-        name = min(shares, key=lambda key: shares[key])
-        least, most = shares[name], max(shares.values())
-        if least < VANISHED or least < FADED * most:
-            norm = reading.layers[name]["gradient_norm"]
-            text = (
-                f"the gradient of {layer(name)} has norm {norm:.2g} at step {reading.step}: times the weights' norm {least:.2g} of the loss"
-            )
-            return f"{text} of guessing (healthy: 0.5 to 300), and {most:.2g} in the layer where it is greatest", reading.step
-    return None
-
-
-def _dead(run: History) -> Told:
-    for reading in run.readings:
-        shares = reading.of("dead")
-        if shares and (most := max(shares.values())) >= DEAD:
-            name = max(shares, key=lambda key: shares[key])
-            text = f"{percent(most)} of the units of {layer(name)} give zero on all {run.probe} images of the probe at step {reading.step}"
-            return f"{text} (healthy: under {percent(DEAD)})", reading.step
-    return None
-
-
-def _saturated(run: History) -> Told:
-    for reading in run.readings:
-        shares = reading.of("saturated")
-        if shares and (most := max(shares.values())) >= SATURATED:
-            name = max(shares, key=lambda key: shares[key])
-            text = f"{percent(most)} of the outputs of {layer(name)} lie at the flat ends of its activation at step {reading.step}"
-            return f"{text} (healthy: under {percent(SATURATED)})", reading.step
-    return None
-
-
-def _lr_too_small(run: History) -> Told:
-    # The first half alone: schedules take the rate to zero at the end.
-    early = [r for r in run.readings if 0 < r.step <= run.total / 2 and r.of("update_ratio")]
-    if not early or run.step < run.total / 4 or not run.unlearnt(early[-1]):
-        return None
-    middle = statistics.median(statistics.median(r.of("update_ratio").values()) for r in early)
-    if middle * run.total >= JOURNEY or middle >= CREEP:
-        return None
-    step = early[-1].step
-    text = f"a step moves the weights by {middle:.2g} of their own size (healthy: about 0.001), all {run.total} steps by at most"
-    return f"{text} {percent(middle * run.total) if middle * run.total > 0.01 else f'{middle * run.total:.1g}'}", step
-
-
-def _stuck(run: History) -> Told:
-    losses = run.curve("train/epoch_loss")
-    step = max(losses, default=0)
-    if not losses or step < SETTLED * run.total or run.loss_at(run.step) < STUCK[0] * run.guessing:
-        return None
-    # A few steps from its start a healthy net guesses too; a net that can be seen not to pass gradients on is not waited for.
-    if run.step < PATIENCE and _vanishing(run) is None and _dead(run) is None:
-        return None
-    accuracy, chance = run.curve("train/epoch_accuracy").get(step, math.nan), 1 / run.classes
-    # Twice chance, and of few classes a quarter of the way from chance to all right.
-    better = chance + min(chance, (1 - chance) / 4)
-    if not STUCK[0] <= losses[step] / run.guessing <= STUCK[1] or accuracy > better:
-        return None
-    text = f"train/epoch_loss is {losses[step]:.4g} after {step} of {run.total} steps; guessing gives {run.guessing:.4g}"
-    return f"{text}, and an accuracy of {1 / run.classes:.2g} (here {accuracy:.2g})", step
-
-
-def _overfitting(run: History) -> Told:
-    losses, trained = run.curve("val/loss"), run.curve("train/epoch_loss")
-    finite = {step: loss for step, loss in losses.items() if math.isfinite(loss) and step in trained}
-    if len(finite) < 3:
-        return None
-    best, (before, last) = min(finite, key=lambda step: finite[step]), sorted(finite)[-2:]
-    # One validation that is worse is a spike, which large rates and batch norm make in healthy runs; two in a row are a trend. What is
-    # learnt by heart is known better than what was never seen: without that gap the rise has another cause.
-    rise = min(finite[before], finite[last]) - finite[best]
-    if rise < RISEN * run.guessing or not trained[last] < min(trained[best], finite[last]):
-        return None
-    text = f"val/loss rose from {finite[best]:.3g} at step {best} to {finite[last]:.3g} at step {last}"
-    return f"{text} while train/epoch_loss fell from {trained[best]:.3g} to {trained[last]:.3g}; guessing gives {run.guessing:.3g}", last
-
-
-RULES: dict[str, Callable[[History], Told]] = {
-    "diverging": _diverging,
-    "lr_too_large": _lr_too_large,
-    "exploding_gradients": _exploding,
-    "vanishing_gradients": _vanishing,
-    "dead_relus": _dead,
-    "saturated": _saturated,
-    "lr_too_small": _lr_too_small,
-    "stuck_at_guessing": _stuck,
-    "overfitting": _overfitting,
-}
-
-
-def lines(found: list[Diagnosis]) -> Iterator[str]:
-    """`dead_relus: 83 % of ...`, one a diagnosis."""
-    return (f"{each.name}: {each.text}" for each in found)
+"""Diagnosis -> those that explain it, beside which it is not made."""

@@ -1,4 +1,4 @@
-"""What is measured within a run must not end it: a part that fails is left out, and said so."""
+"""Diagnostics must not end a run: a part that fails is skipped, and named once."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 
-class Omissions:
-    """The parts that were left out, each with the reason in one line; `said` hears of each once.
+class FailureTolerance:
+    """Skips the parts that fail and keeps the reason of each in one line.
 
-    A diagnosis may fail where the training does not: torch.func knows no derivative of some activations, memory is short, a net of
-    somebody's own gives tuples. Whatever a run must stop for (an interrupt, an exit) is no `Exception` and goes through.
+    Diagnostics may fail where training does not: torch.func has no derivative of some activations, memory is short, a user's net returns
+    tuples. An interrupt or an exit is no `Exception` and passes through.
     """
 
-    def __init__(self, title: str, *, said: Callable[[str, str], None]) -> None:
-        self.title, self.said = title, said
-        self.reasons: dict[str, str] = {}
+    def __init__(self, title: str, *, on_skip: Callable[[str, str], None]) -> None:
+        """Start with nothing skipped.
 
-    def recall(self, known: Mapping[str, str]) -> None:
-        """What an earlier process of this run has left out and said."""
-        self.reasons |= known
+        Args:
+            title: The run's name, for the line on standard error.
+            on_skip: Called once a part, with its name and the reason.
+        """
+        self.title, self.on_skip = title, on_skip
+        self.skipped: dict[str, str] = {}
+
+    def restore(self, skipped: Mapping[str, str]) -> None:
+        """Take over the parts (name -> reason) that an earlier process of this run has skipped and named."""
+        self.skipped |= skipped
 
     @contextmanager
-    def sparing(self, part: str) -> Iterator[None]:
-        """A block that leaves `part` out where it fails, with one line on standard error the first time."""
+    def tolerate(self, part: str) -> Iterator[None]:
+        """Leave the rest of the block out where it raises, and print one line on standard error the first time."""
         try:
             yield
         except Exception as error:
-            if part not in self.reasons:
-                words = str(error).strip().splitlines() or [""]
-                self.reasons[part] = f"{type(error).__name__}: {words[0]}".removesuffix(": ")
-                self.said(part, self.reasons[part])
-                print(f"{self.title}: diagnostics leave out {part}: {self.reasons[part]}", file=sys.stderr, flush=True)
+            if part not in self.skipped:
+                first_line = next(iter(str(error).strip().splitlines()), "")
+                self.skipped[part] = f"{type(error).__name__}: {first_line}".removesuffix(": ")
+                self.on_skip(part, self.skipped[part])
+                print(f"{self.title}: diagnostics leave out {part}: {self.skipped[part]}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from bakeoff import builders, seeds
 from bakeoff.config.compose import load_frozen
 from bakeoff.config.schema import RunConfig, fingerprint
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.diagnostics.callback import DiagnosticsCallback, Known
+from bakeoff.diagnostics.callback import DiagnosticsCallback, RunStart
 from bakeoff.errors import BakeoffError
 from bakeoff.runs.journal import Journal, NullJournal
 from bakeoff.runs.provenance import collect_provenance, provenance_tags
@@ -117,7 +117,7 @@ def run_training(run: RunConfig, job: RunManifest, folder: RunDir, journal: Jour
     def report(values: dict[str, float], step: int) -> None:
         journal.metrics(values, step=step)
         if watch is not None:
-            watch.heard(values, step)
+            watch.record_metrics(values, step)
 
     task = ClassificationModule(run, total_steps=total, steps_per_epoch=data.steps_per_epoch, report=report, keep=keep, state=state)
     if chief:
@@ -129,8 +129,8 @@ def run_training(run: RunConfig, job: RunManifest, folder: RunDir, journal: Jour
         set_start_epoch(trainer, epoch=state["epoch"])
         data.load_state_dict({"epoch": state["epoch"], "skip": state["skip"]})
     if chief and run.diagnostics != "none":
-        known = Known(title=job.name, total=total, guessing=task.guessing, step=task.step)
-        watch = DiagnosticsCallback(run, journal, folder=folder.path, loader=data.train_dataloader(), known=known)
+        start = RunStart(title=job.name, total_steps=total, chance_loss=task.guessing, step=task.step)
+        watch = DiagnosticsCallback(run, journal, run_dir=folder.path, loader=data.train_dataloader(), start=start)
         trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     began = time.perf_counter()
     with SystemMetricsSampler(journal, every=run.tracking.system_every) if chief else contextlib.nullcontext():
@@ -140,7 +140,7 @@ def run_training(run: RunConfig, job: RunManifest, folder: RunDir, journal: Jour
             raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         if watch is not None:
-            watch.finish(task.net, task.weights(), task.loss, data)
+            watch.write_page(task.net, task.weights(), task.loss, data)
         if run.test:
             trainer.test(task, datamodule=data, verbose=False)
             # Beside the final net the one that validation liked best: both are scored on the same single look at the test set.

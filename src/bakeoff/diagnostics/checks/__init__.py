@@ -1,1 +1,1 @@
-"""What is worth knowing before hours are spent: one look at the data, the net, its gradients and its first steps."""
+"""Checks of a run before it is trained: its data, its net at initialization, its gradients and its first steps."""

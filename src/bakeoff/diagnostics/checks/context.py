@@ -1,9 +1,10 @@
-"""What a check found, and the bench that all checks work on."""
+"""The result of a check, and what all checks work on."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -14,22 +15,30 @@ from torch import Tensor, nn
 from bakeoff import builders
 from bakeoff.config.schema import RunConfig
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.diagnostics.layer_trace import Layer, trace_layers
+from bakeoff.diagnostics.layer_trace import TracedLayer, trace_layers
+from bakeoff.diagnostics.probe import Probe
 
-State = Literal["ok", "look", "wrong", "told"]
-PROBE = 256
+State = Literal["ok", "look", "wrong", "info"]
+MAX_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of the table. `look` is worth a look, `wrong` makes the exit code 1, `told` has nothing to be held against.
+    """One row of the table.
 
-    figures: numbers for the store, by name. series: curves for the page and the pictures, name -> x -> y.
+    Attributes:
+        name: The check.
+        state: `look` is worth a look, `wrong` makes the exit code 1, `info` has no reference to compare with.
+        observed: What was found.
+        expected: The reference.
+        advice: What to do about it.
+        figures: Metrics of the check's run, by name.
+        series: Curves for the page and the pictures, name -> x -> y.
     """
 
     name: str
     state: State
-    found: str
+    observed: str
     expected: str = ""
     advice: str = ""
     figures: dict[str, float] = field(default_factory=dict)
@@ -37,47 +46,62 @@ class CheckResult:
 
 
 class CheckContext:
-    """A run that is not to be trained: its data as the net gets them but not augmented, and fresh copies of its net on its device."""
+    """A run that is to be checked: its data as the net gets them but not augmented, and fresh copies of its net on its device."""
 
     def __init__(self, run: RunConfig) -> None:
-        plain = {"data.augment": {}, "trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
+        """Build the run's data, loss and net."""
+        unaugmented = {"data.augment": {}, "trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
         self.run = run
-        self.data: ImageDataModule = builders.make_data(run.replace(**plain))
+        self.data: ImageDataModule = builders.make_data(run.replace(**unaugmented))
         self.data.setup("fit")
         gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if gpu else "cpu")
         self.loss: nn.Module = builders.make_loss(run)
         classes = run.data.num_classes
-        self.guessing = float(self.loss(torch.zeros(classes, classes), torch.arange(classes)))
+        self.chance_loss = float(self.loss(torch.zeros(classes, classes), torch.arange(classes)))
         self._net = builders.make_model(run)
 
-    def net(self) -> nn.Module:
-        """A copy of the net as its first step finds it."""
+    def new_net(self) -> nn.Module:
+        """Return a copy of the net as its first step finds it, on the device."""
         return copy.deepcopy(self._net).to(self.device)
 
-    @cached_property
-    def images(self) -> Tensor:
-        """float32 [n, C, S, S], n at most 256: the first training images in the run's order."""
-        return self._batch[0]
-
-    @property
-    def labels(self) -> Tensor:
-        """int64 [n]."""
-        return self._batch[1]
+    def new_optimizer(self, net: nn.Module, run: RunConfig | None = None) -> torch.optim.Optimizer:
+        """Return the optimizer of the run (or of `run`) for `net`, ready to train."""
+        optimizer = builders.make_optimizer(run or self.run, net)
+        if callable(getattr(optimizer, "train", None)):
+            optimizer.train()  # type: ignore[attr-defined]  # schedule-free optimizers have a mode
+        return optimizer
 
     @cached_property
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def probe(self) -> Probe:
+        """The first training images in the run's order, at most 256, on the device."""
         loader = self.data.train_dataloader()
-        batches = list(itertools.islice(loader, max(1, PROBE // loader.micro)))
-        images, labels = (torch.cat(parts)[:PROBE].to(self.device) for parts in zip(*batches, strict=True))
-        return images, labels
+        batches = list(itertools.islice(loader, max(1, MAX_IMAGES // loader.micro)))
+        images, labels = (torch.cat(parts)[:MAX_IMAGES].to(self.device) for parts in zip(*batches, strict=True))
+        return Probe(images, labels)
 
-    def layers(self, net: nn.Module) -> list[Layer]:
-        """The net's layers, see `dissect`."""
-        return trace_layers(net, self.images[:2], activation=type(builders.make_activation(self.run)()))
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the run's training batches, epoch after epoch, on the device."""
+        loader = self.data.train_dataloader()
+        while True:
+            for images, labels in loader:
+                yield images.to(self.device), labels.to(self.device)
+
+    def layers(self, net: nn.Module) -> list[TracedLayer]:
+        """Return the net's layers; see `trace_layers`."""
+        return trace_layers(net, self.probe.images[:2], activation=type(builders.make_activation(self.run)()))
 
 
-def plain(findings: list[CheckResult]) -> list[dict[str, Any]]:
-    """For JSON."""
-    keys = ("name", "state", "found", "expected", "advice", "figures")
-    return [{key: getattr(finding, key) for key in keys} for finding in findings]
+def to_json(results: Sequence[CheckResult]) -> list[dict[str, Any]]:
+    """Return the results as plain dictionaries, without their curves."""
+    return [
+        {
+            "name": result.name,
+            "state": result.state,
+            "found": result.observed,
+            "expected": result.expected,
+            "advice": result.advice,
+            "figures": result.figures,
+        }
+        for result in results
+    ]

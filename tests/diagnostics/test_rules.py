@@ -1,4 +1,4 @@
-"""Rules of the diagnoses on histories made by hand, and on runs that are ill on purpose or well."""
+"""The rules of the diagnoses, on histories made by hand and on runs that are faulty on purpose or healthy."""
 
 from __future__ import annotations
 
@@ -7,71 +7,79 @@ from pathlib import Path
 import pytest
 
 from bakeoff.config.compose import compose
-from bakeoff.diagnostics.layer_stats import Reading, probe_size, steps
-from bakeoff.diagnostics.rules import NAMES, RULES, History, diagnose
+from bakeoff.diagnostics.layer_stats import LayerStats
+from bakeoff.diagnostics.probe import measured_steps, probe_size
+from bakeoff.diagnostics.rules import RULES, RunHistory, diagnose
 from bakeoff.runs import journal
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
-GUESSING = 2.303
+CHANCE_LOSS = 2.303
 
 
-def history(*, layers: dict[str, dict[str, float]] | None = None, step: int = 0, **curves: dict[int, float]) -> History:
-    readings = [Reading(step, layers)] if layers is not None else []
+def history(*, layers: dict[str, dict[str, float]] | None = None, step: int = 0, **curves: dict[int, float]) -> RunHistory:
+    measurements = [LayerStats(step, layers)] if layers is not None else []
     named = {name.replace("__", "/"): curve for name, curve in curves.items()}
-    return History(guessing=GUESSING, classes=10, total=100, probe=32, limit=10.0, readings=readings, curves=named)
+    return RunHistory(
+        chance_loss=CHANCE_LOSS, classes=10, total_steps=100, probe_images=32, divergence_limit=10.0, layer_stats=measurements, curves=named
+    )
 
 
-def well(**changes: float) -> dict[str, dict[str, float]]:
+def healthy_layers(**changes: float) -> dict[str, dict[str, float]]:
     figures = {"gradient_share": 2.0, "gradient_norm": 1.0, "update_ratio": 1e-3, "dead": 0.2, "saturated": 0.1}
     return {name: {**figures, **(changes if name == "02_conv2" else {})} for name in ("01_conv1", "02_conv2", "03_fc1")}
 
 
 FALLING = {10: 2.2, 50: 1.0, 100: 0.1}
-ILL = {
+FAULTS = {
     "diverging": history(train__loss={10: 2.3, 20: float("nan")}),
     "lr_too_large": history(layers={name: {"update_ratio": 0.6} for name in ("01_conv1", "02_conv2")}, train__loss={10: 4.0}),
-    "exploding_gradients": history(layers=well(gradient_share=1e6), train__loss=FALLING),
-    "vanishing_gradients": history(layers=well(gradient_share=1e-4), train__loss={10: 2.3}),
-    "dead_relus": history(layers=well(dead=0.9), train__loss=FALLING),
-    "saturated": history(layers=well(saturated=0.7), train__loss=FALLING),
+    "exploding_gradients": history(layers=healthy_layers(gradient_share=1e6), train__loss=FALLING),
+    "vanishing_gradients": history(layers=healthy_layers(gradient_share=1e-4), train__loss={10: 2.3}),
+    "dead_relus": history(layers=healthy_layers(dead=0.9), train__loss=FALLING),
+    "saturated": history(layers=healthy_layers(saturated=0.7), train__loss=FALLING),
     "lr_too_small": history(layers={"01_conv1": {"update_ratio": 1e-6}}, step=32, train__loss={10: 7.0, 50: 7.0}),
     "stuck_at_guessing": history(train__epoch_loss={50: 2.31, 100: 2.3}, train__epoch_accuracy={100: 0.1}, train__loss={100: 2.3}),
     "overfitting": history(train__epoch_loss={20: 1.0, 40: 0.5, 60: 0.3, 80: 0.1}, val__loss={20: 1.0, 40: 0.9, 60: 1.3, 80: 1.4}),
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_illness_is_named_with_its_figure_and_nothing_else(name: str) -> None:
-    found = diagnose(ILL[name])
-    assert [each.name for each in found] == [name]
-    assert any(char.isdigit() for char in found[0].text) and "\n" not in found[0].text
+@pytest.mark.parametrize("name", RULES)
+def test_a_fault_is_named_with_its_figure_and_nothing_else(name: str) -> None:
+    (diagnosis,) = diagnose(FAULTS[name])
+    assert diagnosis.name == name
+    assert any(char.isdigit() for char in diagnosis.text) and "\n" not in diagnosis.text
 
 
 def test_a_run_that_does_well_has_no_diagnosis() -> None:
     run = history(
-        layers=well(),
+        layers=healthy_layers(),
         train__loss=FALLING,
         train__epoch_loss={50: 1.5, 100: 0.3},
         train__epoch_accuracy={50: 0.5, 100: 0.9},
         val__loss={50: 1.0, 100: 0.5},
     )
     assert diagnose(run) == []
-    assert set(RULES) == set(NAMES) == set(ILL)
+    assert set(RULES) == set(FAULTS)
 
 
-WELL = {
-    "a short run that has only begun": History(
-        guessing=GUESSING,
+HEALTHY = {
+    "a short run that has only begun": RunHistory(
+        chance_loss=CHANCE_LOSS,
         classes=10,
-        total=20,
-        probe=16,
-        readings=[Reading(8, well())],
+        total_steps=20,
+        probe_images=16,
+        layer_stats=[LayerStats(8, healthy_layers())],
         curves={"train/epoch_loss": {20: 2.31}, "train/epoch_accuracy": {20: 0.12}, "train/loss": {10: 2.32, 20: 2.29}},
     ),
-    "a long first step and a first loss at guessing": history(layers=well(update_ratio=0.9), train__loss={10: 2.31}),
-    "few steps of a healthy size": History(
-        guessing=GUESSING, classes=10, total=12, probe=16, readings=[Reading(4, well())], curves={"train/loss": {10: 2.3}}
+    "a long first step and a first loss at guessing": history(layers=healthy_layers(update_ratio=0.9), train__loss={10: 2.31}),
+    "few steps of a healthy size": RunHistory(
+        chance_loss=CHANCE_LOSS,
+        classes=10,
+        total_steps=12,
+        probe_images=16,
+        layer_stats=[LayerStats(4, healthy_layers())],
+        curves={"train/loss": {10: 2.3}},
     ),
     "one validation that is worse": history(
         train__epoch_loss={20: 1.0, 40: 0.7, 60: 0.5, 80: 0.4}, val__loss={20: 1.0, 40: 0.6, 60: 1.5, 80: 0.5}
@@ -82,29 +90,29 @@ WELL = {
 }
 
 
-@pytest.mark.parametrize("run", WELL.values(), ids=list(WELL))
-def test_what_healthy_runs_do_now_and_then_is_no_illness(run: History) -> None:
+@pytest.mark.parametrize("run", HEALTHY.values(), ids=list(HEALTHY))
+def test_what_healthy_runs_do_now_and_then_is_no_fault(run: RunHistory) -> None:
     assert diagnose(run) == []
 
 
 def test_an_early_long_step_of_a_run_that_recovers_is_no_rate_too_large() -> None:
     run = history(layers={"01_conv1": {"update_ratio": 3.0}}, train__loss={10: 2.9})
-    assert [each.name for each in diagnose(run)] == ["lr_too_large"]
-    run.readings.append(Reading(16, well()))
+    assert [diagnosis.name for diagnosis in diagnose(run)] == ["lr_too_large"]
+    run.layer_stats.append(LayerStats(16, healthy_layers()))
     assert diagnose(run) == []
 
 
-def test_small_gradients_of_a_net_that_has_learnt_are_no_illness() -> None:
-    assert diagnose(history(layers=well(gradient_share=1e-6), step=90, train__loss={80: 0.01, 100: 0.009})) == []
+def test_small_gradients_of_a_net_that_has_learnt_are_no_fault() -> None:
+    assert diagnose(history(layers=healthy_layers(gradient_share=1e-6), step=90, train__loss={80: 0.01, 100: 0.009})) == []
 
 
 def test_the_schedule_of_readings_is_sparse_and_ends_with_the_run() -> None:
-    assert list(steps(100)) == [0, 1, 2, 4, 8, 16, 32, 64, 100]
-    assert list(steps(1)) == [0, 1]
-    assert probe_size(400, batch=32, micro=32) == 27
-    assert probe_size(10, batch=32, micro=32) == 16
-    assert probe_size(10**6, batch=128, micro=128) == 256
-    assert probe_size(10**6, batch=128, micro=4) == 16
+    assert list(measured_steps(100)) == [0, 1, 2, 4, 8, 16, 32, 64, 100]
+    assert list(measured_steps(1)) == [0, 1]
+    assert probe_size(400, batch_size=32, micro_batch=32) == 27
+    assert probe_size(10, batch_size=32, micro_batch=32) == 16
+    assert probe_size(10**6, batch_size=128, micro_batch=128) == 256
+    assert probe_size(10**6, batch_size=128, micro_batch=4) == 16
 
 
 def diagnoses(tmp_path: Path, *overrides: str) -> dict[str, str]:
@@ -130,7 +138,7 @@ PROVOKED = {
 
 
 @pytest.mark.parametrize(("overrides", "names"), PROVOKED.values(), ids=list(PROVOKED))
-def test_a_provoked_illness_is_named(tmp_path: Path, overrides: list[str], names: set[str]) -> None:
+def test_a_provoked_fault_is_named(tmp_path: Path, overrides: list[str], names: set[str]) -> None:
     assert names <= set(diagnoses(tmp_path, *TINY, *overrides))
 
 

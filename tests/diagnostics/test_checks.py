@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from bakeoff.commands import check as command
 from bakeoff.commands.main import main
 from bakeoff.config.compose import compose
-from bakeoff.data.datamodule import _loaded
-from bakeoff.diagnostics.checks import context, images, learning, start
+from bakeoff.diagnostics.checks import dataset, initialization, optimization
+from bakeoff.diagnostics.checks.context import CheckContext
 from bakeoff.diagnostics.curvature import sharpness, top_eigenvalue
+from bakeoff.diagnostics.probe import Probe
 from bakeoff.runs import journal
 from bakeoff.runs.run_dir import find_run_dir
 
@@ -45,7 +46,6 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "odd_sources.py").write_text(SOURCES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("BAKEOFF_TRUST", "odd_sources")
-    _loaded.clear()
     return "odd_sources"
 
 
@@ -55,16 +55,18 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     tree = json.loads(out)
-    return code, {each["name"]: each for each in tree["findings"]}, Path(tree["folder"])
+    return code, {result["name"]: result for result in tree["findings"]}, Path(tree["folder"])
 
 
 def test_a_healthy_run_passes_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found, folder = check(tmp_path, capsys)
-    assert code == 0 and not [name for name, each in found.items() if each["state"] == "wrong"]
-    assert {"class balance", "duplicates", "normalization", "loss at the start", "activations by depth", "gradients by depth"} <= set(found)
-    assert {"gradient check", "overfit 20 examples", "learning-rate range", "speed", "memory", "time of the whole run"} <= set(found)
-    assert found["overfit 20 examples"]["found"].startswith("100 %")
-    assert found["loss at the start"]["expected"] == "ln 10 = 2.303"
+    code, results, folder = check(tmp_path, capsys)
+    assert code == 0 and not [name for name, result in results.items() if result["state"] == "wrong"]
+    assert {"class balance", "duplicates", "normalization", "loss at the start", "activations by depth", "gradients by depth"} <= set(
+        results
+    )
+    assert {"gradient check", "overfit 20 examples", "learning-rate range", "speed", "memory", "time of the whole run"} <= set(results)
+    assert results["overfit 20 examples"]["found"].startswith("100 %")
+    assert results["loss at the start"]["expected"] == "ln 10 = 2.303"
     kept = [line for line in journal.read_journal(folder / "journal.jsonl") if line["kind"] in ("artifact", "metrics", "end")]
     assert any(line.get("path") == "check" for line in kept) and kept[-1]["status"] == "FINISHED"
     assert {"index.html", "check.json", "learning_rate_range.png"} <= {path.name for path in (folder / "check").iterdir()}
@@ -80,15 +82,15 @@ def test_a_healthy_run_passes_and_is_kept(tmp_path: Path, capsys: pytest.Capture
 def test_vanishing_activations_are_wrong_and_a_remedy_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learning, "STEPS", 20)
-    monkeypatch.setattr(learning, "TRIED", 10)
+    monkeypatch.setattr(optimization, "OVERFIT_STEPS", 20)
+    monkeypatch.setattr(optimization, "RATE_STEPS", 10)
     # What a run costs is not asked here.
     monkeypatch.setattr(command, "check_cost", lambda run: iter(()))
-    code, found, _ = check(tmp_path, capsys, "initializer=normal", "initializer.std=1e-4", "activation=tanh")
+    code, results, _ = check(tmp_path, capsys, "initializer=normal", "initializer.std=1e-4", "activation=tanh")
     assert code == 1
-    advice = found["activations by depth"]["advice"]
+    advice = results["activations by depth"]["advice"]
     assert advice.startswith("activations vanish: std falls from") and "try initializer=xavier_normal" in advice
-    assert found["gradients by depth"]["state"] == found["overfit 20 examples"]["state"] == "wrong"
+    assert results["gradients by depth"]["state"] == results["overfit 20 examples"]["state"] == "wrong"
 
 
 def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,38 +98,38 @@ def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def bench(*overrides: str) -> context.CheckContext:
-    return context.CheckContext(compose([*SMALL, *overrides]))
+def check_context(*overrides: str) -> CheckContext:
+    return CheckContext(compose([*SMALL, *overrides]))
 
 
 def test_duplicates_across_splits_are_named(odd: str) -> None:
-    by_name = {each.name: each for each in images.check_images(bench(f"data.source._target_={odd}.doubled"))}
+    by_name = {result.name: result for result in dataset.check_dataset(check_context(f"data.source._target_={odd}.doubled"))}
     assert by_name["duplicates"].state == "wrong" and "duplicate images across splits" in by_name["duplicates"].advice
     assert 0 < by_name["duplicates"].figures["duplicates_test"] <= 20
-    assert {each.name: each.state for each in images.check_images(bench())}["duplicates"] == "ok"
+    assert {result.name: result.state for result in dataset.check_dataset(check_context())}["duplicates"] == "ok"
 
 
 def test_a_class_without_images_and_a_lopsided_split_are_named() -> None:
-    assert images.balance(torch.tensor([0, 0, 1]), ("a", "b", "c")).state == "wrong"
-    assert images.balance(torch.tensor([0] * 30 + [1]), ("a", "b")).state == "look"
-    assert images.balance(torch.tensor([0, 1]), ("a", "b")).state == "ok"
+    assert dataset.check_balance(torch.tensor([0, 0, 1]), ("a", "b", "c")).state == "wrong"
+    assert dataset.check_balance(torch.tensor([0] * 30 + [1]), ("a", "b")).state == "look"
+    assert dataset.check_balance(torch.tensor([0, 1]), ("a", "b")).state == "ok"
 
 
 @pytest.mark.parametrize(
     ("loss", "words"), [("softmax", "ln 10 = 2.303"), ("svm", "10 - 1 = 9.000"), ("bce", "ln 2 = 0.693"), ("mse", "1 / 10 = 0.100")]
 )
 def test_the_first_loss_is_held_against_the_known_one(loss: str, words: str) -> None:
-    work = bench(f"loss={loss}")
-    assert start.expected_loss(work.guessing, classes=10).startswith(words)
+    context = check_context(f"loss={loss}")
+    assert initialization.describe_chance_loss(context.chance_loss, classes=10).startswith(words)
 
 
 class Bent(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: object, x: Tensor) -> Tensor:
         return x.tanh()
 
     @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, *grads: Tensor) -> Tensor:
         return 1.1 * grads[0]
 
 
@@ -137,26 +139,26 @@ class Wrong(nn.Module):
 
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = bench()
-    assert [each.state for each in learning.check_gradients(work)] == ["ok"]
+    context = check_context()
+    assert [result.state for result in optimization.check_gradients(context)] == ["ok"]
     monkeypatch.setattr("bakeoff.builders.make_activation", lambda run: Wrong)
-    (found,) = learning.check_gradients(bench())
-    assert found.state == "wrong" and "backward does not fit forward" in found.advice
+    (result,) = optimization.check_gradients(check_context())
+    assert result.state == "wrong" and "backward does not fit forward" in result.advice
 
 
 def test_sharpness_of_a_quadratic_is_its_top_eigenvalue() -> None:
     basis = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
     for values in ([0.1, 0.5, 1.0, 2.0, 3.0, 7.5], [-9.0, 0.5, 1.0, 2.0, 3.0, 4.0]):
         matrix = basis @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ basis.T
-        found = top_eigenvalue(lambda w, m=matrix: 0.5 * w["w"] @ m @ w["w"], {"w": torch.ones(6, dtype=torch.float64)}, seed=0)  # type: ignore[misc]
-        assert found == pytest.approx(max(values, key=abs), rel=1e-3)
+        eigenvalue = top_eigenvalue(lambda w, m=matrix: 0.5 * w["w"] @ m @ w["w"], {"w": torch.ones(6, dtype=torch.float64)}, seed=0)  # type: ignore[misc]
+        assert eigenvalue == pytest.approx(max(values, key=abs), rel=1e-3)
 
 
 def test_sharpness_of_a_linear_net_is_that_of_its_data() -> None:
     x = torch.randn(32, 5, generator=torch.Generator().manual_seed(0))
     net = nn.Linear(5, 1, bias=False)
-    found = sharpness(net, nn.MSELoss(), x, torch.zeros(32, 1), seed=0)
-    assert found == pytest.approx(float(torch.linalg.eigvalsh(2 * x.T @ x / 32)[-1]), rel=5e-3)
+    eigenvalue = sharpness(net, nn.MSELoss(), Probe(x, torch.zeros(32, 1)), seed=0)
+    assert eigenvalue == pytest.approx(float(torch.linalg.eigvalsh(2 * x.T @ x / 32)[-1]), rel=5e-3)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The watch over a run: no bit of the run changes, a resumed run goes on with it, and what it reads is what a plain computation gives."""
+"""The diagnostics callback: no bit of a run changes, a resumed run continues it, and its figures are those of a plain computation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bakeoff.config.compose import compose
-from bakeoff.diagnostics.post_training import reliability
+from bakeoff.diagnostics.layer_stats import LayerStats, load_layer_stats
+from bakeoff.diagnostics.post_training import ValidationPredictions, reliability_curve
 from bakeoff.runs import journal
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
@@ -28,23 +29,23 @@ def folder(place: Path, *overrides: str) -> RunDir:
 
 
 def state(run: RunDir) -> dict[str, torch.Tensor]:
-    found = checkpoints.read_latest_checkpoint(run.checkpoints)
-    assert found is not None
-    tensors = dict(found["net"]) | {f"training {name}": tensor for name, tensor in found.get("training", {}).items()}
-    for slot, entry in found["optimizer"]["state"].items():
+    checkpoint = checkpoints.read_latest_checkpoint(run.checkpoints)
+    assert checkpoint is not None
+    tensors = dict(checkpoint["net"]) | {f"training {name}": tensor for name, tensor in checkpoint.get("training", {}).items()}
+    for slot, entry in checkpoint["optimizer"]["state"].items():
         tensors |= {f"{slot} {name}": torch.as_tensor(value) for name, value in entry.items()}
     return tensors
 
 
 def metrics(run: RunDir) -> dict[tuple[str, int], float]:
     """Every value of the diagnostics by name and step; a value written twice is an error."""
-    found: dict[tuple[str, int], float] = {}
+    values: dict[tuple[str, int], float] = {}
     for line in journal.read_journal(run.journal):
         if line["kind"] == "metrics":
             for name, value in line["values"].items():
-                assert (name, line["step"]) not in found, f"{name} is there twice at step {line['step']}"
-                found[name, line["step"]] = float(value)
-    return {key: value for key, value in found.items() if key[0].startswith("within/")}
+                assert (name, line["step"]) not in values, f"{name} is there twice at step {line['step']}"
+                values[name, line["step"]] = float(value)
+    return {key: value for key, value in values.items() if key[0].startswith("layers/")}
 
 
 NETS = [
@@ -62,11 +63,11 @@ def test_no_bit_of_a_run_changes(tmp_path: Path, overrides: list[str]) -> None:
     results = {level: train_from_dir(run.path) for level, run in runs.items()}
     for level in ("light", "full"):
         assert results[level].metrics == results["none"].metrics
-        bare, watched = state(runs["none"]), state(runs[level])
-        assert bare.keys() == watched.keys()
-        assert [name for name, tensor in bare.items() if not torch.equal(tensor, watched[name])] == []
-        verdict = compare_metrics(journal_metrics(runs["none"].journal), journal_metrics(runs[level].journal))
-        assert verdict.kind == "identical" and verdict.compared > 20
+        bare, diagnosed = state(runs["none"]), state(runs[level])
+        assert bare.keys() == diagnosed.keys()
+        assert [name for name, tensor in bare.items() if not torch.equal(tensor, diagnosed[name])] == []
+        comparison = compare_metrics(journal_metrics(runs["none"].journal), journal_metrics(runs[level].journal))
+        assert comparison.kind == "identical" and comparison.compared > 20
     assert not metrics(runs["none"]) and not (runs["none"].path / "diagnostics").exists()
     assert metrics(runs["light"]).items() <= metrics(runs["full"]).items()
     assert any("sharpness" in name for name, _ in metrics(runs["full"]))
@@ -75,14 +76,27 @@ def test_no_bit_of_a_run_changes(tmp_path: Path, overrides: list[str]) -> None:
         assert f"<h2>{title}</h2>" in text
 
 
-def test_the_diagonal_of_calibration_goes_to_one() -> None:
-    sure = torch.tensor([[0.9, 0.1]] * 10)
-    drawn = reliability(sure, torch.tensor([0] + [1] * 9), ece=0.8)
-    assert ">1</text>" in drawn.split("polyline")[0]
+def test_reliability_is_the_share_of_right_predictions_by_confidence() -> None:
+    probabilities = torch.tensor([[0.9, 0.1]] * 10 + [[0.45, 0.55]] * 4)
+    labels = torch.tensor([0] * 8 + [1] * 2 + [1] * 3 + [0])
+    curve = reliability_curve(ValidationPredictions(probabilities, labels, []))
+    assert list(curve) == pytest.approx([0.55, 0.9]) and list(curve.values()) == pytest.approx([0.75, 0.8])
 
 
 class Died(BaseException):
     """Stands in for a process that is gone."""
+
+
+def stop_at(patch: pytest.MonkeyPatch, *, step: int) -> None:
+    """Let the process that trains be gone at a step."""
+    training_step = ClassificationModule.training_step
+
+    def stopping(self: ClassificationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        if self.step == step:
+            raise Died
+        return training_step(self, batch, batch_idx)
+
+    patch.setattr(ClassificationModule, "training_step", stopping)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
@@ -90,15 +104,8 @@ def test_a_resumed_run_goes_on_with_its_diagnostics(tmp_path: Path, monkeypatch:
     options = ["trainer.checkpoint_every=1", "initializer=normal", "activation=tanh"]
     whole, broken = folder(tmp_path / "whole", *options), folder(tmp_path / "broken", *options)
     train_from_dir(whole.path)
-    forward = ClassificationModule.training_step
-
-    def dies(self: ClassificationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        if self.step == stop:
-            raise Died
-        return forward(self, batch, batch_idx)
-
     with monkeypatch.context() as patch:
-        patch.setattr(ClassificationModule, "training_step", dies)
+        stop_at(patch, step=stop)
         with pytest.raises(Died):
             train_from_dir(broken.path)
     train_from_dir(broken.path)
@@ -112,6 +119,26 @@ def test_a_resumed_run_goes_on_with_its_diagnostics(tmp_path: Path, monkeypatch:
         name for line in journal.read_journal(broken.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name
     ]
     assert len(tags) == len(set(tags)) > 0
+
+
+def test_an_earlier_runs_metrics_keep_their_names_when_it_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(tmp_path, "trainer.checkpoint_every=1")
+    with monkeypatch.context() as patch:
+        stop_at(patch, step=3)
+        with pytest.raises(Died):
+            train_from_dir(run.path)
+    run.journal.write_text(run.journal.read_text().replace('"layers/', '"within/'))
+    train_from_dir(run.path)
+    names = {name for line in journal.read_journal(run.journal) if line["kind"] == "metrics" for name in line["values"]}
+    assert not [name for name in names if name.startswith("layers/")]
+    assert {"within/gradient_norm/01_conv1", "within/update_ratio/08_fc3"} <= names
+
+
+def test_layer_statistics_of_an_earlier_run_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "readings.jsonl"
+    file.write_text('{"step":2,"layers":{"01_conv1":{"dead":0.25}},"more":{"sharpness":3.5}}\n{"step":4,"layers":{},"mo')
+    assert load_layer_stats(file, last_step=9) == [LayerStats(2, {"01_conv1": {"dead": 0.25}}, {"sharpness": 3.5})]
+    assert load_layer_stats(file, last_step=1) == []
 
 
 def test_a_page_opens_alone_and_shows_every_layer(tmp_path: Path) -> None:
@@ -170,11 +197,11 @@ def test_a_diagnostic_that_fails_is_left_out_and_named(
 @pytest.mark.parametrize(
     ("broken", "part"),
     [
-        ("watch.dissect", "layers"),
-        ("readings.read_activations", "activations"),
-        ("readings.read_gradients", "gradients"),
-        ("readings.read_updates", "updates"),
-        ("watch.diagnose", "diagnoses"),
+        ("callback.trace_layers", "layers"),
+        ("layer_stats.activation_stats", "activations"),
+        ("layer_stats.gradient_stats", "gradients"),
+        ("layer_stats.update_stats", "updates"),
+        ("callback.diagnose", "diagnoses"),
     ],
 )
 def test_no_failing_part_ends_a_run(
@@ -186,26 +213,26 @@ def test_no_failing_part_ends_a_run(
     monkeypatch.setattr(f"bakeoff.diagnostics.{broken}", fails)
     run = folder(tmp_path, "trainer.max_steps=3", "data.subset=64")
     assert train_from_dir(run.path).status == "finished"
-    told = [line for line in capsys.readouterr().err.splitlines() if "leave out" in line]
-    assert len(told) == 1 and told[0].endswith(f"diagnostics leave out {part}: ValueError: not to be measured")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "leave out" in line]
+    assert len(warnings) == 1 and warnings[0].endswith(f"diagnostics leave out {part}: ValueError: not to be measured")
     assert f"<b>{part}</b>: ValueError" in (run.path / "diagnostics" / "index.html").read_text()
 
 
 def test_gradients_and_updates_are_those_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = folder(tmp_path, "optimizer=sgd", "optimizer.lr=0.125", "optimizer.weight_decay=0", "trainer.max_steps=3", "scheduler=constant")
-    seen: list[dict[str, Any]] = []
-    made = ClassificationModule.optimizer_step
+    steps: list[dict[str, Any]] = []
+    optimizer_step = ClassificationModule.optimizer_step
 
-    def spied(self: ClassificationModule, *args: Any, **kwargs: Any) -> None:
+    def recording(self: ClassificationModule, *args: Any, **kwargs: Any) -> None:
         before = {name: weight.detach().clone() for name, weight in self.net.named_parameters()}
-        made(self, *args, **kwargs)
-        seen.append({name: ((before[name] - w.detach()).norm() / 0.125, before[name].norm()) for name, w in self.net.named_parameters()})
+        optimizer_step(self, *args, **kwargs)
+        steps.append({name: ((before[name] - w.detach()).norm() / 0.125, before[name].norm()) for name, w in self.net.named_parameters()})
 
-    monkeypatch.setattr(ClassificationModule, "optimizer_step", spied)
+    monkeypatch.setattr(ClassificationModule, "optimizer_step", recording)
     train_from_dir(run.path)
     lines = [json.loads(line) for line in (run.path / "diagnostics" / "readings.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
-    for line, step in zip(lines[:3], seen, strict=True):
+    for line, step in zip(lines[:3], steps, strict=True):
         for layer, name in (("01_conv1", "features.0.weight"), ("08_fc3", "classifier.6.weight")):
             gradient, weight = (float(figure) for figure in step[name])
             assert line["layers"][layer]["gradient_norm"] == pytest.approx(gradient, rel=1e-3)
