@@ -17,6 +17,7 @@ import pandas as pd
 from bakeoff.report.builder import write_report
 from bakeoff.report.design import read_design
 from bakeoff.report.results import SweepResults, curves_table, run_origins, runs_table
+from bakeoff.runs.stored_plan import parse_stored_plan
 
 POINTS = 40
 LR = {"low": 1e-4, "high": 1.0, "log": True}
@@ -59,13 +60,20 @@ def main() -> None:
     each = args.trials // (args.arms * args.blocks)
     cells = [{"arm": a, "block": b, "spaces": {"optimizer.lr": LR}, "points": [{}] * each} for b in blocks for a in arms]
     pool = [1001 + i for i in range(args.seeds)]
-    plan = read_design(
-        {
-            "name": "size", "hash": "0" * 64, "question": "How large may a sweep be?", "margin": 0.005, "fixed": {}, "cells": cells,
-            "metric": {"name": "val/accuracy", "goal": "maximize"}, "budget": {"sampler": "halton"}, "command": "bakeoff sweep size",
-            "confirm": {"seeds": pool, "looks": [len(pool)], "pool": pool},
-        }
-    )  # fmt: skip
+    tree = {
+        "version": 2,
+        "name": "size",
+        "hash": "0" * 64,
+        "question": "How large may a sweep be?",
+        "margin": 0.005,
+        "fixed": {},
+        "cells": cells,
+        "metric": {"name": "val/accuracy", "goal": "maximize"},
+        "budget": {"sampler": "halton"},
+        "command": "bakeoff sweep size",
+        "confirm": {"seeds": pool, "looks": [len(pool)], "pool": pool},
+    }
+    plan = read_design(parse_stored_plan(tree))
     table = frame(arms, blocks, trials=each, seeds=args.seeds)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter()
     runs = runs_table(table, plan, score_metric="test/accuracy")

@@ -13,6 +13,7 @@ import pytest
 
 from bakeoff.report.design import read_design
 from bakeoff.report.results import SweepResults, curves_table, runs_table
+from bakeoff.runs.stored_plan import parse_stored_plan
 
 LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
 
@@ -25,6 +26,7 @@ def plan_tree(
     same = {"spaces": {"optimizer.lr": LR}, "points": [{"optimizer.lr": 0.1}] * trials}
     cells = [{"arm": arm, "block": block, **same} for arm in arms for block in blocks]
     return {
+        "version": 2,
         "name": "sim",
         "hash": "0123456789abcdef" * 4,
         "question": "Which optimizer trains best when each gets its own best learning rate?",
@@ -99,7 +101,7 @@ def sweep_of(
     """What `tidy.load` makes of a store's frame."""
     from bakeoff.report.results import _scored, run_origins
 
-    plan = read_design(json.loads(json.dumps(tree)))
+    plan = read_design(parse_stored_plan(json.loads(json.dumps(tree))))
     scored = _scored(frame, plan)
     runs = runs_table(frame, plan, score_metric=scored)
     return SweepResults(plan, "summary", "sqlite:///mlflow.db", runs, curves_table(histories or {}, runs), scored, run_origins(frame))

@@ -7,6 +7,7 @@ import pandas as pd
 
 from bakeoff.report.design import read_design
 from bakeoff.report.results import runs_table
+from bakeoff.runs.stored_plan import parse_stored_plan
 
 
 def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:
@@ -27,5 +28,5 @@ def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:
             )
         ]
     )  # fmt: skip
-    runs = runs_table(frame, read_design(plan_of(["sgd", "adam"])), score_metric="val/accuracy")
+    runs = runs_table(frame, read_design(parse_stored_plan(plan_of(["sgd", "adam"]))), score_metric="val/accuracy")
     assert list(runs["diagnoses"]) == ["dead_relus overfitting", "", "overfitting"]

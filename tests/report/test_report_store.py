@@ -210,8 +210,16 @@ def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_foreign_plan_is_told_in_one_line() -> None:
-    from bakeoff.report.design import read_design
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"name": "x"}, r"plan\.json: not a plan of this version: version: this key is missing"),
+        ({"version": 2, "name": "x"}, r"plan\.json: not a plan of this version: hash: this key is missing"),
+        ({"version": 3, "name": "x"}, r"plan\.json: version=3: this bakeoff reads version 2; use the one that wrote the file"),
+    ],
+)
+def test_a_foreign_plan_is_told_in_one_line(tree: dict[str, Any], message: str) -> None:
+    from bakeoff.runs.stored_plan import parse_stored_plan
 
-    with pytest.raises(StoreError, match=r"plan.json .* KeyError: 'cells'"):
-        read_design({"name": "x"})
+    with pytest.raises(StoreError, match=message):
+        parse_stored_plan(tree)

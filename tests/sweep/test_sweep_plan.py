@@ -186,12 +186,13 @@ def test_a_changed_plan_says_what_differs(small: Small) -> None:
 
 def test_plan_json_holds_all_that_a_report_reads(small: Small) -> None:
     from bakeoff.report.design import read_design
+    from bakeoff.runs.stored_plan import parse_stored_plan
 
     made = small("workers=2", blocks={"model": ["alexnet", "vgg11"]})
-    read_back = read_design(json.loads(json.dumps(made.tree())))
+    read_back = read_design(parse_stored_plan(json.loads(json.dumps(made.tree()))))
     assert read_back.arms == ("momentum", "adam") and read_back.blocks == ("alexnet", "vgg11")
     assert (read_back.trials, read_back.seeds, read_back.hash) == (made.trials, 2, made.hash)
-    assert read_back.looks.sizes == (2, 4, 6, 8, 10) == made.sheet.confirm.looks
+    assert read_back.sequential.sizes == (2, 4, 6, 8, 10) == made.sheet.confirm.looks
     assert read_back.command == made.command == "bakeoff sweep small workers=2"
 
 

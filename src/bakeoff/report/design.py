@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bakeoff.errors import StoreError
+from bakeoff.runs.stored_plan import StoredPlan
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.paired import Goal
 
@@ -128,48 +128,41 @@ class SweepDesign:
         return [*self.seed_pool, *sorted(seeds - set(self.seed_pool))]
 
 
-def read_design(plan: Mapping[str, Any]) -> SweepDesign:
-    """The design that a plan.json declares. StoreError names the key that is missing or wrong."""
-    try:
-        cells = tuple(
-            PlannedArm(
-                str(cell["arm"]),
-                str(cell["block"]),
-                {
-                    key: SearchRange(float(s["low"]), float(s["high"]), bool(s.get("log", False)), bool(s.get("complement", False)))
-                    for key, s in cell["spaces"].items()
-                    if not s.get("choices")
-                },
-                len(cell["points"]),
-                dict(cell.get("choices") or {}),
-                {key: tuple(s["choices"]) for key, s in cell["spaces"].items() if s.get("choices")},
-            )
-            for cell in plan["cells"]
+def read_design(plan: StoredPlan) -> SweepDesign:
+    """Take from a sweep's stored plan what a report needs."""
+    planned_arms = tuple(
+        PlannedArm(
+            arm.arm,
+            arm.block,
+            {
+                key: SearchRange(space.low, space.high, space.log, space.complement)
+                for key, space in arm.spaces.items()
+                if not space.choices
+            },
+            len(arm.points),
+            arm.choices,
+            {key: space.choices for key, space in arm.spaces.items() if space.choices},
         )
-        confirm, prune = plan["confirm"], plan.get("prune")
-        seeds = [int(seed) for seed in confirm["seeds"]]
-        sizes = tuple(int(size) for size in confirm["looks"])
-        studies = int(plan["budget"].get("studies") or 1)
-        return SweepDesign(
-            name=str(plan["name"]),
-            hash=str(plan["hash"]),
-            question=str(plan["question"]),
-            metric=str(plan["metric"]["name"]),
-            goal=plan["metric"]["goal"],
-            margin=float(plan["margin"]),
-            arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
-            blocks=tuple(dict.fromkeys(cell.block for cell in cells)),
-            planned_arms=cells,
-            sampler=str(plan["budget"]["sampler"]),
-            seeds=len(seeds),
-            fixed=dict(plan["fixed"]),
-            command=str(plan["command"]),
-            factors=tuple(str(key) for key in plan.get("factors") or ()),
-            sequential=SequentialDesign(sizes or (1,), studies),
-            seed_pool=tuple(int(seed) for seed in confirm["pool"]),
-            pruner=str(prune["by"]) if prune else None,
-            allowed_differences=tuple(f"{one['rule']}: {one['text']}" for one in plan.get("differs") or ()),
-            baseline=str(plan["baseline"]) if plan.get("baseline") else None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"plan.json of the sweep's summary run is not a plan of this version: {type(error).__name__}: {error}") from None
+        for arm in plan.arms
+    )
+    return SweepDesign(
+        name=plan.name,
+        hash=plan.hash,
+        question=plan.question,
+        metric=plan.metric.name,
+        goal=plan.metric.goal,
+        margin=plan.margin,
+        arms=tuple(dict.fromkeys(arm.arm for arm in planned_arms)),
+        blocks=tuple(dict.fromkeys(arm.block for arm in planned_arms)),
+        planned_arms=planned_arms,
+        sampler=plan.budget.sampler,
+        seeds=len(plan.confirm.seeds),
+        fixed=plan.fixed,
+        command=plan.command,
+        factors=tuple(plan.factors),
+        sequential=SequentialDesign(plan.confirm.analyses or (1,), plan.budget.studies),
+        seed_pool=plan.confirm.pool,
+        pruner=None if plan.prune is None else plan.prune.by,
+        allowed_differences=tuple(f"{difference.rule}: {difference.text}" for difference in plan.differs),
+        baseline=plan.baseline,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ import pandas as pd
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.report.design import SweepDesign, read_design
+from bakeoff.runs.stored_plan import PLAN_FILE, read_stored_plan
 from bakeoff.stats.paired import Scores
 
 STAGES = {"trial": "tune", "confirm": "confirm", "audit": "audit"}
@@ -142,8 +142,8 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
 
     summary = _summary(store.runs_table(uri, "tags.kind = 'summary'"), name, sweep_hash)
     own = str(summary["tags.sweep.hash"])
-    plan_file = store.download_artifact(uri, summary["mlflow_id"], "plan.json")
-    plan = read_design(json.loads(Path(plan_file).read_text(encoding="utf-8")))
+    plan_file = store.download_artifact(uri, summary["mlflow_id"], PLAN_FILE)
+    plan = read_design(read_stored_plan(Path(plan_file)))
     frame = store.runs_table(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
     frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
     planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
