@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bakeoff.rendering.marks import Points
+from bakeoff.rendering.marks import Line, Points
 from bakeoff.rendering.palette import styles
 from bakeoff.report.analysis import analyse
 from bakeoff.report.builder import write_report
 from bakeoff.report.design import SearchRange
-from bakeoff.report.figures import all_of
-from bakeoff.report.figures.curves import spread
+from bakeoff.report.figures import section_figures
+from bakeoff.report.figures.curves import seed_quantiles
 from bakeoff.report.results import SweepResults
 
 Make = Callable[..., SweepResults]
@@ -31,27 +31,27 @@ def test_no_two_arms_look_the_same() -> None:
 
 def test_bands_by_hand() -> None:
     rows = pd.DataFrame({"id": list("abcab"), "step": [1, 1, 1, 2, 2], "value": [1.0, 3.0, 2.0, 5.0, 7.0]})
-    band = spread(rows)
+    band = seed_quantiles(rows)
     assert band.loc[1].to_dict() == {"n": 3, "low": 1.0, "middle": 2.0, "high": 3.0}
     assert band.loc[2].to_dict() == {"n": 2, "low": 5.0, "middle": 6.0, "high": 7.0}
     many = pd.DataFrame({"id": [str(i) for i in range(5)], "step": 1, "value": [0.0, 1.0, 2.0, 3.0, 4.0]})
-    assert spread(many).loc[1].to_dict() == {"n": 5, "low": 1.0, "middle": 2.0, "high": 3.0}
+    assert seed_quantiles(many).loc[1].to_dict() == {"n": 5, "low": 1.0, "middle": 2.0, "high": 3.0}
 
 
 def test_long_curves_are_thinned_by_averaging() -> None:
     rows = pd.DataFrame({"id": "a", "step": np.arange(1000), "value": np.arange(1000) * 1.0})
-    band = spread(rows)
+    band = seed_quantiles(rows)
     assert len(band) == 200
     assert band["middle"].iloc[0] == pytest.approx(2.0)  # the mean of 0..4
 
 
 def test_many_arms_begin_with_the_best_few(simulated: Make) -> None:
     sweep = simulated({f"arm{i:02d}": 0.002 * i for i in range(20)}, rng=np.random.default_rng(2), trials=4, seeds=3, curves=True)
-    drawn = {one.name: one for one in all_of(analyse(sweep))}
+    drawn = {one.name: one for one in section_figures(analyse(sweep))}
     curves = drawn["curves-val-accuracy"]
-    assert len(curves.shown) == 8 and "arm19" in curves.shown and curves.hidden("arm00")
+    assert len(curves.visible) == 8 and "arm19" in curves.visible and curves.is_hidden(Line([], [], "arm00"))
     assert set(curves.data["arm"]) == set(sweep.design.arms)  # the data have all of them
-    assert len(drawn["scores-all"].frame.rows) == 20
+    assert len(drawn["scores-all"].axes.rows) == 20
 
 
 def test_a_momentum_is_drawn_as_it_was_searched(simulated: Make) -> None:
@@ -61,9 +61,9 @@ def test_a_momentum_is_drawn_as_it_was_searched(simulated: Make) -> None:
     ]
     runs = sweep.runs.assign(**{"optimizer.lr": 1 - sweep.runs["optimizer.lr"] / 2})
     sweep = dataclasses.replace(sweep, runs=runs, design=dataclasses.replace(sweep.design, planned_arms=tuple(turned)))
-    drawn = next(one for one in all_of(analyse(sweep)) if one.name == "tuning-optimizer-lr")
-    points = [x for mark in drawn.marks if isinstance(mark, Points) and mark.symbol == "mark" for x in mark.x]
-    assert (drawn.frame.x, drawn.frame.log) == ("1 - optimizer.lr", True)
+    drawn = next(one for one in section_figures(analyse(sweep)) if one.name == "tuning-optimizer-lr")
+    points = [x for mark in drawn.marks if isinstance(mark, Points) and mark.symbol == "marker" for x in mark.x]
+    assert (drawn.axes.x_label, drawn.axes.log_x) == ("1 - optimizer.lr", True)
     assert sorted(points) == pytest.approx(sorted(1 - drawn.data["optimizer.lr"]))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
-from bakeoff.rendering.matplotlib_backend import STYLE, linestyle
+from bakeoff.rendering.matplotlib_backend import RC_PARAMS, line_style
 from bakeoff.rendering.page import Picture
 from bakeoff.rendering.palette import GREY, style
 
@@ -34,7 +34,7 @@ class Axes:
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """Give an empty figure of that many inches to a block in which the project's matplotlib settings hold."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(RC_PARAMS):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
@@ -68,7 +68,7 @@ def line_figure(figure: Figure, curves: Mapping[str, Curve], axes: Axes, *, refe
     for index, (name, curve) in enumerate(points.items()):
         xs, ys = [x for x, _ in curve], [y for _, y in curve]
         series = style(index)
-        plot.plot(xs, ys, color=series.colour, linestyle=linestyle(series.dash), marker="." if len(xs) < 40 else "", label=name)
+        plot.plot(xs, ys, color=series.colour, linestyle=line_style(series.dash), marker="." if len(xs) < 40 else "", label=name)
     if reference is not None:
         plot.axhline(reference[1], color=GREY, linestyle=(0, (5, 4)), label=f"{reference[0]} {format_number(reference[1])}")
     heights = [y for curve in points.values() for _, y in curve] + ([reference[1]] if reference else [])

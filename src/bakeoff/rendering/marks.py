@@ -1,9 +1,11 @@
-"""What a figure is made of: marks in a frame. One description, so that the page's figure and the one for papers show the same numbers."""
+"""What a figure consists of: marks between two axes. Both plotting back ends draw them, so all files of a figure agree.
+
+A mark that belongs to a series has its style and is hidden with it; `hover` is the text beside the pointer.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,78 +13,88 @@ import pandas as pd
 
 from bakeoff.rendering.palette import Style
 
-#: A line as thick as this is a bar: whole, whatever the dash of its arm.
-BAR = 4
-Number = float | None
-Symbol = Literal["mark", "ring", "cross", "dot", "tick"]
+#: A line at least this many pixels wide is a bar, which is solid whatever the dash of its series.
+BAR_WIDTH = 4
+Symbol = Literal["marker", "ring", "cross", "dot", "tick"]
 
 
 @dataclass(frozen=True)
 class Points:
-    """Markers of one arm ('' for none); `words` are what a pointer over each tells; `shift` moves points off the middle of their row."""
+    """Points at `x`, `y` of shape (N,), with N hover texts or none; `size` is in pixels, the symbol `marker` is that of the series."""
 
     x: Sequence[float]
     y: Sequence[float]
-    arm: str = ""
-    words: Sequence[str] = ()
-    symbol: Symbol = "mark"
+    series: str = ""
+    hover: Sequence[str] = ()
+    symbol: Symbol = "marker"
     size: float = 7
-    strength: float = 1.0
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of one arm; `steps` holds each value until the next one."""
+    """A curve through `x`, `y` of shape (N,); `steps` holds each value until the next one; `width` is in pixels."""
 
     x: Sequence[float]
     y: Sequence[float]
-    arm: str = ""
+    series: str = ""
     steps: bool = False
     width: float = 2
-    marked: bool = False
-    strength: float = 1.0
+    markers: bool = False
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True)
 class Band:
-    """What lies between two curves of one arm."""
+    """The area between two curves `low` and `high` of shape (N,)."""
 
     x: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
-    arm: str = ""
+    series: str = ""
     steps: bool = False
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with its interval on a row; `low` and `high` are None where it has none."""
+class ErrorBar:
+    """A value `x` on the row `y` with a horizontal bar from `low` to `high`; both are None where there is no interval."""
 
     x: float
     y: float
-    low: Number
-    high: Number
-    arm: str = ""
-    words: str = ""
+    low: float | None
+    high: float | None
+    series: str = ""
+    hover: str = ""
     size: float = 11
 
 
 @dataclass(frozen=True)
-class Heat:
-    """A table of colours: `values` by row and column (None: an empty cell), `cells` the text in each, `words` what a pointer tells."""
+class Heatmap:
+    """A matrix as colours, the first row on top.
+
+    Attributes:
+        columns: The names of the C columns.
+        rows: The names of the R rows.
+        values: (R, C) numbers; None leaves a cell empty.
+        labels: (R, C) texts in the cells.
+        hover: (R, C) texts beside the pointer.
+        diverging: Whether the colours run from blue through white to orange instead of from light to dark blue.
+        low: The value with the first colour.
+        high: The value with the last colour.
+    """
 
     columns: Sequence[str]
     rows: Sequence[str]
-    values: Sequence[Sequence[Number]]
-    cells: Sequence[Sequence[str]]
-    words: Sequence[Sequence[str]]
+    values: Sequence[Sequence[float | None]]
+    labels: Sequence[Sequence[str]]
+    hover: Sequence[Sequence[str]]
     diverging: bool = False
-    top: float = 1.0
-    bottom: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
 
 
 @dataclass(frozen=True)
-class Stripe:
+class Span:
     """A grey stripe from one x to another, over the whole height."""
 
     low: float
@@ -90,33 +102,46 @@ class Stripe:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A thin line at one x, or at one y, through the whole frame."""
+class ReferenceLine:
+    """A thin line at one `x` or one `y`, across the whole frame."""
 
-    x: Number = None
-    y: Number = None
+    x: float | None = None
+    y: float | None = None
 
 
 @dataclass(frozen=True)
-class Word:
-    """A short text in the frame."""
+class Annotation:
+    """A short text in the frame, just above a point."""
 
     x: float
     y: float
     text: str
-    arm: str = ""
+    series: str = ""
 
 
-Mark = Points | Line | Band | Interval | Heat | Stripe | Rule | Word
+Mark = Points | Line | Band | ErrorBar | Heatmap | Span | ReferenceLine | Annotation
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The axes. `rows` name the places 0, 1, ... of y from the bottom, `columns` those of x; `height` is in pixels on the page."""
+class AxesSpec:
+    """The axes of a figure.
 
-    x: str = ""
-    y: str = ""
-    log: bool = False
+    Attributes:
+        x_label: The name of the horizontal axis, with its unit.
+        y_label: The name of the vertical axis, with its unit.
+        log_x: Whether x is logarithmic.
+        log_y: Whether y is logarithmic.
+        rows: Names of the places 0, 1, ... of y, from the bottom.
+        columns: Names of the places 0, 1, ... of x.
+        height: Pixels on a page.
+        x_range: The ends of x in its own unit; None fits the marks.
+        y_range: The same for y.
+    """
+
+    x_label: str = ""
+    y_label: str = ""
+    log_x: bool = False
+    log_y: bool = False
     rows: Sequence[str] = ()
     columns: Sequence[str] = ()
     height: int = 340
@@ -126,32 +151,50 @@ class Frame:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """One figure: its name (the stem of its files), its section, its marks, and the numbers that it shows."""
+    """One figure.
+
+    Attributes:
+        name: The stem of its files, unique among the figures of a page.
+        title: What it shows.
+        marks: What is drawn, from back to front.
+        axes: The axes.
+        styles: The style of each series; marks of any other series are grey.
+        visible: The series that are shown at first; empty for all.
+        data: The numbers behind the marks, one flat table.
+        section: The key of the page's section that holds it.
+        wide: Whether it takes the whole width of a page.
+    """
 
     name: str
-    section: str
     title: str
     marks: Sequence[Mark]
-    frame: Frame
-    data: pd.DataFrame
-    looks: dict[str, Style] = field(default_factory=dict)
-    shown: frozenset[str] = frozenset()
+    axes: AxesSpec
+    styles: Mapping[str, Style] = field(default_factory=dict)
+    visible: frozenset[str] = frozenset()
+    data: pd.DataFrame = field(default_factory=pd.DataFrame)
+    section: str = ""
     wide: bool = False
 
-    def style(self, arm: str) -> Style:
-        """The look of an arm's marks; grey for marks of no arm."""
-        return self.looks.get(arm, Style())
+    def style_of(self, mark: Mark) -> Style:
+        """The style of a mark's series."""
+        return self.styles.get(getattr(mark, "series", ""), Style())
 
-    def hidden(self, arm: str) -> bool:
-        """Whether an arm is left out until it is asked for: with many arms, lines of all of them would hide each other."""
-        return bool(arm and self.shown and arm not in self.shown)
-
-
-def rounded(values: Iterable[float], *, digits: int = 5) -> list[float]:
-    """Numbers to so many significant digits: more cannot be seen, and would make the page large."""
-    return [float(f"{float(value):.{digits}g}") for value in values]
+    def is_hidden(self, mark: Mark) -> bool:
+        """Whether a mark's series is hidden at first."""
+        series = getattr(mark, "series", "")
+        return bool(series and self.visible and series not in self.visible)
 
 
-def known(value: float | None) -> bool:
-    """Whether there is a finite number."""
-    return value is not None and math.isfinite(value)
+def shorten(name: str, *, length: int = 28) -> str:
+    """A name with its middle cut out where it is longer than `length`, so that both ends can be read."""
+    return name if len(name) <= length else f"{name[: length - length // 2 - 1]}…{name[-(length // 2) :]}"
+
+
+#: Columns whose names may fit side by side, and the letters that do.
+MAX_LEVEL_COLUMNS, MAX_LEVEL_LETTERS = 6, 48
+
+
+def needs_upright_names(columns: Sequence[str]) -> bool:
+    """Whether the names of columns do not fit side by side and are written upright."""
+    letters = len(columns) * max(len(shorten(name)) + 2 for name in columns)
+    return len(columns) > MAX_LEVEL_COLUMNS or letters > MAX_LEVEL_LETTERS

@@ -1,7 +1,8 @@
-"""A drawing as PNG and SVG for papers, by matplotlib: the same marks as on the page, with a legend where the page has its buttons."""
+"""Figures as PNG and SVG, by matplotlib: the marks of the page, with a legend in place of the page's buttons."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,197 +15,255 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from bakeoff.rendering.marks import (
-    BAR,
+    BAR_WIDTH,
+    Annotation,
+    AxesSpec,
     Band,
+    ErrorBar,
     FigureSpec,
-    Heat,
-    Interval,
+    Heatmap,
     Line,
     Mark,
     Points,
-    Rule,
-    Stripe,
-    Word,
-    known,
+    ReferenceLine,
+    Span,
+    needs_upright_names,
+    shorten,
 )
 from bakeoff.rendering.palette import DASHES, DIVERGING, GREY, INK, LINE, MARKERS, SEQUENTIAL, SOFT, Style
-from bakeoff.rendering.plotly_backend import shortened, upright
 
-DOTS = 160  # a PNG's dots per inch
-WIDTH = 6.3  # inches: a column of text on A4
+#: Dots per inch of a PNG on a page, and of one for a paper.
+DPI, PAPER_DPI = 110, 160
+#: Inches: a column of text on A4.
+COLUMN_WIDTH = 6.3
 SYMBOLS = {"ring": "o", "cross": "x", "dot": "o", "tick": "|"}
-#: Names of arms are text and no formulas; text in an SVG stays text; the salt makes its ids the same each time.
-STYLE: Any = {
-    "font.size": 8.5, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": SOFT,
-    "text.color": INK, "xtick.color": SOFT, "ytick.color": SOFT, "axes.linewidth": 0.8, "grid.color": LINE, "grid.linewidth": 0.7,
-    "legend.frameon": False, "legend.fontsize": 7.5, "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "bakeoff",
-    "axes.formatter.useoffset": False, "axes.unicode_minus": True,
-}  # fmt: skip
+#: Settings for every picture. Names are text and no formulas; text in an SVG stays text; the salt makes its ids the same each time.
+RC_PARAMS: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.formatter.useoffset": False,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bakeoff",
+}
 
 
-def write(drawing: FigureSpec, out: Path) -> list[Path]:
-    """Writes <name>.png and <name>.svg into `out`, which is there."""
-    with rc_context(STYLE):
-        figure = sheet(drawing)
-        paths = [out / f"{drawing.name}.{ending}" for ending in ("png", "svg")]
-        # The room that titles and legend take is found once for both files: it costs as much as drawing.
-        box = figure.get_tightbbox().padded(0.06)
-        figure.savefig(paths[0], dpi=DOTS, facecolor="white", bbox_inches=box)
-        figure.savefig(paths[1], facecolor="white", bbox_inches=box, metadata={"Date": None})
-    return paths
-
-
-def sheet(drawing: FigureSpec) -> Figure:
-    """The figure; arms that the page hides at first are left out here."""
-    frame = drawing.frame
-    heat = next((mark for mark in drawing.marks if isinstance(mark, Heat)), None)
-    figure = Figure(figsize=(WIDTH, min(14.0, frame.height / 96)))
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that many inches that lays itself out; draw it within `rc_context(RC_PARAMS)`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.16, 0.14, 0.82, 0.8))
-    axes.set_title(drawing.title, loc="left", fontsize=9, color=INK)
-    if frame.log:
-        axes.set_xscale("log")
-    seen = [mark for mark in drawing.marks if not drawing.hidden(getattr(mark, "arm", ""))]
-    for mark in seen:
-        if not isinstance(mark, Points | Interval):
-            DRAWERS[type(mark)](axes, mark, drawing.style(getattr(mark, "arm", "")))
-    _points(axes, [(mark, drawing.style(mark.arm)) for mark in seen if isinstance(mark, Points)])
-    _intervals(axes, [(mark, drawing.style(mark.arm)) for mark in seen if isinstance(mark, Interval)])
-    axes.set_xlabel(frame.x)
-    axes.set_ylabel(frame.y)
-    if heat is None:
-        axes.grid(True, axis="x" if frame.rows else "both")
-        axes.set_axisbelow(True)
-    if frame.rows:
-        axes.set_yticks(range(len(frame.rows)), [shortened(row) for row in frame.rows])
-        axes.set_ylim(-0.6, len(frame.rows) - 0.4)
-        axes.tick_params(axis="y", length=0, labelsize=8.5 if len(frame.rows) < 30 else 7)
-    if frame.columns:
-        axes.set_xticks(range(len(frame.columns)), [shortened(one) for one in frame.columns])
-        axes.set_xlim(-0.5, len(frame.columns) - 0.5)
-    if frame.log:
-        axes.xaxis.set_major_locator(LogLocator(base=10, numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(_power))
-        axes.xaxis.set_minor_locator(NullLocator())
-    if frame.x_range is not None:
-        axes.set_xlim(*frame.x_range)
-    if frame.y_range is not None:
-        axes.set_ylim(*frame.y_range)
-    if not frame.rows and heat is None:
-        _legend(axes, drawing)
     return figure
 
 
-def linestyle(dash: str) -> Any:
+def png(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """A figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def svg(figure: FigureSpec) -> str:
+    """A figure as the text of an SVG file, without its title, which the page prints."""
+    with rc_context(RC_PARAMS):
+        drawn, buffer = draw_figure(figure, titled=False), io.StringIO()
+        drawn.savefig(buffer, format="svg", facecolor="none", bbox_inches=_bounds(drawn), metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def save_figure(figure: FigureSpec, folder: Path) -> list[Path]:
+    """Writes <name>.png and <name>.svg.
+
+    Args:
+        figure: What is drawn.
+        folder: Where the files go; it exists.
+
+    Returns:
+        The two paths.
+    """
+    with rc_context(RC_PARAMS):
+        drawn = draw_figure(figure)
+        bounds = _bounds(drawn)  # once for both files: it costs as much as drawing
+        paths = [folder / f"{figure.name}.{suffix}" for suffix in ("png", "svg")]
+        drawn.savefig(paths[0], dpi=PAPER_DPI, facecolor="white", bbox_inches=bounds)
+        drawn.savefig(paths[1], facecolor="white", bbox_inches=bounds, metadata={"Date": None})
+    return paths
+
+
+def draw_figure(figure: FigureSpec, *, titled: bool = True) -> Figure:
+    """The figure in matplotlib; series that the page hides at first are left out."""
+    drawn = Figure(figsize=(COLUMN_WIDTH, min(14.0, figure.axes.height / 96)))
+    FigureCanvasAgg(drawn)
+    axes = drawn.add_axes((0.16, 0.14, 0.82, 0.8))
+    if titled:
+        axes.set_title(figure.title, fontsize=9, fontweight="normal")
+    marks = [(mark, figure.style_of(mark)) for mark in figure.marks if not figure.is_hidden(mark)]
+    for mark, style in marks:
+        if not isinstance(mark, Points | ErrorBar):
+            DRAWERS[type(mark)](axes, mark, style)
+    _draw_points(axes, [(mark, style) for mark, style in marks if isinstance(mark, Points)])
+    _draw_error_bars(axes, [(mark, style) for mark, style in marks if isinstance(mark, ErrorBar)])
+    has_heatmap = any(isinstance(mark, Heatmap) for mark, _ in marks)
+    if not has_heatmap:
+        axes.grid(True, axis="x" if figure.axes.rows else "both")
+        axes.set_axisbelow(True)
+    _set_axes(axes, figure.axes)
+    if not figure.axes.rows and not has_heatmap:
+        _add_legend(axes, marks)
+    return drawn
+
+
+def line_style(dash: str) -> Any:
     """matplotlib's line style for a dash of the palette."""
     return (0, DASHES[dash]) if DASHES[dash] else "-"
 
 
-def _power(value: float, _place: object) -> str:
+def _bounds(figure: Figure) -> Bbox:
+    """The room that the frame, its titles and its legend take, in inches."""
+    return figure.get_tightbbox().padded(0.06)
+
+
+def _set_axes(axes: Axes, spec: AxesSpec) -> None:
+    axes.set(xlabel=spec.x_label, ylabel=spec.y_label)
+    if spec.rows:
+        axes.set_yticks(range(len(spec.rows)), [shorten(row) for row in spec.rows])
+        axes.set_ylim(-0.6, len(spec.rows) - 0.4)
+        axes.tick_params(axis="y", length=0, labelsize=8.5 if len(spec.rows) < 30 else 7)
+    if spec.columns:
+        axes.set_xticks(range(len(spec.columns)), [shorten(column) for column in spec.columns])
+        axes.set_xlim(-0.5, len(spec.columns) - 0.5)
+    for log, scale, axis in ((spec.log_x, axes.set_xscale, axes.xaxis), (spec.log_y, axes.set_yscale, axes.yaxis)):
+        if log:
+            scale("log")
+            axis.set_major_locator(LogLocator(base=10, numticks=12))
+            axis.set_major_formatter(FuncFormatter(_format_power))
+            axis.set_minor_locator(NullLocator())
+    if spec.x_range is not None:
+        axes.set_xlim(*spec.x_range)
+    if spec.y_range is not None:
+        axes.set_ylim(*spec.y_range)
+
+
+def _format_power(value: float, _position: object) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e4 else f"1e{math.log10(value):.0f}" if value > 0 else ""
 
 
-def _legend(axes: Axes, drawing: FigureSpec) -> None:
-    """One entry an arm that is drawn, below the frame."""
-    arms = dict.fromkeys(arm for mark in drawing.marks if (arm := getattr(mark, "arm", "")) and not drawing.hidden(arm))
-    lined = {mark.arm for mark in drawing.marks if isinstance(mark, Line)}
+def _add_legend(axes: Axes, marks: Sequence[tuple[Mark, Style]]) -> None:
+    """One entry for each series that is drawn, below the frame."""
+    styles = {series: style for mark, style in marks if (series := getattr(mark, "series", ""))}
+    with_line = {mark.series for mark, _ in marks if isinstance(mark, Line)}
     handles = []
-    for arm in arms:
-        look = drawing.style(arm)
-        dash: Any = linestyle(look.dash) if arm in lined else "none"
-        marker = MARKERS[look.marker] if arm not in lined else ""
-        handles.append(Line2D([], [], color=look.colour, linestyle=dash, marker=marker, linewidth=1.6, markersize=5, label=shortened(arm)))
+    for series, style in styles.items():
+        look: dict[str, Any] = {"linestyle": line_style(style.dash)} if series in with_line else {"linestyle": "none"}
+        look["marker"] = "" if series in with_line else MARKERS[style.marker]
+        handles.append(Line2D([], [], color=style.colour, linewidth=1.6, markersize=5, label=shorten(series), **look))
     if handles:
-        longest = max(len(shortened(arm)) for arm in arms)
+        longest = max(len(shorten(series)) for series in styles)
         columns = max(1, min(4, len(handles), 90 // (longest + 8)))
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, handlelength=3)
 
 
-def _points(axes: Axes, marks: Sequence[tuple[Points, Style]]) -> None:
-    """All points that share symbol and size at once: one artist an arm would take ten times as long."""
-    groups: dict[tuple[str, float, float], list[tuple[Points, Style]]] = {}
-    for mark, look in marks:
-        symbol = MARKERS[look.marker] if mark.symbol == "mark" else SYMBOLS[mark.symbol]
-        groups.setdefault((symbol, mark.size, mark.strength), []).append((mark, look))
-    for (symbol, size, strength), own in groups.items():
-        x, y = [value for mark, _ in own for value in mark.x], [value for mark, _ in own for value in mark.y]
-        colours = [look.colour for mark, look in own for _ in mark.x]
-        ring = own[0][0].symbol == "ring"
-        thin = own[0][0].symbol in ("cross", "tick", "ring")
-        width = 1.4 if thin else 0.0
-        face: Any = {"facecolors": "none", "edgecolors": colours} if ring else {"c": colours}
-        axes.scatter(x, y, s=(0.62 * size) ** 2, marker=symbol, alpha=strength, linewidths=width, zorder=4 if ring else 3, **face)
+def _draw_points(axes: Axes, marks: Sequence[tuple[Points, Style]]) -> None:
+    """All points that share symbol and size at once: one artist a series would take ten times as long."""
+    groups: dict[tuple[str, str, float, float], list[tuple[Points, Style]]] = {}
+    for mark, style in marks:
+        symbol = MARKERS[style.marker] if mark.symbol == "marker" else SYMBOLS[mark.symbol]
+        groups.setdefault((symbol, mark.symbol, mark.size, mark.opacity), []).append((mark, style))
+    for (symbol, kind, size, opacity), group in groups.items():
+        x, y = [value for mark, _ in group for value in mark.x], [value for mark, _ in group for value in mark.y]
+        colours = [style.colour for mark, style in group for _ in mark.x]
+        ring, width = kind == "ring", 1.4 if kind in ("ring", "cross", "tick") else 0.0
+        face: dict[str, Any] = {"facecolors": "none", "edgecolors": colours} if ring else {"c": colours}
+        axes.scatter(x, y, s=(0.62 * size) ** 2, marker=symbol, alpha=opacity, linewidths=width, zorder=4 if ring else 3, **face)
 
 
-def _intervals(axes: Axes, marks: Sequence[tuple[Interval, Style]]) -> None:
-    """Means with their intervals, all of a marker at once."""
-    spans = [(mark.y, mark.low, mark.high, look.colour) for mark, look in marks if mark.low is not None and mark.high is not None]
-    if spans:
-        rows, low, high = ([float(span[i]) for span in spans] for i in range(3))
-        colours = [colour for *_, colour in spans]
+def _draw_error_bars(axes: Axes, marks: Sequence[tuple[ErrorBar, Style]]) -> None:
+    """Values with their bars, all of a marker at once."""
+    bars = [(mark.y, mark.low, mark.high, style.colour) for mark, style in marks if mark.low is not None and mark.high is not None]
+    if bars:
+        rows, low, high, colours = (list(column) for column in zip(*bars, strict=True))
         axes.hlines(rows, low, high, colors=colours, linewidth=1.6, zorder=3)
         axes.scatter([*low, *high], [*rows, *rows], marker="|", c=[*colours, *colours], s=24, linewidths=1.4, zorder=3)
-    for marker in dict.fromkeys(look.marker for _, look in marks):
-        own = [(mark, look) for mark, look in marks if look.marker == marker]
-        sizes, colours = [(0.62 * mark.size) ** 2 for mark, _ in own], [look.colour for _, look in own]
-        x, y = [mark.x for mark, _ in own], [mark.y for mark, _ in own]
+    for marker in dict.fromkeys(style.marker for _, style in marks):
+        group = [(mark, style.colour) for mark, style in marks if style.marker == marker]
+        x, y = [mark.x for mark, _ in group], [mark.y for mark, _ in group]
+        sizes, colours = [(0.62 * mark.size) ** 2 for mark, _ in group], [colour for _, colour in group]
         axes.scatter(x, y, s=sizes, c=colours, marker=MARKERS[marker], edgecolors="white", linewidths=0.7, zorder=4)
 
 
-def _line(axes: Axes, mark: Line, look: Style) -> None:
-    dash: Any = "-" if mark.width >= BAR else linestyle(look.dash)
-    marker, style = MARKERS[look.marker] if mark.marked else "", "steps-post" if mark.steps else "default"
-    (line,) = axes.plot(mark.x, mark.y, color=look.colour, linestyle=dash, linewidth=0.75 * mark.width, marker=marker, markersize=3.2)
-    line.set(drawstyle=style, alpha=mark.strength, zorder=3)
+def _draw_line(axes: Axes, mark: Line, style: Style) -> None:
+    dash = "-" if mark.width >= BAR_WIDTH else line_style(style.dash)
+    marker, drawstyle = MARKERS[style.marker] if mark.markers else "", "steps-post" if mark.steps else "default"
+    (line,) = axes.plot(mark.x, mark.y, color=style.colour, linestyle=dash, linewidth=0.75 * mark.width, marker=marker, markersize=3.2)
+    line.set(drawstyle=drawstyle, alpha=mark.opacity, zorder=3)
 
 
-def _band(axes: Axes, mark: Band, look: Style) -> None:
+def _draw_band(axes: Axes, mark: Band, style: Style) -> None:
     step: Any = "post" if mark.steps else None
-    axes.fill_between(mark.x, mark.low, mark.high, color=look.colour, alpha=0.14, linewidth=0, step=step, zorder=1)
+    axes.fill_between(mark.x, mark.low, mark.high, color=style.colour, alpha=0.14, linewidth=0, step=step, zorder=1)
 
 
-def _heat(axes: Axes, mark: Heat, _look: Style) -> None:
-    colours = LinearSegmentedColormap.from_list("heat", [*(DIVERGING if mark.diverging else SEQUENTIAL)])
-    values = [[value if value is not None else math.nan for value in row] for row in mark.values]
-    axes.pcolormesh(values, cmap=colours, vmin=mark.bottom, vmax=mark.top, edgecolors="white", linewidth=0.8)
+def _draw_heatmap(axes: Axes, mark: Heatmap, _style: Style) -> None:
+    colours = LinearSegmentedColormap.from_list("heatmap", [*(DIVERGING if mark.diverging else SEQUENTIAL)])
+    values = [[math.nan if value is None else value for value in row] for row in mark.values]
+    axes.pcolormesh(values, cmap=colours, vmin=mark.low, vmax=mark.high, edgecolors="white", linewidth=0.8)
     axes.invert_yaxis()
-    columns, rows = [shortened(one) for one in mark.columns], [shortened(one) for one in mark.rows]
-    small = 8.5 if max(len(columns), len(rows)) < 20 else 5.5
-    axes.set_xticks([i + 0.5 for i in range(len(columns))], columns, rotation=90 if upright(columns) else 0, fontsize=small)
-    axes.set_yticks([i + 0.5 for i in range(len(rows))], rows, fontsize=small)
+    columns, rows = [shorten(name) for name in mark.columns], [shorten(name) for name in mark.rows]
+    size = 8.5 if max(len(columns), len(rows)) < 20 else 5.5
+    rotation = 90 if needs_upright_names(columns) else 0
+    axes.set_xticks([i + 0.5 for i in range(len(columns))], columns, rotation=rotation, fontsize=size)
+    axes.set_yticks([i + 0.5 for i in range(len(rows))], rows, fontsize=size)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    span = (mark.top - mark.bottom) or 1.0
-    for i, row in enumerate(mark.cells):
-        for j, cell in enumerate(row):
-            value = mark.values[i][j]
-            if cell and known(value):
-                assert value is not None
-                share = (value - mark.bottom) / span
+    axes.spines[:].set_visible(False)
+    for i, row in enumerate(mark.labels):
+        for j, label in enumerate(row):
+            if label and math.isfinite(values[i][j]):
+                share = (values[i][j] - mark.low) / ((mark.high - mark.low) or 1.0)
                 dark = abs(share - 0.5) > 0.36 if mark.diverging else share > 0.6
-                axes.text(j + 0.5, i + 0.5, cell, ha="center", va="center", fontsize=7, color="white" if dark else INK)
+                axes.text(j + 0.5, i + 0.5, label, ha="center", va="center", fontsize=7, color="white" if dark else INK)
 
 
-def _stripe(axes: Axes, mark: Stripe, _look: Style) -> None:
+def _draw_span(axes: Axes, mark: Span, _style: Style) -> None:
     axes.axvspan(mark.low, mark.high, color=GREY, alpha=0.16, linewidth=0, zorder=0)
 
 
-def _rule(axes: Axes, mark: Rule, _look: Style) -> None:
+def _draw_reference_line(axes: Axes, mark: ReferenceLine, _style: Style) -> None:
     if mark.x is not None:
         axes.axvline(mark.x, color=GREY, linewidth=1, zorder=1)
     if mark.y is not None:
         axes.axhline(mark.y, color=GREY, linewidth=1, zorder=1)
 
 
-def _word(axes: Axes, mark: Word, look: Style) -> None:
-    axes.annotate(mark.text, (mark.x, mark.y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6.5, color=look.colour)
+def _draw_annotation(axes: Axes, mark: Annotation, style: Style) -> None:
+    colour = style.colour if mark.series else INK
+    axes.annotate(mark.text, (mark.x, mark.y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6.5, color=colour)
 
 
+#: How each mark is drawn that is drawn by itself.
 DRAWERS: dict[type[Mark], Callable[[Axes, Any, Style], None]] = {
-    Line: _line, Band: _band, Heat: _heat, Stripe: _stripe, Rule: _rule, Word: _word,
-}  # fmt: skip
-"""How each kind of mark is drawn that is drawn by itself."""
+    Line: _draw_line,
+    Band: _draw_band,
+    Heatmap: _draw_heatmap,
+    Span: _draw_span,
+    ReferenceLine: _draw_reference_line,
+    Annotation: _draw_annotation,
+}

@@ -72,6 +72,7 @@ class Bullets(Block):
 
     macro = "bullets"
     items: Sequence[str | tuple[str, str]]
+    title: str = ""
     warning: bool = False
 
 

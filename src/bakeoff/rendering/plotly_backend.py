@@ -1,184 +1,245 @@
-"""A drawing as a plotly specification (a plain dict), which the page's script draws."""
+"""Figures as plotly specifications: plain dicts, which a page's script draws."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bakeoff.rendering.marks import (
-    BAR,
+    BAR_WIDTH,
+    MAX_LEVEL_COLUMNS,
+    Annotation,
+    AxesSpec,
     Band,
+    ErrorBar,
     FigureSpec,
-    Frame,
-    Heat,
-    Interval,
+    Heatmap,
+    Line,
     Mark,
     Points,
-    Rule,
-    Stripe,
-    Word,
-    known,
-    rounded,
+    ReferenceLine,
+    Span,
+    needs_upright_names,
+    shorten,
 )
-from bakeoff.rendering.palette import DIVERGING, GREY, INK, LINE, SEQUENTIAL
+from bakeoff.rendering.palette import DIVERGING, GREY, INK, LINE, SEQUENTIAL, Style
 
 Spec = dict[str, Any]
 SYMBOLS = {"ring": "circle-open", "cross": "x-thin-open", "dot": "circle", "tick": "line-ns-open"}
-NARROW = 6  # columns of a table of colours whose names may fit side by side
-ROOM = 48  # letters that do
+SYMBOL_LINE_WIDTHS = {"ring": 2.5, "cross": 1.5, "tick": 1.5}
 
 
-def spec(drawing: FigureSpec) -> Spec:
-    """Traces and layout. Arms that are hidden at first are there, and not visible."""
-    data: list[Spec] = []
+def plotly_spec(figure: FigureSpec) -> Spec:
+    """The traces and the layout of a figure; series that are hidden at first are in it, and not visible."""
+    traces: list[Spec] = []
     shapes: list[Spec] = []
-    layout = _layout(drawing.frame)
-    for mark in drawing.marks:
-        if isinstance(mark, Stripe | Rule):
+    layout = _figure_layout(figure.axes)
+    for mark in figure.marks:
+        if isinstance(mark, Span | ReferenceLine):
             shapes.append(_shape(mark))
             continue
-        data.append(_trace(mark, drawing))
-        if isinstance(mark, Heat):
-            _framed(mark, layout)
-    return {"data": data, "layout": layout | ({"shapes": shapes} if shapes else {})}
+        hidden = {"visible": False} if figure.is_hidden(mark) else {}
+        traces.append(_trace(mark, figure.style_of(mark), figure.axes) | hidden)
+        if isinstance(mark, Heatmap):
+            _set_heatmap_axes(mark, layout)
+    return {"data": traces, "layout": layout | ({"shapes": shapes} if shapes else {})}
 
 
-def _framed(mark: Heat, layout: Spec) -> None:
-    """The axes of a table of colours: columns named above, the first row on top."""
-    for axis, names in (("xaxis", mark.columns), ("yaxis", mark.rows)):
-        layout[axis] |= {"tickvals": list(range(len(names))), "ticktext": [_t(shortened(name)) for name in names], "ticks": ""}
-        layout[axis] |= {"showgrid": False, "showline": False}
-    layout["xaxis"] |= {"side": "top", "tickangle": -90 if upright(mark.columns) else 0, "range": [-0.5, len(mark.columns) - 0.5]}
-    layout["yaxis"] |= {"range": [len(mark.rows) - 0.5, -0.5]}
-    if len(mark.rows) > NARROW:
-        for axis in ("xaxis", "yaxis"):
-            layout[axis]["tickfont"] = {"size": 10}
-    layout["margin"] |= {"t": 24, "b": 8}
+def base_layout(*, height: int, x: str = "", y: str = "", legend: bool = False) -> Spec:
+    """A light grid without dragging, since a page scrolls on a phone.
+
+    Args:
+        height: Pixels.
+        x: The title of the horizontal axis.
+        y: The title of the vertical axis.
+        legend: Whether a legend is above the frame.
+
+    Returns:
+        A plotly layout.
+    """
+    axis: Spec = {"gridcolor": LINE, "zerolinecolor": LINE, "linecolor": GREY, "ticks": "outside", "tickcolor": GREY, "automargin": True}
+    return {
+        "height": height,
+        "margin": {"l": 54, "r": 12, "t": 12, "b": 46},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 12, "color": INK},
+        "showlegend": legend,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "dragmode": False,
+        "hovermode": "closest",
+        "xaxis": {**axis, "title": {"text": escape_plotly(x), "standoff": 8}},
+        "yaxis": {**axis, "title": {"text": escape_plotly(y), "standoff": 6}},
+    }
 
 
-def _t(text: str) -> str:
-    """Text as plotly shows it: it reads tags, entities and %{...}."""
+def player(labels: Sequence[str], *, pause: int) -> Spec:
+    """Play and pause buttons and a slider for an animation.
+
+    Args:
+        labels: A label for each frame; the frames are named '0', '1', ...
+        pause: Milliseconds a frame is shown while it plays.
+
+    Returns:
+        The parts of a layout: `updatemenus` and `sliders`.
+    """
+    playing = {"frame": {"duration": pause, "redraw": True}, "transition": {"duration": 0}, "fromcurrent": True}
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    buttons = [
+        {"label": "play", "method": "animate", "args": [None, playing]},
+        {"label": "pause", "method": "animate", "args": [[None], still]},
+    ]
+    place = {"x": 0, "y": 0, "yanchor": "top"}
+    menu = {"type": "buttons", "direction": "left", "showactive": False, "xanchor": "left", "pad": {"t": 40, "r": 8}, "buttons": buttons}
+    steps = [{"label": label, "method": "animate", "args": [[str(frame)], still]} for frame, label in enumerate(labels)]
+    current = {"visible": True, "prefix": "", "xanchor": "right", "font": {"size": 12, "color": INK}}
+    # The labels of a slider's steps would overlap: only the current one is shown.
+    slider = {"active": 0, "len": 1, "pad": {"t": 76, "b": 4}, "steps": steps, "currentvalue": current, "tickcolor": "#fff"}
+    slider |= {"font": {"color": "rgba(0,0,0,0)", "size": 1}, "minorticklen": 0, "ticklen": 0}
+    return {"updatemenus": [{**menu, **place, "bgcolor": "#fff", "bordercolor": GREY}], "sliders": [{**slider, **place}]}
+
+
+def rounded(values: Iterable[Any], *, digits: int = 5) -> list[float | None]:
+    """Numbers to so many significant digits, which keeps a page small; None for what is missing or not finite."""
+    return [None if value is None or not math.isfinite(value) else float(f"{float(value):.{digits}g}") for value in values]
+
+
+def escape_plotly(text: str) -> str:
+    """Text as plotly shows it unchanged: it reads tags, entities and %{...}."""
     return html.escape(text, quote=False).replace("%{", "%&#123;")
 
 
-def _trace(mark: Mark, drawing: FigureSpec) -> Spec:
-    if isinstance(mark, Heat):
-        return _heat(mark)
-    assert not isinstance(mark, Stripe | Rule)
-    look = drawing.style(mark.arm)
-    trace: Spec = {"type": "scatter", "name": mark.arm}
-    if drawing.hidden(mark.arm):
-        trace["visible"] = False
-    if isinstance(mark, Word):
-        font = {"size": 10, "color": look.colour if mark.arm else INK}
-        place = {"mode": "text", "x": [mark.x], "y": [mark.y], "text": [_t(mark.text)], "textposition": "top center", "textfont": font}
-        return trace | place | {"hoverinfo": "skip"}
-    if isinstance(mark, Points):
-        symbol = look.marker if mark.symbol == "mark" else SYMBOLS[mark.symbol]
-        line = {"width": 2.5 if mark.symbol == "ring" else 1.5 if mark.symbol in ("cross", "tick") else 0}
-        trace |= {
-            "mode": "markers", "x": rounded(mark.x), "y": rounded(mark.y),
-            "marker": {"color": look.colour, "symbol": symbol, "size": mark.size, "opacity": mark.strength, "line": line},
-        }  # fmt: skip
-        return trace | _told([_t(word) for word in mark.words])
-    if isinstance(mark, Interval):
-        trace |= {
-            "mode": "markers", "x": [mark.x], "y": [mark.y],
-            "marker": {"color": look.colour, "size": mark.size, "symbol": look.marker, "line": {"color": "#fff", "width": 1}},
-        }  # fmt: skip
-        if known(mark.low) and known(mark.high):
-            assert mark.low is not None and mark.high is not None
-            ends = {"array": [mark.high - mark.x], "arrayminus": [mark.x - mark.low], "symmetric": False}
-            trace["error_x"] = {"type": "data", "color": look.colour, "thickness": 2, "width": 4, **ends}
-        return trace | _told([_t(mark.words)] if mark.words else [])
-    shape = "hv" if mark.steps else "linear"
-    if isinstance(mark, Band):
-        x, low, high = _stepped(mark) if mark.steps else (rounded(mark.x), rounded(mark.low), rounded(mark.high))
-        return trace | {
-            "mode": "lines", "x": x + x[::-1], "y": high + low[::-1], "fill": "toself", "fillcolor": _faint(look.colour),
-            "line": {"width": 0}, "hoverinfo": "skip",
-        }  # fmt: skip
-    stroke: Spec = {"color": look.colour, "dash": "solid" if mark.width >= BAR else look.dash, "width": mark.width, "shape": shape}
-    trace |= {"mode": "lines+markers" if mark.marked else "lines", "x": rounded(mark.x), "y": rounded(mark.y), "line": stroke}
-    trace |= {"marker": {"symbol": look.marker, "size": 6}} if mark.marked else {}
-    trace |= {"opacity": mark.strength} if mark.strength < 1 else {}
-    told = f"{_t(mark.arm)}<br>" if mark.arm else ""
-    axis = _t(drawing.frame.x)
-    return trace | {"hovertemplate": f"{told}{axis} %{{x:.4g}}: %{{y:.4g}}<extra></extra>"}
+def _figure_layout(axes: AxesSpec) -> Spec:
+    layout = base_layout(height=axes.height, x=axes.x_label, y=axes.y_label)
+    layout["margin"]["t"] = 24
+    layout["modebar"] = {"bgcolor": "rgba(0,0,0,0)", "color": "#a9aeb6", "activecolor": GREY}
+    sides = (("xaxis", axes.log_x, axes.x_range, axes.columns), ("yaxis", axes.log_y, axes.y_range, axes.rows))
+    for name, log, ends, places in sides:
+        axis = layout[name]
+        axis["zeroline"] = False
+        if log:
+            axis |= {"type": "log", "exponentformat": "power", "dtick": 1}
+        if places:
+            axis |= {"tickvals": list(range(len(places))), "ticktext": _tick_names(places)}
+            margin = 0.6 if name == "yaxis" else 0.5
+            axis["range"] = [-margin, len(places) - 1 + margin]
+        if ends is not None:
+            axis["range"] = [math.log10(end) for end in ends] if log else list(ends)
+    if axes.rows:
+        layout["yaxis"]["ticks"] = ""
+    return layout
 
 
-def _told(words: list[str]) -> Spec:
-    return {"text": words, "hovertemplate": "%{text}<extra></extra>"} if words else {"hoverinfo": "skip"}
+def _set_heatmap_axes(mark: Heatmap, layout: Spec) -> None:
+    """Names the columns above the cells and puts the first row on top."""
+    for axis, names in (("xaxis", mark.columns), ("yaxis", mark.rows)):
+        layout[axis] |= {"tickvals": list(range(len(names))), "ticktext": _tick_names(names), "ticks": ""}
+        layout[axis] |= {"showgrid": False, "showline": False}
+        if len(mark.rows) > MAX_LEVEL_COLUMNS:
+            layout[axis]["tickfont"] = {"size": 10}
+    angle = -90 if needs_upright_names(mark.columns) else 0
+    layout["xaxis"] |= {"side": "top", "tickangle": angle, "range": [-0.5, len(mark.columns) - 0.5]}
+    layout["yaxis"] |= {"range": [len(mark.rows) - 0.5, -0.5]}
+    layout["margin"] |= {"t": 24, "b": 8}
 
 
-def _stepped(band: Band) -> tuple[list[float], list[float], list[float]]:
-    """The corners of a band whose ends stay level from one x to the next."""
-    x, low, high = (rounded(one) for one in (band.x, band.low, band.high))
-    corners = [x[0], *(value for value in x[1:] for _ in range(2))]
-    return corners, [value for value in low for _ in range(2)][:-1], [value for value in high for _ in range(2)][:-1]
+def _tick_names(names: Sequence[str]) -> list[str]:
+    return [escape_plotly(shorten(name)) for name in names]
 
 
-def _heat(mark: Heat) -> Spec:
-    scale = DIVERGING if mark.diverging else SEQUENTIAL
-    values = [[None if not known(v) else float(f"{v:.5g}") for v in row] for row in mark.values]
-    told = any(cell for row in mark.cells for cell in row)
-    text = {"text": [[_t(cell) for cell in row] for row in mark.cells], "texttemplate": "%{text}", "textfont": {"size": 11}}
+def _trace(mark: Mark, style: Style, axes: AxesSpec) -> Spec:
+    match mark:
+        case Heatmap():
+            return _heatmap(mark)
+        case Points():
+            trace = _points(mark, style)
+        case ErrorBar():
+            trace = _error_bar(mark, style)
+        case Band():
+            trace = _band(mark, style)
+        case Line():
+            trace = _line(mark, style, axes.x_label)
+        case Annotation():
+            font = {"size": 10, "color": style.colour if mark.series else INK}
+            trace = {"mode": "text", "x": [mark.x], "y": [mark.y], "text": [escape_plotly(mark.text)], "textfont": font}
+            trace |= {"textposition": "top center", "hoverinfo": "skip"}
+        case _:
+            raise TypeError(f"{mark!r} is a shape of the layout and no trace")
+    return {"type": "scatter", "name": mark.series, **trace}
+
+
+def _points(mark: Points, style: Style) -> Spec:
+    symbol = style.marker if mark.symbol == "marker" else SYMBOLS[mark.symbol]
+    marker = {"color": style.colour, "symbol": symbol, "size": mark.size, "opacity": mark.opacity}
+    marker["line"] = {"width": SYMBOL_LINE_WIDTHS.get(mark.symbol, 0)}
+    return {"mode": "markers", "x": rounded(mark.x), "y": rounded(mark.y), "marker": marker, **_hover(mark.hover)}
+
+
+def _error_bar(mark: ErrorBar, style: Style) -> Spec:
+    marker = {"color": style.colour, "size": mark.size, "symbol": style.marker, "line": {"color": "#fff", "width": 1}}
+    trace: Spec = {"mode": "markers", "x": [mark.x], "y": [mark.y], "marker": marker, **_hover([mark.hover] if mark.hover else [])}
+    if mark.low is not None and mark.high is not None and math.isfinite(mark.low) and math.isfinite(mark.high):
+        ends = {"array": [mark.high - mark.x], "arrayminus": [mark.x - mark.low], "symmetric": False}
+        trace["error_x"] = {"type": "data", "color": style.colour, "thickness": 2, "width": 4, **ends}
+    return trace
+
+
+def _line(mark: Line, style: Style, x_label: str) -> Spec:
+    dash = "solid" if mark.width >= BAR_WIDTH else style.dash
+    line = {"color": style.colour, "dash": dash, "width": mark.width, "shape": "hv" if mark.steps else "linear"}
+    name = f"{escape_plotly(mark.series)}<br>" if mark.series else ""
+    trace: Spec = {"mode": "lines", "x": rounded(mark.x), "y": rounded(mark.y), "line": line}
+    trace["hovertemplate"] = f"{name}{escape_plotly(x_label)} %{{x:.4g}}: %{{y:.4g}}<extra></extra>"
+    if mark.markers:
+        trace |= {"mode": "lines+markers", "marker": {"symbol": style.marker, "size": 6}}
+    return trace | ({"opacity": mark.opacity} if mark.opacity < 1 else {})
+
+
+def _band(mark: Band, style: Style) -> Spec:
+    x, low, high = rounded(mark.x), rounded(mark.low), rounded(mark.high)
+    if mark.steps:  # the corners of a band whose ends stay level from one x to the next
+        x = [x[0], *(value for value in x[1:] for _ in range(2))]
+        low, high = ([value for value in ends for _ in range(2)][:-1] for ends in (low, high))
+    red, green, blue = (int(style.colour[i : i + 2], 16) for i in (1, 3, 5))
+    fill = {"fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.15)", "line": {"width": 0}, "hoverinfo": "skip"}
+    return {"mode": "lines", "x": x + x[::-1], "y": high + low[::-1], **fill}
+
+
+def _hover(texts: Sequence[str]) -> Spec:
+    return {"text": [*map(escape_plotly, texts)], "hovertemplate": "%{text}<extra></extra>"} if texts else {"hoverinfo": "skip"}
+
+
+def _heatmap(mark: Heatmap) -> Spec:
     trace: Spec = {
-        "type": "heatmap", "name": "", "x": list(range(len(mark.columns))), "y": list(range(len(mark.rows))), "z": values,
-        "zmin": mark.bottom, "zmax": mark.top, "colorscale": [list(stop) for stop in scale], "showscale": False, "xgap": 1, "ygap": 1,
-        "hovertext": [[_t(word) for word in row] for row in mark.words], "hovertemplate": "%{hovertext}<extra></extra>",
+        "type": "heatmap",
+        "name": "",
+        "x": list(range(len(mark.columns))),
+        "y": list(range(len(mark.rows))),
+        "z": [rounded(row) for row in mark.values],
+        "zmin": mark.low,
+        "zmax": mark.high,
+        "colorscale": [list(stop) for stop in (DIVERGING if mark.diverging else SEQUENTIAL)],
+        "showscale": False,
+        "xgap": 1,
+        "ygap": 1,
+        "hovertext": [[escape_plotly(text) for text in row] for row in mark.hover],
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "hoverongaps": False,
-    }  # fmt: skip
-    return trace | (text if told else {})
+    }
+    if any(label for row in mark.labels for label in row):
+        labels = [[escape_plotly(label) for label in row] for row in mark.labels]
+        trace |= {"text": labels, "texttemplate": "%{text}", "textfont": {"size": 11}}
+    return trace
 
 
-def _shape(mark: Stripe | Rule) -> Spec:
-    if isinstance(mark, Stripe):
-        ends = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "x0": mark.low, "x1": mark.high}
-        return {"type": "rect", **ends, "fillcolor": GREY, "opacity": 0.16, "line": {"width": 0}, "layer": "below"}
-    line = {"type": "line", "line": {"color": GREY, "width": 1.2}, "layer": "below"}
+def _shape(mark: Span | ReferenceLine) -> Spec:
+    whole_height = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    if isinstance(mark, Span):
+        fill = {"fillcolor": GREY, "opacity": 0.16, "line": {"width": 0}}
+        return {"type": "rect", **whole_height, "x0": mark.low, "x1": mark.high, **fill}
+    line: Spec = {"type": "line", "line": {"color": GREY, "width": 1.2}}
     if mark.x is not None:
-        return {**line, "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "x0": mark.x, "x1": mark.x}
-    return {**line, "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": mark.y, "y1": mark.y}
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.15)"
-
-
-def shortened(name: str, *, most: int = 28) -> str:
-    """A name cut in its middle, so that both ends can be read; the pointer and the tables tell it whole."""
-    return name if len(name) <= most else f"{name[: most - most // 2 - 1]}…{name[-(most // 2) :]}"
-
-
-def upright(names: Sequence[str]) -> bool:
-    """Whether the columns' names do not fit side by side, so that they stand upright."""
-    return len(names) > NARROW or len(names) * max(len(shortened(name)) + 2 for name in names) > ROOM
-
-
-def _layout(frame: Frame) -> Spec:
-    line = {"gridcolor": LINE, "zeroline": False, "automargin": True, "linecolor": GREY, "ticks": "outside", "tickcolor": GREY}
-    x: Spec = {**line, "title": {"text": _t(frame.x), "standoff": 8}}
-    y: Spec = {**line, "title": {"text": _t(frame.y), "standoff": 6}}
-    if frame.log:
-        x |= {"type": "log", "exponentformat": "power", "dtick": 1}
-    if frame.x_range is not None:
-        x["range"] = [math.log10(end) for end in frame.x_range] if frame.log else list(frame.x_range)
-    if frame.y_range is not None:
-        y["range"] = list(frame.y_range)
-    if frame.rows:
-        y |= {"tickvals": list(range(len(frame.rows))), "ticktext": [_t(shortened(row)) for row in frame.rows], "ticks": ""}
-        y.setdefault("range", [-0.6, len(frame.rows) - 0.4])
-    if frame.columns:
-        x |= {"tickvals": list(range(len(frame.columns))), "ticktext": [_t(shortened(one)) for one in frame.columns]}
-        x["range"] = [-0.5, len(frame.columns) - 0.5]
-    return {
-        "height": frame.height, "margin": {"l": 52, "r": 12, "t": 24, "b": 46}, "showlegend": False, "hovermode": "closest",
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#a9aeb6", "activecolor": GREY},
-        "dragmode": False, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 12, "color": INK},
-        "xaxis": x, "yaxis": y,
-    }  # fmt: skip
+        return {**line, **whole_height, "x0": mark.x, "x1": mark.x}
+    return {**line, "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": mark.y, "y1": mark.y, "layer": "below"}

@@ -11,9 +11,9 @@ import pandas as pd
 
 from bakeoff.errors import FolderError, NotFoundError, near_miss
 from bakeoff.rendering.marks import FigureSpec
-from bakeoff.report import analysis, figures, latex, markup, page, pooled, tables, terminal
+from bakeoff.report import analysis, figures, latex, pooled, tables, terminal
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.page import Parts
+from bakeoff.report.report_page import Parts, figure_csv, write_page
 from bakeoff.report.results import SweepResults, load_sweep
 from bakeoff.report.verdict import Verdict, compute_verdict
 
@@ -61,7 +61,7 @@ def export_figure(
     """One figure of the report that `build` would write: its PNG, SVG and CSV. NotFoundError names the figures that there are."""
     sweep, _ = read_results(name, uri=uri, sweep_hash=sweep_hash, query=query)
     found = analysis.analyse(sweep)
-    drawn = {one.name: one for one in figures.with_first(found, figures.all_of(found))}
+    drawn = {one.name: one for one in figures.all_figures(found)}
     if figure not in drawn:
         raise NotFoundError(f"--figure={figure}: not in this report{near_miss(figure, list(drawn))}; figures: {', '.join(drawn)}")
     folder = out if out is not None else Path("reports") / sweep.title / FIGURES
@@ -89,12 +89,12 @@ def read_results(name: str | Sequence[str], *, uri: str, sweep_hash: str | None,
 def write_report(sweep: SweepResults, out: Path, *, parts: Parts = ()) -> Report:
     """The report's files of a sweep that is read already: page, tables, and every figure for papers."""
     found = analysis.analyse(sweep)
-    table, drawn = tables.arms_table(found), figures.all_of(found)
+    table, drawn = tables.arms_table(found), figures.section_figures(found)
     try:
         for folder in (out, out / FIGURES, out / TABLES):
             folder.mkdir(parents=True, exist_ok=True)
-        files = [page.write(found, table, drawn, out, parts=parts), *tables.write_tables(found, table, out)]
-        files += [*latex.write_latex_tables(found, out / TABLES), *write_figures(figures.with_first(found, drawn), out / FIGURES)]
+        files = [write_page(found, table, drawn, out, parts=parts), *tables.write_tables(found, table, out)]
+        files += [*latex.write_latex_tables(found, out / TABLES), *write_figures(figures.all_figures(found), out / FIGURES)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
     return Report(out, files[0], tuple(files), found.sweep, found.verdict, table, found)
@@ -107,8 +107,8 @@ def write_figures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:
     files: list[Path] = []
     for one in drawn:
         numbers = out / f"{one.name}.csv"
-        numbers.write_text(markup.csv(one), encoding="utf-8")
-        files += [*matplotlib_backend.write(one, out), numbers]
+        numbers.write_text(figure_csv(one), encoding="utf-8")
+        files += [*matplotlib_backend.save_figure(one, out), numbers]
     return files
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.figures.context import place, stem
+from bakeoff.report.figures.context import block_stem, file_stem
 from bakeoff.stats.paired import LEVEL
 
 ESCAPES = {
@@ -31,7 +31,7 @@ def write_latex_tables(found: Analysis, out: Path) -> list[Path]:
     written: dict[str, Path] = {}
     for block in found.blocks:
         if found.arm_means[block]:
-            name = stem("arms", place(block))
+            name = file_stem("arms", block_stem(block))
             while name in written:
                 name += "-2"
             written[name] = out / f"{name}.tex"
@@ -85,7 +85,7 @@ def latex_table(found: Analysis, block: str, name: str) -> str:
         lines,
         head,
         caption,
-        label=f"tab:{stem(plan.name, name)}",
+        label=f"tab:{file_stem(plan.name, name)}",
         line=tables.reproduction_commands(found.full_sweep)["report"],
         long=len(lines) > LONG,
     )

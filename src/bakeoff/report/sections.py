@@ -1,225 +1,223 @@
-"""The evidence, section by section: what the figures are drawn from, in words and tables."""
+"""The evidence, section by section: figures, what they show in words, and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from bakeoff.rendering.marks import FigureSpec
+from bakeoff.rendering.page import Block, Details, Grid, Plot, Section, Table, Text
 from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.figures.context import CELLS
-from bakeoff.report.figures.curves import QUARTILES
-from bakeoff.report.markup import figure, folded, grid, section, table
+from bakeoff.report.figures.context import MAX_LABELLED
+from bakeoff.report.figures.curves import QUARTILES_FROM
 from bakeoff.stats.paired import LEVEL, PairedDifference
 
-#: Rows of a table in the page; the CSV file has all.
-MOST_ROWS = 150
-
-Figures = Mapping[str, Sequence[FigureSpec]]
-
-
-def all_of(found: Analysis, rows: pd.DataFrame, figures: Figures, again: Callable[[FigureSpec], str]) -> Iterator[tuple[str, str, str]]:
-    """(key, title, HTML) of every section that has anything; `rows` is the table of `tables.arms`, `again` a figure's command."""
-    for key, title, notes, parts in _sections(found, rows):
-        drawn = grid(figure(one, again(one)) for one in figures.get(key, ()))
-        whole = section(key, title, notes, drawn, *parts)
-        if whole:
-            yield key, title, whole
+#: Rows of a table in the page, of which the CSV file has all; and rows beyond which a table scrolls.
+MAX_ROWS, TALL_FROM = 150, 13
+#: Pairs beyond which the table of pairs starts folded.
+MAX_OPEN_PAIRS = 15
 
 
-def missing(found: Analysis, figures: Figures) -> list[str]:
-    """Why sections are not there, in the words of the statistics."""
-    return [line for key, lines in found.narrative.items() if not figures.get(key) and key != "families" for line in lines]
+def evidence_sections(analysis: Analysis, arm_rows: pd.DataFrame, plots: Mapping[str, Sequence[Plot]]) -> list[Section]:
+    """Every section that has a figure or a table.
+
+    Args:
+        analysis: What is reported.
+        arm_rows: The table of `tables.arms_table`.
+        plots: The key of a section -> its figures.
+
+    Returns:
+        The sections, in the page's order.
+    """
+    sections = []
+    for key, title, notes, blocks in _sections(analysis, arm_rows):
+        figures: list[Block] = [Grid(plots[key])] if plots.get(key) else []
+        if figures or blocks:
+            sections.append(Section(title, [*figures, *blocks], notes, key=key))
+    return sections
 
 
-def _sections(found: Analysis, rows: pd.DataFrame) -> Iterator[tuple[str, str, list[str], list[str]]]:
-    sweep, plan, says = found.sweep, found.sweep.design, found.narrative
-    level = formatting.percent(LEVEL)
-    told = [
-        f"A small dot is one seed, the large mark the mean with its {level} Student t interval. In the table, validation is the mean of "
-        "the confirm runs, else the best tuning run's."
-    ]
-    yield "scores", f"Score of every arm: {formatting.metric_name(sweep.score_metric)}", told, _arms(found, rows)
-    told = [
-        f"Seed by seed, with {level} intervals for one comparison each; right of zero is better. Within the grey stripe, the margin of "
-        f"{formatting.difference(plan.margin, sweep.score_metric)}, differences do not matter. With several pairs the grade rests on p corrected by Holm. "  # noqa: E501
-        "More seeds: what a power calculation (80 %) asks for."
-    ]
-    yield "differences", "Paired differences", told, _pairs(found)
-    yield "families", "All arms at once, without use of the shared seeds", list(says["families"]), _families(found)
-    bars = "A line is the critical difference long, half to either side: arms whose lines do not overlap are told apart."
-    joined = " Grey bars at the right join those that are not." if found.ranks is not None and len(found.ranks.arms) <= CELLS else ""
-    yield "ranks", "Ranks", [*says["ranks"], bars + joined], []
-    profile = "A profile tells which share of an arm's runs, every block counting alike, score at least so well; higher is better."
-    yield "aggregate", "All runs together", [*says["aggregate"], profile], []
-    yield "effects", "Factors and their interactions", list(says["effects"]), _effects(found)
-    confirmed = len(sweep.stage_runs("confirm")) > 0
-    band = f"the middle half of them from {QUARTILES} seeds on, else lowest to highest"
-    line = f"Line: the median of the confirm runs; band: {band}." if confirmed else "The best tuning run of each arm: one run, so no band."
-    yield "curves", "Learning curves", [line], []
-    yield "target", "Time to target", list(says["target"]), _log_ranks(found)
-    foot = (
-        f"Every tuning run, by {formatting.metric_name(plan.metric)}. The ring is an arm's best, 'edge' where that lies in the outer tenth of "  # noqa: E501
-        "its space; a cross at the foot is a run that diverged; the thick line below is the arm's good region."
+def missing_evidence(analysis: Analysis, sections_with_figures: Collection[str]) -> list[str]:
+    """Why sections have no figure, in the words of the statistics."""
+    lines = {key: reasons for key, reasons in analysis.narrative.items() if key not in sections_with_figures and key != "families"}
+    return [line for reasons in lines.values() for line in reasons]
+
+
+def table_block(head: Sequence[str], rows: Sequence[Sequence[str]], *, tall_from: int = TALL_FROM, bold: str | None = None) -> Table:
+    """A table with its first rows and without columns that are empty."""
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    shown = [[row[i] for i in kept] for row in rows[:MAX_ROWS]]
+    return Table([head[i] for i in kept], shown, bold=bold, tall=len(rows) >= tall_from)
+
+
+def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str, str, Sequence[str], Sequence[Block]]]:
+    """(key, title, notes, tables) of every section."""
+    sweep, design, narrative, level = analysis.sweep, analysis.sweep.design, analysis.narrative, formatting.percent(LEVEL)
+    metric, margin = formatting.metric_name(sweep.score_metric), formatting.difference(design.margin, sweep.score_metric)
+    note = (
+        f"A small dot is one seed. The large mark is the mean, with its {level} Student t interval. In the table, validation is the mean "
     )
-    yield "search", "Score against what was tuned", [foot], []
-    yield "tuning", "What repeating the tuning changes", list(says["tuning"]), _repeated(found)
-    thick = "Thin: what was searched. Thick: where the score is within the margin of the arm's best."
-    yield "region", "How much care a learning rate asks for", [thick, *says["region"]], _regions(found)
-    bands = "Bands hold at 95 % for all budgets at once; the median best of so many tuning runs, had they been drawn anew."
-    yield "budget", "What a larger tuning budget brings", [bands, *says["budget"]], []
-    yield "importance", "Which settings mattered", list(says["importance"]), []
-    yield "diagnoses", "Diagnoses of single runs", ["Tuning and confirm runs; each run's own page in the store says what was seen."], []
-    yield "flags", "Flags", ["Runs that did not end well, and best settings at an end of their space."], _flags(found)
+    note += "of the confirm runs, or else the score of the best tuning run."
+    yield "scores", f"Score of every arm: {metric}", [note], _arm_tables(analysis, arm_rows)
+    note = f"Seed by seed, with a {level} interval for each comparison alone; right of zero is better. The grey stripe is the margin of "
+    note += f"{margin}: differences within it do not matter. With several pairs the grade rests on the p value corrected by Holm. "
+    note += "More seeds: the number that a power of 80 % needs."
+    yield "differences", "Paired differences", [note], _pair_tables(analysis)
+    yield "families", "Simultaneous comparisons, not paired by seed", narrative["families"], _simultaneous_table(analysis)
+    note = "Each line is as long as the critical difference, half to either side: arms whose lines do not overlap differ."
+    if analysis.ranks is not None and len(analysis.ranks.arms) <= MAX_LABELLED:
+        note += " Grey bars at the right join arms that do not differ."
+    yield "ranks", "Ranks", [*narrative["ranks"], note], []
+    note = "A profile shows the share of an arm's runs that score at least x, every block counting alike; higher is better."
+    yield "aggregate", "Interquartile means and performance profiles", [*narrative["aggregate"], note], []
+    yield "effects", "Factors and their interactions", narrative["effects"], _anova_tables(analysis)
+    yield "curves", "Learning curves", [_curves_note(analysis)], []
+    yield "target", "Time to target", narrative["target"], _log_rank_table(analysis)
+    note = f"Every tuning run, by {formatting.metric_name(design.metric)}. The ring is an arm's best run; 'edge' marks a best run in the "
+    note += "outer tenth of its space. A cross at the foot is a run that diverged. The bar below is the arm's good region."
+    yield "search", "Score by tuned setting", [note], []
+    yield "tuning", "Variance from repeated tuning", narrative["tuning"], _tuning_variance_table(analysis)
+    note = "Thin line: what was searched. Bar: where the score is within the margin of the arm's best."
+    yield "region", "Sensitivity to the learning rate", [note, *narrative["region"]], _region_table(analysis)
+    note = "The median best score of so many tuning runs, if they were drawn again. The bands hold at 95 % for all budgets at once."
+    yield "budget", "Best score by tuning budget", [note, *narrative["budget"]], []
+    yield "importance", "Importance of the tuned settings", narrative["importance"], []
+    note = "Tuning and confirm runs. The page of each run in the store shows what was measured."
+    yield "diagnoses", "Diagnoses of single runs", [note], []
+    yield "flags", "Flags", ["Runs that did not end well, and best settings at an end of their space."], _flag_table(analysis)
 
 
-def _arms(found: Analysis, rows: pd.DataFrame) -> list[str]:
-    parts: list[str] = []
-    for block in found.blocks:
-        head, lines = tables.readable_arms_table(found.sweep, rows[rows["block"] == block])
-        # The block has a heading of its own, and over all blocks there is no best setting.
-        kept = [i for i, name in enumerate(head) if name != "block" and any(line[i] for line in lines)]
-        head, lines = [head[i] for i in kept], [[line[i] for i in kept] for line in lines]
-        whole = table(head, lines, best=found.verdict.winner, tall=len(lines) > 16)
-        parts.append(whole if len(found.blocks) == 1 else folded(block, whole, opened=block == found.blocks[0]))
-    return parts
+def _curves_note(analysis: Analysis) -> str:
+    if analysis.sweep.stage_runs("confirm").empty:
+        return "The best tuning run of each arm: a single run, so there is no band."
+    return f"Line: the median of the confirm runs. Band: their middle half from {QUARTILES_FROM} seeds on, else lowest to highest."
 
 
-def _pairs(found: Analysis) -> list[str]:
-    metric = found.sweep.score_metric
+def _arm_tables(analysis: Analysis, arm_rows: pd.DataFrame) -> list[Block]:
+    blocks: list[Block] = []
+    for block in analysis.blocks:
+        head, rows = tables.readable_arms_table(analysis.sweep, arm_rows[arm_rows["block"] == block])
+        if "block" in head:  # it is in the heading above the table
+            head, rows = head[1:], [row[1:] for row in rows]
+        table = table_block(head, rows, bold=analysis.verdict.winner, tall_from=17)
+        blocks.append(table if len(analysis.blocks) == 1 else Details(block, [table], open=block == analysis.blocks[0]))
+    return blocks
+
+
+def _pair_tables(analysis: Analysis) -> list[Block]:
     head = ["ahead", "behind", "n", "advantage", f"{formatting.percent(LEVEL)} interval", "ahead on"]
     head += ["p (Holm)", "p (permutation)", "grade", "more seeds"]
-    parts: list[str] = []
-    for block in found.blocks:
-        means = found.arm_means[block]
-        leader = next(iter(means), None)
-        own = [d for d in found.verdict.differences if d.block == block]
-        own.sort(key=lambda d: leader not in (d.better, d.worse))
-        lines = [_pair(d, metric) for d in own[:MOST_ROWS]]
-        kept = len(head) if any(line[-1] for line in lines) else len(head) - 1
-        whole = table(head[:kept], [line[:kept] for line in lines], tall=len(lines) > 12) if lines else ""
-        cut = f", the first {MOST_ROWS} of them here, those of {leader} before the others" if len(own) > MOST_ROWS else ""
-        where = f"{block}: " if len(found.blocks) > 1 else ""
-        parts.append(
-            folded(f"{where}{formatting.count_noun(len(own), 'pair')}{cut}", whole, opened=block == found.blocks[0] and len(own) <= 15)
-        )
-    return parts
+    blocks: list[Block] = []
+    for block in analysis.blocks:
+        leader = next(iter(analysis.arm_means[block]), None)
+        pairs = [difference for difference in analysis.verdict.differences if difference.block == block]
+        pairs.sort(key=lambda pair: leader not in (pair.better, pair.worse))
+        if not pairs:
+            continue
+        cut = f", the first {MAX_ROWS} of them here, those of {leader} before the others" if len(pairs) > MAX_ROWS else ""
+        where = f"{block}: " if len(analysis.blocks) > 1 else ""
+        table = table_block(head, [_pair_row(pair, analysis.sweep.score_metric) for pair in pairs])
+        is_open = block == analysis.blocks[0] and len(pairs) <= MAX_OPEN_PAIRS
+        blocks.append(Details(f"{where}{formatting.count_noun(len(pairs), 'pair')}{cut}", [table], open=is_open))
+    return blocks
 
 
-def _pair(d: PairedDifference, metric: str) -> list[str]:
-    interval = (
-        "none"
-        if d.low is None
-        else f"{formatting.difference(d.low, metric, unit=False)} to {formatting.difference(d.high, metric, unit=False)}"
-    )
-    ahead = "" if d.ahead is None else formatting.percent(d.ahead)
-    ps = ["n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in (d.p_holm, d.p_permutation)]
-    return [
-        d.better,
-        d.worse,
-        str(d.n),
-        formatting.difference(d.advantage, metric),
-        interval,
-        ahead,
-        *ps,
-        d.grade,
-        "" if d.more_seeds is None else str(d.more_seeds),
-    ]
+def _pair_row(pair: PairedDifference, metric: str) -> list[str]:
+    p_values = ["n/a" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in (pair.p_holm, pair.p_permutation)]
+    advantage, interval = formatting.difference(pair.advantage, metric), _interval(pair.low, pair.high, metric)
+    ahead = "" if pair.ahead is None else formatting.percent(pair.ahead)
+    more_seeds = "" if pair.more_seeds is None else str(pair.more_seeds)
+    return [pair.better, pair.worse, str(pair.n), advantage, interval, ahead, *p_values, pair.grade, more_seeds]
 
 
-def _families(found: Analysis) -> list[str]:
-    metric = found.sweep.score_metric
-    names = {"tukey": "Tukey", "dunnett": "Dunnett"}
-    lines = [
-        [
-            names[one.procedure], one.arm, one.other, formatting.difference(one.difference, metric),
-            f"{formatting.difference(one.low, metric, unit=False)} to {formatting.difference(one.high, metric, unit=False)}", formatting.p_value(one.p),  # noqa: E501
+def _interval(low: float | None, high: float | None, metric: str) -> str:
+    if low is None:
+        return "none"
+    return f"{formatting.difference(low, metric, unit=False)} to {formatting.difference(high, metric, unit=False)}"
+
+
+def _simultaneous_table(analysis: Analysis) -> list[Block]:
+    metric, rows = analysis.sweep.score_metric, list[list[str]]()
+    for pair in analysis.simultaneous:
+        difference, interval = formatting.difference(pair.difference, metric), _interval(pair.low, pair.high, metric)
+        rows.append([pair.procedure.capitalize(), pair.arm, pair.other, difference, interval, formatting.p_value(pair.p)])
+    head = ["procedure", "arm", "against", "difference", "simultaneous interval", "p"]
+    return [Details(formatting.count_noun(len(rows), "comparison"), [table_block(head, rows)])] if rows else []
+
+
+def _anova_tables(analysis: Analysis) -> list[Block]:
+    blocks: list[Block] = []
+    for anova in analysis.factorials:
+        rows = [
+            [effect.name, f"{effect.df:.0f}", f"{effect.f:.2f}", formatting.p_value(effect.p), f"{effect.share:.2f}"]
+            for effect in anova.effects
         ]
-        for one in found.simultaneous
-    ]  # fmt: skip
-    head = ["procedure", "arm", "against", "difference", "interval, all at once", "p"]
-    return [folded(formatting.count_noun(len(lines), "comparison"), table(head, lines[:MOST_ROWS], tall=len(lines) > 12))] if lines else []
+        where = f", {anova.block}" if len(analysis.blocks) > 1 else ""
+        title = f"Analysis of variance{where}, {anova.residual_df:.0f} residual degrees of freedom"
+        table = table_block(["effect", "df", "F", "p", "partial eta squared"], rows)
+        blocks.append(Details(title, [table], open=anova.block == analysis.blocks[0]))
+    return blocks
 
 
-def _effects(found: Analysis) -> list[str]:
-    parts: list[str] = []
-    for each in found.factorials:
-        lines = [[one.name, f"{one.df:.0f}", f"{one.f:.2f}", formatting.p_value(one.p), f"{one.share:.2f}"] for one in each.effects]
-        where = f", {each.block}" if len(found.blocks) > 1 else ""
-        title = f"Analysis of variance{where}, {each.residual_df:.0f} residual degrees of freedom"
-        parts.append(folded(title, table(["effect", "df", "F", "p", "partial eta squared"], lines), opened=each.block == found.blocks[0]))
-    return parts
+def _log_rank_table(analysis: Analysis) -> list[Block]:
+    rows = []
+    for times in analysis.targets:
+        for pair in times.pairs:
+            p_values = formatting.p_value(pair.p), formatting.p_value(pair.p_holm)
+            rows.append([_block_cell(analysis, times.block), times.unit, pair.faster, pair.slower, *p_values])
+    head = ["block", "unit", "sooner", "later", "p", "p (Holm)"]
+    return [Details(formatting.count_noun(len(rows), "log-rank test"), [table_block(head, rows)])] if rows else []
 
 
-def _log_ranks(found: Analysis) -> list[str]:
-    several = len(found.sweep.design.blocks) > 1
-    lines = [
-        [*([each.block] if several else []), each.unit, one.faster, one.slower, formatting.p_value(one.p), formatting.p_value(one.p_holm)]
-        for each in found.targets
-        for one in each.pairs
-    ]
-    head = [*(["block"] if several else []), "unit", "sooner", "later", "p", "p (Holm)"]
-    return (
-        [folded(f"{formatting.count_noun(len(lines), 'log-rank test')}", table(head, lines[:MOST_ROWS], tall=len(lines) > 12))]
-        if lines
-        else []
-    )
+def _block_cell(analysis: Analysis, block: str) -> str:
+    """The block of a row; empty where there is one block alone, which leaves the column out."""
+    return block if len(analysis.blocks) > 1 else ""
 
 
-def _regions(found: Analysis) -> list[str]:
-    metric, several = found.sweep.design.metric, len(found.sweep.design.blocks) > 1
-    lines = [
-        [
-            *([one.block] if several else []), one.arm, one.key, formatting.significant(one.best),
-            f"{formatting.significant(one.low)} to {formatting.significant(one.high)}",
-            f"{'at least ' if one.open_low or one.open_high else ''}{one.width:.1f}",
-            *("not tried" if cost is None else formatting.difference(cost, metric) for cost in (one.third, one.triple)), str(one.n),
-        ]
-        for one in found.regions
-    ]  # fmt: skip
-    head = [*(["block"] if several else []), "arm", "key", "best", "good region", "decades"]
-    head += ["cost of a third", "cost of three times", "trials"]
-    return [folded("Regions", table(head, lines[:MOST_ROWS], tall=len(lines) > 12), opened=len(lines) <= 12)] if lines else []
+def _region_table(analysis: Analysis) -> list[Block]:
+    metric, rows = analysis.sweep.design.metric, list[list[str]]()
+    for region in analysis.regions:
+        best, low, high = (formatting.significant(value) for value in (region.best, region.low, region.high))
+        width = f"{'at least ' if region.open_low or region.open_high else ''}{region.width:.1f}"
+        costs = ["not tried" if cost is None else formatting.difference(cost, metric) for cost in (region.third, region.triple)]
+        block = _block_cell(analysis, region.block)
+        rows.append([block, region.arm, region.key, best, f"{low} to {high}", width, *costs, str(region.n)])
+    head = ["block", "arm", "key", "best", "good region", "decades", "cost of a third", "cost of three times", "trials"]
+    return [Details("Regions", [table_block(head, rows)], open=len(rows) < TALL_FROM)] if rows else []
 
 
-def _repeated(found: Analysis) -> list[str]:
-    if not found.tuning_variances:
-        return []
-    unit = 100.0 if found.sweep.score_metric.endswith("accuracy") else 1.0
-    head = ["block", "arm", "tunings", "seeds", "spread of seeds", "spread of tuning", "share of tuning", "95 % interval", "p"]
-    lines = [
-        [
-            one.block, one.arm, str(one.studies), str(one.n), f"{unit * one.seed_sd:.3g}", f"{unit * one.tuning_sd:.3g}",
-            formatting.percent(one.share), f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}", formatting.p_value(one.p),  # noqa: E501
-        ]
-        for one in found.tuning_variances
-    ]  # fmt: skip
-    return [table(head, lines[:MOST_ROWS], tall=len(lines) > 12)]
+def _tuning_variance_table(analysis: Analysis) -> list[Block]:
+    scale = 100.0 if analysis.sweep.score_metric.endswith("accuracy") else 1.0
+    head = ["block", "arm", "tunings", "seeds", "sd of seeds", "sd of tuning", "tuning's share of variance", "95 % interval", "p"]
+    rows = []
+    for variance in analysis.tuning_variances:
+        deviations = [f"{scale * deviation:.3g}" for deviation in (variance.seed_sd, variance.tuning_sd)]
+        share, low, high = (formatting.percent(value) for value in (variance.share, variance.share_low, variance.share_high))
+        counts = [str(variance.studies), str(variance.n)]
+        rows.append([variance.block, variance.arm, *counts, *deviations, share, f"{low} to {high}", formatting.p_value(variance.p)])
+    return [table_block(head, rows)] if rows else []
 
 
-def _flags(found: Analysis) -> list[str]:
-    sweep, plan = found.full_sweep, found.full_sweep.design
+def _flag_table(analysis: Analysis) -> list[Block]:
+    sweep, blocks, rows = analysis.full_sweep, list[Block](), list[list[str]]()
     counts = sweep.runs.groupby(["arm", "block", "stage", "state"]).size().to_dict()
-    lines: list[list[str]] = []
-    bad = ("diverged", "pruned", "failed", "killed", "running")
-    for cell in plan.planned_arms:
-        best = sweep.best_trial(cell.arm, cell.block)
-        ends = {key: space.near_edge(float(best[key])) for key, space in cell.spaces.items()} if best is not None else {}
-        edges = [f"{key} at the {side} end" for key, side in ends.items() if side is not None]
-        told = [[counts.get((cell.arm, cell.block, stage, state), 0) for stage in ("tune", "confirm")] for state in bad]
-        if edges or any(map(any, told)):
-            numbers = [f"{tune} + {confirm}" if tune or confirm else "" for tune, confirm in told]
-            lines.append([cell.arm, *([cell.block] if len(plan.blocks) > 1 else []), *numbers, "; ".join(edges)])
-    head = ["arm", *(["block"] if len(plan.blocks) > 1 else []), *bad, "best setting"]
-    audit = (
-        f"<p class=note>Pruning was audited: {sweep.pruning_audit[0]} pruned runs were run to their end, {sweep.pruning_audit[1]} of them would have "  # noqa: E501
-        "been chosen.</p>"
-        if sweep.pruning_audit is not None
-        else ""
-    )
-    note = "<p class=note>Counts: tuning runs + confirm runs.</p>" if lines else ""
-    kept = [i for i in range(len(head)) if any(line[i] for line in lines)]
-    whole = table([head[i] for i in kept], [[line[i] for i in kept] for line in lines[:MOST_ROWS]], tall=len(lines) > 16) if lines else ""
-    return [audit, whole, note]
+    states = ("diverged", "pruned", "failed", "killed", "running")
+    for planned in sweep.design.planned_arms:
+        best = sweep.best_trial(planned.arm, planned.block)
+        sides = {key: space.near_edge(float(best[key])) for key, space in planned.spaces.items()} if best is not None else {}
+        edges = "; ".join(f"{key} at the {side} end" for key, side in sides.items() if side is not None)
+        cells = []
+        for state in states:
+            tune, confirm = (counts.get((planned.arm, planned.block, stage, state), 0) for stage in ("tune", "confirm"))
+            cells.append(f"{tune} + {confirm}" if tune or confirm else "")
+        if edges or any(cells):
+            rows.append([planned.arm, _block_cell(analysis, planned.block), *cells, edges])
+    if sweep.pruning_audit is not None:
+        audited, chosen = sweep.pruning_audit
+        text = f"Pruning was audited: {audited} pruned runs were run to their end, and {chosen} of them would have been chosen."
+        blocks.append(Text(text, note=True))
+    if rows:
+        head = ["arm", "block", *states, "best setting"]
+        blocks += [table_block(head, rows, tall_from=17), Text("Counts: tuning runs + confirm runs.", note=True)]
+    return blocks

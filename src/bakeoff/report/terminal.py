@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.rendering.plotly_backend import shortened
+from bakeoff.rendering.marks import shorten
 from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
 from bakeoff.stats.paired import LEVEL
@@ -63,7 +63,7 @@ def _table(found: Analysis, block: str, width: int) -> Iterator[str]:
     rows: list[list[str]] = []
     for arm in [*means, *(arm for arm in plan.arms if arm not in means)]:
         told, best = means.get(arm), sweep.best_trial(arm, block) if block in plan.blocks else None
-        cells = [shortened(arm, most=NAME), str(told.n if told else 0), formatting.score(told.mean if told else None, metric)]
+        cells = [shorten(arm, length=NAME), str(told.n if told else 0), formatting.score(told.mean if told else None, metric)]
         cells.append("none" if told is None or told.low is None else _interval(told.low, told.high, metric))
         if key:
             cells.append("" if best is None or not math.isfinite(float(best[key])) else formatting.significant(float(best[key])))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from bakeoff.diagnostics.charts import Axes, line_figure, new_figure, svg_picture
 from bakeoff.diagnostics.checks.context import CheckResult, to_json
-from bakeoff.rendering.matplotlib_backend import DOTS
+from bakeoff.rendering.matplotlib_backend import DPI
 from bakeoff.rendering.page import Block, Cell, Code, Grid, Picture, Section, Table, render_page
 from bakeoff.rendering.palette import BLUE
 
@@ -92,7 +92,7 @@ def write_check(folder: Path, report: CheckReport) -> list[Path]:
             with new_figure(6.4, 3.6) as figure:
                 _draw(figure, result)
                 figure.suptitle(f"{result.name}: {result.state}")
-                figure.savefig(files[-1], dpi=DOTS, facecolor="white")
+                figure.savefig(files[-1], dpi=DPI, facecolor="white")
     return files
 
 

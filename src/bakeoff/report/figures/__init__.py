@@ -1,45 +1,50 @@
-"""The figures of a report: each once as marks, drawn from these on the page and on paper."""
+"""The figures of a report: each described once, and drawn from that on the page and in files for papers."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from itertools import chain
 
 from bakeoff.rendering.marks import FigureSpec
 from bakeoff.report.analysis import Analysis
-from bakeoff.report.figures import comparisons, curves, factors, tuning
+from bakeoff.report.figures.comparisons import comparison_figures, score_figure
 from bakeoff.report.figures.context import FigureContext
+from bakeoff.report.figures.curves import curve_figures
+from bakeoff.report.figures.factors import factor_figures
+from bakeoff.report.figures.tuning import tuned_key_figure, tuning_figures
 
-#: Arms in the page's first picture.
-FIRST = 10
-
-
-def all_of(found: Analysis) -> tuple[FigureSpec, ...]:
-    """Every figure that has numbers, in the page's order; no two share a name, which is the stem of their files."""
-    scene, seen, drawn = FigureContext(found), Counter[str](), list[FigureSpec]()
-    for room in (comparisons, factors, curves, tuning):
-        for drawing in room.all_of(scene):
-            seen[drawing.name] += 1
-            again = seen[drawing.name]
-            drawn.append(dataclasses.replace(drawing, name=f"{drawing.name}-{again}") if again > 1 else drawing)
-    return tuple(drawn)
+#: Arms in the page's first figure.
+LEADING_ARMS = 10
 
 
-def first(found: Analysis) -> FigureSpec | None:
-    """The page's first picture: the best arms' scores; where there is no confirm run, what tuning has found."""
-    scene = FigureContext(found)
-    if found.arm_means[scene.main]:
-        return comparisons.scores(scene, scene.main, most=FIRST)
-    plan = found.sweep.design
-    pairs = ((block, key) for key in plan.numeric_keys for block in plan.blocks)
-    beginning = next((drawn for block, key in pairs if (drawn := tuning.tuning(scene, block, key)) is not None), None)
-    return None if beginning is None else dataclasses.replace(beginning, name="first-look")
+def section_figures(analysis: Analysis) -> tuple[FigureSpec, ...]:
+    """Every figure that has numbers, in the page's order; no two share a name."""
+    context, names, figures = FigureContext(analysis), Counter[str](), list[FigureSpec]()
+    for figure in chain(comparison_figures(context), factor_figures(context), curve_figures(context), tuning_figures(context)):
+        names[figure.name] += 1
+        count = names[figure.name]
+        figures.append(dataclasses.replace(figure, name=f"{figure.name}-{count}") if count > 1 else figure)
+    return tuple(figures)
 
 
-def with_first(found: Analysis, drawn: tuple[FigureSpec, ...]) -> tuple[FigureSpec, ...]:
-    """The figures of `all_of` and the first picture, each name once."""
-    beginning = first(found)
-    return drawn if beginning is None or any(one.name == beginning.name for one in drawn) else (beginning, *drawn)
+def leading_figure(analysis: Analysis) -> FigureSpec | None:
+    """The figure beside the verdict: the scores of the best arms; without confirm runs, the first figure of the tuning runs."""
+    context = FigureContext(analysis)
+    if analysis.arm_means[context.main_block]:
+        return score_figure(context, context.main_block, max_arms=LEADING_ARMS)
+    for key in context.design.numeric_keys:
+        for block in context.design.blocks:
+            figure = tuned_key_figure(context, block, key)
+            if figure is not None:
+                return dataclasses.replace(figure, name="first-look")
+    return None
 
 
-__all__ = ["all_of", "first", "with_first"]
+def all_figures(analysis: Analysis) -> tuple[FigureSpec, ...]:
+    """The figures of the sections and the leading figure, each name once."""
+    figures, leading = section_figures(analysis), leading_figure(analysis)
+    return figures if leading is None or any(figure.name == leading.name for figure in figures) else (leading, *figures)
+
+
+__all__ = ["all_figures", "leading_figure", "section_figures"]

@@ -2,206 +2,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from bakeoff.rendering.marks import Band as Area
-from bakeoff.rendering.marks import FigureSpec, Frame, Heat, Interval, Line, Mark, Points, Rule, Stripe
-from bakeoff.rendering.plotly_backend import NARROW
+from bakeoff.rendering.marks import (
+    MAX_LEVEL_COLUMNS,
+    AxesSpec,
+    Band,
+    ErrorBar,
+    FigureSpec,
+    Heatmap,
+    Line,
+    Mark,
+    Points,
+    ReferenceLine,
+    Span,
+)
 from bakeoff.report import formatting
-from bakeoff.report.figures.context import CELLS, FigureContext, axis, place, squared, stem, tall, unit
-from bakeoff.stats.paired import ALL_BLOCKS, PairedDifference, mean_over_blocks
+from bakeoff.report.figures.context import (
+    MAX_LABELLED,
+    FigureContext,
+    axis_label,
+    block_stem,
+    display_scale,
+    file_stem,
+    heatmap_height,
+    rows_height,
+)
+from bakeoff.stats.paired import ALL_BLOCKS, PairedDifference
 
-GRADE = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "cannot be told"}
+GRADES = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "unknown"}
+#: Up to so many arms, profiles have bands.
+MAX_BANDS = 4
 
 
-def all_of(scene: FigureContext) -> Iterator[FigureSpec]:
+def comparison_figures(context: FigureContext) -> Iterator[FigureSpec]:
     """Every figure of the comparison that has numbers."""
-    for block in scene.blocks:
-        if scene.found.arm_means[block]:
-            yield scores(scene, block)
-    for block in scene.blocks:
-        yield from (one for one in (gaps(scene, block), matrix(scene, block)) if one is not None)
-    yield from (one for one in (ranking(scene), middles(scene), profiles(scene)) if one is not None)
+    blocks = context.analysis.blocks
+    yield from (score_figure(context, block) for block in blocks if context.analysis.arm_means[block])
+    for block in blocks:
+        yield from (figure for figure in (difference_figure(context, block), pair_figure(context, block)) if figure is not None)
+    figures = (rank_figure(context), interquartile_mean_figure(context), profile_figure(context))
+    yield from (figure for figure in figures if figure is not None)
 
 
-def scores(scene: FigureContext, block: str, *, most: int | None = None) -> FigureSpec:
-    """Final score per arm: a dot for each seed, the mean and its 95 % interval; the best arm on top, the first `most` of them alone."""
-    sweep, plan = scene.found.sweep, scene.found.sweep.design
-    metric, scale, means = sweep.score_metric, unit(sweep.score_metric), scene.found.arm_means[block]
-    table: Mapping[str, Mapping[int, float]] = mean_over_blocks(sweep.scores(), plan.arms) if block == ALL_BLOCKS else sweep.scores()[block]
-    arms = [*means][:most]
+def score_figure(context: FigureContext, block: str, *, max_arms: int | None = None) -> FigureSpec:
+    """The confirm scores of each arm, best arm on top: a dot for each seed, the mean and its 95 % interval.
+
+    Args:
+        context: The analysis.
+        block: A block that has scores, or all blocks together.
+        max_arms: How many of the best arms are drawn; None for all.
+
+    Returns:
+        The figure.
+    """
+    metric, scale, means, scores = context.metric, display_scale(context.metric), context.analysis.arm_means[block], context.scores(block)
+    arms = [*means][:max_arms]
     marks, rows = list[Mark](), list[dict[str, object]]()
     for row, arm in enumerate(reversed(arms)):
-        seeds, told = table[arm], means[arm]
+        seeds, mean = scores[arm], means[arm]
         jitter = np.linspace(-0.22, 0.22, len(seeds)) if len(seeds) > 1 else np.zeros(1)
-        words = [f"{arm}, seed {seed}: {formatting.score(value, metric)}" for seed, value in seeds.items()]
-        values = [scale * value for value in seeds.values()]
-        marks.append(Points(values, [row + float(j) for j in jitter], arm, words, "dot", 5, 0.4))
-        interval = f", {formatting.score(told.low, metric)} to {formatting.score(told.high, metric)}" if told.low is not None else ""
-        words = [f"{arm}: mean {formatting.score(told.mean, metric)}{interval}, n = {told.n}"]
-        low, high = (None if end is None else scale * end for end in (told.low, told.high))
-        marks.append(Interval(scale * told.mean, row, low, high, arm, words[0]))
+        hover = [f"{arm}, seed {seed}: {formatting.score(value, metric)}" for seed, value in seeds.items()]
+        marks.append(Points([scale * value for value in seeds.values()], [*map(float, row + jitter)], arm, hover, "dot", 5, 0.4))
+        marks.append(context.mean_bar(mean, row, arm, arm))
         rows += [{"block": block, "arm": arm, "what": "seed", "seed": seed, "score": value} for seed, value in seeds.items()]
-        rows.append({"block": block, "arm": arm, "what": "mean", "score": told.mean, "low": told.low, "high": told.high, "n": told.n})
-    frame = Frame(x=axis(metric), rows=[*reversed(arms)], height=tall(len(arms)))
-    title = scene.titled(f"Mean {formatting.metric_name(metric)}", block)
-    name = stem("best-scores" if len(arms) < len(means) else "scores", place(block))
-    return FigureSpec(name, "scores", title, marks, frame, pd.DataFrame(rows), scene.looks, wide=block == ALL_BLOCKS)
+        rows.append({"block": block, "arm": arm, "what": "mean", "score": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n})
+    axes = AxesSpec(axis_label(metric), rows=[*reversed(arms)], height=rows_height(len(arms)))
+    title = context.title(f"Mean {formatting.metric_name(metric)}", block)
+    name = file_stem("best-scores" if len(arms) < len(means) else "scores", block_stem(block))
+    return context.figure("scores", name, title, marks, axes, data=pd.DataFrame(rows), wide=block == ALL_BLOCKS)
 
 
-def gaps(scene: FigureContext, block: str) -> FigureSpec | None:
-    """A forest plot: every arm against the leader, or the baseline where the plan has one, with zero and the margin as a grey stripe."""
-    sweep, plan = scene.found.sweep, scene.found.sweep.design
-    means, family = scene.found.arm_means[block], [d for d in scene.found.verdict.differences if d.block == block]
-    if len(means) < 2 or not family:
+def difference_figure(context: FigureContext, block: str) -> FigureSpec | None:
+    """A forest plot: each arm against the plan's baseline, else against the leader; zero is a line and the margin a grey stripe."""
+    means, margin, metric = context.analysis.arm_means[block], context.design.margin, context.metric
+    differences = [difference for difference in context.analysis.verdict.differences if difference.block == block]
+    if len(means) < 2 or not differences:
         return None
-    against = plan.baseline if plan.baseline is not None and plan.baseline in means else next(iter(means))
-    chosen = [(d, d.worse, -1) if d.better == against else (d, d.better, 1) for d in family if against in (d.better, d.worse)]
-    chosen.sort(key=lambda one: one[2] * one[0].advantage)
-    scale, metric = unit(sweep.score_metric), sweep.score_metric
-    marks = list[Mark]([Stripe(-plan.margin * scale, plan.margin * scale), Rule(x=0.0)])
-    rows: list[dict[str, object]] = []
-    for row, (d, arm, sign) in enumerate(chosen):
-        ends = sorted(sign * scale * end for end in (d.low, d.high) if end is not None)
+    baseline = context.design.baseline
+    reference = baseline if baseline is not None and baseline in means else next(iter(means))
+    # (difference, the other arm, sign of the other arm minus the reference)
+    signed = [(d, d.worse, -1) if d.better == reference else (d, d.better, 1) for d in differences if reference in (d.better, d.worse)]
+    signed.sort(key=lambda entry: entry[2] * entry[0].advantage)
+    scale = display_scale(metric)
+    marks, rows = list[Mark]([Span(-margin * scale, margin * scale), ReferenceLine(x=0.0)]), list[dict[str, object]]()
+    for row, (difference, arm, sign) in enumerate(signed):
+        advantage = sign * difference.advantage
+        ends = sorted(sign * end for end in (difference.low, difference.high) if end is not None)
         low, high = ends if len(ends) == 2 else (None, None)
-        told = f"{arm} minus {against}: {formatting.difference(sign * d.advantage, metric)}"
-        told += f", {low:.2f} to {high:.2f}" if low is not None and high is not None else ""
-        told += f"; n = {d.n}, {formatting.p_value(d.p_holm)}, {GRADE.get(d.grade, d.grade)}"
-        marks.append(Interval(sign * scale * d.advantage, row, low, high, arm, told))
-        rows.append(
-            {
-                "block": block, "arm": arm, "against": against, "n": d.n, "difference": sign * d.advantage,
-                "low": None if low is None else low / scale, "high": None if high is None else high / scale, "p_holm": d.p_holm,
-                "grade": d.grade,
-            }
-        )  # fmt: skip
-    points = " (points)" if scale == 100 else ""
-    frame = Frame(x=f"ahead of {against}{points}", rows=[arm for _, arm, _ in chosen], height=tall(len(chosen)))
-    title = scene.titled(f"Against {against}", block)
-    return FigureSpec(
-        stem("differences", place(block)), "differences", title, marks, frame, pd.DataFrame(rows), scene.looks, wide=len(means) > NARROW
-    )
+        interval = f", {scale * low:.2f} to {scale * high:.2f}" if low is not None and high is not None else ""
+        p_value, grade = formatting.p_value(difference.p_holm), GRADES.get(difference.grade, difference.grade)
+        hover = f"{arm} minus {reference}: {formatting.difference(advantage, metric)}{interval}; n = {difference.n}, {p_value}, {grade}"
+        bar_low, bar_high = (None if end is None else scale * end for end in (low, high))
+        marks.append(ErrorBar(scale * advantage, row, bar_low, bar_high, arm, hover))
+        columns = {"block": block, "arm": arm, "against": reference, "n": difference.n, "difference": advantage, "low": low, "high": high}
+        rows.append({**columns, "p_holm": difference.p_holm, "grade": difference.grade})
+    unit = " (points)" if scale == 100 else ""
+    axes = AxesSpec(f"ahead of {reference}{unit}", rows=[arm for _, arm, _ in signed], height=rows_height(len(signed)))
+    name, title = file_stem("differences", block_stem(block)), context.title(f"Against {reference}", block)
+    return context.figure("differences", name, title, marks, axes, data=pd.DataFrame(rows), wide=len(means) > MAX_LEVEL_COLUMNS)
 
 
-def matrix(scene: FigureContext, block: str) -> FigureSpec | None:
-    """Every pair: how far the arm of the row is ahead of the arm of the column. A dot stands where a difference is supported.
+def pair_figure(context: FigureContext, block: str) -> FigureSpec | None:
+    """A heatmap of every pair: how far the arm of the row is ahead of the arm of the column, with a mark where that is supported.
 
-    Of many arms one half is drawn alone, since the other is its mirror image.
+    With many arms only the upper half is drawn, since the lower half mirrors it.
     """
-    metric, order = scene.found.sweep.score_metric, [*scene.found.arm_means[block]]
+    metric, scale, arms = context.metric, display_scale(context.metric), [*context.analysis.arm_means[block]]
+    labelled = len(arms) <= MAX_LABELLED
     pairs: dict[tuple[str, str], tuple[PairedDifference, float]] = {}
-    for one in scene.found.verdict.differences:
-        if one.block == block:
-            pairs |= {(one.better, one.worse): (one, 1.0), (one.worse, one.better): (one, -1.0)}
-    if len(order) < 3 or not pairs:
+    for difference in context.analysis.verdict.differences:
+        if difference.block == block:
+            pairs[difference.better, difference.worse] = difference, difference.advantage
+            pairs[difference.worse, difference.better] = difference, -difference.advantage
+    if len(arms) < 3 or not pairs:
         return None
-    scale, few, rows = unit(metric), len(order) <= CELLS, list[dict[str, object]]()
-    values: list[list[float | None]] = []
-    cells: list[list[str]] = []
-    words: list[list[str]] = []
-    sure: tuple[list[float], list[float]] = ([], [])
-    for i, a in enumerate(order):
-        values, cells, words = [*values, []], [*cells, []], [*words, []]
-        for j, b in enumerate(order):
-            there = pairs.get((a, b)) if few or j > i else None
-            d, sign = there if there is not None else (None, 1.0)
-            values[-1].append(None if d is None else sign * scale * d.advantage)
-            strong = d is not None and d.grade == "supported"
-            cells[-1].append("" if d is None or not few else f"{sign * scale * d.advantage:+.3g}{'*' if strong else ''}")
-            told = (
-                ""
-                if d is None
-                else f"{a} minus {b}: {formatting.difference(sign * d.advantage, metric)}, {formatting.p_value(d.p_holm)}, {d.grade}"
-            )
-            words[-1].append(told)
-            if d is not None and j > i:
-                rows.append({"row": a, "column": b, "difference": sign * d.advantage, "p_holm": d.p_holm, "grade": d.grade})
-            if strong and not few:
-                sure[0].append(j)
-                sure[1].append(i)
-    top = max(abs(value) for row in values for value in row if value is not None) or 1.0
-    marks = list[Mark]([Heat(order, order, values, cells, words, diverging=True, top=top, bottom=-top)])
-    if sure[0]:
-        marks.append(Points(*sure, symbol="dot", size=3))
-    meant = "* supported" if few else "dot: supported"
-    title = scene.titled(f"Row minus column{' (points)' if scale == 100 else ''}; {meant}", block)
-    height = squared(order, len(order), each=30 if few else 15)
-    data, wide = pd.DataFrame(rows), len(order) > NARROW
-    return FigureSpec(stem("pairs", place(block)), "differences", title, marks, Frame(height=height), data, scene.looks, wide=wide)
+    values: list[list[float | None]] = [[None] * len(arms) for _ in arms]
+    labels, hover = [[""] * len(arms) for _ in arms], [[""] * len(arms) for _ in arms]
+    supported, rows = list[tuple[int, int]](), list[dict[str, object]]()
+    for i, arm in enumerate(arms):
+        for j, other in enumerate(arms):
+            if (arm, other) not in pairs or (j < i and not labelled):
+                continue
+            difference, advantage = pairs[arm, other]
+            values[i][j] = scale * advantage
+            is_supported = difference.grade == "supported"
+            labels[i][j] = f"{scale * advantage:+.3g}{'*' if is_supported else ''}" if labelled else ""
+            text = f"{formatting.difference(advantage, metric)}, {formatting.p_value(difference.p_holm)}, {difference.grade}"
+            hover[i][j] = f"{arm} minus {other}: {text}"
+            supported += [(i, j)] if is_supported and not labelled else []
+            if j > i:
+                columns = {"row": arm, "column": other, "difference": advantage}
+                rows.append({**columns, "p_holm": difference.p_holm, "grade": difference.grade})
+    largest = max(abs(value) for row in values for value in row if value is not None) or 1.0
+    marks = list[Mark]([Heatmap(arms, arms, values, labels, hover, diverging=True, low=-largest, high=largest)])
+    if supported:
+        marks.append(Points([j for _, j in supported], [i for i, _ in supported], symbol="dot", size=3))
+    key = "* supported" if labelled else "dot: supported"
+    title = context.title(f"Row minus column{' (points)' if scale == 100 else ''}; {key}", block)
+    axes = AxesSpec(height=heatmap_height(arms, len(arms), row_height=30 if labelled else 15))
+    name, data = file_stem("pairs", block_stem(block)), pd.DataFrame(rows)
+    return context.figure("differences", name, title, marks, axes, data=data, wide=len(arms) > MAX_LEVEL_COLUMNS)
 
 
-def ranking(scene: FigureContext) -> FigureSpec | None:
-    """Mean ranks with Nemenyi's critical difference: bars at the right join arms that cannot be told apart."""
-    told = scene.found.ranks
-    if told is None:
+def rank_figure(context: FigureContext) -> FigureSpec | None:
+    """Mean ranks with Nemenyi's critical difference; grey bars at the right join arms that do not differ."""
+    ranks = context.analysis.ranks
+    if ranks is None:
         return None
-    place_of = {arm: len(told.arms) - 1 - i for i, arm in enumerate(told.arms)}
-    half = told.critical / 2
-    marks = list[Mark]()
-    rows = [
-        {"arm": arm, "mean rank": rank, "critical difference": told.critical, "votes": told.votes, "unit": told.unit}
-        for arm, rank in zip(told.arms, told.ranks, strict=True)
-    ]
-    for arm, rank in zip(told.arms, told.ranks, strict=True):
-        words = f"{arm}: mean rank {rank:.2f} over {told.votes} votes, critical difference {told.critical:.2f}"
-        marks.append(Interval(rank, place_of[arm], rank - half, rank + half, arm, words))
-    right = max(told.ranks) + half
-    step = 0.04 * (right - min(told.ranks) + half)
-    lanes = _lanes([(place_of[clique[-1]], place_of[clique[0]]) for clique in told.cliques])
-    if len(told.arms) <= CELLS:
-        marks += [Line([right + step * (2 + lane)] * 2, [low - 0.22, high + 0.22], width=5) for (low, high), lane in lanes.items()]
-    frame = Frame(x="mean rank, 1 is best", rows=[*reversed(told.arms)], height=tall(len(told.arms)))
-    return FigureSpec(
-        "ranks", "ranks", f"Mean ranks, critical difference {told.critical:.2f}", marks, frame, pd.DataFrame(rows), scene.looks
-    )
+    rows_by_arm = {arm: len(ranks.arms) - 1 - i for i, arm in enumerate(ranks.arms)}
+    half, marks, rows = ranks.critical / 2, list[Mark](), list[dict[str, object]]()
+    for arm, rank in zip(ranks.arms, ranks.ranks, strict=True):
+        hover = f"{arm}: mean rank {rank:.2f} over {ranks.votes} votes, critical difference {ranks.critical:.2f}"
+        marks.append(ErrorBar(rank, rows_by_arm[arm], rank - half, rank + half, arm, hover))
+        columns = {"arm": arm, "mean rank": rank, "critical difference": ranks.critical}
+        rows.append({**columns, "votes": ranks.votes, "unit": ranks.unit})
+    if len(ranks.arms) <= MAX_LABELLED:
+        right = max(ranks.ranks) + half
+        step = 0.04 * (right - min(ranks.ranks) + half)
+        offsets = _bar_offsets([(rows_by_arm[clique[-1]], rows_by_arm[clique[0]]) for clique in ranks.cliques])
+        marks += [Line([right + step * (2 + offset)] * 2, [low - 0.22, high + 0.22], width=5) for (low, high), offset in offsets.items()]
+    axes = AxesSpec("mean rank, 1 is best", rows=[*reversed(ranks.arms)], height=rows_height(len(ranks.arms)))
+    title = f"Mean ranks, critical difference {ranks.critical:.2f}"
+    return context.figure("ranks", "ranks", title, marks, axes, data=pd.DataFrame(rows))
 
 
-def _lanes(bars: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """Each bar's lane, so that no two in a lane touch."""
+def _bar_offsets(bars: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """How many places to the right each vertical bar is moved, so that no two of them touch."""
     ends: list[int] = []
-    lanes: dict[tuple[int, int], int] = {}
+    offsets: dict[tuple[int, int], int] = {}
     for low, high in sorted(bars):
-        lane = next((i for i, end in enumerate(ends) if end < low), len(ends))
-        ends[lane:] = [high, *ends[lane + 1 :]]
-        lanes[low, high] = lane
-    return lanes
+        offset = next((i for i, end in enumerate(ends) if end < low), len(ends))
+        ends[offset:] = [high, *ends[offset + 1 :]]
+        offsets[low, high] = offset
+    return offsets
 
 
-def middles(scene: FigureContext) -> FigureSpec | None:
-    """The interquartile mean of all runs of each arm, best on top; where one block and no spread would repeat the scores, none."""
-    told = scene.found.aggregates
-    if not told or all(one.low is None for one in told):
+def interquartile_mean_figure(context: FigureContext) -> FigureSpec | None:
+    """The interquartile mean of all runs of each arm, best on top; None where it would repeat the scores: one block and no interval."""
+    aggregates = context.analysis.aggregates
+    if not aggregates or all(aggregate.low is None for aggregate in aggregates):
         return None
-    metric, scale = scene.found.sweep.score_metric, unit(scene.found.sweep.score_metric)
-    best = sorted(told, key=lambda one: one.iqm, reverse=scene.found.sweep.design.goal == "minimize")
+    metric, scale = context.metric, display_scale(context.metric)
+    ranked = sorted(aggregates, key=lambda aggregate: aggregate.iqm, reverse=context.design.goal == "minimize")
     marks = list[Mark]()
-    for row, one in enumerate(best):
-        low, high = (None if end is None else scale * end for end in (one.low, one.high))
-        interval = f", {formatting.score(one.low, metric)} to {formatting.score(one.high, metric)}" if one.low is not None else ""
-        words = f"{one.arm}: interquartile mean {formatting.score(one.iqm, metric)}{interval}, {one.n} runs"
-        marks.append(Interval(scale * one.iqm, row, low, high, one.arm, words))
-    frame = Frame(x=axis(metric), rows=[one.arm for one in best], height=tall(len(best)))
-    return FigureSpec(
-        "interquartile-means", "aggregate", "Interquartile mean", marks, frame, pd.DataFrame([vars(one) for one in told]), scene.looks
-    )
+    for row, aggregate in enumerate(ranked):
+        low, high = (None if end is None else scale * end for end in (aggregate.low, aggregate.high))
+        ends = (formatting.score(aggregate.low, metric), formatting.score(aggregate.high, metric))
+        interval = f", {ends[0]} to {ends[1]}" if aggregate.low is not None else ""
+        hover = f"{aggregate.arm}: interquartile mean {formatting.score(aggregate.iqm, metric)}{interval}, {aggregate.n} runs"
+        marks.append(ErrorBar(scale * aggregate.iqm, row, low, high, aggregate.arm, hover))
+    axes = AxesSpec(axis_label(metric), rows=[aggregate.arm for aggregate in ranked], height=rows_height(len(ranked)))
+    data = pd.DataFrame([vars(aggregate) for aggregate in aggregates])
+    return context.figure("aggregate", "interquartile-means", "Interquartile mean", marks, axes, data=data)
 
 
-def profiles(scene: FigureContext) -> FigureSpec | None:
-    """The share of each arm's runs that score at least so well."""
-    told = scene.found.profiles
-    if not told:
+def profile_figure(context: FigureContext) -> FigureSpec | None:
+    """The share of each arm's runs that score at least as well as x."""
+    profiles, scale = context.analysis.profiles, display_scale(context.metric)
+    if not profiles:
         return None
-    metric, scale = scene.found.sweep.score_metric, unit(scene.found.sweep.score_metric)
     marks, frames = list[Mark](), list[pd.DataFrame]()
-    for one in told:
-        levels = [scale * level for level in one.levels]
-        if len(told) <= 4:
-            marks.append(Area(levels, [100 * v for v in one.low], [100 * v for v in one.high], one.arm))
-        marks.append(Line(levels, [100 * v for v in one.share], one.arm))
-        columns = {"level": one.levels, "share": one.share, "low": one.low, "high": one.high}
-        frames.append(pd.DataFrame({"arm": one.arm, "n": one.n, **columns}))
-    frame = Frame(x=axis(metric), y="runs at least as good (%)", y_range=(-2.0, 102.0))
-    return FigureSpec("profiles", "aggregate", "Performance profiles", marks, frame, pd.concat(frames), scene.looks, scene.shown)
+    for profile in profiles:
+        levels = [scale * level for level in profile.levels]
+        low, share, high = ([100 * value for value in values] for values in (profile.low, profile.share, profile.high))
+        marks += [Band(levels, low, high, profile.arm)] if len(profiles) <= MAX_BANDS else []
+        marks.append(Line(levels, share, profile.arm))
+        columns = {"level": profile.levels, "share": profile.share, "low": profile.low, "high": profile.high}
+        frames.append(pd.DataFrame({"arm": profile.arm, "n": profile.n, **columns}))
+    axes = AxesSpec(axis_label(context.metric), "runs at least as good (%)", y_range=(-2.0, 102.0))
+    return context.line_figure("aggregate", "profiles", "Performance profiles", marks, axes, data=pd.concat(frames))

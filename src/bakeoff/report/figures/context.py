@@ -1,101 +1,144 @@
-"""What all figures of a report share: the arms' order and looks, and the units of the axes."""
+"""What all figures of a report share: the order and the styles of the arms, units, names of files and heights."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
+from bakeoff.rendering.marks import AxesSpec, ErrorBar, FigureSpec, Mark, needs_upright_names, shorten
 from bakeoff.rendering.palette import Style, styles
-from bakeoff.rendering.plotly_backend import shortened, upright
 from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
-from bakeoff.stats.paired import ALL_BLOCKS
+from bakeoff.report.design import SweepDesign
+from bakeoff.report.results import SweepResults
+from bakeoff.stats.paired import ALL_BLOCKS, MeanInterval, mean_over_blocks
 
-#: With more arms than this, figures with a line an arm begin with the best few of them.
-MANY, FEW = 12, 8
-#: Up to so many arms, cells of a table of colours have room for numbers.
-CELLS = 12
+#: With more arms than this, figures with a line for each arm start with the best few of them.
+MANY_ARMS, FEW_ARMS = 12, 8
+#: Up to so many arms, the cells of a heatmap have room for numbers.
+MAX_LABELLED = 12
 
 
 @dataclass(frozen=True)
 class FigureContext:
-    """An analysis with what its figures have in common."""
+    """An analysis and what its figures have in common."""
 
-    found: Analysis
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """All blocks together, where there are several, and each."""
-        return self.found.blocks
+    analysis: Analysis
 
     @property
-    def main(self) -> str:
+    def sweep(self) -> SweepResults:
+        """The runs that the verdict rests on."""
+        return self.analysis.sweep
+
+    @property
+    def design(self) -> SweepDesign:
+        """The plan of the sweep."""
+        return self.analysis.sweep.design
+
+    @property
+    def metric(self) -> str:
+        """The metric that arms are scored by."""
+        return self.analysis.sweep.score_metric
+
+    @property
+    def main_block(self) -> str:
         """The block that the verdict rests on: all together where there are several."""
-        return self.found.blocks[0]
+        return self.analysis.blocks[0]
+
+    @property
+    def has_several_blocks(self) -> bool:
+        """Whether the sweep has more than one block."""
+        return len(self.design.blocks) > 1
 
     @cached_property
-    def order(self) -> tuple[str, ...]:
+    def arm_order(self) -> tuple[str, ...]:
         """The arms, best first; those without a confirm score by their best tuning run, or at the end."""
-        plan, sweep = self.found.sweep.design, self.found.sweep
-        sign = -1.0 if plan.goal == "maximize" else 1.0
-        ranked = [*self.found.arm_means[self.main]]
-        tuned = {arm: [float(best["score"]) for b in plan.blocks if (best := sweep.best_trial(arm, b)) is not None] for arm in plan.arms}
-        rest = [arm for arm in plan.arms if arm not in ranked]
+        sign = -1.0 if self.design.goal == "maximize" else 1.0
+        ranked = list(self.analysis.arm_means[self.main_block])
+        tuned: dict[str, list[float]] = {}
+        for arm in self.design.arms:
+            trials = [self.sweep.best_trial(arm, block) for block in self.design.blocks]
+            tuned[arm] = [float(trial["score"]) for trial in trials if trial is not None]
+        rest = [arm for arm in self.design.arms if arm not in ranked]
         rest.sort(key=lambda arm: (not tuned[arm], sign * sum(tuned[arm]) / max(1, len(tuned[arm]))))
         return (*ranked, *rest)
 
     @cached_property
-    def shown(self) -> frozenset[str]:
-        """The arms with which figures of lines begin; empty where all of them fit."""
-        plan = self.found.sweep.design
-        if len(plan.arms) <= MANY:
+    def visible_arms(self) -> frozenset[str]:
+        """The arms that figures of lines start with; empty where all of them fit."""
+        if len(self.design.arms) <= MANY_ARMS:
             return frozenset()
-        return frozenset(self.order[:FEW]) | ({plan.baseline} if plan.baseline is not None else set())
+        return frozenset(self.arm_order[:FEW_ARMS]) | ({self.design.baseline} if self.design.baseline is not None else set())
 
     @cached_property
-    def looks(self) -> dict[str, Style]:
-        """Each arm's look, those that are shown at first before the others, so that they are easiest to tell apart."""
-        arms = self.found.sweep.design.arms
-        return styles([*(arm for arm in arms if arm in self.shown), *(arm for arm in arms if arm not in self.shown)])
+    def styles(self) -> dict[str, Style]:
+        """The style of each arm; arms that are shown at first come first, which keeps them easiest to tell apart."""
+        return styles(sorted(self.design.arms, key=lambda arm: arm not in self.visible_arms))
 
-    @property
-    def several(self) -> bool:
-        """Whether there is more than one block."""
-        return len(self.found.sweep.design.blocks) > 1
+    def scores(self, block: str) -> Mapping[str, Mapping[int, float]]:
+        """The confirm scores of a block, arm -> seed -> score; of all blocks together their means."""
+        scores = self.sweep.scores()
+        return mean_over_blocks(scores, self.design.arms) if block == ALL_BLOCKS else scores[block]
 
-    def titled(self, text: str, block: str) -> str:
+    def title(self, text: str, block: str) -> str:
         """A title with its block, where there are several."""
-        return f"{text}, {block}" if self.several else text
+        return f"{text}, {block}" if self.has_several_blocks else text
+
+    def name(self, *parts: str, block: str) -> str:
+        """The stem of a figure's files, with its block where there are several."""
+        return file_stem(*parts, block_stem(block) if self.has_several_blocks else "")
+
+    def mean_bar(self, mean: MeanInterval, row: int, arm: str, label: str) -> ErrorBar:
+        """A mean with its interval on a row, in the unit that figures show."""
+        scale = display_scale(self.metric)
+        low, high = (None if end is None else scale * end for end in (mean.low, mean.high))
+        middle, *ends = (formatting.score(value, self.metric) for value in (mean.mean, mean.low, mean.high))
+        interval = f", {ends[0]} to {ends[1]}" if mean.low is not None else ""
+        hover = f"{label}: mean {middle}{interval}, n = {mean.n}"
+        return ErrorBar(scale * mean.mean, row, low, high, arm, hover)
+
+    def figure(
+        self, section: str, name: str, title: str, marks: Sequence[Mark], axes: AxesSpec, *, data: pd.DataFrame, wide: bool = False
+    ) -> FigureSpec:
+        """A figure in a section of the report, with the styles of the arms and all of them shown."""
+        return FigureSpec(name, title, marks, axes, styles=self.styles, data=data, section=section, wide=wide)
+
+    def line_figure(self, section: str, name: str, title: str, marks: Sequence[Mark], axes: AxesSpec, *, data: pd.DataFrame) -> FigureSpec:
+        """A figure with lines, which starts with the visible arms."""
+        return dataclasses.replace(self.figure(section, name, title, marks, axes, data=data), visible=self.visible_arms)
 
 
-def unit(metric: str) -> float:
-    """What scores are multiplied by where they are drawn: accuracies are in percent."""
+def display_scale(metric: str) -> float:
+    """What scores are multiplied by in figures: accuracies are shown in percent."""
     return 100.0 if metric.endswith("accuracy") else 1.0
 
 
-def axis(metric: str) -> str:
-    """The name of a metric's axis."""
+def axis_label(metric: str) -> str:
+    """The title of a metric's axis."""
     return f"{formatting.metric_name(metric)} (%)" if metric.endswith("accuracy") else formatting.metric_name(metric)
 
 
-def stem(*parts: str) -> str:
-    """A file's name without ending: plain letters, digits and hyphens."""
+def file_stem(*parts: str) -> str:
+    """A file's name without suffix: plain letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(part for part in parts if part).lower()).strip("-")[:80] or "figure"
 
 
-def place(block: str) -> str:
+def block_stem(block: str) -> str:
     """A block as part of a file's name."""
     return "overall" if block == ALL_BLOCKS else block
 
 
-def squared(columns: Sequence[str], rows: int, *, each: int) -> int:
-    """The height of a table of colours with rows of so many pixels, its columns' names upright where they do not fit side by side."""
-    names = 7 * max(len(shortened(name)) for name in columns) if upright(columns) else 24
-    return 34 + names + rows * each
+def heatmap_height(columns: Sequence[str], rows: int, *, row_height: int) -> int:
+    """The pixels of a heatmap with so many rows, and the names of its columns above them."""
+    names = 7 * max(len(shorten(name)) for name in columns) if needs_upright_names(columns) else 24
+    return 34 + names + rows * row_height
 
 
-def tall(rows: int) -> int:
-    """The height of a figure with so many rows, in pixels."""
+def rows_height(rows: int) -> int:
+    """The pixels of a figure with so many named rows."""
     return 84 + round(rows * (32 if rows <= 12 else 24 if rows <= 24 else 18))

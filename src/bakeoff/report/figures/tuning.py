@@ -4,181 +4,214 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from bakeoff.rendering.marks import Band, FigureSpec, Frame, Heat, Line, Mark, Points, Word, known
+from bakeoff.rendering.marks import Annotation, AxesSpec, Band, FigureSpec, Heatmap, Line, Mark, Points, Symbol
 from bakeoff.report import formatting
-from bakeoff.report.figures.context import CELLS, FigureContext, axis, place, squared, stem, tall, unit
+from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, display_scale, heatmap_height, rows_height
 
-#: Beyond so many tuning runs in a figure, each arm's best in every slice of the space stands for the others.
-MOST_POINTS = 1500
-SLICES = 40
+#: With more tuning runs than that in a figure, only the best run of each arm in every slice of the space is drawn.
+MAX_POINTS, SLICES = 1500, 40
+#: Up to so many arms, budget curves have bands; up to so many budgets, markers.
+MAX_BANDS, MAX_MARKERS = 6, 20
 
 
-def all_of(scene: FigureContext) -> Iterator[FigureSpec]:
+def tuning_figures(context: FigureContext) -> Iterator[FigureSpec]:
     """Every figure of the tuning that has numbers."""
-    plan = scene.found.sweep.design
-    drawn = [tuning(scene, block, key) for key in (*plan.numeric_keys, *plan.categorical_keys) for block in plan.blocks]
-    drawn += [regions(scene, key, block) for key in plan.numeric_keys for block in plan.blocks]
-    drawn += [budget(scene, block) for block in plan.blocks] + [importance(scene, block) for block in plan.blocks]
-    yield from (one for one in drawn if one is not None)
+    design = context.design
+    figures = [tuned_key_figure(context, block, key) for key in (*design.numeric_keys, *design.categorical_keys) for block in design.blocks]
+    figures += [region_figure(context, block, key) for key in design.numeric_keys for block in design.blocks]
+    figures += [budget_figure(context, block) for block in design.blocks]
+    figures += [importance_figure(context, block) for block in design.blocks]
+    yield from (figure for figure in figures if figure is not None)
 
 
-def tuning(scene: FigureContext, block: str, key: str) -> FigureSpec | None:
-    """Score against one tuned key, every tuning run; each arm's best is ringed, its good region is drawn along the foot.
+@dataclass(frozen=True)
+class TunedKey:
+    """One tuned key in a block, and how its values are placed on an axis.
 
-    None where the key is not tuned in the block. Of very many runs the best in each slice of the space is drawn.
+    Attributes:
+        key: The configuration key.
+        names: The values of a categorical key, each with a place of its own; empty for numbers.
+        complement: Whether 1 - value is drawn, as for momenta, which are searched evenly in its logarithm.
+        log: Whether the axis is logarithmic.
     """
-    sweep, plan = scene.found.full_sweep, scene.found.sweep.design
+
+    key: str
+    names: tuple[str, ...] = ()
+    complement: bool = False
+    log: bool = False
+
+    @classmethod
+    def of(cls, context: FigureContext, block: str, key: str, rows: pd.DataFrame) -> TunedKey:
+        """The axis of a key, with the tuning runs of its block."""
+        design = context.design
+        if key in design.categorical_keys and key not in design.numeric_keys:
+            return cls(key, tuple(sorted({str(value) for value in rows[key] if str(value) not in ("", "nan")})))
+        spaces = [space for arm in design.arms if (space := design.space(arm, block, key)) is not None]
+        complement = bool(spaces) and all(space.complement for space in spaces)
+        return cls(key, complement=complement, log=complement or any(space.log for space in spaces))
+
+    def positions(self, rows: pd.DataFrame, arms: Sequence[str]) -> pd.Series[float]:
+        """Where each run is on the axis; NaN where it has no value. Arms are side by side in the column of a name."""
+        values: pd.Series[float] = rows[self.key]
+        if self.names:
+            offsets = {arm: 0.7 * ((i + 0.5) / len(arms) - 0.5) for i, arm in enumerate(arms)}
+            return values.map({name: float(i) for i, name in enumerate(self.names)}) + rows["arm"].map(offsets)
+        return 1 - values if self.complement else values
+
+    def format(self, value: object) -> str:
+        """A value as text."""
+        return formatting.significant(value) if isinstance(value, float) else str(value)
+
+
+def tuned_key_figure(context: FigureContext, block: str, key: str) -> FigureSpec | None:
+    """The score of every tuning run against one tuned key; each arm's best is ringed, and its good region is a bar along the foot.
+
+    Args:
+        context: The analysis.
+        block: The block.
+        key: A tuned key.
+
+    Returns:
+        The figure; None where no run of the block tuned the key.
+    """
+    sweep, design, metric = context.analysis.full_sweep, context.design, context.design.metric
     rows = sweep.stage_runs("tune")
     rows = rows[(rows["block"] == block) & (rows["score"].notna() | (rows["state"] == "diverged"))]
-    menu = key in plan.categorical_keys and key not in plan.numeric_keys
-    names = sorted({str(value) for value in rows[key] if str(value) not in ("", "nan")}) if menu else []
-    spaces = {arm: plan.space(arm, block, key) for arm in plan.arms}
-    ranges = [space for space in spaces.values() if space is not None]
-    # Where 1 - x was searched evenly on a logarithm, as of momenta, it is drawn so.
-    turned = not menu and bool(ranges) and all(space.complement for space in ranges)
-    log = not menu and (turned or any(space.log for space in ranges))
-    at = rows[key].map({name: float(i) for i, name in enumerate(names)}) if menu else 1 - rows[key] if turned else rows[key]
-    # In a column each arm has a place of its own.
-    beside = {arm: 0.7 * ((i + 0.5) / len(plan.arms) - 0.5) for i, arm in enumerate(plan.arms)}
-    rows = rows.assign(at=at + rows["arm"].map(beside) if menu else at)[at.notna()]
+    tuned = TunedKey.of(context, block, key, rows)
+    rows = rows.assign(position=tuned.positions(rows, design.arms)).dropna(subset=["position"])
     if rows.empty:
         return None
-    scale, metric = unit(plan.metric), plan.metric
-    real = [scale * float(v) for v in rows.loc[rows["state"] != "diverged", "score"]]
-    span = (max(real) - min(real)) or 1.0 if real else 1.0
-    foot = min(real) - 0.08 * span if real else 0.0
-    rows = rows.assign(height=[foot if s == "diverged" else scale * float(v) for v, s in zip(rows["score"], rows["state"], strict=True)])
-    marks, good = list[Mark](), {one.arm: one for one in scene.found.regions if (one.block, one.key) == (block, key)}
-    thin = len(rows) > MOST_POINTS
-    tried = set(rows["arm"])
-    for arm in (arm for arm in plan.arms if arm in tried):
-        mine = rows[rows["arm"] == arm].sort_values("at", kind="stable")
-        marks += (
-            _sliced(mine, arm, log=log, goal=plan.goal)
-            if thin and not menu
-            else _scattered(mine, arm, metric, key, joined=len(plan.numeric_keys) + len(plan.categorical_keys) == 1)
-        )
-        best, space = sweep.best_trial(arm, block), spaces[arm]
-        ringed = mine[mine["id"] == best["id"]] if best is not None else mine.iloc[:0]
-        if len(ringed) and best is not None and best["state"] != "diverged":
-            edge = space.near_edge(float(best[key])) if space is not None else None
-            x, y = float(ringed["at"].iloc[0]), float(ringed["height"].iloc[0])
-            where = ", at the edge of its space" if edge else ""
-            told = f"best of {arm}{where}: {key} = {_told(best[key])}, {formatting.score(best['score'], metric)}"
-            marks.append(Points([x], [y], arm, [told], "ring", 15))
-            if edge:
-                marks.append(Word(x, y + 0.02 * span, "edge", arm))
-        region = good.get(arm)
-        if region is not None and len(good) <= CELLS:
-            level = foot - 0.035 * span * (2 + list(good).index(arm))
-            marks.append(Line([region.low, region.high], [level] * 2, arm, width=4))
-    frame = Frame(x=f"1 - {key}" if turned else key, y=axis(metric), log=log, columns=names)
-    data = rows[["arm", "block", "point", "state", key, "score"]]
-    title = scene.titled(key, block)
-    name = stem("tuning", key, place(block) if scene.several else "")
-    return FigureSpec(name, "search", title, marks, frame, data, scene.looks, scene.shown)
-
-
-def _scattered(mine: pd.DataFrame, arm: str, metric: str, key: str, *, joined: bool) -> list[Mark]:
-    """Every run of one arm, joined by a thin line where nothing else was tuned; a cross is one that diverged."""
+    scores = display_scale(metric) * rows["score"].where(rows["state"] != "diverged")
+    span = float(scores.max() - scores.min()) or 1.0 if scores.notna().any() else 1.0
+    foot = float(scores.min()) - 0.08 * span if scores.notna().any() else 0.0
+    rows = rows.assign(height=scores.fillna(foot))
+    sliced = len(rows) > MAX_POINTS and not tuned.names
+    joined = len(design.numeric_keys) + len(design.categorical_keys) == 1
     marks = list[Mark]()
-    lost = mine["state"] == "diverged"
+    regions = {region.arm: region for region in context.analysis.regions if (region.block, region.key) == (block, key)}
+    for arm in design.arms:
+        arm_rows = rows[rows["arm"] == arm].sort_values("position", kind="stable")
+        if arm_rows.empty:
+            continue
+        marks += [_best_per_slice(arm_rows, arm, tuned, design.goal)] if sliced else _trial_marks(arm_rows, arm, tuned, metric, joined)
+        marks += _best_trial_marks(context, arm_rows, arm, block, tuned, label_height=0.02 * span)
+        if arm in regions and len(regions) <= MAX_LABELLED:
+            level = foot - 0.035 * span * (2 + list(regions).index(arm))
+            marks.append(Line([regions[arm].low, regions[arm].high], [level] * 2, arm, width=4))
+    axes = AxesSpec(f"1 - {key}" if tuned.complement else key, axis_label(metric), log_x=tuned.log, columns=tuned.names)
+    data = rows[["arm", "block", "point", "state", key, "score"]]
+    return context.line_figure("search", context.name("tuning", key, block=block), context.title(key, block), marks, axes, data=data)
+
+
+def _trial_marks(rows: pd.DataFrame, arm: str, tuned: TunedKey, metric: str, joined: bool) -> list[Mark]:
+    """Every tuning run of one arm, joined by a thin line where nothing else was tuned; a cross is a run that diverged."""
+    marks = list[Mark]()
     if joined:
-        marks.append(Line(list(mine["at"]), list(mine["height"]), arm, width=1, strength=0.5))
-    for rows, symbol in ((mine[~lost], "mark"), (mine[lost], "cross")):
-        if len(rows):
-            told = [
-                "diverged" if s == "diverged" else formatting.score(v, metric) for s, v in zip(rows["state"], rows["score"], strict=True)
-            ]
-            words = [f"{arm}, point {p:.0f}, {_told(x)}: {t}" for p, x, t in zip(rows["point"], rows[key], told, strict=True)]
-            marks.append(Points(list(rows["at"]), list(rows["height"]), arm, words, symbol, 7, 0.75))  # type: ignore[arg-type]
+        marks.append(Line(list(rows["position"]), list(rows["height"]), arm, width=1, opacity=0.5))
+    diverged = rows["state"] == "diverged"
+    for part, symbol in ((rows[~diverged], "marker"), (rows[diverged], "cross")):
+        hover = []
+        for run in part.to_dict("records"):
+            outcome = "diverged" if symbol == "cross" else formatting.score(run["score"], metric)
+            hover.append(f"{arm}, point {run['point']:.0f}, {tuned.format(run[tuned.key])}: {outcome}")
+        if hover:
+            kind: Symbol = "cross" if symbol == "cross" else "marker"
+            marks.append(Points(list(part["position"]), list(part["height"]), arm, hover, kind, 7, 0.75))
     return marks
 
 
-def _told(value: object) -> str:
-    return formatting.significant(value) if isinstance(value, float) else str(value)
+def _best_per_slice(rows: pd.DataFrame, arm: str, tuned: TunedKey, goal: str) -> Mark:
+    """A line through the best run in each slice of what was tried."""
+    position = np.log10(rows["position"]) if tuned.log else rows["position"]
+    width = (position.max() - position.min()) / SLICES or 1.0
+    slices = ((position - position.min()) / width).astype(int).clip(upper=SLICES - 1)
+    best = rows.assign(slice=slices).sort_values("height", ascending=goal == "minimize", kind="stable").groupby("slice").head(1)
+    best = best.sort_values("position", kind="stable")
+    return Line(list(best["position"]), list(best["height"]), arm)
 
 
-def _sliced(mine: pd.DataFrame, arm: str, *, log: bool, goal: str) -> list[Mark]:
-    """The best run in each slice of what was tried."""
-    at = np.log10(mine["at"]) if log else mine["at"]
-    width = (at.max() - at.min()) / SLICES or 1.0
-    best = mine.assign(slice=((at - at.min()) / width).astype(int).clip(upper=SLICES - 1))
-    best = best.sort_values("height", ascending=goal == "minimize", kind="stable").groupby("slice").head(1).sort_values("at", kind="stable")
-    return [Line(list(best["at"]), list(best["height"]), arm)]
+def _best_trial_marks(
+    context: FigureContext, rows: pd.DataFrame, arm: str, block: str, tuned: TunedKey, *, label_height: float
+) -> list[Mark]:
+    """A ring around the best tuning run of one arm, with a label where it lies at an edge of its space."""
+    best, space = context.analysis.full_sweep.best_trial(arm, block), context.design.space(arm, block, tuned.key)
+    if best is None or best["state"] == "diverged" or not (rows["id"] == best["id"]).any():
+        return []
+    point = rows[rows["id"] == best["id"]].iloc[0]
+    x, y, value = float(point["position"]), float(point["height"]), best[tuned.key]
+    at_edge = space is not None and space.near_edge(float(value)) is not None
+    where = ", at the edge of its space" if at_edge else ""
+    hover = f"best of {arm}{where}: {tuned.key} = {tuned.format(value)}, {formatting.score(best['score'], context.design.metric)}"
+    ring = Points([x], [y], arm, [hover], "ring", 15)
+    return [ring, Annotation(x, y + label_height, "edge", arm)] if at_edge else [ring]
 
 
-def regions(scene: FigureContext, key: str, block: str) -> FigureSpec | None:
-    """How wide each arm's good region is: thin, what was searched; thick, what is within the margin of the best; the mark, the best."""
-    plan = scene.found.sweep.design
-    told = {one.arm: one for one in scene.found.regions if (one.block, one.key) == (block, key)}
-    if not told:
+def region_figure(context: FigureContext, block: str, key: str) -> FigureSpec | None:
+    """How wide each arm's good region is: a thin line for what was searched, a bar for what is within the margin of the best."""
+    design = context.design
+    regions = {region.arm: region for region in context.analysis.regions if (region.block, region.key) == (block, key)}
+    if not regions:
         return None
-    arms = [arm for arm in reversed(scene.order) if arm in told]
+    arms = [arm for arm in reversed(context.arm_order) if arm in regions]
     marks, rows = list[Mark](), list[dict[str, object]]()
     for row, arm in enumerate(arms):
-        one, space = told[arm], plan.space(arm, block, key)
-        if space is not None:
-            marks.append(Line([space.low, space.high], [row, row], width=1.2))
-        marks.append(Line([one.low, one.high], [row, row], arm, width=5))
-        least = "at least " if one.open_low or one.open_high else ""
-        words = f"{arm}: {least}{one.width:.1f} decades, {formatting.significant(one.low)} to {formatting.significant(one.high)}, best {formatting.significant(one.best)}"  # noqa: E501
-        marks.append(Points([one.best], [row], arm, [words], "mark", 11))
-        rows.append(vars(one))
-    frame = Frame(x=key, log=True, rows=arms, height=tall(len(arms)))
-    name = stem("good-region", key, place(block) if scene.several else "")
-    margin = formatting.difference(plan.margin, plan.metric)
-    title = scene.titled(f"{key} within {margin} of the best", block)
-    return FigureSpec(name, "region", title, marks, frame, pd.DataFrame(rows), scene.looks)
+        region, space = regions[arm], design.space(arm, block, key)
+        marks += [Line([space.low, space.high], [row, row], width=1.2)] if space is not None else []
+        marks.append(Line([region.low, region.high], [row, row], arm, width=5))
+        low, high, best = (formatting.significant(value) for value in (region.low, region.high, region.best))
+        least = "at least " if region.open_low or region.open_high else ""
+        hover = f"{arm}: {least}{region.width:.1f} decades, {low} to {high}, best {best}"
+        marks.append(Points([region.best], [row], arm, [hover], size=11))
+        rows.append(vars(region))
+    axes = AxesSpec(key, log_x=True, rows=arms, height=rows_height(len(arms)))
+    title = context.title(f"{key} within {formatting.difference(design.margin, design.metric)} of the best", block)
+    return context.figure("region", context.name("good-region", key, block=block), title, marks, axes, data=pd.DataFrame(rows))
 
 
-def budget(scene: FigureContext, block: str) -> FigureSpec | None:
+def budget_figure(context: FigureContext, block: str) -> FigureSpec | None:
     """The median best score against the number of tuning runs, with bands that hold for all budgets at once."""
-    told = [one for one in scene.found.budgets.curves if one.block == block]
-    if not told:
+    curves = [curve for curve in context.analysis.budgets.curves if curve.block == block]
+    if not curves:
         return None
-    metric, scale = scene.found.sweep.design.metric, unit(scene.found.sweep.design.metric)
-    middles = [scale * v for one in told for v in one.median if known(v)]
-    low, high = min(middles), max(middles)
-    pad = 0.25 * ((high - low) or 1.0)
+    metric, scale = context.design.metric, display_scale(context.design.metric)
+    medians = [scale * value for curve in curves for value in curve.median if math.isfinite(value)]
+    low, high = min(medians), max(medians)
+    padding = 0.25 * ((high - low) or 1.0)
+    low, high = low - padding, high + padding
     marks, frames = list[Mark](), list[pd.DataFrame]()
-    for one in told:
-        x = [float(b) for b in one.budgets]
-        inside = [i for i, v in enumerate(one.median) if known(v)]
-        if len(told) <= 6 or one.arm in scene.shown:
-            marks.append(Band(x, _filled(one.low, scale, low - pad), _filled(one.high, scale, high + pad), one.arm))
-        marks.append(Line([x[i] for i in inside], [scale * one.median[i] for i in inside], one.arm, marked=len(x) <= 20))
-        columns = {"budget": one.budgets, "median": one.median, "low": one.low, "high": one.high}
-        frames.append(pd.DataFrame({"arm": one.arm, "n": one.n, "bands": one.bands, **columns}))
-    frame = Frame(x="tuning runs", y=f"median best {axis(metric)}", y_range=(low - pad, high + pad))
-    name = stem("budget", place(block) if scene.several else "")
-    return FigureSpec(
-        name, "budget", scene.titled("Best score by budget", block), marks, frame, pd.concat(frames), scene.looks, scene.shown
-    )
+    for curve in curves:
+        budgets = [float(budget) for budget in curve.budgets]
+        if len(curves) <= MAX_BANDS or curve.arm in context.visible_arms:
+            marks.append(Band(budgets, _scale_or(low, curve.low, scale), _scale_or(high, curve.high, scale), curve.arm))
+        points = [(budget, scale * value) for budget, value in zip(budgets, curve.median, strict=True) if math.isfinite(value)]
+        marks.append(Line([x for x, _ in points], [y for _, y in points], curve.arm, markers=len(budgets) <= MAX_MARKERS))
+        columns = {"budget": curve.budgets, "median": curve.median, "low": curve.low, "high": curve.high}
+        frames.append(pd.DataFrame({"arm": curve.arm, "n": curve.n, "bands": curve.bands, **columns}))
+    axes = AxesSpec("tuning runs", f"median best {axis_label(metric)}", y_range=(low, high))
+    name, title = context.name("budget", block=block), context.title("Best score by budget", block)
+    return context.line_figure("budget", name, title, marks, axes, data=pd.concat(frames))
 
 
-def _filled(values: Sequence[float | None], scale: float, end: float) -> list[float]:
+def _scale_or(end: float, values: Sequence[float | None], scale: float) -> list[float]:
+    """Scaled values, and `end` in place of those that are unknown."""
     return [end if value is None or not math.isfinite(value) else scale * value for value in values]
 
 
-def importance(scene: FigureContext, block: str) -> FigureSpec | None:
-    """How much each tuned key mattered in each arm."""
-    told = {one.arm: dict(one.shares) for one in scene.found.importances if one.block == block}
-    if not told:
+def importance_figure(context: FigureContext, block: str) -> FigureSpec | None:
+    """How much each tuned key mattered for each arm, in percent."""
+    shares = {importance.arm: dict(importance.shares) for importance in context.analysis.importances if importance.block == block}
+    if not shares:
         return None
-    arms, keys = [arm for arm in scene.order if arm in told], list(dict.fromkeys(key for one in told.values() for key in one))
-    values = [[100 * told[arm][key] if key in told[arm] else None for key in keys] for arm in arms]
-    cells = [["" if v is None else f"{v:.0f} %" for v in row] for row in values]
-    words = [
-        [f"{arm}, {key}: {cell or 'not tuned'}" for key, cell in zip(keys, row, strict=True)] for arm, row in zip(arms, cells, strict=True)
-    ]
-    rows = [{"arm": arm, "block": block, "key": key, "share": share} for arm, own in told.items() for key, share in own.items()]
-    height = squared(keys, len(arms), each=30 if len(arms) <= CELLS else 19)
-    return FigureSpec(
-        stem("importance", place(block) if scene.several else ""), "importance", scene.titled("Share of each tuned key", block),
-        [Heat(keys, arms, values, cells, words, top=100.0)], Frame(height=height), pd.DataFrame(rows), scene.looks,
-    )  # fmt: skip
+    arms, keys = [arm for arm in context.arm_order if arm in shares], list(dict.fromkeys(key for arm in shares.values() for key in arm))
+    values = [[100 * shares[arm][key] if key in shares[arm] else None for key in keys] for arm in arms]
+    labels = [["" if value is None else f"{value:.0f} %" for value in row] for row in values]
+    hover = [[f"{arm}, {key}: {label or 'not tuned'}" for key, label in zip(keys, labels[i], strict=True)] for i, arm in enumerate(arms)]
+    rows = [{"arm": arm, "block": block, "key": key, "share": share} for arm in shares for key, share in shares[arm].items()]
+    axes = AxesSpec(height=heatmap_height(keys, len(arms), row_height=30 if len(arms) <= MAX_LABELLED else 19))
+    heatmap, title = Heatmap(keys, arms, values, labels, hover, high=100.0), context.title("Share of each tuned key", block)
+    return context.figure("importance", context.name("importance", block=block), title, [heatmap], axes, data=pd.DataFrame(rows))
