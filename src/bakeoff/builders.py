@@ -1,18 +1,18 @@
-"""The only place where a leaf of a config becomes an object, after the door has checked it."""
+"""The only place where a component config becomes an object, and where a run is validated."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import os
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.config.schema import RunConfig
-from bakeoff.config.targets import build_errors, check_target_names, checked_arguments, resolve_target
+from bakeoff.config.targets import build_errors, check_names_and_ranges, resolve_component, resolve_target
 from bakeoff.errors import ChoiceError, ConfigError
+from bakeoff.machine import available_cores
 
 if TYPE_CHECKING:
     import torch
@@ -22,76 +22,98 @@ if TYPE_CHECKING:
     from bakeoff.data.datamodule import ImageDataModule
 
 
-def make(slot: str, leaf: Mapping[str, Any], **given: Any) -> Any:
-    """The object that a leaf describes; `given` are the arguments that the code passes."""
-    thing = resolve_target(slot, leaf)
-    keywords = checked_arguments(slot, leaf, thing)
-    with build_errors(slot, leaf):
-        return thing(**keywords, **given)
+def build_component(slot: str, config: Mapping[str, Any], **injected: Any) -> Any:
+    """Build the object that a component config describes.
+
+    Args:
+        slot: The slot, which says what targets are allowed.
+        config: `_target_` and arguments.
+        **injected: The arguments that the code passes.
+
+    Returns:
+        The object.
+
+    Raises:
+        ChoiceError: The config is not allowed, or the target's own code raised an error.
+    """
+    return resolve_component(slot, config).build(**injected)
 
 
 def make_activation(run: RunConfig) -> Callable[[], nn.Module]:
-    """A factory of the run's activation: one new module a call."""
-    thing = resolve_target("activation", run.activation)
-    keywords = checked_arguments("activation", run.activation, thing)
-    return lambda: typing.cast("nn.Module", thing(**keywords))
+    """Return a factory of the run's activation: one new module a call."""
+    component = resolve_component("activation", run.activation)
+    return lambda: typing.cast("nn.Module", component.target(**component.arguments))
 
 
 def make_uninitialized_model(run: RunConfig) -> nn.Module:
-    """The run's net with whatever weights its modules start with."""
-    return typing.cast("nn.Module", make("model", run.model, activation=make_activation(run)))
+    """Build the run's net with whatever weights its modules start with."""
+    return typing.cast("nn.Module", build_component("model", run.model, activation=make_activation(run)))
 
 
 def make_initializer(run: RunConfig) -> Initializer:
-    """The run's initializer; a leaf of its own under `rest` becomes one too, by the same door."""
-    leaf = dict(run.initializer)
-    rest = leaf.get("rest")
+    """Build the run's initializer; a component config under its `rest` is built as well, by the same rules."""
+    config = dict(run.initializer)
+    rest = config.get("rest")
     if isinstance(rest, Mapping):
         try:
-            leaf["rest"] = make("initializer", rest)
+            config["rest"] = build_component("initializer", rest)
         except ChoiceError as error:
             raise ChoiceError(str(error).replace("initializer", "initializer.rest", 1)) from error
     elif isinstance(rest, str):
-        known = "bakeoff.components.initializers.XavierNormal"
-        raise ChoiceError(f"initializer.rest={rest}: names no choice, but holds a class: initializer.rest._target_={known}")
-    return typing.cast("Initializer", make("initializer", leaf))
+        example = "bakeoff.components.initializers.XavierNormal"
+        raise ChoiceError(f"initializer.rest={rest}: names no choice, but holds a class: initializer.rest._target_={example}")
+    return typing.cast("Initializer", build_component("initializer", config))
 
 
 def make_model(run: RunConfig) -> nn.Module:
-    """The run's net on the CPU, initialized from the run's seed: the same bits at every call.
+    """Build the run's net on the CPU, initialized from the run's seed: the same bits at every call.
 
-    Takes images (N, channels, size, size), gives scores (N, classes).
+    Args:
+        run: The run.
+
+    Returns:
+        A net that takes images (N, channels, size, size) and gives scores (N, classes).
     """
     return make_initialized_model(run)[0]
 
 
 def make_initialized_model(run: RunConfig) -> tuple[nn.Module, dict[str, str]]:
-    """`make_model`, and the facts that the initializer tells: tags for the run."""
+    """Build the net as `make_model` does, and return it with the facts that the initializer reports: tags for the run."""
     import torch
 
     from bakeoff import seeds
-    from bakeoff.components.initializers import activation_gain
 
     # Modules draw their own first weights from the global generator, which is put back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive_seed(run.seed, "init"))
         net = make_uninitialized_model(run)
     initializer = make_initializer(run)
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if initializer.needs_images:
-        given["images"] = first_training_images(run, typing.cast("Any", initializer).images)
+        arguments["images"] = first_training_images(run, typing.cast("Any", initializer).images)
     if initializer.needs_source:
-        given["source"] = trained_net(run, typing.cast("Any", initializer).run)
-    with build_errors("initializer", run.initializer):
-        gain = activation_gain(make_activation(run)())
-        facts = initializer(net, activation_gain=gain, generator=seeds.make_generator(run.seed, "init"), **given)
+        arguments["source"] = load_trained_net(run, typing.cast("Any", initializer).run)
+    facts = _initialize(run, initializer, net, generator=seeds.make_generator(run.seed, "init"), **arguments)
     return net, dict(facts or {})
 
 
-def first_training_images(run: RunConfig, number: int) -> torch.Tensor:
-    """The first training images in the run's own order, as its net gets them but not augmented: float32 [number or all, C, S, S].
+def _initialize(run: RunConfig, initializer: Initializer, net: nn.Module, **arguments: Any) -> Any:
+    """Initialize a net with the gain of the run's activation."""
+    from bakeoff.components.initializers import activation_gain
 
-    They are on the CPU, and the same on every rank and whatever the batch is.
+    with build_errors("initializer", run.initializer):
+        return initializer(net, activation_gain=activation_gain(make_activation(run)()), **arguments)
+
+
+def first_training_images(run: RunConfig, number: int) -> torch.Tensor:
+    """Return the first training images in the run's own order, as its net gets them but not augmented.
+
+    Args:
+        run: The run.
+        number: How many; all where there are fewer.
+
+    Returns:
+        float32 (number, C, S, S) on the CPU, the same on every rank and whatever the batch size is.
     """
     import torch
 
@@ -102,8 +124,19 @@ def first_training_images(run: RunConfig, number: int) -> torch.Tensor:
     return torch.cat([images for images, _ in itertools.islice(data.train_dataloader(), number)])
 
 
-def trained_net(run: RunConfig, name: str | None) -> nn.Module:
-    """The trained net of another run, on the CPU; `name` is its id, a beginning of it, or its folder."""
+def load_trained_net(run: RunConfig, name: str | None) -> nn.Module:
+    """Load the trained net of another run onto the CPU.
+
+    Args:
+        run: The run that asks, whose folder and store are searched.
+        name: The other run's id, a beginning of it, or its folder.
+
+    Returns:
+        The net with its trained weights.
+
+    Raises:
+        ChoiceError: No run is named, or its weights do not fit its net.
+    """
     import torch
 
     from bakeoff.config.compose import load_frozen
@@ -112,47 +145,60 @@ def trained_net(run: RunConfig, name: str | None) -> nn.Module:
 
     if not name:
         raise ChoiceError("initializer.run: names no run; take the id of one that is done, as in initializer.run=RUN_ID")
-    found = load_trained_weights(name, root=Path(run.tracking.folder), uri=run.tracking.uri or default_uri(Path.cwd()))
+    trained = load_trained_weights(name, root=Path(run.tracking.folder), uri=run.tracking.uri or default_uri(Path.cwd()))
     with torch.random.fork_rng(devices=[]):
-        net = make_uninitialized_model(load_frozen(found.config, origin=f"config of run {name}"))
+        net = make_uninitialized_model(load_frozen(trained.config, origin=f"config of run {name}"))
     try:
-        net.load_state_dict(found.net)
+        net.load_state_dict(trained.net)
     except RuntimeError as error:
         raise ChoiceError(f"initializer.run={name}: its weights do not fit its net as this version builds it: {error}") from None
     return net
 
 
 def make_optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The run's optimizer over `model`; norm layers, biases and PReLU slopes get no weight decay unless `optimizer.decay_all`."""
+    """Build the run's optimizer over the parameters of a net.
+
+    Norm layers, biases and PReLU slopes get no weight decay unless `optimizer.decay_all` says so.
+    """
     from bakeoff.components.optimizers import parameter_groups
 
     decay = run.optimizer.get("weight_decay")
     groups = parameter_groups(model, weight_decay=decay, decay_all=bool(run.optimizer.get("decay_all", False)))
-    return typing.cast("torch.optim.Optimizer", make("optimizer", run.optimizer, params=groups))
+    return typing.cast("torch.optim.Optimizer", build_component("optimizer", run.optimizer, params=groups))
 
 
 def make_scheduler(
     run: RunConfig, optimizer: torch.optim.Optimizer, *, total_steps: int, steps_per_epoch: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The run's learning-rate schedule, stepped once an optimizer step; its lengths come from the run's own number of steps."""
-    made = make("scheduler", run.scheduler, optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    return typing.cast("torch.optim.lr_scheduler.LRScheduler", made)
+    """Build the run's learning-rate schedule, which is stepped once an optimizer step.
+
+    Args:
+        run: The run.
+        optimizer: Its optimizer.
+        total_steps: Optimizer steps of the run.
+        steps_per_epoch: Optimizer steps of an epoch.
+
+    Returns:
+        The scheduler.
+    """
+    lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    scheduler = build_component("scheduler", run.scheduler, optimizer=optimizer, **lengths)
+    return typing.cast("torch.optim.lr_scheduler.LRScheduler", scheduler)
 
 
 def make_loss(run: RunConfig) -> nn.Module:
-    """The run's loss, called as loss(scores (N, classes), targets) -> mean over the batch; targets: int64 (N,), or soft (N, classes)."""
-    return typing.cast("nn.Module", make("loss", run.loss))
+    """Build the run's loss: loss(scores (N, classes), targets int64 (N,) or soft (N, classes)) -> mean over the batch."""
+    return typing.cast("nn.Module", build_component("loss", run.loss))
 
 
 def make_data(run: RunConfig) -> ImageDataModule:
-    """The run's data module; nothing is read until its `setup`."""
+    """Return the run's data module; nothing is read until its `setup`."""
     from bakeoff.data.datamodule import ImageDataModule
     from bakeoff.data.eval_views import ViewPlan
 
-    data, source = run.data, resolve_target("data.source", run.data.source)
-    keywords = checked_arguments("data.source", data.source, source)
+    data, source = run.data, resolve_component("data.source", run.data.source)
     return ImageDataModule(
-        functools.partial(source, **keywords, root=Path(data.root).expanduser(), download=data.download),
+        functools.partial(source.target, **source.arguments, root=Path(data.root).expanduser(), download=data.download),
         size=data.size,
         fit=data.fit,
         crop=data.augment.crop,
@@ -173,28 +219,69 @@ def make_data(run: RunConfig) -> ImageDataModule:
         scale=data.augment.scale,
         views=ViewPlan(kind=data.views.kind, flip=data.views.flip, scales=tuple(data.views.scales)),
         channels=data.channels,
-        workers=data.workers if data.workers is not None else run.trainer.threads or max(1, available_cores() // run.trainer.devices),
+        workers=data.workers if data.workers is not None else threads_per_process(run),
     )
 
 
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def threads_per_process(run: RunConfig) -> int:
+    """Return the CPU threads of each of the run's processes: its own number, or the cores shared out among its devices."""
+    return run.trainer.threads or max(1, available_cores() // run.trainer.devices)
 
 
-def check_components(run: RunConfig) -> None:
-    """The whole door: names and ranges, then signatures and a dry build of every choice (the net on the meta device)."""
+def validate_run(run: RunConfig, *, data: ImageDataModule | None = None) -> ImageDataModule:
+    """Check a run before anything is written: its components, by a dry build of each, and its data, which are read and split.
+
+    Args:
+        run: The run.
+        data: A data module of the same data config that is set up already, and then not read again.
+
+    Returns:
+        The run's data module, set up.
+
+    Raises:
+        BakeoffError: For the first thing that is wrong.
+    """
+    from bakeoff.data.datamodule import load_source
+
+    validate_components(run)
+    if data is None:
+        data = make_data(run)
+        _check_data_key(run, "num_classes", len(load_source(data.source)[0].classes))  # before the setup, which decodes some of the images
+        data.setup("fit")
+    _check_data_key(run, "channels", data.channels)
+    _check_full_batch(run, images=data.n_train)
+    return data
+
+
+def validate_components(run: RunConfig) -> None:
+    """Check names and ranges, then the signature and a dry build of every component (the net on the meta device).
+
+    Raises:
+        ConfigError: For the first thing that is wrong.
+    """
     import torch
     from torch import nn
 
-    from bakeoff.nets.fully_convolutional import to_fully_convolutional
-    from bakeoff.nets.parameter_matching import channel_expansion
-
-    check_target_names(run)
+    check_names_and_ranges(run)
     gpus = torch.cuda.device_count()
     if run.trainer.accelerator == "gpu" and gpus < run.trainer.devices:
         raise ConfigError(f"trainer.accelerator=gpu: this machine has {gpus} GPUs, trainer.devices={run.trainer.devices} are asked for")
-    resolve_target("data.source", run.data.source)
+    resolve_component("data.source", run.data.source)
+    _check_activation(run)
+    _check_model(run)
+    small = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, run.data.num_classes))
+    _check_initializer(run, small)
+    make_scheduler(run, make_optimizer(run, small), total_steps=10, steps_per_epoch=5)
+    _check_loss(run)
+
+
+def _check_activation(run: RunConfig) -> None:
+    """Try the activation on a small tensor: shape and finite values."""
+    import torch
+
+    from bakeoff.nets.parameter_matching import channel_expansion
+
+    target = run.activation["_target_"]
     with build_errors("activation", run.activation):
         activation = make_activation(run)()
         expansion, _ = channel_expansion(activation)
@@ -203,9 +290,17 @@ def check_components(run: RunConfig) -> None:
     shape = tuple(answer.shape)
     if shape != (2, 3, 2, 2):
         rule = "the shape must stay" if expansion == 1 else f"with an expansion of {expansion} it must give (2, 3, 2, 2)"
-        raise ChoiceError(f"activation: {run.activation['_target_']} turns {tuple(probe.shape)} into {shape}; {rule}")
+        raise ChoiceError(f"activation: {target} turns {tuple(probe.shape)} into {shape}; {rule}")
     if not answer.isfinite().all():
-        raise ChoiceError(f"activation: {run.activation['_target_']} with these settings gives nan or inf for numbers between -3 and 3")
+        raise ChoiceError(f"activation: {target} with these settings gives nan or inf for numbers between -3 and 3")
+
+
+def _check_model(run: RunConfig) -> None:
+    """Build the net on the meta device and pass two images through it."""
+    import torch
+
+    from bakeoff.nets.fully_convolutional import to_fully_convolutional
+
     data = run.data
     with torch.device("meta"), build_errors("model", run.model):
         net = make_uninitialized_model(run)
@@ -217,43 +312,61 @@ def check_components(run: RunConfig) -> None:
         )
     if data.views.kind == "dense":
         to_fully_convolutional(net)
-    small = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, data.num_classes))
-    check_initializer(run, small)
-    with build_errors("optimizer", run.optimizer):
-        optimizer = make_optimizer(run, small)
-    make_scheduler(run, optimizer, total_steps=10, steps_per_epoch=5)
-    check_loss(run)
 
 
-def check_loss(run: RunConfig) -> None:
-    """A dry run of the loss, on classes and, where images are mixed, on probabilities of classes."""
+def _check_initializer(run: RunConfig, small: nn.Module) -> None:
+    """Try the initializer on `small`, a net for 2 x 2 images of 2 channels, or on the run's net where it copies from another."""
+    import torch
+
+    initializer, generator = make_initializer(run), torch.Generator().manual_seed(0)
+    arguments: dict[str, Any] = {}
+    net = small
+    if initializer.needs_images:
+        arguments["images"] = torch.randn(8, 2, 2, 2, generator=generator)
+    if initializer.needs_source:
+        arguments["source"] = load_trained_net(run, typing.cast("Any", initializer).run)
+        with torch.device("meta"):
+            net = make_uninitialized_model(run)
+    _initialize(run, initializer, net, generator=generator, **arguments)
+
+
+def _check_loss(run: RunConfig) -> None:
+    """Try the loss on classes and, where images are mixed, on probabilities of classes."""
     import torch
 
     classes, name = run.data.num_classes, run.loss["_target_"]
     targets = {"classes (N,)": torch.zeros(4, dtype=torch.long)}
     if run.data.augment.mixup or run.data.augment.cutmix:
         targets["the soft targets (N, classes) of mixup and cutmix"] = torch.full((4, classes), 1 / classes)
+    loss_function = make_loss(run)
     for kind, target in targets.items():
         with build_errors("loss", run.loss):
-            loss = make_loss(run)(torch.zeros(4, classes, requires_grad=True), target)
+            loss = loss_function(torch.zeros(4, classes, requires_grad=True), target)
         if loss.shape != () or not loss.requires_grad:
             raise ChoiceError(f"loss: {name} must give one number with a gradient for {kind}; it gives shape {tuple(loss.shape)}")
 
 
-def check_initializer(run: RunConfig, small: nn.Module) -> None:
-    """A dry run of the initializer: on `small`, a net for 2 x 2 images of 2 channels, or on the real one where it copies from another."""
-    import torch
+def _check_data_key(run: RunConfig, key: str, actual: int) -> None:
+    """Refuse a data.<key> that is not what the dataset has."""
+    value, source = getattr(run.data, key), run.data.source["_target_"].rpartition(".")[2]
+    if value != actual:
+        raise ConfigError(f"data.{key}={value}: {source} has {actual} in data.root={run.data.root}: set data.{key}={actual}")
 
-    from bakeoff.components.initializers import activation_gain
 
-    initializer, generator = make_initializer(run), torch.Generator().manual_seed(0)
-    given: dict[str, Any] = {}
-    net = small
-    if initializer.needs_images:
-        given["images"] = torch.randn(8, 2, 2, 2, generator=generator)
-    if initializer.needs_source:
-        given["source"] = trained_net(run, typing.cast("Any", initializer).run)
-        with torch.device("meta"):
-            net = make_uninitialized_model(run)
-    with build_errors("initializer", run.initializer):
-        initializer(net, activation_gain=activation_gain(make_activation(run)()), generator=generator, **given)
+def _check_full_batch(run: RunConfig, *, images: int) -> None:
+    """Refuse batches that are not all training images where the optimizer evaluates one function several times a step."""
+    from bakeoff.components.optimizers import needs_full_batch
+
+    target = resolve_target("optimizer", run.optimizer)
+    if not needs_full_batch(target):
+        return
+    name = getattr(target, "__name__", str(target))
+    rules = (
+        ("data.batch_size", run.data.batch_size, images, f"all {images} training images as one batch (fewer with data.subset)"),
+        ("trainer.accumulate", run.trainer.accumulate, 1, "1"),
+    )
+    for key, value, needed, rule in rules:
+        if value != needed:
+            raise ConfigError(f"{key}={value}: {name} evaluates one function several times a step and needs {rule}")
+    if run.trainer.precision == "16-mixed":
+        raise ConfigError(f"trainer.precision=16-mixed: {name} does not go with the scaled gradients of float16")

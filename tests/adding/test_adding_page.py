@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from bakeoff import builders
-from bakeoff.commands.list import choices
+from bakeoff.builders import validate_run
+from bakeoff.commands.list import about_choices
 from bakeoff.config import compose
 from bakeoff.config.slots import SLOTS, package_data_dir
 from bakeoff.config.targets import TRUST_VARIABLE
 from bakeoff.errors import ChoiceError
 from bakeoff.sweep.plan import make_plan
-from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "adding.md").read_text(encoding="utf-8")
@@ -64,7 +65,7 @@ def test_a_line_trains(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) 
     given = compose.compose_config([*words(line), "data.subset=200", "trainer.threads=1"], config_dir="conf")
     if given.trust:
         with pytest.raises(ChoiceError, match=r"not a public name of .*; trust="):
-            builders.check_components(given.run)
+            builders.validate_components(given.run)
     monkeypatch.setenv(TRUST_VARIABLE, ",".join(given.trust))
     validate_run(given.run)
     result = train_from_dir(create_run_dir(given.run).path)
@@ -80,7 +81,7 @@ def test_its_choices_are_listed(place: Path) -> None:
     for name, text in FILES.items():
         if name.startswith("conf/"):
             _, slot, file = name.split("/")
-            assert choices(slot, Path("conf"))[Path(file).stem] == yaml.safe_load(text)["about"]
+            assert about_choices(slot, Path("conf"))[Path(file).stem] == yaml.safe_load(text)["about"]
 
 
 @pytest.mark.parametrize("line", SWEPT)
@@ -90,7 +91,7 @@ def test_its_sweep_makes_a_plan(line: str, place: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv(TRUST_VARIABLE, ",".join(made.trust))
     assert [cell.arm for cell in made.cells] == ["relu", "hardtanh", "snake"]
     for cell in made.cells:
-        builders.check_components(cell.run)
+        builders.validate_components(cell.run)
 
 
 def test_the_tables_slots_are_the_doors() -> None:

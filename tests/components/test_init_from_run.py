@@ -98,10 +98,10 @@ def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
     name = folder.read_job().id
     later = runs(tmp_path, "model=vgg16", "initializer=from_run", f"initializer.run={name}")
     with pytest.raises(BakeoffError, match=f"run {name}: its weights cannot be taken, for it is not done"):
-        builders.check_components(later)
+        builders.validate_components(later)
     train_from_dir(folder.path)
     source = checkpoints.load_trained_model(folder.path)
-    builders.check_components(later)
+    builders.validate_components(later)
     before = torch.get_rng_state()
     net, facts = builders.make_initialized_model(later)
     assert torch.equal(torch.get_rng_state(), before)
@@ -114,7 +114,7 @@ def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
 
 def test_a_run_that_is_nowhere_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"run 0123456789ab: no such run in tracking\.folder="):
-        builders.check_components(runs(tmp_path, "model=vgg16", "initializer=from_run", "initializer.run=0123456789ab"))
+        builders.validate_components(runs(tmp_path, "model=vgg16", "initializer=from_run", "initializer.run=0123456789ab"))
 
 
 @pytest.mark.slow

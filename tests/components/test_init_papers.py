@@ -102,4 +102,4 @@ def test_delta_orthogonal_refuses_a_kernel_without_a_centre() -> None:
 )
 def test_errors_name_key_value_and_rule(override: str, words: str) -> None:
     with pytest.raises(ChoiceError, match=words):
-        builders.check_components(compose(f"initializer={override}".split()))
+        builders.validate_components(compose(f"initializer={override}".split()))

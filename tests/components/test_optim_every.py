@@ -210,4 +210,4 @@ def test_every_group_follows_the_schedule(name: str) -> None:
 @pytest.mark.parametrize("name", ["soap", "shampoo", "prodigy"])
 def test_a_misspelt_argument_is_not_swallowed(name: str) -> None:
     with pytest.raises(ChoiceError, match=r"weight_decoy: .* has no such argument .did you mean weight_decay"):
-        builders.check_components(composed(name, "+optimizer.weight_decoy=0.1"))
+        builders.validate_components(composed(name, "+optimizer.weight_decoy=0.1"))

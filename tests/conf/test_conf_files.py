@@ -11,12 +11,13 @@ import torch
 import yaml
 from pydantic import BaseModel
 
-from bakeoff.builders import check_components
+from bakeoff.builders import validate_components
 from bakeoff.config import compose
+from bakeoff.config.choices import DESCRIPTIVE_KEYS, choice_files, describe_target, read_choice
 from bakeoff.config.compose import ComposedConfig
 from bakeoff.config.schema import SCIENCE, AugmentConfig, DataConfig, FieldKind, RunConfig, TrackingConfig, TrainerConfig, fingerprint
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
-from bakeoff.config.targets import ALLOWED_TARGETS, VALUE_RANGES, check_target_names, component_configs
+from bakeoff.config.targets import ALLOWED_TARGETS
 from bakeoff.errors import ConfigError
 from bakeoff.sweep.plan import Plan, ends
 from bakeoff.sweep.spec import read_spec as read_sheet
@@ -142,18 +143,18 @@ def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str,
     found = composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", []))
     if name == "gpu" and not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="has 0 GPUs"):
-            check_components(found.run)
+            validate_components(found.run)
     elif name == "from_run":
         with pytest.raises(ConfigError, match=r"initializer\.run: names no run"):
-            check_components(found.run)
+            validate_components(found.run)
     else:
-        check_components(found.run)
+        validate_components(found.run)
     about = str(read(f"{group}/{name}.yaml").get("about", ""))
     assert about and "\n" not in about.strip()
     for key, space in found.spaces.items():
         assert key in found.run.flat(), f"{group}/{name}.yaml: space for {key}, which is no argument"
         for end in ends(space):
-            check_target_names(found.run.replace(**{key: end}))
+            found.check(found.run.replace(**{key: end}))
     if group in SLOTS:
         assert found.run.choices[group] == name
 
@@ -163,11 +164,9 @@ def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str, default: RunC
     old = getattr(default, slot)
     for name in [name for group, name in CHOICES if group == slot]:
         word = f"{slot}={name}"
-        leaf, files = getattr(composed(word, *NEEDS.get(word, [])).run, slot), [name]
-        for file in files:
-            files += [base for base in read(f"{slot}/{file}.yaml").get("defaults", []) if isinstance(base, str) and base != "_self_"]
-        own = {key for file in files for key in read(f"{slot}/{file}.yaml")} - {"defaults", *compose.DESCRIPTIVE_KEYS}
-        assert set(leaf) == own, f"{word} after {old['_target_']}"
+        config = getattr(composed(word, *NEEDS.get(word, [])).run, slot)
+        keys = set(read_choice(CONF / slot / f"{name}.yaml")) - set(DESCRIPTIVE_KEYS)
+        assert set(config) == keys, f"{word} after {old['_target_']}"
 
 
 @pytest.mark.parametrize("name", SHEETS)
@@ -178,7 +177,7 @@ def test_every_sweep_makes_a_plan_whose_arms_the_door_admits(name: str, planned:
     assert made.sheet.question.endswith("?")
     for cell in made.cells:
         assert cell.run.choices["data"] == "digits"
-        check_components(cell.run)
+        validate_components(cell.run)
 
 
 @pytest.mark.slow
@@ -190,7 +189,7 @@ def test_every_scale_of_a_sweep_is_a_plan_of_its_own(name: str, planned: Callabl
     assert smoke.runs <= 100, "a first look takes minutes"
     assert {cell.arm for cell in smoke.cells} <= {cell.arm for cell in whole.cells} == {cell.arm for cell in paper.cells}
     for cell in [*smoke.cells, *{cell.block: cell for cell in paper.cells}.values()]:
-        check_components(cell.run)
+        validate_components(cell.run)
 
 
 SPARED = {
@@ -240,13 +239,27 @@ def test_run_yaml_has_every_key_of_a_run() -> None:
         assert values[key] == plain(info.default), f"run.yaml: {key}"
 
 
-def test_rules_speak_of_keys_that_some_choice_has(composed: Compose) -> None:
-    words = [f"{group}={name}" for group, name in CHOICES if group in SLOTS]
-    runs = [composed(word, *NEEDS.get(word, [])).run for word in words]
-    held = {key for run in runs for key in run.flat()}
-    held |= {f"{leaf['_target_']}.{key}" for run in runs for _, leaf in component_configs(run) for key in leaf}
-    assert set(VALUE_RANGES) <= held
+def test_a_description_speaks_of_the_choices_own_arguments() -> None:
     assert {name.split(".")[0] for name in ALLOWED_TARGETS} == set(SLOTS)
+    for slot, name in [(slot, name) for slot, name in CHOICES if slot in SLOTS]:
+        tree = read_choice(CONF / slot / f"{name}.yaml")
+        own = yaml.safe_load((CONF / slot / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert set(own.get("ranges", {})) | set(tree.get("added", {})) <= set(tree), f"{slot}/{name}.yaml"
+        assert all(tree[key] == value for key, value in tree.get("added", {}).items() if key not in own)
+        assert slot != "optimizer" or tree["decay_kind"] in ("L2", "decoupled", "within the trust ratio")
+        assert tree.get("decoupled_by") is None or isinstance(tree[tree["decoupled_by"]], bool)
+
+
+def test_choices_of_one_target_describe_it_alike() -> None:
+    for slot, name in [(slot, name) for slot, name in CHOICES if slot in SLOTS and slot != "data"]:
+        tree = read_choice(CONF / slot / f"{name}.yaml")
+        described = describe_target(slot, tree["_target_"])
+        assert set(described.ranges) == set(tree.get("ranges", {})) and described.added == tree.get("added", {}), f"{slot}/{name}.yaml"
+
+
+def test_bases_are_no_choices() -> None:
+    assert set(choice_files("model")) == {name for group, name in CHOICES if group == "model"}
+    assert not any("_base_" in str(path) for group in GROUPS for path in choice_files(group).values())
 
 
 @pytest.mark.parametrize("overrides", PINNED, ids=lambda overrides: " ".join(overrides) or "default")

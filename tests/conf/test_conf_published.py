@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
 from bakeoff.runs.run_dir import RunDir
-from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import RunResult, train_from_dir
 
 WNIDS = ("n01440764", "n02012849", "n03126707")

@@ -167,4 +167,4 @@ def test_a_word_on_the_command_line_wins_over_an_experiment(composed: Callable[.
     run = composed("experiment=alexnet_cifar10", "data=fashion_mnist", "optimizer=adam", "model=vgg11", "trainer.max_epochs=2").run
     assert (run.choices["data"], run.choices["optimizer"], run.choices["model"]) == ("fashion_mnist", "adam", "vgg11")
     assert run.trainer.max_epochs == 2 and run.choices["initializer"] == "alexnet_paper"
-    builders.check_components(run)
+    builders.validate_components(run)

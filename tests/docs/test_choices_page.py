@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff.commands.list import choices
+from bakeoff.commands.list import about_choices
 from bakeoff.config.slots import SLOTS
 
 TOP = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ GROUPS = (*SLOTS, "experiment", "sweep")
 
 def rows(group: str) -> str:
     """A group's table, as the page has to hold it."""
-    lines = [f"| `{name}` | {about.replace('|', chr(92) + '|')} |" for name, about in choices(group, None).items()]
+    lines = [f"| `{name}` | {about.replace('|', chr(92) + '|')} |" for name, about in about_choices(group, None).items()]
     return "\n".join([f"| `{group}` | |" if group == "sweep" else f"| `{group}=` | |", "|---|---|", *lines]) + "\n"
 
 
@@ -30,9 +30,9 @@ def test_the_page_has_every_choice_in_its_own_words(group: str) -> None:
 def test_the_page_has_no_other_choice() -> None:
     assert set(re.findall(r"^\| `(\w+)=?` \| \|$", PAGE, flags=re.MULTILINE)) == set(GROUPS)
     named = re.findall(r"^\| `(\w+)` \| [^\s|]", PAGE, flags=re.MULTILINE)
-    assert len(named) == sum(len(choices(group, None)) for group in GROUPS)
+    assert len(named) == sum(len(about_choices(group, None)) for group in GROUPS)
 
 
 def test_the_readme_has_every_sweep_with_its_question() -> None:
     found = dict(re.findall(r"^\| `bakeoff sweep (\w+)` \| (.*?) \|", README, flags=re.MULTILINE))
-    assert found == choices("sweep", None)
+    assert found == about_choices("sweep", None)

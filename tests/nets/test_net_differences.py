@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from bakeoff.commands import list as command
-from bakeoff.commands.variants import Variant, text, variants
+from bakeoff.commands.list import NetVariant, net_variants, variants_table
 from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ConfigError
 from bakeoff.nets.alexnet import alexnet_2012
@@ -17,15 +17,15 @@ from bakeoff.nets.vgg import vgg16_c
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Variant]:
-    return {variant.choice: variant for variant in variants(None)}
+def found() -> dict[str, NetVariant]:
+    return {variant.choice: variant for variant in net_variants(None)}
 
 
-def test_every_shipped_net_is_there(found: dict[str, Variant]) -> None:
+def test_every_shipped_net_is_there(found: dict[str, NetVariant]) -> None:
     assert set(found) == {path.stem for path in (package_data_dir("conf") / "model").glob("*.yaml")}
 
 
-def test_the_changes_are_those_of_the_papers(found: dict[str, Variant]) -> None:
+def test_the_changes_are_those_of_the_papers(found: dict[str, NetVariant]) -> None:
     assert found["alexnet_2012"].changes == {}
     settings = ("k=2 n=5 alpha=1e-4 beta=0.75", "k=1 n=5 alpha=2e-5 beta=0.75")
     assert found["alexnet_caffe"].changes == {"LRN settings": settings}
@@ -38,8 +38,8 @@ def test_the_changes_are_those_of_the_papers(found: dict[str, Variant]) -> None:
         assert set(found[name].changes) == small, name
     for name in ("vgg11_bn", "vgg11_lrn_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg16_c_bn"):
         assert set(found[name].changes) == small | {"batch norm"}, name
-    assert found["vgg16_c"].whole["kernels"] == "3 3 3 3 3 3 1 3 3 1 3 3 1"
-    assert found["vgg11_lrn"].whole["LRN"] == "conv1"
+    assert found["vgg16_c"].paper_properties["kernels"] == "3 3 3 3 3 3 1 3 3 1 3 3 1"
+    assert found["vgg11_lrn"].paper_properties["LRN"] == "conv1"
 
 
 def test_a_portrait_follows_the_modules() -> None:
@@ -62,10 +62,10 @@ def test_a_portrait_follows_the_modules() -> None:
     assert summarize_architecture(net)["parameters"] == f"{sum(p.numel() for p in net.parameters()):,}"
 
 
-def test_the_tables_are_aligned_and_fit_a_hundred_columns(found: dict[str, Variant], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_are_aligned_and_fit_a_hundred_columns(found: dict[str, NetVariant], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["model", "--diff"]) == 0
     told = capsys.readouterr().out
-    assert told.strip() == text(list(found.values()))
+    assert told.strip() == variants_table(list(found.values()))
     lines = told.splitlines()
     assert max(map(len, lines)) <= 100
     head = next(line for line in lines if line.startswith("choice"))
@@ -76,9 +76,9 @@ def test_the_tables_are_aligned_and_fit_a_hundred_columns(found: dict[str, Varia
 
 
 def test_json_and_the_slot_that_it_needs(
-    found: dict[str, Variant], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    found: dict[str, NetVariant], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakeoff.commands.variants.variants", lambda own: list(found.values()))
+    monkeypatch.setattr("bakeoff.commands.list.net_variants", lambda own: list(found.values()))
     assert command.main(["model", "--diff", "--json"]) == 0
     read = json.loads(capsys.readouterr().out)
     assert read["alexnet_caffe"]["LRN settings"] == list(found["alexnet_caffe"].changes["LRN settings"])

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff.config import compose
-from bakeoff.config.schema import ADDED_ARGUMENTS, fingerprint
-from bakeoff.config.targets import checked_arguments, resolve_target
+from bakeoff.config.choices import describe_target
+from bakeoff.config.schema import fingerprint
+from bakeoff.config.targets import resolve_component
 from bakeoff.errors import BakeoffError, ChoiceError
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
 from bakeoff.nets.convnet import ConvNet
@@ -168,14 +169,15 @@ def test_an_activation_that_cannot_be_matched_or_read_is_told() -> None:
 @pytest.mark.parametrize("net", [alexnet, alexnet_2012, alexnet_owt, vgg11, vgg16_c])
 def test_fields_that_came_later_hold_at_their_default_what_was_before(net: Any) -> None:
     defaults = {name: parameter.default for name, parameter in inspect.signature(net).parameters.items()}
-    added = ADDED_ARGUMENTS[net.__module__]
+    added = describe_target("model", f"{net.__module__}.{net.__name__}").added
     assert {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items() if name in added} == added
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16_bn"])
 def test_a_field_that_came_later_moves_the_fingerprint_only_when_it_is_set(name: str) -> None:
     run = compose.compose([f"model={name}"])
-    before = {key: value for key, value in run.model.items() if key not in ADDED_ARGUMENTS[run.model["_target_"].rpartition(".")[0]]}
+    added = describe_target("model", run.model["_target_"]).added
+    before = {key: value for key, value in run.model.items() if key not in added}
     assert len(before) < len(run.model)
     assert fingerprint(run.replace(model=before)) == fingerprint(run)
     other = {"pool": "average", "lrn": "paper", "norm_place": "after", "dropout_kind": "plain"}
@@ -187,5 +189,5 @@ def test_a_field_that_came_later_moves_the_fingerprint_only_when_it_is_set(name:
 def test_a_wrong_field_is_told_in_one_line_by_the_shells_key(word: str) -> None:
     with pytest.raises(BakeoffError) as told:
         leaf = compose.compose(["model=vgg11", word]).model
-        checked_arguments("model", leaf, resolve_target("model", leaf))
+        resolve_component("model", leaf)
     assert str(told.value).startswith(word.split("=")[0]) and "\n" not in str(told.value)

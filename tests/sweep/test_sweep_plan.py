@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff.config.compose import SearchSpace
+from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import BakeoffError
 from bakeoff.sweep.candidates import points

@@ -74,8 +74,8 @@ def test_blocks_are_probed_in_a_process_of_their_own(small: Small) -> None:
 
 @pytest.mark.slow
 def test_a_probe_s_figures_are_those_of_its_run(small: Small) -> None:
+    from bakeoff.builders import validate_run
     from bakeoff.training.cost_probe import count_parameters, count_steps, measure_cost
-    from bakeoff.training.run_lifecycle import validate_run
 
     run = small("data.subset=400", "trainer.max_epochs=3", "trainer.threads=1", "trainer.accelerator=cpu").cells[0].run
     data = validate_run(run)

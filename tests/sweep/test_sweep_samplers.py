@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bakeoff.config.compose import SearchSpace
+from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
 from bakeoff.sweep.candidates import Point, points
 from bakeoff.sweep.leases import Owner

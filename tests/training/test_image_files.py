@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
 from bakeoff.errors import ChoiceError, DataError
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.reproduction import compare_metrics, journal_metrics
-from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
 SMALL = [

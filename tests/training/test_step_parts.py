@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff import builders
+from bakeoff.builders import validate_run
 from bakeoff.components.schedulers.schedules import Plateau
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
@@ -20,7 +21,7 @@ from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.metrics import LossAccuracyMeter
 from bakeoff.training.mixup import Mixing
 from bakeoff.training.reproduction import compare_metrics, journal_metrics
-from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import RunResult, train_from_dir
 from bakeoff.training.weight_penalty import Penalties
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bakeoff import builders
+from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import EvalViews
 from bakeoff.data.eval_views import ImageViews, ViewPlan
 from bakeoff.errors import ChoiceError
 from bakeoff.nets.fully_convolutional import to_fully_convolutional
 from bakeoff.training.metrics import LossAccuracyMeter
-from bakeoff.training.run_lifecycle import create_run_dir, validate_run
+from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 from bakeoff.training.test_views import ViewScores, ten_crops
 

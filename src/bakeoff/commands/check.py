@@ -28,18 +28,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for bakeoff train")
     args = parser.parse_intermixed_args(argv)
-    from bakeoff.commands.train import trust
     from bakeoff.config.compose import compose_config
+    from bakeoff.config.targets import trust_modules
     from bakeoff.errors import ConfigError
 
     composed = compose_config(args.overrides, config_dir=args.config_dir)
     if composed.resume is not None:
         raise ConfigError(f"resume={composed.resume}: check trains nothing; leave resume out")
-    trust([composed.trust])
+    trust_modules(composed.trust)
     run = composed.run
-    from bakeoff.training import run_lifecycle
+    from bakeoff.builders import validate_run
 
-    run_lifecycle.validate_run(run)
+    validate_run(run)
     return report(run, as_json=args.json, command=shlex.join(["bakeoff", "check", *argv]))
 
 

@@ -26,13 +26,14 @@ def main(argv: list[str]) -> int:
     args, composed = arguments("reproduce", __doc__, argv, more=flags, keys=KEYS)
     if not args.tolerance >= 0:
         raise ConfigError(f"--tolerance={args.tolerance}: must be 0 or more")
-    from bakeoff.commands.train import trust
+    from bakeoff.config.targets import trust_modules
     from bakeoff.tracking.store import default_uri
 
-    trust([composed.trust])
+    trust_modules(composed.trust)
     uri = composed.run.tracking.uri or default_uri(Path.cwd())
     if args.at_commit:
         return at_commit(args.run, uri, argv)
+    from bakeoff.builders import validate_run
     from bakeoff.training import reproduction, run_lifecycle
 
     logged = reproduction.fetch_logged_run(uri, args.run)
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     changes: dict[str, object] = {"tracking": tracking.model_dump(), "name": f"{logged.name} again"[:200], "trainer.progress": True}
     changes |= {key: getattr(site.data, key.removeprefix("data.")) for key in ("data.root", "data.download") if key in named}
     run = logged.run.replace(**changes)
-    data = run_lifecycle.validate_run(run)
+    data = validate_run(run)
     differing = reproduction.environment_differences(logged.tags, digest=data.digest)
     for line in differing:
         print(f"differs: {line}", file=sys.stderr)

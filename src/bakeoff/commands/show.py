@@ -24,10 +24,10 @@ def main(argv: list[str]) -> int:
     homes = [word for word in args.words if word.startswith("trust=")]
     asked = request(args.name, [word for word in args.words if word not in homes], config_dir=args.config_dir)
     if homes:
-        from bakeoff.commands.train import trust
         from bakeoff.config.compose import compose_config
+        from bakeoff.config.targets import trust_modules
 
-        trust([compose_config(homes).trust])
+        trust_modules(compose_config(homes).trust)
     text, paths = show(asked, args.out or Path("pictures") / args.name, line=shlex.join(["bakeoff", "show", *argv]))
     if text:
         print(text, end="\n\n")

@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
     signal.signal(signal.SIGTERM, terminated)
 
+    from bakeoff.config.targets import trust_modules
     from bakeoff.sweep.fairness import FairnessError
     from bakeoff.sweep.plan import make_plan as make_plan
     from bakeoff.sweep.resources import Resources, allot_resources
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
 
     def early(sheet: SweepSpec, first: ComposedConfig) -> None:
         # The fork server imports for seconds, meanwhile the other arms are composed.
-        trust(first.trust)
+        trust_modules(first.trust)
         cells = max(1, len(sheet.factors)) * sheet.trials
         team = allot_resources(first.run, workers=sheet.workers, jobs=cells)
         prepared.append((processes.forkserver_context(threads=team.threads, preload=PRELOAD), team))
@@ -89,17 +90,6 @@ def preview(plan: Plan, *, context: ForkServerContext, workers: int, as_json: bo
 def terminated(number: int, frame: object) -> None:
     """SIGTERM stops as Ctrl-C does, and is told from it."""
     raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-def trust(homes: tuple[str, ...]) -> None:
-    """Hand the homes named on the command line on to this process and its children."""
-    import os
-
-    from bakeoff.config.targets import TRUST_VARIABLE, trusted_modules
-
-    named = [*trusted_modules(), *homes]
-    if named:
-        os.environ[TRUST_VARIABLE] = ",".join(dict.fromkeys(named))
 
 
 def tell(outcome: SweepOutcome, *, as_json: bool) -> None:

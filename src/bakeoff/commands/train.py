@@ -1,4 +1,4 @@
-"""`bakeoff train [key=value ...]`: one run, a grid of runs with -m, or a run taken up again with resume=RUN_ID.
+"""`bakeoff train [key=value ...]`: one run, a grid of runs with -m, or a stopped run that goes on with resume=RUN_ID.
 
 All of Hydra's flags work (--cfg job, --info, --config-dir, ...). Every job is composed and checked before anything is made or started.
 """
@@ -6,168 +6,124 @@ All of Hydra's flags work (--cfg job, --info, --config-dir, ...). Every job is c
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import builders
 from bakeoff.config import compose
-from bakeoff.config.slots import SLOTS, package_data_dir
+from bakeoff.config.targets import trust_modules
 from bakeoff.errors import BakeoffError, ConfigError
 
 if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
+    from bakeoff.config.schema import RunConfig
     from bakeoff.training.run_lifecycle import TrainedRun
 
-OWN = ("tracking.", "trust=", "resume=", "trainer.progress=", "hydra.")
-"""Overrides that a resumed run takes from this command line; all the rest is the run's own."""
+RESUME_KEYS = ("tracking.", "trust=", "resume=", "trainer.progress=", "hydra.")
+"""Overrides that a resumed run takes from this command line; everything else is the run's own."""
+HELP_FLAGS = ("help", "hydra_help", "shell_completion", "version")
+SHOW_FLAGS = ("cfg", "info", "experimental_rerun")
 
 
 def main(argv: list[str]) -> int:
     """Compose, check, train, and print each run's result."""
-    from hydra._internal.utils import get_args_parser
-
-    as_json = "--json" in argv
-    words = [word for word in argv if word != "--json"]
-    args = get_args_parser().parse_args(words)
-    folder = None if args.config_dir is None else Path(args.config_dir)
-    shows = args.help or args.hydra_help or args.shell_completion or args.cfg or args.info or args.experimental_rerun
-    jobs: list[ComposedConfig] = []
-    if not (args.help or args.hydra_help or args.shell_completion):
-        with compose.hydra_session(folder):
-            jobs = [compose.compose_in_session(job) for job in (expand(args.overrides) if args.multirun else [args.overrides])]
-    if shows:
-        return hydra(words, folder, lambda config: None)
-    trust(job.trust for job in jobs)
-    resumed = [job for job in jobs if job.resume is not None]
+    args = parse_flags(argv)
+    hydra_words = [word for word in argv if word != "--json"]
+    if any(getattr(args, flag) for flag in HELP_FLAGS):
+        compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
+        return 0
+    with compose.hydra_session(args.config_dir):
+        lines = compose.split_multirun(args.overrides) if args.multirun else [args.overrides]
+        jobs = [compose.compose_in_session(line) for line in lines]
+        if not any(getattr(args, flag) for flag in SHOW_FLAGS):
+            trust_modules(itertools.chain.from_iterable(job.trust for job in jobs))
+            if args.multirun and not any(job.resume for job in jobs):
+                validate_jobs(jobs)
+                compose.record_multirun(args.overrides)
+    if any(getattr(args, flag) for flag in SHOW_FLAGS):
+        compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
+        return 0
+    resumed = any(job.resume is not None for job in jobs)
+    if resumed and len(jobs) > 1:
+        raise ConfigError("resume: goes on with one run; leave -m out")
     if resumed:
-        if len(jobs) > 1:
-            raise ConfigError("resume: takes up one run; leave -m out")
-        return resume(jobs[0], args.overrides, as_json=as_json)
-    return grid(jobs, words, folder, as_json=as_json) if args.multirun else single(words, folder, as_json=as_json)
+        outcomes = [resume(jobs[0], args.overrides)]
+    elif args.multirun:
+        outcomes = train_grid([job.run for job in jobs])
+    else:
+        outcomes = [train_single(jobs[0].run)]
+    if args.json:
+        trees = [to_json(outcome) for outcome in outcomes]
+        print(json.dumps(trees if args.multirun and not resumed else trees[0]))
+    elif args.multirun and not resumed:
+        print("\n".join(map(summary_line, outcomes)))
+    else:
+        print_outcome(outcomes[0])
+    # A diverged run came to its end, too.
+    return 1 if any(outcome.result.status == "failed" for outcome in outcomes) else 0
 
 
-def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of a -m line, as Hydra's own sweeper makes them."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    state = GlobalHydra.instance().hydra
-    assert state is not None
-    try:
-        parsed = OverridesParser.create(config_loader=state.config_loader).parse_overrides(list(overrides))
-        return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-    except HydraException as error:
-        raise compose.explain_hydra_error(error, overrides) from None
-
-
-def hydra(words: Sequence[str], folder: Path | None, task: Any) -> int:
-    """Hand the line over to Hydra: the one `@hydra.main`."""
-    import hydra as library
-
-    compose.register_search_path()
-    # The user's folder goes in front, where Hydra's own flag would put it behind conf/.
-    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    flags.add_argument("--config-dir", "-cd")
-    top = package_data_dir("conf") if folder is None else folder.resolve()
-    sys.argv = ["bakeoff", *flags.parse_known_args(list(words))[1]]
-
-    @library.main(config_path=str(top), config_name="run", version_base="1.3")
-    def job(config: Any) -> Any:
-        return task(config)
-
-    job()
-    return 0
+def parse_flags(argv: list[str]) -> argparse.Namespace:
+    """Read Hydra's flags, which its own parser has in private, and --json."""
+    parser = argparse.ArgumentParser(prog="bakeoff train", add_help=False)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--run", "-r", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--experimental-rerun")
+    parser.add_argument("overrides", nargs="*")
+    return parser.parse_intermixed_args(argv)
 
 
-def trust(homes: Any) -> None:
-    """Hand the homes named on the command line on to this process, its children and the writer."""
-    from bakeoff.config.targets import TRUST_VARIABLE, trusted_modules
-
-    named = [*trusted_modules(), *(home for each in homes for home in each)]
-    if named:
-        os.environ[TRUST_VARIABLE] = ",".join(dict.fromkeys(named))
-
-
-def composed(config: Any) -> ComposedConfig:
-    """What Hydra hands to a job, as this project's own composition."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(tree, dict)
-    chosen = {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if group in SLOTS}
-    return compose.from_config_tree({str(key): value for key, value in tree.items()}, choices=chosen)
-
-
-def single(words: Sequence[str], folder: Path | None, *, as_json: bool) -> int:
-    """One run in this process."""
+def train_single(run: RunConfig) -> TrainedRun:
+    """Train one run in this process."""
     from bakeoff.training.run_lifecycle import train_run
 
-    outcomes: list[TrainedRun] = []
-    errors: list[BaseException] = []
-
-    def job(config: Any) -> None:
-        try:
-            run = composed(config).run
-            outcomes.append(train_run(run, progress=run.trainer.progress))
-        except BaseException as error:  # Hydra would print it in its own way and exit with 1
-            errors.append(error)
-
-    hydra(words, folder, job)
-    for error in errors:
-        raise error
-    tell(outcomes[0], as_json=as_json)
-    return exit_code(outcomes)
+    return train_run(run, progress=run.trainer.progress)
 
 
-def grid(jobs: Sequence[ComposedConfig], words: Sequence[str], folder: Path | None, *, as_json: bool) -> int:
-    """Every job of a -m line in a process tree of its own; one that fails does not stop the others."""
+def validate_jobs(jobs: Sequence[ComposedConfig]) -> None:
+    """Validate every job of a grid before the first one starts."""
+    from bakeoff import builders
+
+    for job in jobs:
+        builders.validate_run(job.run)
+
+
+def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
+    """Train validated runs one after the other, each in a process tree of its own; one that fails does not stop the others."""
+    from bakeoff import builders
     from bakeoff.tracking.writer import Writer
     from bakeoff.training import processes
-    from bakeoff.training import run_lifecycle as one
+    from bakeoff.training.run_lifecycle import train_in_subprocess
 
-    threads = min(each.run.trainer.threads or max(1, builders.available_cores() // each.run.trainer.devices) for each in jobs)
-    context = processes.forkserver_context(threads=threads)
-    for each in jobs:
-        one.validate_run(each.run)
+    context = processes.forkserver_context(threads=min(map(builders.threads_per_process, runs)))
     outcomes: list[TrainedRun] = []
-    stopped: list[BaseException] = []
-
-    def job(config: Any) -> None:
-        if stopped:
-            return
-        try:
-            outcomes.append(one.train_in_subprocess(composed(config).run, context=context))
-        except BaseException as error:  # Hydra would print it in its own way and exit with 1
-            stopped.append(error)
-            return
-        print(f"[{len(outcomes)}/{len(jobs)}] {sentence(outcomes[-1])}", file=sys.stderr, flush=True)
-
-    with Writer(Path(jobs[0].run.tracking.folder), context=context):
-        hydra(words, folder, job)
-    for error in stopped:
-        raise error
-    if as_json:
-        print(json.dumps([plain(outcome) for outcome in outcomes]))
-    else:
-        for outcome in outcomes:
-            print(sentence(outcome))
-    return exit_code(outcomes)
+    with Writer(Path(runs[0].tracking.folder), context=context):
+        for run in runs:
+            outcomes.append(train_in_subprocess(run, context=context))
+            print(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", file=sys.stderr, flush=True)
+    return outcomes
 
 
-def resume(job: ComposedConfig, overrides: Sequence[str], *, as_json: bool) -> int:
-    """Take a run up where it stopped, with its own config."""
+def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
+    """Go on with a run where it stopped, with its own config."""
     from bakeoff.runs.run_dir import find_run_dir
     from bakeoff.tracking.store import resolve_run
-    from bakeoff.training import run_lifecycle as one
+    from bakeoff.training.run_lifecycle import resume_run, tracking_uri_of
 
-    foreign = [word for word in overrides if not word.startswith(OWN)]
+    foreign = [word for word in overrides if not word.startswith(RESUME_KEYS)]
     if foreign:
         raise ConfigError(f"resume={job.resume}: the run goes on with its own config; {foreign[0]} cannot change it")
     assert job.resume is not None
@@ -176,37 +132,27 @@ def resume(job: ComposedConfig, overrides: Sequence[str], *, as_json: bool) -> i
         folder = find_run_dir(root, job.resume)
     except BakeoffError as unknown:
         try:
-            stored = resolve_run(one.tracking_uri_of(job.run), job.resume)
+            stored = resolve_run(tracking_uri_of(job.run), job.resume)
         except BakeoffError:
             raise unknown from None
         folder = find_run_dir(root, stored.data.tags["bakeoff.id"])
-    outcome = one.resume_run(folder, progress=job.run.trainer.progress)
-    tell(outcome, as_json=as_json)
-    return exit_code([outcome])
+    return resume_run(folder, progress=job.run.trainer.progress)
 
 
-def exit_code(outcomes: Sequence[TrainedRun]) -> int:
-    """0 where every run came to its end, a diverged one included."""
-    return 1 if any(outcome.result.status == "failed" for outcome in outcomes) else 0
-
-
-def plain(outcome: TrainedRun) -> dict[str, Any]:
-    """A result for JSON."""
+def to_json(outcome: TrainedRun) -> dict[str, Any]:
+    """Return a result in plain types."""
     return {**outcome.result.plain(), "folder": str(outcome.folder), "tracking_uri": outcome.uri}
 
 
-def sentence(outcome: TrainedRun) -> str:
-    """One line about a run."""
+def summary_line(outcome: TrainedRun) -> str:
+    """Return one line about a run."""
     result = outcome.result
     figures = [f"{name} {result.metrics[name]:.4f}" for name in ("val/accuracy", "val/loss", "test/accuracy") if name in result.metrics]
     return "  ".join([result.id, f"{result.status:<8}", result.name, *figures, *([result.reason] if result.reason else [])])
 
 
-def tell(outcome: TrainedRun, *, as_json: bool) -> None:
-    """A run's result on standard output."""
-    if as_json:
-        print(json.dumps(plain(outcome)))
-        return
+def print_outcome(outcome: TrainedRun) -> None:
+    """Print a run's result."""
     result = outcome.result
     print(f"{result.name}: {result.status}{' (' + result.reason + ')' if result.reason else ''}")
     for name, value in result.metrics.items():

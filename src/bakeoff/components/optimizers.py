@@ -217,10 +217,19 @@ def flat(weight: Tensor) -> Tensor:
     return weight.detach().reshape(len(weight), -1)
 
 
+def needs_full_batch(optimizer: object) -> bool:
+    """Return whether an optimizer class takes the loss of every batch for one and the same function.
+
+    L-BFGS builds its curvature from differences of gradients of one function, and evaluates it several times a step (Liu, Nocedal
+    1989): with a new batch a step those differences are noise. A class of one's own says so by `needs_full_batch = True`.
+    """
+    return getattr(optimizer, "needs_full_batch", isinstance(optimizer, type) and issubclass(optimizer, torch.optim.LBFGS))
+
+
 class LBFGS(torch.optim.LBFGS):
     """torch's L-BFGS (Liu, Nocedal 1989) for nets of any memory layout; for the whole training set as one batch.
 
-    It evaluates the loss several times a step and takes it for one function: see `bakeoff.training.full_batch`. torch's own lays
+    It evaluates the loss several times a step and takes it for one function: see `needs_full_batch`. torch's own lays
     gradients out with `view`, which a channels_last kernel refuses: they are made contiguous first.
     """
 

@@ -1,8 +1,13 @@
-"""conf/ and overrides -> `Run`. The only room that composes."""
+"""From conf/ and overrides to a `RunConfig`: the only module, beside the commands that show Hydra's own pages, that knows Hydra."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
+import itertools
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,69 +16,70 @@ from typing import Any
 
 import yaml
 
+from bakeoff.config.choices import BASE_FOLDER, DESCRIPTIVE_KEYS, ChoiceDescription, pop_description
 from bakeoff.config.renamed_targets import current_targets
 from bakeoff.config.schema import RunConfig, parse_run_config
+from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
+from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
-
-DESCRIPTIVE_KEYS = ("about", "space")
-"""Keys of a leaf file that describe it and are no arguments."""
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """A search range that a choice declares for one of its arguments, or that a sweep gives.
-
-    Where there are `choices`, the values are those, and low and high are the first and the last of their numbers. With `complement`
-    1 - x is what is even on a logarithmic scale, as for momenta near 1.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-    choices: tuple[str | int | float | bool, ...] = ()
-    complement: bool = False
 
 
 @dataclass(frozen=True)
 class ComposedConfig:
-    """A composed command line: the run, the spaces that its choices declare (by dotted key), and what belongs to this call alone."""
+    """A composed command line: the run, what its choices' files say about them, and what belongs to this call alone."""
 
     run: RunConfig
-    spaces: dict[str, SearchSpace]
+    descriptions: Mapping[str, ChoiceDescription]
+    """Config group -> what the file of its choice says beside the arguments."""
     trust: tuple[str, ...]
+    """Modules of the user's own whose names may be targets."""
     resume: str | None
+    """Id of a run to go on with."""
+
+    @property
+    def spaces(self) -> dict[str, SearchSpace]:
+        """The search spaces that the choices declare, by dotted key."""
+        return {f"{group}.{name}": space for group, about in self.descriptions.items() for name, space in about.spaces.items()}
+
+    def check(self, run: RunConfig) -> None:
+        """Check the names and ranges of another run of the same choices, such as this one with a changed value."""
+        check_names_and_ranges(run, trust=self.trust, descriptions=self.descriptions)
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> RunConfig:
-    """The run that a command line `bakeoff train OVERRIDES` describes; checked for names, types and ranges.
+    """Compose the run that a command line `bakeoff train OVERRIDES` describes, checked for names, types and ranges.
 
-    Raises `ConfigError` or `ChoiceError` with one line for the first thing that is wrong.
+    Args:
+        overrides: Words as on the command line, `key=value`.
+        config_dir: A folder of the user's own that lies over conf/.
+
+    Returns:
+        The run's config.
+
+    Raises:
+        ConfigError: For the first thing that is wrong; `ChoiceError` where it is a choice.
     """
     return compose_config(overrides, config_dir=config_dir).run
 
 
 def compose_config(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> ComposedConfig:
-    """As `compose`, with the declared search spaces, `trust` and `resume`."""
+    """Compose as `compose` does, and keep the choices' descriptions, `trust` and `resume`."""
     with hydra_session(config_dir):
         return compose_in_session(overrides)
 
 
 @contextmanager
 def hydra_session(config_dir: str | Path | None = None) -> Iterator[None]:
-    """Hydra set up once for many `composed_here` calls; a folder of the user's own lies over conf/."""
+    """Set Hydra up once for many calls of `compose_in_session`; a folder of the user's own lies over conf/."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     register_search_path()
-    top = package_data_dir("conf") if config_dir is None else Path(config_dir).resolve()
-    if not top.is_dir():
-        raise ConfigError(f"--config-dir={config_dir}: no such folder")
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(top), version_base="1.3", job_name="bakeoff"):
+        with initialize_config_dir(_first_folder(config_dir), version_base="1.3", job_name="bakeoff"):
             yield
     finally:
         GlobalHydra.instance().clear()
@@ -81,22 +87,30 @@ def hydra_session(config_dir: str | Path | None = None) -> Iterator[None]:
             GlobalHydra.instance().initialize(before)
 
 
+def _first_folder(config_dir: str | Path | None) -> str:
+    """Return the folder that Hydra looks into first: the user's own, or conf/."""
+    folder = package_data_dir("conf") if config_dir is None else Path(config_dir).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    return str(folder)
+
+
 def register_search_path() -> None:
     """Let every Hydra of this process look into conf/ after its own first folder."""
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-    class Beneath(SearchPathPlugin):
+    class PackageConf(SearchPathPlugin):
         def manipulate_search_path(self, search_path: Any) -> None:
             search_path.append("bakeoff", f"file://{package_data_dir('conf')}")
 
     plugins = Plugins.instance()
-    if not any(plugin.__name__ == Beneath.__name__ for plugin in plugins.discover(SearchPathPlugin)):
-        plugins.register(Beneath)
+    if not any(plugin.__name__ == PackageConf.__name__ for plugin in plugins.discover(SearchPathPlugin)):
+        plugins.register(PackageConf)
 
 
 def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
-    """One composition inside `session`."""
+    """Compose one command line inside a `hydra_session`. Raises as `compose` does."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -113,64 +127,108 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
     assert isinstance(tree, dict)
-    return from_config_tree({str(key): value for key, value in tree.items()}, choices=choices)
+    return _from_config_tree({str(key): value for key, value in tree.items()}, choices=choices)
 
 
-def from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> ComposedConfig:
-    """A composition from Hydra's finished tree."""
-    from bakeoff.config.targets import check_target_names
-
+def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> ComposedConfig:
+    """Take Hydra's resolved tree apart, and check the run in it."""
     trust, resume = tree.pop("trust", []), tree.pop("resume", None)
-    if not isinstance(trust, list) or not all(isinstance(home, str) for home in trust):
+    if not isinstance(trust, list) or not all(isinstance(module, str) for module in trust):
         raise ConfigError(f"trust={trust}: must be a list of module names, as in trust=[mypackage.nets]")
     tree.pop("about", None)  # of an experiment, which lies over the whole config
-    spaces: dict[str, SearchSpace] = {}
-    for group in GROUPS:
-        node = tree.get(group)
-        if not isinstance(node, dict):
-            continue
-        node.pop("about", None)
-        for name, value in (node.pop("space", None) or {}).items():
-            spaces[f"{group}.{name}"] = parse_search_space(f"{group}.space.{name}", value)
-    run = parse_run_config({**tree, "choices": dict(choices)})
-    check_target_names(run, trust=tuple(trust))
-    return ComposedConfig(run=run, spaces=spaces, trust=tuple(trust), resume=None if resume is None else str(resume))
+    nodes = {group: tree[group] for group in GROUPS if isinstance(tree.get(group), dict)}
+    composed = ComposedConfig(
+        descriptions={group: pop_description(group, node) for group, node in nodes.items()},
+        run=parse_run_config({**tree, "choices": dict(choices)}),
+        trust=tuple(trust),
+        resume=None if resume is None else str(resume),
+    )
+    composed.check(composed.run)
+    return composed
 
 
-def parse_search_space(key: str, value: Any) -> SearchSpace:
-    """A search space from `{low: 1e-4, high: 1, log: true}`, or from `{choices: [a, b]}`."""
-    if isinstance(value, Mapping) and "choices" in value:
-        items = value["choices"]
-        plain = isinstance(items, list) and all(isinstance(item, str | int | float) for item in items)
-        if len(value) > 1 or not plain or len({repr(item) for item in items}) < max(2, len(items)):
-            raise ConfigError(f"{key}={value}: must be {{choices: [a, b]}} with two or more plain values, none of them twice")
-        return SearchSpace(low=0.0, high=len(items) - 1.0, integer=True, choices=tuple(items))
-    if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) or not set(value) <= {"low", "high", "log", "complement"}:
-        raise ConfigError(f"{key}={value}: must be {{low: 1e-4, high: 1, log: true}}, or with complement: true for 1 - x on a log scale")
-    low, high, log, complement = value["low"], value["high"], value.get("log", False), value.get("complement", False)
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
-    if not numbers or not low < high or not isinstance(log, bool) or (log and low <= 0):
-        raise ConfigError(f"{key}={value}: must have numbers low < high, and low > 0 where log is true")
-    if not isinstance(complement, bool) or (complement and (log or high >= 1)):
-        raise ConfigError(f"{key}={value}: complement: true is for 1 - x on a log scale: high must be below 1, and log is left out")
-    whole = isinstance(low, int) and isinstance(high, int) and not (log or complement)
-    return SearchSpace(low=float(low), high=float(high), log=log, integer=whole, complement=complement)
+def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each job of a -m line, inside a `hydra_session`: every combination of the values, the last key fastest.
+
+    Raises:
+        ConfigError: A word is not of Hydra's override grammar, or asks for another sweeper or launcher.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    values: dict[str, list[str]] = {}
+    try:
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        for override in parser.parse_overrides(list(overrides)):
+            key = override.get_key_element()
+            if key.lstrip("+").startswith(("hydra/sweeper", "hydra/launcher", "hydra.sweeper", "hydra.launcher")):
+                raise ConfigError(f"{override.input_line}: bakeoff runs the jobs of -m itself, one after the other")
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                raise ConfigError(f"{override.input_line}: -m makes a grid of listed values; this has none to list")
+            texts = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+            values[key] = [f"{key}={text}" for text in texts]
+    except HydraException as error:
+        raise explain_hydra_error(error, overrides) from None
+    return [list(job) for job in itertools.product(*values.values())]
+
+
+def record_multirun(overrides: Sequence[str]) -> None:
+    """Write the config of a -m line, as Hydra's own sweeper does, to `multirun.yaml` in the folder `hydra.sweep.dir`."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    config = GlobalHydra.instance().config_loader().load_configuration("run", list(overrides), run_mode=RunMode.MULTIRUN)
+    folder = Path(config.hydra.sweep.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
+
+
+def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> None:
+    """Let Hydra answer a line that runs nothing: --help, --cfg, --info, --shell-completion and their kin.
+
+    Args:
+        words: The words of `bakeoff train`.
+        config_dir: The folder that --config-dir names.
+    """
+    import hydra
+
+    register_search_path()
+    # The user's folder goes in front, where Hydra's own flag would put it behind conf/.
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    flags.add_argument("--config-dir", "-cd")
+    sys.argv = ["bakeoff", *flags.parse_known_args(list(words))[1]]
+    page = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(page):
+            hydra.main(config_path=_first_folder(config_dir), config_name="run", version_base="1.3")(lambda config: None)()
+    finally:
+        # Bases are for the files of conf/, and no choices: Hydra knows no way to hide a group.
+        lines = [line for line in page.getvalue().splitlines(keepends=True) if not re.match(rf"\w+/{BASE_FOLDER}: ", line)]
+        print(re.sub(rf"\S+/{BASE_FOLDER}\S*[ \t]?", "", "".join(lines)) if "query" in " ".join(words) else "".join(lines), end="")
 
 
 def dump_frozen(run: RunConfig) -> str:
-    """The run as YAML, whole and resolved: what `load_frozen` reads."""
+    """Return the run as YAML, resolved and without any default left out: what `load_frozen` reads."""
     return yaml.safe_dump(run.model_dump(), sort_keys=False, allow_unicode=True, width=120)
 
 
 def load_frozen(text: str, *, origin: str) -> RunConfig:
-    """A run from a stored config, which must be whole and resolved; nothing in it is interpolated, imported or run.
+    """Read a stored config, which must be resolved; nothing in it is interpolated, imported or run.
 
-    Raises `ConfigError` for anything else; `origin` says in messages where the text came from.
+    Args:
+        text: What `dump_frozen` gave, by this version or an earlier one.
+        origin: Where the text came from, for messages.
+
+    Returns:
+        The run's config, its names and ranges checked.
+
+    Raises:
+        ConfigError: The text is anything else.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-
-    from bakeoff.config.targets import check_target_names
 
     try:
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
@@ -178,32 +236,40 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
         raise ConfigError(f"{origin}: not a readable config ({str(error).splitlines()[0]})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{origin}: not a config")
-    for key, value in strings(tree, ""):
+    for key, value in _strings(tree, ""):
         if "${" in value:
             raise ConfigError(f"{origin}: {key}={value}: a stored config must be resolved")
     try:
         run = parse_run_config(current_targets({str(key): value for key, value in tree.items()}))
-        check_target_names(run)
+        check_names_and_ranges(run)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
     return run
 
 
-def strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every string of a tree, keys included, with the dotted key where it stands."""
+def _strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield every string of a tree, keys included, with its dotted key."""
     if isinstance(node, str):
         yield path, node
     elif isinstance(node, Mapping):
         for name, value in node.items():
             yield path or str(name), str(name)
-            yield from strings(value, f"{path}.{name}".lstrip("."))
+            yield from _strings(value, f"{path}.{name}".lstrip("."))
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from strings(value, path)
+            yield from _strings(value, path)
 
 
 def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """Hydra's complaint in this project's one line."""
+    """Turn Hydra's error into one line that names the key, the value and the choices.
+
+    Args:
+        error: A HydraException, raised inside a `hydra_session`.
+        overrides: The words that were composed.
+
+    Returns:
+        The error to raise.
+    """
     from hydra.errors import MissingConfigException
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -211,23 +277,23 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
         options = [str(option) for option in error.options or ()]
         return ChoiceError(f"{group}={name}: no such choice{near_miss(name, options)}; choices: {join_choices(options) or 'none'}")
     text = " ".join(str(error).split())
-    several = re.match(r"Ambiguous value for argument '([^']+)'", text)
-    if several:
-        return ConfigError(f"{several[1]}: several values make a grid, which -m asks for; a list is written key=[a,b]")
-    group_error = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    ambiguous = re.match(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        return ConfigError(f"{ambiguous[1]}: several values make a grid, which -m asks for; a list is written key=[a,b]")
+    unknown_group = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     cause = error.__cause__
-    full_key = group_error[1] if group_error else str(getattr(cause, "full_key", "") or "")
-    if full_key and (group_error or "is not in struct" in str(cause)):
+    full_key = unknown_group[1] if unknown_group else str(getattr(cause, "full_key", "") or "")
+    if full_key and (unknown_group or "is not in struct" in str(cause)):
         *parents, last = full_key.split(".")
-        siblings = keys_at(parents, overrides)
+        siblings = _keys_at(parents, overrides)
         return ConfigError(f"{full_key}: no such key{near_miss(last, siblings)}; keys: {join_choices(siblings)}")
     if full_key and cause is not None:
         return ConfigError(f"{full_key}: {str(cause).splitlines()[0]}")
     return ConfigError(text.removesuffix("See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details").strip())
 
 
-def keys_at(parents: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The keys beside a misspelt one: of the same choices, composed without any other override."""
+def _keys_at(parents: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """List the keys beside a misspelt one: of the same choices, composed without any other override."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
 

@@ -1,7 +1,7 @@
-"""What one run is: the typed trunk, and which of its fields are science, numerics or site.
+"""The typed config of one run, and which of its fields are science, numerics or site.
 
-A `Run` is read from conf/ and the command line, checked, and frozen into the run's `config.yaml`. Its choices (net, activation, ...)
-are leaves: plain mappings with a `_target_`, which only `bakeoff.builders` may turn into objects.
+A `RunConfig` is composed from conf/ and the command line, checked, and frozen into the run's `config.yaml`. Its choices (net,
+activation, ...) are component configs: plain mappings with a `_target_`, which only `bakeoff.builders` turns into objects.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bakeoff.config.choices import describe_target
 from bakeoff.config.renamed_targets import recorded_targets
 from bakeoff.config.validation_errors import explain_validation_error
 from bakeoff.errors import ConfigError
@@ -29,132 +30,187 @@ class FieldKind(Enum):
 
 
 SCIENCE, NUMERICS, SITE = FieldKind.SCIENCE, FieldKind.NUMERICS, FieldKind.SITE
-ComponentConfig = dict[str, Any]
+ComponentConfig = Annotated[
+    dict[str, Any], Field(json_schema_extra={"required": ["_target_"], "properties": {"_target_": {"type": "string"}}})
+]
 
 
-class Added:
+class AddedLater:
     """Marks a field that came after the first results: the fingerprint leaves it out while it holds its default."""
 
 
-ADDED = Added()
-ADDED_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "bakeoff.nets.alexnet": {
-        "dropout_kind": "auto",
-        "batch_norm": False,
-        "norm_place": "before",
-        "lrn": "own",
-        "pool": "own",
-        "hidden": [],
-    },
-    "bakeoff.nets.vgg": {"dropout_kind": "auto", "norm_place": "before", "lrn": "own", "pool": "own"},
-}
-"""As `ADDED`, for the arguments of choices: module of the target -> argument -> its default."""
+ADDED_LATER = AddedLater()
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Node(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class AugmentConfig(_Node):
     """Random changes of a training image; each image is decided on its own."""
 
     crop: Annotated[int, Field(ge=0)] = 0
+    """Pixels of zero padding on each side, of which a crop of the trained size is cut; for images in memory."""
     flip: bool = False
-    scale: Annotated[list[Count], Field(max_length=2), ADDED] = Field(default_factory=list)
-    lighting: Annotated[float, Field(ge=0), ADDED] = 0.0
-    mixup: Annotated[float, Field(ge=0), ADDED] = 0.0
-    cutmix: Annotated[float, Field(ge=0), ADDED] = 0.0
+    """Whether half of the images are mirrored left to right."""
+    scale: Annotated[list[Count], Field(max_length=2), ADDED_LATER] = Field(default_factory=list)
+    """For image files: the shorter side that an image is resized to before a random cut: one number, or a range of two."""
+    lighting: Annotated[float, Field(ge=0), ADDED_LATER] = 0.0
+    """Standard deviation of the PCA lighting noise (Krizhevsky et al. 2012); 0: none."""
+    mixup: Annotated[float, Field(ge=0), ADDED_LATER] = 0.0
+    """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0: none."""
+    cutmix: Annotated[float, Field(ge=0), ADDED_LATER] = 0.0
+    """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0: none."""
 
 
 class EvalViews(_Node):
-    """How the test looks at an image: whole, as ten crops, or densely at one or several scales; scores are averaged over the views."""
+    """Which views of an image the test scores; an image's scores are averaged over its views."""
 
     kind: Literal["whole", "ten_crop", "dense"] = "whole"
+    """The whole image, ten crops of it, or the net applied densely."""
     flip: bool = False
+    """Whether each view is scored mirrored as well."""
     scales: list[Count] = Field(default_factory=list)
+    """Shorter sides at which a dense test scores the image; empty: the trained size."""
 
 
 class DataConfig(_Node):
     """The images, how they are split, and how they are batched."""
 
     source: Annotated[ComponentConfig, SCIENCE]
+    """Where the images come from: a function of bakeoff.data.sources, and its arguments."""
     num_classes: Annotated[int, Field(ge=2), SCIENCE]
+    """Number of classes."""
     channels: Annotated[Count, SCIENCE]
+    """Channels of an image."""
     native_size: Annotated[Count, SCIENCE]
+    """Height and width of the dataset's own images, in pixels."""
     size: Annotated[Count, SCIENCE] = 32
+    """Height and width at which the net is trained, in pixels."""
     fit: Annotated[Literal["resize", "pad"], SCIENCE] = "resize"
+    """How an image in memory gets to the trained size."""
     augment: Annotated[AugmentConfig, SCIENCE] = AugmentConfig()
+    """Random changes of the training images."""
     normalize: Annotated[bool | Literal["mean"], SCIENCE] = True
+    """Whether channels get zero mean and unit variance; `mean` takes the mean off and keeps the steps of 0..255."""
     batch_size: Annotated[Count, SCIENCE] = 128
+    """Images of an optimizer step, over all devices."""
     val_fraction: Annotated[float, Field(gt=0, lt=1), SCIENCE] = 0.1
+    """Share of the training images that is held out for validation."""
     split_seed: Annotated[Seed, SCIENCE] = 0
+    """Seed of the split into training and validation images."""
     subset: Annotated[Count | None, SCIENCE] = None
-    folds: Annotated[int | None, Field(ge=2), SCIENCE, ADDED] = None
-    fold: Annotated[int, Field(ge=0), SCIENCE, ADDED] = 0
-    views: Annotated[EvalViews, SCIENCE, ADDED] = EvalViews()
+    """Number of training and validation images to use together; null: all."""
+    folds: Annotated[int | None, Field(ge=2), SCIENCE, ADDED_LATER] = None
+    """Number of folds, one of which is the validation set instead of `val_fraction`; null: no folds."""
+    fold: Annotated[int, Field(ge=0), SCIENCE, ADDED_LATER] = 0
+    """The fold that is the validation set, counted from 0."""
+    views: Annotated[EvalViews, SCIENCE, ADDED_LATER] = EvalViews()
+    """Which views of an image the test scores."""
     workers: Annotated[int | None, Field(ge=0), NUMERICS] = None
+    """Processes of a rank that decode image files; null: as many as it has cores."""
     eval_batch_size: Annotated[Count, NUMERICS] = 512
+    """Images of a validation or test batch, per device."""
     root: Annotated[str, SITE] = "data"
+    """Folder of the dataset's files."""
     download: Annotated[bool, SITE] = False
+    """Whether missing files are downloaded."""
 
 
 class PenaltyConfig(_Node):
-    """Added to the loss in training: l1 times the sum of |w|, and l2 / 2 times the sum of w^2, over the weights that would decay."""
+    """What is added to the loss in training, over the weights that would decay."""
 
     l1: Annotated[float, Field(ge=0)] = 0.0
+    """Factor of the sum of |w|."""
     l2: Annotated[float, Field(ge=0)] = 0.0
+    """Factor of half the sum of w^2."""
 
 
 class TrainerConfig(_Node):
     """How long, how precisely and on what the net is trained."""
 
     max_epochs: Annotated[Count, SCIENCE] = 10
+    """Epochs of the training."""
     max_steps: Annotated[Count | None, SCIENCE] = None
+    """Optimizer steps after which training ends before `max_epochs`; null: no such limit."""
     precision: Annotated[Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"], SCIENCE] = "32-true"
+    """Number format of weights and arithmetic, in Lightning's words."""
     accumulate: Annotated[Count, SCIENCE] = 1
+    """Micro-batches whose gradients are summed into one optimizer step."""
     clip: Annotated[float | None, Field(gt=0), SCIENCE] = None
+    """Largest norm of the gradient, to which longer ones are cut; null: none."""
     divergence: Annotated[float | None, Field(gt=1), SCIENCE] = 10.0
+    """A run stops as diverged when its loss is not finite, or above this many times that of guessing; null: it goes on."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], NUMERICS] = "auto"
+    """Kind of device; auto: a GPU where there is one."""
     devices: Annotated[Count, NUMERICS] = 1
+    """Number of devices, one process each."""
     strategy: Annotated[Literal["auto", "ddp"], NUMERICS] = "auto"
+    """How devices work together; auto: DistributedDataParallel for more than one."""
     threads: Annotated[Count | None, NUMERICS] = None
+    """CPU threads of a process; null: the cores shared out among the devices."""
     deterministic: Annotated[bool, NUMERICS] = True
+    """Whether only algorithms that repeat bit by bit are used."""
     channels_last: Annotated[bool, NUMERICS] = True
+    """Whether images and weights lie in memory with their channels last."""
     compile: Annotated[bool, NUMERICS] = False
+    """Whether the net is compiled by torch.compile."""
     log_every: Annotated[Count, NUMERICS] = 10
+    """Optimizer steps between two logged values of the training loss."""
     checkpoint_every: Annotated[Count | None, SITE] = None
+    """Optimizer steps between two checkpoints inside an epoch; null: checkpoints after epochs alone."""
     progress: Annotated[bool, SITE] = True
+    """Whether a progress bar is shown."""
 
 
 class TrackingConfig(_Node):
     """Where runs are kept."""
 
     uri: Annotated[str | None, SITE] = None
+    """Address of the MLflow store; null: mlflow.db in the working folder."""
     experiment: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"), SITE] = "train"
+    """MLflow experiment of the run."""
     folder: Annotated[str, Field(min_length=1), SITE] = "runs"
+    """Folder of the run folders."""
     system_every: Annotated[float, Field(gt=0), SITE] = 10.0
+    """Seconds between two samples of the machine's load."""
 
 
 class RunConfig(_Node):
-    """One run, whole: leaves for the slots, typed nodes for the rest."""
+    """One run: component configs for the slots, typed nodes for the rest."""
 
     model: Annotated[ComponentConfig, SCIENCE]
+    """The net."""
     activation: Annotated[ComponentConfig, SCIENCE]
+    """The activation after each hidden layer."""
     initializer: Annotated[ComponentConfig, SCIENCE]
+    """How weights are drawn before training."""
     optimizer: Annotated[ComponentConfig, SCIENCE]
+    """How gradients become steps."""
     scheduler: Annotated[ComponentConfig, SCIENCE]
+    """The learning rate over the steps of the run."""
     loss: Annotated[ComponentConfig, SCIENCE]
-    penalty: Annotated[PenaltyConfig, SCIENCE, ADDED] = PenaltyConfig()
+    """What training minimizes."""
+    penalty: Annotated[PenaltyConfig, SCIENCE, ADDED_LATER] = PenaltyConfig()
+    """What is added to the loss in training."""
     data: DataConfig
+    """The images."""
     trainer: TrainerConfig = TrainerConfig()
+    """How long, how precisely and on what the net is trained."""
     tracking: TrackingConfig = TrackingConfig()
+    """Where runs are kept."""
     seed: Annotated[Seed, SCIENCE] = 0
+    """Seed of the weights, the order of the images, their augmentation, and dropout."""
     test: Annotated[bool, SCIENCE] = False
+    """Whether the test set is scored, once, at the end."""
     diagnostics: Annotated[Literal["none", "light", "full"], SITE] = "light"
+    """What is measured inside the net while it trains; never changes a run's bits."""
     name: Annotated[str | None, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$"), SITE] = None
+    """The run's name; null: made from its choices and seed."""
     choices: Annotated[dict[str, str], SITE] = Field(default_factory=dict)
+    """Slot -> the name of its choice."""
 
     @property
     def title(self) -> str:
@@ -164,12 +220,12 @@ class RunConfig(_Node):
         words = [self.choices.get(slot, slot) for slot in ("data", "model", "activation", "initializer", "optimizer")]
         return "-".join([*words, f"s{self.seed}"])
 
-    def part(self, kind: FieldKind) -> dict[str, Any]:
-        """The fields of one kind, nested as in the config."""
-        return _part(self, kind)
+    def fields_of_kind(self, kind: FieldKind) -> dict[str, Any]:
+        """Return the fields of one kind, nested as in the config."""
+        return _fields_of_kind(self, kind)
 
     def replace(self, **changes: Any) -> RunConfig:
-        """A checked copy with dotted fields changed: `run.replace(**{"trainer.threads": 1})`."""
+        """Return a checked copy with dotted fields changed: `run.replace(**{"trainer.threads": 1})`."""
         tree = self.model_dump()
         for dotted, value in changes.items():
             node, (*parents, last) = tree, dotted.split(".")
@@ -179,66 +235,73 @@ class RunConfig(_Node):
         return parse_run_config(tree)
 
     def flat(self) -> dict[str, Any]:
-        """Every value by its dotted key, in the config's order."""
-        return dict(_flat(self.model_dump(), ""))
+        """Return every value by its dotted key, in the config's order."""
+        return dict(flatten(self.model_dump()))
 
 
-def _part(node: BaseModel, kind: FieldKind) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _fields_of_kind(node: BaseModel, kind: FieldKind) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     for name, info in type(node).model_fields.items():
         value = getattr(node, name)
         if kind in info.metadata:
-            found[name] = value.model_dump() if isinstance(value, BaseModel) else value
+            fields[name] = value.model_dump() if isinstance(value, BaseModel) else value
         elif isinstance(value, BaseModel) and not any(isinstance(item, FieldKind) for item in info.metadata):
-            found[name] = _part(value, kind)
-    return found
+            fields[name] = _fields_of_kind(value, kind)
+    return fields
 
 
-def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys and values of nested mappings; an empty mapping is a value."""
+    for name, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
 def fingerprint(run: RunConfig) -> str:
-    """16 hexadecimal digits of the SHA-256 over all fields that decide the result; names, folders and devices leave it as it is."""
-    text = json.dumps(recorded_targets(_without_added(run, run.part(SCIENCE))), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Return 16 hexadecimal digits of the SHA-256 over all fields that decide the result.
+
+    Names, folders and devices leave it as it is. So does a field or an argument that came after the first results, at its default.
+    """
+    science = recorded_targets(_without_added(run, run.fields_of_kind(SCIENCE)))
+    text = json.dumps(science, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _without_added(node: BaseModel, tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree of a node, less every `ADDED` field that holds its default."""
+    """Return the tree of a node without the fields and arguments that came later and hold their default."""
     kept: dict[str, Any] = {}
     for name, value in tree.items():
-        info, own = type(node).model_fields[name], getattr(node, name)
-        if ADDED in info.metadata and own == info.get_default(call_default_factory=True):
+        info, field = type(node).model_fields[name], getattr(node, name)
+        if ADDED_LATER in info.metadata and field == info.get_default(call_default_factory=True):
             continue
-        kept[name] = _without_added(own, value) if isinstance(own, BaseModel) else _leaf_without_added(value)
+        if isinstance(field, BaseModel):
+            kept[name] = _without_added(field, value)
+        elif isinstance(value, dict):
+            added = describe_target(name, str(value.get("_target_"))).added
+            kept[name] = {key: argument for key, argument in value.items() if key not in added or argument != added[key]}
+        else:
+            kept[name] = value
     return kept
 
 
-def _leaf_without_added(value: Any) -> Any:
-    """A leaf less every argument of `ADDED_ARGUMENTS` that holds its default; any other value as it is."""
-    if not isinstance(value, dict):
-        return value
-    added = ADDED_ARGUMENTS.get(str(value.get("_target_")).rpartition(".")[0], {})
-    return {name: own for name, own in value.items() if name not in added or own != added[name]}
-
-
 def parse_run_config(tree: Mapping[str, Any]) -> RunConfig:
-    """A `Run` from plain mappings, or `ConfigError` for the first key, type or range that is wrong."""
-    check_finite(tree)
+    """Make a `RunConfig` of plain mappings.
+
+    Raises:
+        ConfigError: For the first key, type or range that is wrong.
+    """
+    _check_finite(tree)
     try:
         return RunConfig.model_validate(dict(tree))
     except ValidationError as error:
         raise ConfigError(explain_validation_error(error, RunConfig)) from None
 
 
-def check_finite(tree: Mapping[str, Any]) -> None:
-    """Refuse nan and inf wherever they stand."""
-    for key, value in _flat(tree, ""):
+def _check_finite(tree: Mapping[str, Any]) -> None:
+    """Refuse nan and inf anywhere in the tree."""
+    for key, value in flatten(tree):
         for item in value if isinstance(value, list | tuple) else (value,):
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(f"{key}: {item} is not a finite number")

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bakeoff.machine import available_cores
+
 PACKAGES = ("bakeoff", "torch", "torchvision", "pytorch-lightning", "hydra-core", "mlflow", "optuna", "numpy")
 DIFF_BYTES = 1_000_000
 UNTRACKED = 200
@@ -28,7 +30,7 @@ def collect_provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "os": platform.platform(),
         "cpu": _cpu(),
-        "cores": _cores(),
+        "cores": available_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "gpus": _gpus(),
     }
@@ -96,11 +98,6 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    """Those that this process may use, which a container or a cluster's job may have cut."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _gpus() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakeoff import seeds
-from bakeoff.config.compose import SearchSpace
+from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
 from bakeoff.sweep.settings import MODELS, Budget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.config.compose import SearchSpace
+from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
 from bakeoff.sweep import worker
 from bakeoff.sweep.candidates import shown

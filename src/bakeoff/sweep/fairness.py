@@ -78,7 +78,7 @@ def examined(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> list[FairnessFind
 def values(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """Keys of the recipe that differ between the arms of a block without being a factor."""
     for cells_here in by_block(cells).values():
-        recipes = {cell.arm: dict(flat(cell.run.part(SCIENCE))) for cell in cells_here}
+        recipes = {cell.arm: dict(flat(cell.run.fields_of_kind(SCIENCE))) for cell in cells_here}
         for key in dict.fromkeys(key for recipe in recipes.values() for key in recipe):
             # A choice without the switch leaves norms and biases out, as the switch's default does.
             missing = False if key == "optimizer.decay_all" else None

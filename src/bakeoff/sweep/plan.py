@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.config import compose
-from bakeoff.config.compose import ComposedConfig, SearchSpace
+from bakeoff.config.compose import ComposedConfig
 from bakeoff.config.renamed_targets import recorded_targets
 from bakeoff.config.schema import SCIENCE, RunConfig
+from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
-from bakeoff.config.targets import check_target_names
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
 from bakeoff.sweep import fairness
 from bakeoff.sweep.candidates import Point, ends, points
@@ -207,7 +207,7 @@ def composed(sheet: SweepSpec, arm: Mapping[str, Any], block: Mapping[str, Any])
     for key, space in spaces.items():
         for end in ends(space):
             try:
-                check_target_names(found.run.replace(**{key: end}), trust=found.trust)
+                found.check(found.run.replace(**{key: end}))
             except ConfigError as error:
                 raise PlanError(f"tune.{key}: an end of the space is not allowed: {error} [arm {label}]") from None
     cell = PlannedArm(
@@ -282,7 +282,7 @@ def resolved(cell: PlannedArm) -> dict[str, Any]:
         "block": cell.block,
         "spaces": spaces,
         "points": list(cell.points),
-        "recipe": recorded_targets(cell.run.part(SCIENCE)),
+        "recipe": recorded_targets(cell.run.fields_of_kind(SCIENCE)),
     }
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from bakeoff.config.schema import RunConfig
+from bakeoff.machine import available_cores, visible_gpus
 
 MOST = 8
 """Workers that are started where nobody says how many: more rarely pays, for they share memory bandwidth."""
@@ -37,16 +36,3 @@ def allot_resources(run: RunConfig, *, workers: int | None, jobs: int) -> Resour
     if gpus:
         shares = tuple(tuple(gpus[(index * devices + at) % len(gpus)] for at in range(devices)) for index in range(workers))
     return Resources(workers=workers, threads=settings.threads or max(1, cores // (workers * devices)), gpus=shares)
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """Names of the NVIDIA GPUs that children may use, without importing torch."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name.strip() not in ("", "-1")]
-    return [str(index) for index, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff.config.compose import SearchSpace, parse_search_space
+from bakeoff.config.search_space import SearchSpace, parse_search_space
 from bakeoff.config.slots import METRICS
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
 from bakeoff.sweep.overrides import text

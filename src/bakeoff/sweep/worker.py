@@ -195,7 +195,6 @@ def validate_arms(plan: Plan, wire: Connection) -> None:
     """
     from bakeoff import builders
     from bakeoff.training.cost_probe import count_parameters, count_steps
-    from bakeoff.training.run_lifecycle import validate_run
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     data: dict[str, Any] = {}
@@ -204,14 +203,11 @@ def validate_arms(plan: Plan, wire: Connection) -> None:
         for cell in plan.cells:
             try:
                 key = repr(cell.run.data)
-                if key in data:
-                    builders.check_components(cell.run)
-                else:
-                    data[key] = validate_run(cell.run).steps_per_epoch
+                data[key] = builders.validate_run(cell.run, data=data.get(key))
                 for name, space in cell.spaces.items():
                     for end in ends(space):
-                        builders.check_components(cell.run.replace(**{name: end}))
-                facts.append((count_parameters(cell.run), count_steps(cell.run, steps_per_epoch=data[key])))
+                        builders.validate_components(cell.run.replace(**{name: end}))
+                facts.append((count_parameters(cell.run), count_steps(cell.run, steps_per_epoch=data[key].steps_per_epoch)))
             except BakeoffError as error:
                 wire.send(f"{error} [arm {cell.title}]" if isinstance(error, ConfigError) else str(error))
                 return

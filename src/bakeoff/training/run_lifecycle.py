@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 from bakeoff import builders
 from bakeoff.config.compose import dump_frozen, load_frozen
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import ConfigError, NotFoundError
+from bakeoff.errors import NotFoundError
 from bakeoff.runs.journal import Journal
 from bakeoff.runs.run_dir import RunDir, RunKind, RunManifest, new_run_id
 from bakeoff.tracking.store import default_uri
 from bakeoff.tracking.writer import Writer
-from bakeoff.training.full_batch import check_batch
 from bakeoff.training.run_training import RunResult, train_from_dir
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
-
-    from bakeoff.data.datamodule import ImageDataModule
 
 
 @dataclass(frozen=True)
@@ -39,30 +36,10 @@ def tracking_uri_of(run: RunConfig) -> str:
     return run.tracking.uri or default_uri(Path.cwd())
 
 
-def validate_run(run: RunConfig) -> ImageDataModule:
-    """The whole door, and the data, read and split: what is wrong is told before any folder is made."""
-    from bakeoff.data.datamodule import load_source
-
-    builders.check_components(run)
-    data = builders.make_data(run)
-    check_data_field(run, "num_classes", len(load_source(data.source)[0].classes))  # before the setup, which decodes some of the images
-    data.setup("fit")
-    check_data_field(run, "channels", data.channels)
-    check_batch(run, images=data.n_train)
-    return data
-
-
-def check_data_field(run: RunConfig, key: str, found: int) -> None:
-    """Errors: ConfigError where the run's data.<key> is not what the dataset has."""
-    told, source = getattr(run.data, key), run.data.source["_target_"].rpartition(".")[2]
-    if told != found:
-        raise ConfigError(f"data.{key}={told}: {source} has {found} in data.root={run.data.root}: set data.{key}={found}")
-
-
 def create_run_dir(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[str, str] | None = None) -> RunDir:
     """A folder for a run that is `ready`, its number of CPU threads pinned."""
     if run.trainer.threads is None:
-        run = run.replace(**{"trainer.threads": max(1, builders.available_cores() // run.trainer.devices)})
+        run = run.replace(**{"trainer.threads": builders.threads_per_process(run)})
     job = RunManifest(
         id=new_run_id(),
         name=run.title,
@@ -77,7 +54,7 @@ def create_run_dir(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[st
 
 def train_run(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[str, str] | None = None, progress: bool = False) -> TrainedRun:
     """Train `run` and track it. Raises `BakeoffError` before anything is written where the run cannot be built."""
-    validate_run(run)
+    builders.validate_run(run)
     return train_run_dir(create_run_dir(run, kind=kind, tags=tags), run, progress=progress)
 
 
@@ -105,7 +82,7 @@ def resume_run(folder: RunDir, *, progress: bool) -> TrainedRun:
     if before is not None and before["status"] == "failed":
         folder.result.unlink()
     elif before is None:
-        validate_run(run)
+        builders.validate_run(run)
     return train_run_dir(folder, run, progress=progress)
 
 

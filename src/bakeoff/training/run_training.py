@@ -31,7 +31,6 @@ from bakeoff.runs.run_dir import RunDir, RunManifest
 from bakeoff.runs.system_metrics import SystemMetricsSampler
 from bakeoff.training import checkpoints
 from bakeoff.training.callbacks.progress_bar import TrainingProgressBar
-from bakeoff.training.full_batch import check_batch
 from bakeoff.training.lightning_module import ClassificationModule
 
 
@@ -109,7 +108,6 @@ def run_training(run: RunConfig, job: RunManifest, folder: RunDir, journal: Jour
     data = builders.make_data(run)
     data.trainer = trainer
     data.setup("fit")
-    check_batch(run, images=data.n_train)
     total = data.total_steps(run.trainer.max_epochs)
     keep = Checkpointer(folder.checkpoints, every=run.trainer.checkpoint_every, chief=chief)
     watch: DiagnosticsCallback | None = None
