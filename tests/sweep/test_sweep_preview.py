@@ -80,11 +80,11 @@ def test_a_probe_s_figures_are_those_of_its_run(small: Small) -> None:
     run = small("data.subset=400", "trainer.max_epochs=3", "trainer.threads=1", "trainer.accelerator=cpu").cells[0].run
     data = validate_run(run)
     assert count_steps(run, steps_per_epoch=data.steps_per_epoch) == data.total_steps(3) == 33
-    step, whole = measure_cost(run, seconds=2.0)
+    step, whole = measure_cost(run, max_seconds=2.0)
     assert 0 < step < 5 and whole == pytest.approx(step * (33 + 3 * data.n_val / 32 / 3))
     from bakeoff import builders
 
     assert count_parameters(run) == sum(p.numel() for p in builders.make_model(run).parameters())
     half = run.replace(**{"trainer.accumulate": 2, "trainer.max_steps": 5, "trainer.devices": 2, "trainer.strategy": "ddp"})
-    step, whole = measure_cost(half, seconds=2.0)
+    step, whole = measure_cost(half, max_seconds=2.0)
     assert 0 < step < 5 and whole == pytest.approx(step * (5 + data.n_val / 32 / 3))

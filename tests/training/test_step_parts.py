@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
 from bakeoff.errors import ConfigError
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
+from bakeoff.training.callbacks.step_seeding import StepSeeding
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.metrics import LossAccuracyMeter
 from bakeoff.training.mixup import Mixing
@@ -82,11 +84,12 @@ def test_with_both_on_each_batch_gets_one_of_them_by_the_seed() -> None:
 
 
 def test_accuracy_on_mixed_images_is_that_of_the_larger_target() -> None:
-    sums = LossAccuracyMeter(top=2)
+    meter = LossAccuracyMeter(top_k=2)
     scores = torch.tensor([[9.0, 1.0, 5.0], [1.0, 9.0, 5.0], [1.0, 5.0, 9.0]])
-    sums.add(torch.tensor(2.0), scores, torch.tensor([[0.7, 0.3, 0.0], [0.6, 0.4, 0.0], [0.2, 0.5, 0.3]]))
-    assert sums.means() == pytest.approx((2.0, 1 / 3, 3.0))
-    assert sums.top_accuracy == pytest.approx(2 / 3)
+    meter.update(torch.tensor(2.0), scores, torch.tensor([[0.7, 0.3, 0.0], [0.6, 0.4, 0.0], [0.2, 0.5, 0.3]]))
+    reading = meter.compute()
+    assert (reading.loss, reading.accuracy, reading.top_k_accuracy) == pytest.approx((2.0, 1 / 3, 2 / 3))
+    assert meter.sums[2] == 3
 
 
 @pytest.mark.parametrize("loss", ["softmax", "svm", "mse", "bce", "focal"])
@@ -180,13 +183,13 @@ def test_lbfgs_wants_the_whole_training_set_as_one_batch(tmp_path: Path) -> None
 
 def test_lbfgs_trains_through_lightnings_closure_and_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    add = LossAccuracyMeter.add
+    update = LossAccuracyMeter.update
 
-    def adds(self: LossAccuracyMeter, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
+    def records(self: LossAccuracyMeter, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
         seen.append(len(targets))
-        add(self, loss, scores, targets)
+        update(self, loss, scores, targets)
 
-    monkeypatch.setattr(LossAccuracyMeter, "add", adds)
+    monkeypatch.setattr(LossAccuracyMeter, "update", records)
     options = ["optimizer=lbfgs", "optimizer.max_iter=5", "data.batch_size=144", "data.augment.crop=0", "trainer.max_epochs=3"]
     place, result = trained(tmp_path, *options)
     losses = curve(place, "train/loss")
@@ -202,20 +205,19 @@ def test_every_evaluation_of_a_step_is_of_one_function(tmp_path: Path) -> None:
     data = builders.make_data(run)
     data.setup("fit")
 
-    class Nobody:
-        def step(self, task: ClassificationModule) -> None: ...
-        def epoch(self, task: ClassificationModule) -> None: ...
+    module = ClassificationModule(run, total_steps=1, steps_per_epoch=1)
+    seeding = StepSeeding(run)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    module.trainer = trainer
 
-    class Trainer:
-        world_size = 1
-        global_rank = 0
+    def start_step() -> None:
+        seeding.on_train_batch_start(trainer, module, first, 0)
+        module.on_train_batch_start(first, 0)
 
-    task = ClassificationModule(run, total_steps=1, steps_per_epoch=1, report=lambda values, step: None, keep=Nobody())
-    task._trainer = Trainer()  # type: ignore[assignment]
     first = next(iter(data.train_dataloader()))
-    task.on_train_batch_start(first, 0)
-    losses = [task.training_step(first, 0).item() for _ in range(3)]
+    start_step()
+    losses = [module.training_step(first, 0).item() for _ in range(3)]
     assert losses[0] == losses[1] == losses[2]
-    task.step += 1
-    task.on_train_batch_start(first, 0)
-    assert task.training_step(first, 0).item() != losses[0]
+    module.step += 1
+    start_step()
+    assert module.training_step(first, 0).item() != losses[0]

@@ -50,7 +50,7 @@ def report(run: RunConfig, *, as_json: bool, command: str) -> int:
     from bakeoff.diagnostics.checks import check_page
     from bakeoff.diagnostics.checks.context import CheckContext, to_json
     from bakeoff.diagnostics.checks.initialization import describe_layers
-    from bakeoff.training.run_training import set_determinism, silence_lightning
+    from bakeoff.training.trainer import set_determinism, silence_lightning
 
     if run.trainer.threads is not None:
         torch.set_num_threads(run.trainer.threads)
@@ -98,7 +98,7 @@ def check_cost(run: RunConfig) -> Iterator[CheckResult]:
     gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    step, whole = cost_probe.measure_cost(run, seconds=2.0)
+    step, whole = cost_probe.measure_cost(run, max_seconds=2.0)
     # Linux tells the peak of a process in KiB.
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     speed = run.data.batch_size / run.trainer.devices / step

@@ -141,7 +141,7 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
 
 def to_json(outcome: TrainedRun) -> dict[str, Any]:
     """Return a result in plain types."""
-    return {**outcome.result.plain(), "folder": str(outcome.folder), "tracking_uri": outcome.uri}
+    return {**outcome.result.to_json_dict(), "folder": str(outcome.folder), "tracking_uri": outcome.uri}
 
 
 def summary_line(outcome: TrainedRun) -> str:

@@ -115,3 +115,8 @@ class Focal(nn.Module):
     def extra_repr(self) -> str:
         """gamma, as print shows it."""
         return f"gamma={self.gamma}"
+
+
+def chance_loss(loss: nn.Module, *, classes: int) -> float:
+    """Return the loss of a net that gives every class the same score, over one image of each class."""
+    return float(loss(torch.zeros(classes, classes), torch.arange(classes)))

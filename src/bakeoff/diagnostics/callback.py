@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from bakeoff import builders
 from bakeoff.config.schema import RunConfig
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.data.epoch_sampler import EpochSampler
 from bakeoff.diagnostics import layer_stats
 from bakeoff.diagnostics.diagnostics_page import run_page
 from bakeoff.diagnostics.layer_stats import LayerStats
@@ -30,7 +28,6 @@ from bakeoff.runs.journal import Journal, read_journal
 
 FOLDER, STATS_FILE = "diagnostics", "readings.jsonl"
 DIAGNOSIS_TAG, SKIPPED_TAG = "diagnosis.", "diagnostics.left_out."
-CURVES = ("train/loss", "train/epoch_loss", "train/epoch_accuracy", "val/loss", "val/accuracy")
 
 
 class DiagnosedModule(Protocol):
@@ -39,7 +36,13 @@ class DiagnosedModule(Protocol):
     net: nn.Module
     loss: nn.Module
     step: int
+    total_steps: int
+    chance_loss: float
     diverged: str | None
+
+    def trained_weights(self) -> dict[str, Tensor]:
+        """Return the weights that are evaluated and exported."""
+        ...
 
 
 def as_diagnosed(module: pl.LightningModule) -> DiagnosedModule:
@@ -47,14 +50,9 @@ def as_diagnosed(module: pl.LightningModule) -> DiagnosedModule:
     return cast("DiagnosedModule", module)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunStart:
-    """What is known of a run before it trains: its optimizer steps in all, its chance loss, and the step where it starts or resumes."""
-
-    title: str
-    total_steps: int
-    chance_loss: float
-    step: int
+def train_data(trainer: pl.Trainer) -> ImageDataModule:
+    """Return the data of the fit."""
+    return cast("ImageDataModule", trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning, but not declared
 
 
 class DiagnosticsCallback(pl.Callback):
@@ -64,37 +62,40 @@ class DiagnosticsCallback(pl.Callback):
     before the step; gradients are those of the step's own batch, all devices and micro-batches together; updates are the step's.
     """
 
-    def __init__(self, run: RunConfig, journal: Journal, *, run_dir: Path, loader: EpochSampler, start: RunStart) -> None:
-        """Draw the probe, and restore what an earlier process of this run has measured.
+    def __init__(self, run: RunConfig, journal: Journal, *, run_dir: Path, title: str, curves: Mapping[str, Mapping[int, float]]) -> None:
+        """Prepare the diagnostics of a run.
 
         Args:
             run: The run.
             journal: Where metrics, tags and artifacts go.
             run_dir: The run's folder; statistics and page are written to `diagnostics` in it.
-            loader: The training loader, which keeps its position.
-            start: What is known of the run before it trains.
+            title: What the run is called.
+            curves: Metric -> step -> value, kept up to date by the run's logger.
         """
-        self.run, self.journal, self.folder, self.title = run, journal, run_dir / FOLDER, start.title
+        self.run, self.journal, self.folder, self.title, self.curves = run, journal, run_dir / FOLDER, title, curves
         self.full = run.diagnostics == "full"
-        self.probe = make_probe(loader, total_steps=start.total_steps)
-        self.history = RunHistory(
-            chance_loss=start.chance_loss,
-            classes=run.data.num_classes,
-            total_steps=start.total_steps,
-            probe_images=len(self.probe.images),
-            divergence_limit=run.trainer.divergence,
-        )
-        self.due_steps = set(measured_steps(start.total_steps))
         self.diagnoses: dict[str, Diagnosis] = {}
         self.layers: list[TracedLayer] = []
         self.metric_group = layer_stats.METRIC_GROUP
         self.current: LayerStats | None = None  # the measurement under way
         self.weights_before: list[Tensor] = []
         self.gradients_seen = False
-        self.failures = FailureTolerance(
-            start.title, on_skip=lambda part, reason: journal.tags({SKIPPED_TAG + part.replace(" ", "_"): reason})
+        self.failures = FailureTolerance(title, on_skip=lambda part, reason: journal.tags({SKIPPED_TAG + part.replace(" ", "_"): reason}))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the probe, and restore what an earlier process of this run has measured."""
+        module = as_diagnosed(pl_module)
+        self.probe = make_probe(train_data(trainer).train_dataloader(), total_steps=module.total_steps)
+        self.history = RunHistory(
+            chance_loss=module.chance_loss,
+            classes=self.run.data.num_classes,
+            total_steps=module.total_steps,
+            probe_images=len(self.probe.images),
+            divergence_limit=self.run.trainer.divergence,
+            curves=self.curves,
         )
-        self._restore(start.step)
+        self.due_steps = set(measured_steps(module.total_steps))
+        self._restore(module.step)
 
     def _restore(self, step: int) -> None:
         """Take over what an earlier process of this run has measured and logged before or at `step`."""
@@ -105,10 +106,8 @@ class DiagnosticsCallback(pl.Callback):
         for stats in self.history.layer_stats:
             layer_stats.append_layer_stats(file, stats)
         for line in read_journal(self.journal.path) if step else ():
-            if line["kind"] == "metrics" and line["step"] <= step:
-                self.record_metrics({name: float(value) for name, value in line["values"].items()}, line["step"])
-                if any(name.startswith(f"{layer_stats.LEGACY_METRIC_GROUP}/") for name in line["values"]):
-                    self.metric_group = layer_stats.LEGACY_METRIC_GROUP
+            if line["kind"] == "metrics" and any(name.startswith(f"{layer_stats.LEGACY_METRIC_GROUP}/") for name in line["values"]):
+                self.metric_group = layer_stats.LEGACY_METRIC_GROUP
             if line["kind"] == "tags":
                 for tag, text in line["values"].items():
                     if tag.startswith(DIAGNOSIS_TAG):
@@ -116,10 +115,6 @@ class DiagnosticsCallback(pl.Callback):
                         self.diagnoses[name] = Diagnosis(name, text, step)
                     elif tag.startswith(SKIPPED_TAG):
                         self.failures.restore({tag.removeprefix(SKIPPED_TAG).replace("_", " "): text})
-
-    def record_metrics(self, values: dict[str, float], step: int) -> None:
-        """Add the run's metrics at a step to the curves that the rules look at; others are ignored."""
-        self.history.record({name: value for name, value in values.items() if name in CURVES}, step)
 
     def _is_measured(self, step: int) -> bool:
         return any(stats.step == step for stats in self.history.layer_stats)
@@ -209,15 +204,9 @@ class DiagnosticsCallback(pl.Callback):
                 self.journal.tags({DIAGNOSIS_TAG + diagnosis.name: diagnosis.text})
                 print(f"{self.title}: {diagnosis.name}: {diagnosis.text}", file=sys.stderr, flush=True)
 
-    def write_page(self, net: nn.Module, weights: dict[str, Tensor], loss: nn.Module, data: ImageDataModule) -> None:
-        """Write the page of the run's diagnostics and log it as an artifact.
-
-        Args:
-            net: The net, which stays as it is.
-            weights: The trained weights, as `net.load_state_dict` takes them.
-            loss: The run's loss.
-            data: The run's data, for the validation images.
-        """
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the page of the run's diagnostics and log it as an artifact."""
+        module = as_diagnosed(pl_module)
         if not self.history.layer_stats:
             return
         self.folder.mkdir(exist_ok=True)
@@ -228,11 +217,10 @@ class DiagnosticsCallback(pl.Callback):
             with self.failures.tolerate("figures over time"):
                 extra_sections += sections_over_time(self.history.layer_stats)
             with self.failures.tolerate("trained net"):
-                trained_net = copy.deepcopy(net).to(self.probe.images.device)
-                trained_net.load_state_dict(weights)
-                sections, metrics = examine_trained_net(
-                    trained_net.eval(), loss, data, self.probe, seed=self.run.seed, failures=self.failures
-                )
+                net = copy.deepcopy(module.net).to(self.probe.images.device)
+                net.load_state_dict(module.trained_weights())
+                data, seed = train_data(trainer), self.run.seed
+                sections, metrics = examine_trained_net(net.eval(), module.loss, data, self.probe, seed=seed, failures=self.failures)
                 extra_sections.append(sections)
                 # One number a run: at step 0 the store draws it as a bar.
                 self.journal.metrics({f"{self.metric_group}/{name}": value for name, value in metrics.items()}, step=0)

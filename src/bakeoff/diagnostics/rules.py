@@ -63,16 +63,11 @@ class RunHistory:
     divergence_limit: float | None = None
     diverged: str | None = None
     layer_stats: list[LayerStats] = field(default_factory=list)
-    curves: dict[str, dict[int, float]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
-    def curve(self, name: str) -> dict[int, float]:
+    def curve(self, name: str) -> Mapping[int, float]:
         """Return step -> value of a metric, empty where it has none."""
         return self.curves.get(name, {})
-
-    def record(self, values: Mapping[str, float], step: int) -> None:
-        """Add the values of metrics at a step."""
-        for name, value in values.items():
-            self.curves.setdefault(name, {})[step] = value
 
     @property
     def last_step(self) -> int:

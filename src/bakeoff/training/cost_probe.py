@@ -1,4 +1,4 @@
-"""What a plan will cost, found out before anything is started: sizes, numbers of steps, and the time of a few real steps."""
+"""What a run will cost, found out before anything is started: parameters, optimizer steps, and the time of a few real steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -15,99 +15,101 @@ import torch
 from bakeoff import builders
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import BakeoffError
+from bakeoff.training.callbacks.metric_logging import MetricLogging
+from bakeoff.training.callbacks.schedule_stepping import ScheduleStepping
+from bakeoff.training.callbacks.step_seeding import StepSeeding
+from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
 from bakeoff.training.lightning_module import ClassificationModule
-from bakeoff.training.run_training import make_trainer, set_determinism, silence_lightning
+from bakeoff.training.trainer import make_trainer, set_determinism, silence_lightning
 
-STEPS = 8
+MAX_STEPS = 8
 """Steps of a probe at most; the first one, which warms up, is not timed where there is another."""
-SECONDS = 4.0
+MAX_SECONDS = 4.0
 """When a probe stops, at the end of the step that it is in."""
-FORWARD = 1 / 3
-"""What scoring an image costs of what training on it does: one pass of three alike."""
+EVAL_COST = 1 / 3
+"""What scoring an image costs relative to training on it: the forward pass is one of three passes of equal cost."""
+
+
+class RunCost(NamedTuple):
+    """Seconds of one optimizer step and of the whole run."""
+
+    seconds_per_step: float
+    seconds: float
 
 
 def count_parameters(run: RunConfig) -> int:
-    """Numbers that the run's net learns, counted without making them."""
+    """Return how many parameters the run's net learns, without allocating them."""
     with torch.device("meta"):
         return sum(p.numel() for p in builders.make_uninitialized_model(run).parameters())
 
 
 def count_steps(run: RunConfig, *, steps_per_epoch: int) -> int:
-    """Optimizer steps of the whole run."""
-    whole = run.trainer.max_epochs * steps_per_epoch
-    return whole if run.trainer.max_steps is None else min(whole, run.trainer.max_steps)
+    """Return the optimizer steps of the whole run."""
+    steps = run.trainer.max_epochs * steps_per_epoch
+    return steps if run.trainer.max_steps is None else min(steps, run.trainer.max_steps)
 
 
 class StepTimer(pl.Callback):
-    """Notes when each optimizer step ends, and ends the fit when it has seen enough."""
+    """Notes when each optimizer step ends, and ends the fit after `max_seconds`."""
 
-    def __init__(self, *, seconds: float) -> None:
-        self.seconds, self.times = seconds, [time.perf_counter()]
+    def __init__(self, *, max_seconds: float) -> None:
+        """Start the clock; the start of the training restarts it."""
+        self.max_seconds, self.times = max_seconds, [time.perf_counter()]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The first step begins."""
+        """Note the start of the first step."""
         self.times = [time.perf_counter()]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """A step ends, once the device has done it."""
+        """Note the end of a step, once the device has done it."""
         assert isinstance(pl_module, ClassificationModule)
         if pl_module.step >= len(self.times):
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize()
             self.times.append(time.perf_counter())
-        trainer.should_stop = trainer.should_stop or self.times[-1] - self.times[0] > self.seconds
+        trainer.should_stop = trainer.should_stop or self.times[-1] - self.times[0] > self.max_seconds
 
     @property
-    def rate(self) -> float:
-        """Seconds a step."""
+    def seconds_per_step(self) -> float:
+        """The mean over the timed steps."""
         first = 1 if len(self.times) > 2 else 0
         return (self.times[-1] - self.times[first]) / (len(self.times) - 1 - first)
 
 
-class NullCheckpointer:
-    """Keeps no checkpoint."""
+def measure_cost(run: RunConfig, *, max_seconds: float = MAX_SECONDS) -> RunCost:
+    """Time a few real steps on one device, with the run's data, net, loss and optimizer.
 
-    def step(self, task: ClassificationModule) -> None:
-        """Nothing."""
+    The validation after every epoch is estimated from the steps. Start-up and the test set are left out.
 
-    def epoch(self, task: ClassificationModule) -> None:
-        """Nothing."""
-
-
-def measure_cost(run: RunConfig, *, seconds: float = SECONDS) -> tuple[float, float]:
-    """(seconds a step, seconds of the whole run) of a few real steps on one device, with the run's data, net, loss and optimizer.
-
-    Validation after every epoch is reckoned at a third of training. Start-up and the test set are not in it.
+    Args:
+        run: The run, which may be for several devices.
+        max_seconds: When to stop.
     """
     silence_lightning()
     set_determinism(run)
-    devices = run.trainer.devices
-    one = {"trainer.devices": 1, "trainer.strategy": "auto", "trainer.progress": False, "data.batch_size": run.data.batch_size // devices}
-    whole = builders.make_data(run.replace(**{key: value for key, value in one.items() if key != "data.batch_size"}))
-    whole.setup("fit")
-    total = whole.total_steps(run.trainer.max_epochs)
-    run = run.replace(**one, **{"trainer.max_steps": min(STEPS, whole.steps_per_epoch)})
-    trainer, data = make_trainer(run), builders.make_data(run)
+    one_device = {"trainer.devices": 1, "trainer.strategy": "auto", "trainer.progress": False}
+    full_data = builders.make_data(run.replace(**one_device))
+    full_data.setup("fit")
+    total_steps = full_data.total_steps(run.trainer.max_epochs)
+    max_steps, batch_size = min(MAX_STEPS, full_data.steps_per_epoch), run.data.batch_size // run.trainer.devices
+    short_run = run.replace(**one_device, **{"trainer.max_steps": max_steps, "trainer.max_epochs": 1, "data.batch_size": batch_size})
+    timer, data = StepTimer(max_seconds=max_seconds), builders.make_data(short_run)
+    callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), StepSeeding(short_run), MetricLogging(every=run.trainer.log_every), timer]
+    trainer = make_trainer(short_run, callbacks=callbacks, validate=False)
     data.trainer = trainer
     data.setup("fit")
-    clock = StepTimer(seconds=seconds)
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    trainer.limit_val_batches = 0
-    trainer.fit_loop.max_epochs = 1
-    task = ClassificationModule(
-        run, total_steps=total, steps_per_epoch=data.steps_per_epoch, report=lambda values, step: None, keep=NullCheckpointer()
-    )
-    trainer.fit(task, datamodule=data)
-    epochs = math.ceil(total / whole.steps_per_epoch)
-    return clock.rate, clock.rate * (total + FORWARD * epochs * whole.n_val / whole.batch_size)
+    trainer.fit(ClassificationModule(short_run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch), datamodule=data)
+    epochs = math.ceil(total_steps / full_data.steps_per_epoch)
+    steps_of_validation = EVAL_COST * epochs * full_data.n_val / full_data.batch_size
+    return RunCost(timer.seconds_per_step, timer.seconds_per_step * (total_steps + steps_of_validation))
 
 
-def probe_main(runs: Sequence[RunConfig], wire: Connection) -> None:
-    """The life of a probe's process: sends `cost` of every run, or the first complaint."""
+def probe_main(runs: Sequence[RunConfig], connection: Connection) -> None:
+    """Run a probe in a process of its own: send the cost of every run, or the message of the first error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        wire.send([measure_cost(run) for run in runs])
+        connection.send([measure_cost(run) for run in runs])
     except BakeoffError as error:
-        wire.send(str(error))
+        connection.send(str(error))
     finally:
-        wire.close()
+        connection.close()

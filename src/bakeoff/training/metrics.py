@@ -1,43 +1,80 @@
-"""Loss, hits and images of a stretch of batches, added up where they are computed."""
+"""Loss and accuracy of a stretch of batches, added up on the device."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TOP = 5
+TOP_K = 5
 MANY_CLASSES = 100
-"""From so many classes on, the accuracy within the TOP best scores is told as well."""
+"""From so many classes on, the accuracy among the TOP_K best scores is reported as well."""
+
+
+@dataclass(frozen=True)
+class MeterReading:
+    """Means over images; nan where there was none. `top_k_accuracy` is None where it is not measured."""
+
+    loss: float
+    accuracy: float
+    top_k_accuracy: float | None = None
+
+    def named(self, prefix: str) -> dict[str, float]:
+        """Return the metrics under their names: `<prefix>/loss`, `<prefix>/accuracy` and perhaps `<prefix>/top5_accuracy`."""
+        values = {f"{prefix}/loss": self.loss, f"{prefix}/accuracy": self.accuracy}
+        return values if self.top_k_accuracy is None else values | {f"{prefix}/top{TOP_K}_accuracy": self.top_k_accuracy}
 
 
 class LossAccuracyMeter:
-    """Loss, hits and images, added up on the device: one read-out a window instead of one a step.
+    """Adds up loss, correct predictions and images on the device, so that the host waits for it once a window and not once a step.
 
-    top: count also the images whose class is among so many best scores; 0 does not.
+    Attributes:
+        sums: float64 (3,) or, with `top_k`, (4,): loss times images, correct, images, correct among the best k.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", *, top: int = 0) -> None:
-        self.top, self.top_accuracy = top, math.nan
-        self.values = torch.zeros(4 if top else 3, dtype=torch.float64, device="cpu" if str(device) == "mps" else device)
+    def __init__(self, device: torch.device | str = "cpu", *, top_k: int | None = None) -> None:
+        """Start at zero.
 
-    def add(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
-        """One batch: its mean loss, its scores (N, classes) and its targets, (N,) or soft (N, classes): then the greatest counts."""
+        Args:
+            device: Where the sums are kept: that of the batches.
+            top_k: Count also the images whose class is among so many best scores.
+        """
+        self.top_k = top_k
+        self.sums = torch.zeros(3 if top_k is None else 4, dtype=torch.float64, device=device)
+
+    def update(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            loss: Its mean loss, a scalar.
+            scores: (N, classes).
+            targets: Classes (N,), or shares of each class (N, classes), of which the largest counts.
+        """
         n = targets.shape[0]
         labels = targets.argmax(1) if targets.ndim == 2 else targets
-        hits = (scores.detach().argmax(1) == labels).sum()
-        counts = [loss.detach().double() * n, hits.double(), torch.full_like(hits, n, dtype=torch.float64)]
-        if self.top:
-            counts.append((scores.detach().topk(self.top, 1).indices == labels.unsqueeze(1)).sum().double())
-        self.values += torch.stack(counts)
+        correct = (scores.detach().argmax(1) == labels).sum()
+        counts = [loss.detach().double() * n, correct.double(), torch.full_like(correct, n, dtype=torch.float64)]
+        if self.top_k is not None:
+            counts.append((scores.detach().topk(self.top_k, 1).indices == labels.unsqueeze(1)).sum().double())
+        self.sums += torch.stack(counts)
 
-    def means(self) -> tuple[float, float, float]:
-        """(mean loss, accuracy, images) over all ranks; `top_accuracy` is set beside."""
-        values = self.values.clone()
+    def reset(self) -> None:
+        """Go back to zero."""
+        self.sums.zero_()
+
+    def global_sums(self) -> Tensor:
+        """Return the sums over all ranks, on the device. Every rank must call it."""
+        sums = self.sums.clone()
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(values)
-        loss, hits, n, *among = values.tolist()
-        self.top_accuracy = among[0] / n if among and n else math.nan
-        return (loss / n, hits / n, n) if n else (math.nan, math.nan, 0.0)
+            dist.all_reduce(sums)
+        return sums
+
+    def compute(self) -> MeterReading:
+        """Return the means over all ranks. Every rank must call it."""
+        loss, correct, n, *top_k = self.global_sums().tolist()
+        if not n:
+            return MeterReading(math.nan, math.nan, math.nan if top_k else None)
+        return MeterReading(loss / n, correct / n, top_k[0] / n if top_k else None)

@@ -102,7 +102,7 @@ def result_or_failure(folder: RunDir) -> RunResult:
 
     tree = folder.read_result()
     if tree is not None:
-        return RunResult.of(tree)
+        return RunResult.from_json_dict(tree)
     job = folder.read_job()
     reason = f"its process ended without a result; {folder.log} {processes.last_log_line(folder)}".strip()
     with Journal(folder.journal) as journal:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff import builders
+from bakeoff.components.losses import chance_loss
 from bakeoff.config.schema import RunConfig
 from bakeoff.data.datamodule import ImageDataModule
 from bakeoff.diagnostics.layer_trace import TracedLayer, trace_layers
@@ -58,7 +59,7 @@ class CheckContext:
         self.device = torch.device("cuda" if gpu else "cpu")
         self.loss: nn.Module = builders.make_loss(run)
         classes = run.data.num_classes
-        self.chance_loss = float(self.loss(torch.zeros(classes, classes), torch.arange(classes)))
+        self.chance_loss = chance_loss(self.loss, classes=classes)
         self._net = builders.make_model(run)
 
     def new_net(self) -> nn.Module:

@@ -1,1 +1,1 @@
-"""The callbacks of a training run."""
+"""What happens around the training step, one subject a callback; `bakeoff.training.trainer.make_callbacks` lists them."""

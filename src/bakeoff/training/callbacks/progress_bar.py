@@ -1,4 +1,4 @@
-"""What a person sees of a run while it trains: a bar on a terminal, one line an epoch elsewhere; always on standard error."""
+"""The progress of a run: a bar on a terminal, one line an epoch elsewhere; always on standard error."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from bakeoff.training.lightning_module import ClassificationModule
 
 
 class TrainingProgressBar(pl.Callback):
-    """Loss, accuracy, images/s and time left of the whole run."""
+    """Shows loss, accuracy, images per second and the time left of the whole run."""
 
-    def __init__(self, *, title: str, total_steps: int) -> None:
-        self.title, self.total = title, total_steps
+    def __init__(self, *, title: str) -> None:
+        """Show the run under `title`."""
+        self.title = title
         self.console = Console(stderr=True)
         self.progress: Progress | None = None
-        self.started, self.first_step, self.drawn = 0.0, 0, 0.0
+        self.start_time, self.first_step, self.last_update = 0.0, 0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
         assert isinstance(pl_module, ClassificationModule)
-        self.started, self.first_step = time.perf_counter(), pl_module.step
+        self.start_time, self.first_step = time.perf_counter(), pl_module.step
         if not self.console.is_terminal:
             return
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -40,28 +41,32 @@ class TrainingProgressBar(pl.Callback):
             expand=True,
             refresh_per_second=4,
         )
-        self.bar = self.progress.add_task(self.title, total=self.total, completed=pl_module.step, figures="")
+        self.task_id = self.progress.add_task(self.title, total=pl_module.total_steps, completed=pl_module.step, metrics="")
         self.progress.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Move the bar, ten times a second at most."""
-        if self.progress is not None and time.perf_counter() - self.drawn > 0.1:
+        if self.progress is not None and time.perf_counter() - self.last_update > 0.1:
             assert isinstance(pl_module, ClassificationModule)
-            self.drawn = time.perf_counter()
-            self.progress.update(self.bar, completed=pl_module.step, figures=figures(pl_module))
+            self.last_update = time.perf_counter()
+            self.progress.update(self.task_id, completed=pl_module.step, metrics=format_metrics(pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One line where there is no terminal."""
         assert isinstance(pl_module, ClassificationModule)
         if self.progress is not None:
-            self.progress.update(self.bar, completed=pl_module.step, figures=figures(pl_module))
+            self.progress.update(self.task_id, completed=pl_module.step, metrics=format_metrics(pl_module))
             return
-        rate = (pl_module.step - self.first_step) / max(1e-9, time.perf_counter() - self.started)
-        left = (self.total - pl_module.step) / max(rate, 1e-9)
-        print(f"{self.title}: step {pl_module.step}/{self.total}  {figures(pl_module)}  {left:.0f} s left", file=sys.stderr, flush=True)
+        rate = (pl_module.step - self.first_step) / max(1e-9, time.perf_counter() - self.start_time)
+        left = (pl_module.total_steps - pl_module.step) / max(rate, 1e-9)
+        print(
+            f"{self.title}: step {pl_module.step}/{pl_module.total_steps}  {format_metrics(pl_module)}  {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar on the screen."""
         self.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -75,8 +80,8 @@ class TrainingProgressBar(pl.Callback):
             self.progress = None
 
 
-def figures(task: ClassificationModule) -> str:
-    """The newest figures in short."""
+def format_metrics(module: ClassificationModule) -> str:
+    """Return the latest metrics in short."""
     names = {"train/loss": "loss", "train/accuracy": "acc", "val/loss": "val loss", "val/accuracy": "val acc"}
-    words = [f"{short} {task.latest[name]:.4g}" for name, short in names.items() if name in task.latest]
-    return "  ".join([*words, *([f"{task.speed:,.0f} images/s"] if task.speed else [])])
+    texts = [f"{short} {module.latest_metrics[name]:.4g}" for name, short in names.items() if name in module.latest_metrics]
+    return "  ".join([*texts, *([f"{module.images_per_second:,.0f} images/s"] if module.images_per_second else [])])

@@ -20,7 +20,7 @@ from bakeoff.nets.fully_convolutional import to_fully_convolutional
 from bakeoff.training.metrics import LossAccuracyMeter
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
-from bakeoff.training.test_views import ViewScores, ten_crops
+from bakeoff.training.view_scores import ViewScores, ten_crops
 
 SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=32", "trainer.max_epochs=1", "trainer.threads=1", "test=true"]
 
@@ -42,7 +42,7 @@ def draw(*shape: int) -> Tensor:
 
 
 def views(net: nn.Module, **changes: Any) -> ViewScores:
-    settings: dict[str, Any] = {"size": 6, "probabilities": True, "slide": lambda net: net}
+    settings: dict[str, Any] = {"size": 6, "probabilities": True}
     plan = EvalViews(**{name: changes.pop(name) for name in ("kind", "flip", "scales") if name in changes})
     return ViewScores(net, plan, **(settings | changes))
 
@@ -98,7 +98,7 @@ def test_at_the_nets_own_size_the_dense_map_is_one_cell_with_its_scores() -> Non
     images = draw(2, 1, 32, 32)
     with torch.no_grad():
         assert torch.allclose(to_fully_convolutional(net)(images)[:, :, 0, 0], net(images), atol=1e-5)
-        whole = views(net, kind="dense", slide=to_fully_convolutional, size=32)([[(images, torch.arange(2))]], count=2)
+        whole = views(to_fully_convolutional(net), kind="dense", size=32)([[(images, torch.arange(2))]], count=2)
         assert torch.allclose(whole, net(images).log_softmax(1), atol=1e-5)
 
 
@@ -191,10 +191,11 @@ def test_a_run_is_tested_by_its_views_and_trained_as_without(tmp_path: Path, cho
 
 def test_accuracy_within_the_best_five_is_counted_where_asked() -> None:
     scores, targets = draw(50, 120), torch.arange(50)
-    counted, usual = LossAccuracyMeter(top=5), LossAccuracyMeter()
-    for sums in (counted, usual):
+    with_top_5, plain = LossAccuracyMeter(top_k=5), LossAccuracyMeter()
+    for meter in (with_top_5, plain):
         for part in (slice(0, 20), slice(20, 50)):
-            sums.add(torch.tensor(1.0), scores[part], targets[part])
-    assert counted.means() == usual.means()
+            meter.update(torch.tensor(1.0), scores[part], targets[part])
+    reading = with_top_5.compute()
+    assert (reading.loss, reading.accuracy) == (plain.compute().loss, plain.compute().accuracy)
     expected = sum(int(t) in row.argsort(descending=True)[:5].tolist() for row, t in zip(scores, targets, strict=True)) / 50
-    assert counted.top_accuracy == expected and len(usual.values) == 3
+    assert reading.top_k_accuracy == expected and len(plain.sums) == 3 and plain.compute().top_k_accuracy is None

@@ -17,10 +17,10 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.data.epoch_sampler import EpochSampler
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.training import checkpoints
+from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
-from bakeoff.training.weight_averaging import Averaging
 
 SMALL = ["model=vgg11_bn", "model.width=0.05", "data.subset=320", "data.batch_size=32", "trainer.max_epochs=2", "trainer.threads=1"]
 SMALL += ["trainer.log_every=3", "optimizer=schedule_free_sgd", "scheduler=constant"]
@@ -118,7 +118,8 @@ def test_a_look_at_the_average_leaves_no_trace() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
     optimizer = schedulefree.SGDScheduleFree(net.parameters(), lr=0.1)
-    averaging = Averaging(net, optimizer, weights=None)
+    optimizer.train()
+    averaging = ScheduleFreeAveraging()
     for k in range(5):
         optimizer.zero_grad()
         net(torch.randn(8, 3)).square().mean().backward()
@@ -127,13 +128,12 @@ def test_a_look_at_the_average_leaves_no_trace() -> None:
         loader = Batches(40, batch_size=4, seed=0)
         loader.resume(epoch=0, skip=k)  # where training stands has no say
         with torch.inference_mode():
-            averaging.enter(loader, Precision())
-            assert averaging.weights is not None
-            assert torch.equal(net[0].weight, averaging.weights["0.weight"])
+            averaged = averaging.swap_in(net, optimizer, loader, Precision())
+            assert torch.equal(net[0].weight, averaged["0.weight"])
             assert torch.equal(net[0].weight, before["0.weight"]) == (k == 0)  # the average of one point is that point
             inputs = torch.cat([images for images, _ in itertools.islice(Batches(40, batch_size=4, seed=0), 10)])
             torch.testing.assert_close(net[1].running_mean, net[0](inputs).mean(0))
-            averaging.leave()
+            averaging.swap_out(net, optimizer)
         assert optimizer.param_groups[0]["train_mode"]
         for name, tensor in net.state_dict().items():
             assert torch.equal(tensor, before[name]), name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,8 @@ class ViewScores:
     Sources: A. Krizhevsky, I. Sutskever, G. Hinton (2012), section 4.1; K. Simonyan, A. Zisserman, arXiv:1409.1556, section 3.2.
     """
 
-    def __init__(
-        self, net: nn.Module, views: EvalViews, *, size: int, probabilities: bool, slide: Callable[[nn.Module], nn.Module]
-    ) -> None:
-        self.net = slide(net) if views.kind == "dense" else net
-        self.views, self.size, self.probabilities = views, size, probabilities
+    def __init__(self, net: nn.Module, views: EvalViews, *, size: int, probabilities: bool) -> None:
+        self.net, self.views, self.size, self.probabilities = net, views, size, probabilities
 
     def __call__(self, scaled: list[list[Group]], *, count: int) -> Tensor:
         """[count, classes] of a batch of `count` images, given as bakeoff.data.eval_views does."""
