@@ -14,7 +14,7 @@ from bakeoff.commands import check as command
 from bakeoff.commands.main import main
 from bakeoff.config.compose import compose
 from bakeoff.diagnostics.checks import dataset, initialization, optimization
-from bakeoff.diagnostics.checks.context import CheckContext
+from bakeoff.diagnostics.checks.check_context import CheckContext
 from bakeoff.diagnostics.curvature import sharpness, top_eigenvalue
 from bakeoff.diagnostics.probe import Probe
 from bakeoff.runs import journal

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bakeoff.config.schema import RunConfig
-    from bakeoff.diagnostics.checks.context import CheckContext, CheckResult
+    from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult
 
 COLOURS = {"ok": "green", "look": "yellow", "wrong": "bold red", "info": ""}
 
@@ -48,7 +48,7 @@ def report(run: RunConfig, *, as_json: bool, command: str) -> int:
     import torch
 
     from bakeoff.diagnostics.checks import check_page
-    from bakeoff.diagnostics.checks.context import CheckContext, to_json
+    from bakeoff.diagnostics.checks.check_context import CheckContext, to_json
     from bakeoff.diagnostics.checks.initialization import describe_layers
     from bakeoff.training.trainer import set_determinism, silence_lightning
 
@@ -92,7 +92,7 @@ def check_cost(run: RunConfig) -> Iterator[CheckResult]:
 
     import torch
 
-    from bakeoff.diagnostics.checks.context import CheckResult
+    from bakeoff.diagnostics.checks.check_context import CheckResult
     from bakeoff.training import cost_probe
 
     gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()

@@ -1,1 +1,1 @@
-"""`bakeoff show`: the ideas as pictures, drawn from the same classes that train the nets."""
+"""Pictures of ideas, drawn from the classes that train the nets (`bakeoff show`)."""

@@ -1,4 +1,4 @@
-"""A filter that slides over an input, place by place, and what the layers of AlexNet and VGG make of an image."""
+"""A filter that slides over an input, position by position, and what the layers of AlexNet and VGG make of an image."""
 
 from __future__ import annotations
 
@@ -16,274 +16,311 @@ from torch.nn import functional
 from bakeoff import seeds
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import ChoiceError, ConfigError
-from bakeoff.illustrations import paper
-from bakeoff.illustrations.choices import gathered
 from bakeoff.illustrations.gallery import Request
-from bakeoff.illustrations.receptive import Layer, layers, reached
+from bakeoff.illustrations.illustration import EDGE_GREY, PALE_BLUE, DataTable, Illustration, hide_axes, titled_figure
+from bakeoff.illustrations.receptive_fields import LayerGeometry, layer_geometries, output_side
+from bakeoff.illustrations.slot_choices import build_choices
+from bakeoff.rendering.matplotlib_backend import line_style
+from bakeoff.rendering.page import Plot
+from bakeoff.rendering.palette import BLUE, INK, ORANGE, SOFT, style
+from bakeoff.rendering.plotly_backend import Spec, base_layout, player, rounded
 
-PAPER = ("data=imagenet", "model.head=imagenet")
-"""The nets in the form of their papers, which is drawn where neither data nor arguments of a net are named."""
-SIZES = (224, 227)
-SHOWN = 3  # nets whose whole tables the terminal prints
+PAPER_OVERRIDES = ("data=imagenet", "model.head=imagenet")
+"""The nets in the form of their papers, which is drawn where the request names neither data nor arguments of a net."""
+PAPER_SIZES = (224, 227)
+MAX_PRINTED = 3  # nets whose whole tables the terminal prints
+PADDING_GREY = "#e6e8ec"
+TITLE = "Convolution: what one output sees"
 
 
-class Slide:
-    """An input, a filter and their convolution, as torch computes it; whole numbers, the same each time."""
+class SlidingFilter:
+    """An input, a filter and their convolution, as torch computes it; small whole numbers, the same each time."""
 
     def __init__(self, *, input: int, kernel: int, stride: int, pad: int) -> None:
+        """Compute the convolution.
+
+        Args:
+            input: Pixels per side of the input.
+            kernel: Pixels per side of the filter.
+            stride: Pixels from one position to the next.
+            pad: Pixels of zeros around the input.
+
+        Raises:
+            ConfigError: The filter is larger than the padded input.
+        """
         if kernel > input + 2 * pad:
             raise ConfigError(f"kernel={kernel}: must be at most input + 2 pad = {input + 2 * pad}")
-        draws = seeds.make_generator(0, "probe")
-        image = torch.randint(0, 3, (input, input), generator=draws).double()
-        self.filter = torch.randint(-1, 2, (kernel, kernel), generator=draws).double()
+        generator = seeds.make_generator(0, "probe")
+        image = torch.randint(0, 3, (input, input), generator=generator).double()
+        self.filter = torch.randint(-1, 2, (kernel, kernel), generator=generator).double()
         self.image = functional.pad(image, (pad, pad, pad, pad))
         self.output = functional.conv2d(image[None, None], self.filter[None, None], stride=stride, padding=pad)[0, 0]
         self.pad, self.stride, self.kernel = pad, stride, kernel
-        side, left = reached(input, kernel=kernel, stride=stride, pad=pad)
+        side, unseen = output_side(input, kernel=kernel, stride=stride, pad=pad)
         assert self.output.shape == (side, side), "the arithmetic is torch's"
-        over = f" (rounded down: {left} of the last rows and columns are not reached)" if left else ""
-        self.arithmetic = f"({input} - {kernel} + 2 x {pad}) / {stride} + 1 = {side}{over}"
+        remainder = f" (rounded down: {unseen} of the last rows and columns are not reached)" if unseen else ""
+        self.arithmetic = f"({input} - {kernel} + 2 x {pad}) / {stride} + 1 = {side}{remainder}"
 
-    def window(self, place: int) -> tuple[int, int]:
-        """Row and column of the window's corner in the padded input at an output place, counted row by row."""
-        row, column = divmod(place, self.output.shape[1])
+    def corner(self, position: int) -> tuple[int, int]:
+        """Return row and column of the filter's corner in the padded input at an output position, counted row by row."""
+        row, column = divmod(position, self.output.shape[1])
         return row * self.stride, column * self.stride
 
-    def total(self, place: int) -> str:
-        """The sum of one place in words."""
-        row, column = self.window(place)
-        seen = self.image[row : row + self.kernel, column : column + self.kernel]
+    def describe_sum(self, position: int) -> str:
+        """Return the sum of one output position as text."""
+        row, column = self.corner(position)
+        pixels = self.image[row : row + self.kernel, column : column + self.kernel]
+        total = float((pixels * self.filter).sum())
         if self.kernel > 3:
-            return f"sum of {self.kernel}x{self.kernel} products = {float((seen * self.filter).sum()):g}"
-        parts = [
-            f"{float(a):g}x{f'({float(b):g})' if b < 0 else f'{float(b):g}'}"
-            for a, b in zip(seen.flatten(), self.filter.flatten(), strict=True)
-        ]
-        return f"{' + '.join(parts)} = {float((seen * self.filter).sum()):g}"
+            return f"sum of {self.kernel}x{self.kernel} products = {total:g}"
+        factors = zip(pixels.flatten().tolist(), self.filter.flatten().tolist(), strict=True)
+        return f"{' + '.join(f'{a:g}x({b:g})' if b < 0 else f'{a:g}x{b:g}' for a, b in factors)} = {total:g}"
 
 
-def draw(asked: Request) -> paper.Drawn:
-    """The slide, the receptive fields of the nets, and their tables."""
-    slide = Slide(**asked.options)
-    base = () if "data" in asked.choices or asked.overrides else PAPER
-    data = tuple(f"data={name}" for name in asked.choices.get("data", ()))
-    activation = tuple(f"activation={name}" for name in asked.choices.get("activation", ()))
+Nets = dict[str, tuple[str, list[LayerGeometry]]]
+"""Net -> (shape of its input, its layers)."""
+
+
+def draw(request: Request) -> Illustration:
+    """Draw the sliding filter and the receptive fields of the nets, and list their layers."""
+    sliding = SlidingFilter(**request.options)
+    nets, skipped = build_nets(request)
+    notes = [
+        f"Output side: (input - kernel + 2 pad) / stride + 1 = {sliding.arithmetic}. Each output is the sum of the products of the filter "
+        "with the pixels under it; the same filter serves at every position.",
+        "Receptive field: the side in pixels of what one output of a layer sees of the image, padding counted. Stride: pixels of the image "
+        "between two neighbouring outputs. Both follow from the layers of the net as it is built.",
+    ]
+    plots = [
+        Plot("filter", sliding_spec(sliding), "A filter slides over an input", wide=True),
+        Plot("fields", fields_spec(nets), "Receptive field by layer", wide=True),
+    ]
+    return Illustration(TITLE, notes, draw_figure(sliding, nets), plots, layer_tables(nets), skipped)
+
+
+def build_nets(request: Request) -> tuple[Nets, dict[str, str]]:
+    """Return the nets that a request names, and net -> why it was left out."""
+    data = tuple(f"data={name}" for name in request.choices.get("data", ()))
+    activation = tuple(f"activation={name}" for name in request.choices.get("activation", ()))
     if len(data) > 1 or len(activation) > 1:
         raise ConfigError("show convolution: one choice of data and one of activation, several of model")
-    sized = any(word.startswith("data.size=") for word in asked.overrides)
+    as_in_paper = "data" not in request.choices and not request.overrides
 
-    def made(run: RunConfig) -> tuple[RunConfig, list[Layer]]:
-        if sized or not base:
-            return run, layers(run)
+    def build(run: RunConfig) -> tuple[str, list[LayerGeometry]]:
+        if not as_in_paper:
+            return shape_and_layers(run)
         # The paper's AlexNet needs 227 pixels, all others take 224.
-        first, *others = (run.replace(**{"data.size": size, "model": {**run.model, "size": size}}) for size in SIZES)
+        small, large = (run.replace(**{"data.size": size, "model": {**run.model, "size": size}}) for size in PAPER_SIZES)
         try:
-            return first, layers(first)
+            return shape_and_layers(small)
         except ChoiceError:
-            return others[0], layers(others[0])
+            return shape_and_layers(large)
 
-    found, skipped = gathered(asked, "model", made, base=(*base, *data, *activation))
-    if not found:
+    base = (*(PAPER_OVERRIDES if as_in_paper else ()), *data, *activation)
+    nets, skipped = build_choices(request, "model", build, base=base)
+    if not nets:
         raise ChoiceError(f"show convolution: no net can be drawn; {skipped}")
-    nets = {name: (f"{run.data.channels}x{run.data.size}x{run.data.size}", several) for name, (run, several) in found.items()}
-    notes = [
-        f"Output side: (input - kernel + 2 pad) / stride + 1 = {slide.arithmetic}. Each output is the sum of the products of the filter "
-        "with the pixels under it; the same filter serves at every place.",
-        "Receptive field: the side in pixels of what one output of a layer sees of the image, padding counted. Stride: pixels of the image "
-        "between two neighbouring outputs. Both follow from the layers of the net as it is built, layer by layer.",
-    ]
-    plots = [paper.Plot("A filter slides over an input", slide_spec(slide), wide=True)]
-    plots.append(paper.Plot("Receptive field by layer", fields_spec(nets), wide=True))
-    return paper.Drawn("Convolution: what one output sees", notes, picture(slide, nets), plots, tables(nets), skipped)
+    return nets, skipped
 
 
-Nets = dict[str, tuple[str, list[Layer]]]
+def shape_and_layers(run: RunConfig) -> tuple[str, list[LayerGeometry]]:
+    """Return the shape of a run's input as text, and its net's layers."""
+    return f"{run.data.channels}x{run.data.size}x{run.data.size}", layer_geometries(run)
 
 
-def spatial(several: list[Layer]) -> list[Layer]:
-    """The layers that have places: convolutions and poolings."""
-    return [layer for layer in several if layer.field is not None and layer.name.startswith(("conv", "pool"))]
+def spatial_layers(layers: list[LayerGeometry]) -> list[LayerGeometry]:
+    """Return the convolutions and poolings."""
+    return [layer for layer in layers if layer.field is not None and layer.name.startswith(("conv", "pool"))]
 
 
-def alike(nets: Nets) -> dict[str, list[Layer]]:
-    """The nets by their receptive fields: those that see the same, layer by layer, share one line and its name."""
+def group_alike(nets: Nets) -> dict[str, list[LayerGeometry]]:
+    """Return names -> convolutions and poolings; nets with the same receptive fields, layer by layer, share one entry."""
     groups: dict[tuple[int | None, ...], list[str]] = {}
-    for name, (_, several) in nets.items():
-        groups.setdefault(tuple(layer.field for layer in spatial(several)), []).append(name)
-    return {", ".join(names): spatial(nets[names[0]][1]) for names in groups.values()}
+    for name, (_, layers) in nets.items():
+        groups.setdefault(tuple(layer.field for layer in spatial_layers(layers)), []).append(name)
+    return {", ".join(names): spatial_layers(nets[names[0]][1]) for names in groups.values()}
 
 
-def picture(slide: Slide, nets: Nets) -> Figure:
-    """The slide at its second place above, receptive fields below."""
-    sheet = paper.sheet(9.0, 7.4)
-    paper.head(sheet, "Convolution: what one output sees", f"output side: (input - kernel + 2 pad) / stride + 1 = {slide.arithmetic}")
-    rows = sheet.add_gridspec(2, 1, height_ratios=[1, 1.05])
-    axes = paper.quiet(sheet.add_subplot(rows[0]))
+def draw_figure(sliding: SlidingFilter, nets: Nets) -> Figure:
+    """Draw the filter at its second position above, receptive fields below."""
+    note = f"output side: (input - kernel + 2 pad) / stride + 1 = {sliding.arithmetic}"
+    figure = titled_figure(9.0, 7.4, title=TITLE, note=note)
+    rows = figure.add_gridspec(2, 1, height_ratios=[1, 1.05])
+    draw_sliding(hide_axes(figure.add_subplot(rows[0])), sliding)
+    axes = figure.add_subplot(rows[1])
+    axes.set(title="receptive field by layer, in pixels", xlabel="convolution or pooling number")
+    axes.grid(True)
+    for i, (names, layers) in enumerate(group_alike(nets).items()):
+        fields = [layer.field or 0 for layer in layers]
+        label, dash = textwrap.fill(names, 48), line_style(style(i).dash)
+        axes.plot(range(1, len(fields) + 1), fields, color=style(i).colour, linestyle=dash, marker="o", markersize=3, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def draw_sliding(axes: Axes, sliding: SlidingFilter) -> None:
+    """Draw input, filter and output, with the filter at its second position."""
     axes.set_aspect("equal")
-    place = min(1, slide.output.numel() - 1)
-    row, column = slide.window(place)
-    side, k, out = slide.image.shape[0], slide.kernel, slide.output.shape[0]
-    at_filter, at_output = side + 1.2, side + k + 2.4
-    cells(axes, slide.image, 0, inner=slide.pad)
-    cells(axes, slide.filter, at_filter, colour="#dcebf7")
-    cells(axes, slide.output, at_output, upto=place)
-    axes.add_patch(Rectangle((column, row), k, k, facecolor=(0, 0.45, 0.7, 0.16), edgecolor=paper.BLUE, linewidth=2.4))
-    corner = divmod(place, out)
-    axes.add_patch(Rectangle((at_output + corner[1], corner[0]), 1, 1, fill=False, edgecolor=paper.ORANGE, linewidth=2.4))
-    for x, word in ((0.0, "input" + (" with pad" if slide.pad else "")), (at_filter, "filter"), (at_output, "output")):
-        axes.text(x, -0.25, word, fontsize=10, color=paper.SOFT, va="bottom")
-    axes.text(0, side + 0.35, slide.total(place), fontsize=9, va="top")
-    axes.set(xlim=(-0.2, at_output + max(out, 1) + 0.2), ylim=(side + 1.1, -0.9))
-    below = sheet.add_subplot(rows[1])
-    below.set_title("receptive field by layer, in pixels")
-    below.grid(True)
-    below.set_xlabel("convolution or pooling number")
-    strokes = ("-", "--", ":", "-.")
-    for i, (label, shown) in enumerate(alike(nets).items()):
-        fields = [layer.field or 0 for layer in shown]
-        colour, _, _ = paper.look(i)
-        below.plot(
-            range(1, len(fields) + 1),
-            fields,
-            color=colour,
-            linestyle=strokes[i // 8 % 4],
-            marker="o",
-            markersize=3,
-            label=textwrap.fill(label, 48),
-        )
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    below.legend(loc="upper left", fontsize=8)
-    return sheet
+    position = min(1, sliding.output.numel() - 1)
+    row, column = sliding.corner(position)
+    side, kernel, out = sliding.image.shape[0], sliding.kernel, sliding.output.shape[0]
+    filter_x, output_x = side + 1.2, side + kernel + 2.4
+    draw_numbers(axes, sliding.image, 0, pad=sliding.pad)
+    draw_numbers(axes, sliding.filter, filter_x, colour=PALE_BLUE)
+    draw_numbers(axes, sliding.output, output_x, last=position)
+    axes.add_patch(Rectangle((column, row), kernel, kernel, facecolor=(0, 0.45, 0.7, 0.16), edgecolor=BLUE, linewidth=2.4))
+    output_row, output_column = divmod(position, out)
+    axes.add_patch(Rectangle((output_x + output_column, output_row), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.4))
+    for x, name in ((0.0, "input" + (" with pad" if sliding.pad else "")), (filter_x, "filter"), (output_x, "output")):
+        axes.text(x, -0.25, name, fontsize=10, color=SOFT, va="bottom")
+    axes.text(0, side + 0.35, sliding.describe_sum(position), fontsize=9, va="top")
+    axes.set(xlim=(-0.2, output_x + max(out, 1) + 0.2), ylim=(side + 1.1, -0.9))
 
 
-def cells(axes: Axes, values: Tensor, left: float, *, inner: int = 0, colour: str = "white", upto: int | None = None) -> None:
-    """A grid of numbers; a border of `inner` cells is padding, and cells after number `upto` are still empty."""
+def draw_numbers(axes: Axes, values: Tensor, left: float, *, pad: int = 0, colour: str = "white", last: int | None = None) -> None:
+    """Draw a grid of numbers.
+
+    Args:
+        axes: Where to.
+        values: `(rows, columns)`.
+        left: x of the grid's left edge.
+        pad: Width of the border that is padding.
+        colour: Fill of the cells.
+        last: Cells after this number are still empty.
+    """
     rows, columns = values.shape
     for row in range(rows):
         for column in range(columns):
-            edge = not (inner <= row < rows - inner and inner <= column < columns - inner)
-            face = "#e6e8ec" if edge else colour
-            axes.add_patch(Rectangle((left + column, row), 1, 1, facecolor=face, edgecolor="#9aa0a8", linewidth=0.8))
-            if upto is None or row * columns + column <= upto:
-                number = f"{float(values[row, column]):g}"
-                axes.text(left + column + 0.5, row + 0.5, number, ha="center", va="center", color=paper.SOFT if edge else paper.INK)
+            is_padding = not (pad <= row < rows - pad and pad <= column < columns - pad)
+            face = PADDING_GREY if is_padding else colour
+            axes.add_patch(Rectangle((left + column, row), 1, 1, facecolor=face, edgecolor=EDGE_GREY, linewidth=0.8))
+            if last is None or row * columns + column <= last:
+                text = f"{float(values[row, column]):g}"
+                axes.text(left + column + 0.5, row + 0.5, text, ha="center", va="center", color=SOFT if is_padding else INK)
 
 
-def slide_spec(slide: Slide) -> paper.Spec:
-    """The animated plot: one frame for each place of the output."""
-    side, k, out = slide.image.shape[0], slide.kernel, slide.output.shape[0]
-    at_filter, at_output = side + 1, side + k + 2
-
-    def grid(values: Tensor, left: int, text: list[list[str]], colours: Any) -> paper.Spec:
-        return {
-            "type": "heatmap", "z": values.tolist(), "x0": left + 0.5, "dx": 1, "y0": 0.5, "dy": 1, "text": text, "texttemplate": "%{text}",
-            "colorscale": colours, "showscale": False, "xgap": 2, "ygap": 2, "hoverinfo": "skip",
-            "textfont": {"size": 15, "color": paper.INK},
-        }  # fmt: skip
-
-    def words(values: Tensor, upto: int | None = None) -> list[list[str]]:
-        wide = values.shape[1]
-        return [
-            [f"{float(v):g}" if upto is None or r * wide + c <= upto else "" for c, v in enumerate(row)] for r, row in enumerate(values)
-        ]
-
-    def box(x: float, y: float, size: int, colour: str) -> paper.Spec:
-        return {
-            "type": "scatter", "mode": "lines", "x": [x, x + size, x + size, x, x], "y": [y, y, y + size, y + size, y],
-            "line": {"color": colour, "width": 4}, "hoverinfo": "skip",
-        }  # fmt: skip
-
-    padded = torch.ones_like(slide.image)
-    if slide.pad:
-        padded[slide.pad : -slide.pad, slide.pad : -slide.pad] = 0
-    else:
-        padded.zero_()
-    plain, blue = [[0, "#f4f5f7"], [1, "#d8dbe1"]], [[0, "#dcebf7"], [1, "#dcebf7"]]
-
-    def moving(place: int) -> list[paper.Spec]:
-        row, column = slide.window(place)
-        own_row, own_column = divmod(place, out)
-        note = {
-            "type": "scatter",
-            "mode": "text",
-            "x": [0],
-            "y": [side + 0.1],
-            "text": [broken(slide.total(place), 34)],
-            "textposition": "bottom right",
-        }
-        return [
-            grid(torch.zeros_like(slide.output), at_output, words(slide.output, place), plain),
-            box(column, row, k, paper.BLUE),
-            box(at_output + own_column, own_row, 1, paper.ORANGE),
-            {**note, "textfont": {"size": 12}, "hoverinfo": "skip", "cliponaxis": False},
-        ]
-
-    still = [
-        {**grid(padded, 0, words(slide.image), plain), "zmin": 0, "zmax": 1},
-        grid(torch.zeros_like(slide.filter), at_filter, words(slide.filter), blue),
+def sliding_spec(sliding: SlidingFilter) -> Spec:
+    """Return the animated plot: one frame for each position of the output."""
+    side, kernel, out = sliding.image.shape[0], sliding.kernel, sliding.output.shape[0]
+    filter_x, output_x = side + 1, side + kernel + 2
+    padding = torch.ones_like(sliding.image)
+    padding[sliding.pad : side - sliding.pad, sliding.pad : side - sliding.pad] = 0
+    greys, blue = [[0, "#f4f5f7"], [1, "#d8dbe1"]], [[0, PALE_BLUE], [1, PALE_BLUE]]
+    static = [
+        {**number_grid(padding, sliding.image, 0, colours=greys), "zmin": 0, "zmax": 1},
+        number_grid(torch.zeros_like(sliding.filter), sliding.filter, filter_x, colours=blue),
+        text_trace([0, filter_x, output_x], [-0.4] * 3, ["input", "filter", "output"], "middle right", {"color": SOFT, "size": 14}),
     ]
-    titles = {
-        "type": "scatter", "mode": "text", "x": [0, at_filter, at_output], "y": [-0.4] * 3, "text": ["input", "filter", "output"],
-        "textposition": "middle right", "textfont": {"color": paper.SOFT, "size": 14}, "hoverinfo": "skip",
-    }  # fmt: skip
-    count = slide.output.numel()
+
+    def moving(position: int) -> list[Spec]:
+        row, column = sliding.corner(position)
+        output_row, output_column = divmod(position, out)
+        text = wrap_html(sliding.describe_sum(position), 34)
+        return [
+            number_grid(torch.zeros_like(sliding.output), sliding.output, output_x, colours=greys, last=position),
+            box_trace(column, row, kernel, BLUE),
+            box_trace(output_x + output_column, output_row, 1, ORANGE),
+            {**text_trace([0], [side + 0.1], [text], "bottom right", {"size": 12}), "cliponaxis": False},
+        ]
+
+    count = sliding.output.numel()
+    layout = base_layout(height=440)
+    layout["xaxis"] |= {"visible": False, "range": [-0.2, output_x + out + 0.4], "constrain": "domain"}
+    layout["yaxis"] |= {"visible": False, "range": [side + 2, -1], "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"}
+    layout |= player([f"position {i + 1} of {count}" for i in range(count)], pause=900)
+    layout["margin"] |= {"l": 8, "r": 8}
     frames = [{"name": str(i), "data": moving(i), "traces": [3, 4, 5, 6]} for i in range(count)]
-    look = paper.layout(height=440)
-    look["xaxis"] |= {"visible": False, "range": [-0.2, at_output + out + 0.4], "constrain": "domain"}
-    look["yaxis"] |= {"visible": False, "range": [side + 2, -1], "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"}
-    look |= paper.player(count, labels=[f"place {i + 1} of {count}" for i in range(count)], pause=900)
-    look["margin"] |= {"l": 8, "r": 8}
-    return {"data": [*still, titles, *moving(0)], "layout": look, "frames": frames}
+    return {"data": [*static, *moving(0)], "layout": layout, "frames": frames}
 
 
-def broken(text: str, width: int) -> str:
-    """A text in lines of at most so many characters, as a plot breaks them: what a phone can show."""
+def number_grid(colour_values: Tensor, numbers: Tensor, left: int, *, colours: Any, last: int | None = None) -> Spec:
+    """Return a heatmap with a number in each cell.
+
+    Args:
+        colour_values: `(rows, columns)`, the values that `colours` colours.
+        numbers: `(rows, columns)`, the numbers.
+        left: x of the grid's left edge.
+        colours: A plotly colour scale.
+        last: Cells after this number are still empty.
+    """
+    columns = numbers.shape[1]
+    text = [
+        [f"{value:g}" if last is None or row * columns + column <= last else "" for column, value in enumerate(values)]
+        for row, values in enumerate(numbers.tolist())
+    ]
+    place = {"x0": left + 0.5, "dx": 1, "y0": 0.5, "dy": 1, "xgap": 2, "ygap": 2}
+    labels = {"text": text, "texttemplate": "%{text}", "textfont": {"size": 15, "color": INK}}
+    return {
+        **{"type": "heatmap", "z": colour_values.tolist(), "colorscale": colours, "showscale": False, "hoverinfo": "skip"},
+        **place,
+        **labels,
+    }
+
+
+def box_trace(x: float, y: float, size: int, colour: str) -> Spec:
+    """Return the outline of a square."""
+    points = {"x": [x, x + size, x + size, x, x], "y": [y, y, y + size, y + size, y]}
+    return {"type": "scatter", "mode": "lines", **points, "line": {"color": colour, "width": 4}, "hoverinfo": "skip"}
+
+
+def text_trace(x: list[float], y: list[float], text: list[str], position: str, font: Spec) -> Spec:
+    """Return texts at points; `position` is plotly's textposition."""
+    texts = {"text": text, "textposition": position, "textfont": font}
+    return {"type": "scatter", "mode": "text", "x": x, "y": y, **texts, "hoverinfo": "skip"}
+
+
+def wrap_html(text: str, width: int) -> str:
+    """Break a text into lines of at most `width` characters, as plotly takes them: what a phone can show."""
     return "<br>".join(textwrap.wrap(text, width))
 
 
-def fields_spec(nets: Nets) -> paper.Spec:
-    """The interactive plot of receptive fields."""
-    data = []
-    for i, (name, shown) in enumerate(alike(nets).items()):
-        colour, dash, marker = paper.look(i)
-        data.append(
-            {
-                "type": "scatter", "mode": "lines+markers", "x": list(range(1, len(shown) + 1)), "y": [layer.field for layer in shown],
-                "name": broken(name, 30), "line": {"color": colour, "dash": dash}, "marker": {"symbol": marker, "size": 7},
-                "text": [f"{layer.name} {layer.settings} of {name}" for layer in shown],
-                "hovertemplate": "%{text}<br>sees %{y} pixels<extra></extra>",
-            }
-        )  # fmt: skip
-    return {"data": data, "layout": paper.layout(height=520, x="convolution or pooling number", y="receptive field, pixels", legend=True)}
+def fields_spec(nets: Nets) -> Spec:
+    """Return the interactive plot of receptive fields."""
+    traces = []
+    for i, (names, layers) in enumerate(group_alike(nets).items()):
+        points = {"x": list(range(1, len(layers) + 1)), "y": rounded(layer.field or 0 for layer in layers)}
+        look = {"line": {"color": style(i).colour, "dash": style(i).dash}, "marker": {"symbol": style(i).marker, "size": 7}}
+        hover = {
+            "text": [f"{layer.name} {layer.settings} of {names}" for layer in layers],
+            "hovertemplate": "%{text}<br>sees %{y} pixels<extra></extra>",
+        }
+        traces.append({"type": "scatter", "mode": "lines+markers", "name": wrap_html(names, 30), **points, **look, **hover})
+    return {
+        "data": traces,
+        "layout": base_layout(height=520, x="convolution or pooling number", y="receptive field, pixels", legend=True),
+    }
 
 
-def tables(nets: Nets) -> list[paper.Table]:
-    """All nets in one line each, and every layer of each."""
-    rows, everything = [], []
-    for name, (size, several) in nets.items():
-        last = spatial(several)[-1]
-        weighted = sum(layer.name.startswith(("conv", "fc")) for layer in several)
-        parameters = sum(layer.parameters for layer in several)
-        rows.append([name, size, str(weighted), f"{parameters:,}", "x".join(map(str, last.shape)), str(last.field), str(last.stride)])
-        everything += [[name, *line] for line in lines(several)]
-    head = ("layer", "what", "output", "parameters", "stride", "receptive field")
-    whole = ("net", "input", "layers with weights", "their parameters", "last map", "its receptive field", "its stride")
-    found = [paper.Table("Nets", whole, rows)]
-    for name, (size, several) in nets.items():
-        few = len(nets) <= SHOWN
-        found.append(paper.Table(f"{name} on {size}", head, lines(several), terminal=few, folded=not few))
+def layer_tables(nets: Nets) -> list[DataTable]:
+    """List all nets in one line each, and every layer of each."""
+    head = ("layer", "settings", "output", "parameters", "stride", "receptive field")
+    summary: list[list[str]] = []
+    every_layer: list[list[str]] = []
+    tables: list[DataTable] = []
+    for name, (input_shape, layers) in nets.items():
+        last = spatial_layers(layers)[-1]
+        weighted = sum(layer.name.startswith(("conv", "fc")) for layer in layers)
+        parameters = sum(layer.parameters for layer in layers)
+        summary.append(
+            [name, input_shape, str(weighted), f"{parameters:,}", "x".join(map(str, last.shape)), str(last.field), str(last.stride)]
+        )
+        rows = [layer_row(layer) for layer in layers]
+        every_layer += [[name, *row] for row in rows]
+        printed = len(nets) <= MAX_PRINTED
+        tables.append(DataTable(f"{name} on {input_shape}", head, rows, terminal=printed, folded=not printed))
+    columns = ("net", "input", "layers with weights", "their parameters", "last map", "its receptive field", "its stride")
+    every = DataTable("Every layer of every net", ("net", *head), every_layer, file="convolution.csv", terminal=False, folded=True)
+    return [DataTable("Nets", columns, summary), *tables, every]
+
+
+def layer_row(layer: LayerGeometry) -> list[str]:
+    """Return the row of a layer."""
     return [
-        *found,
-        paper.Table("Every layer of every net", ("net", *head), everything, file="convolution.csv", terminal=False, folded=True),
+        layer.name,
+        layer.settings,
+        "x".join(map(str, layer.shape)),
+        f"{layer.parameters:,}" if layer.parameters else "-",
+        "-" if layer.stride is None else str(layer.stride),
+        "whole image" if layer.field is None else str(layer.field),
     ]
-
-
-def lines(several: list[Layer]) -> list[list[str]]:
-    """The rows of one net's table."""
-    return [
-        [
-            layer.name, layer.settings, "x".join(map(str, layer.shape)), f"{layer.parameters:,}" if layer.parameters else "-",
-            "-" if layer.stride is None else str(layer.stride), "whole image" if layer.field is None else str(layer.field),
-        ]
-        for layer in several
-    ]  # fmt: skip

@@ -1,8 +1,12 @@
-"""The pictures by name, the keys that each takes, and how one is drawn. Light: a list of names or a misspelt key needs nothing else."""
+"""The pictures by name, the keys that each takes, and how one is drawn. Imports nothing heavy: names and keys are checked at once.
+
+Each picture is a module of this package with a function `draw(request: Request) -> Illustration`.
+"""
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +18,7 @@ from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
 @dataclass(frozen=True)
 class Option:
-    """A key of one picture: its default says its type (a tuple is a list of the type of its first item); bounds are inclusive."""
+    """A key of one picture. The default has the key's type (a tuple is a list of its first item's type); bounds are inclusive."""
 
     default: Any
     about: str
@@ -24,47 +28,61 @@ class Option:
 
 @dataclass(frozen=True)
 class Picture:
-    """What `bakeoff show` knows of a picture before it is drawn; `free` admits any further name=number (a variable)."""
+    """What is known of a picture before it is drawn.
+
+    Attributes:
+        about: What it shows.
+        module: The module of this package that draws it.
+        options: Its own keys.
+        slots: The slots of which it takes choices.
+        takes_variables: Whether any other name=number is a variable of its expression.
+    """
 
     about: str
+    module: str
     options: Mapping[str, Option] = field(default_factory=dict)
     slots: tuple[str, ...] = ()
-    free: bool = False
+    takes_variables: bool = False
 
 
 GALLERY = {
     "activations": Picture(
         "every activation and its derivative, with the regions where no gradient passes",
+        "activation_curves",
         {"reach": Option(6.0, "the curves go from -reach to reach", low=0.5, high=1000)},
         ("activation",),
     ),
     "initializers": Picture(
         "what weights do to a signal: histograms of the activations by depth, and their standard deviation",
+        "signal_propagation",
         {
             "layers": Option(10, "hidden layers", low=1, high=100),
-            "units": Option(500, "units a layer", low=1, high=10_000),
+            "units": Option(500, "units per layer", low=1, high=10_000),
             "samples": Option(1000, "inputs, each of `units` standard normal numbers", low=2, high=100_000),
             "seed": Option(0, "of the inputs and the weights", low=0),
         },
         ("activation", "initializer"),
     ),
     "optimizers": Picture(
-        "paths of the optimizers on four surfaces, each at its best rate, with the steps that they take; animated",
+        "paths of the optimizers on four surfaces, each at its best rate, with the steps that they need; animated",
+        "optimizer_paths",
         {
             "surface": Option(("beale", "rosenbrock", "saddle", "ravine"), "which surfaces"),
-            "steps": Option(300, "the most steps that a path has", low=5, high=100_000),
-            "tolerance": Option((1e-1, 1e-2, 1e-3), "shares of the first height above the minimum to come down to", low=1e-12, high=0.999),
+            "steps": Option(300, "maximum length of a path", low=5, high=100_000),
+            "tolerance": Option((1e-1, 1e-2, 1e-3), "shares of the first height above the minimum to reach", low=1e-12, high=0.999),
             "rates": Option(2, "learning rates tried per decade from 1e-4 to 10", low=1, high=20),
         },
         ("optimizer",),
     ),
     "backprop": Picture(
         "the graph of an expression with the value and the gradient on every node",
+        "computation_graph",
         {"expression": Option("(x + y) * z", "of + - * / **, exp log sqrt sin cos tanh sigmoid relu max min, numbers and names")},
-        free=True,
+        takes_variables=True,
     ),
     "losses": Picture(
         "every loss on the same scores: its value, what each class adds to it, and the gradient on the scores",
+        "loss_comparison",
         {
             "scores": Option((3.2, 5.1, -1.7), "one score for each class"),
             "target": Option(0, "number of the right class, from 0", low=0),
@@ -74,16 +92,18 @@ GALLERY = {
     ),
     "convolution": Picture(
         "a filter that slides over an input, and shapes, parameters and receptive field of every layer of a net; animated",
+        "convolution",
         {
-            "input": Option(5, "pixels a side", low=1, high=12),
-            "kernel": Option(3, "pixels a side of the filter", low=1, high=7),
-            "stride": Option(1, "pixels from one place to the next", low=1, high=12),
+            "input": Option(5, "pixels per side", low=1, high=12),
+            "kernel": Option(3, "pixels per side of the filter", low=1, high=7),
+            "stride": Option(1, "pixels from one position to the next", low=1, high=12),
             "pad": Option(0, "pixels of zeros around the input", low=0, high=6),
         },
         ("model", "activation", "data"),
     ),
     "schedules": Picture(
         "every schedule's learning rate over a run, with and without warm-up",
+        "schedule_curves",
         {
             "steps": Option(1000, "optimizer steps of the run", low=2, high=1_000_000),
             "epochs": Option(20, "validations of the run", low=1, high=10_000),
@@ -96,7 +116,16 @@ GALLERY = {
 
 @dataclass(frozen=True)
 class Request:
-    """One picture as asked for: `choices` holds the slots that were named, `overrides` the arguments of their choices."""
+    """A picture as it is asked for.
+
+    Attributes:
+        name: The picture.
+        options: Its own keys with their values.
+        choices: Slot -> the choices named for it.
+        overrides: Arguments of the choices, as `optimizer.lr=0.1`.
+        variables: Variables of an expression.
+        config_dir: A folder of the user's own choices.
+    """
 
     name: str
     options: Mapping[str, Any]
@@ -105,19 +134,31 @@ class Request:
     variables: Mapping[str, float]
     config_dir: Path | None = None
 
-    def named(self, slot: str, default: Sequence[str] = ()) -> tuple[str, ...]:
-        """The choices of a slot that were asked for; else `default`; else every file of its folder, in alphabetical order."""
-        return self.choices.get(slot) or tuple(default) or choices_of(slot, self.config_dir)
+    def choices_of(self, slot: str, default: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the choices named for a slot; else `default`; else every choice of the slot, in alphabetical order."""
+        return self.choices.get(slot) or tuple(default) or list_choices(slot, self.config_dir)
 
 
-def choices_of(slot: str, own: Path | None = None) -> tuple[str, ...]:
-    """The names of every choice of a slot, those of a user's folder included."""
-    folders = [package_data_dir("conf") / slot, *([own / slot] if own else [])]
+def list_choices(slot: str, config_dir: Path | None = None) -> tuple[str, ...]:
+    """Return the names of all choices of a slot, those of a user's folder included."""
+    folders = [package_data_dir("conf") / slot, *([config_dir / slot] if config_dir else [])]
     return tuple(sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
 
 
-def request(name: str, words: Sequence[str], *, config_dir: Path | None = None) -> Request:
-    """A request from the words of a command line; `ConfigError` in one line for a name, key or value that does not fit."""
+def parse_request(name: str, arguments: Sequence[str], *, config_dir: Path | None = None) -> Request:
+    """Read a request from a command line.
+
+    Args:
+        name: The picture.
+        arguments: `key=value` each.
+        config_dir: A folder of the user's own choices.
+
+    Returns:
+        The request.
+
+    Raises:
+        ConfigError: A name, key or value does not fit.
+    """
     if name not in GALLERY:
         raise ChoiceError(f"{name}: no such picture{near_miss(name, GALLERY)}; pictures: {join_choices(GALLERY)}")
     picture = GALLERY[name]
@@ -125,53 +166,53 @@ def request(name: str, words: Sequence[str], *, config_dir: Path | None = None) 
     choices: dict[str, tuple[str, ...]] = {}
     overrides: list[str] = []
     variables: dict[str, float] = {}
-    known = (*picture.options, *picture.slots)
-    for word in words:
-        key, equals, text = word.partition("=")
+    keys = (*picture.options, *picture.slots)
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
         if not equals:
-            raise ConfigError(f"{word}: must be key=value; keys of show {name}: {join_choices(known)}")
+            raise ConfigError(f"{argument}: must be key=value; keys of show {name}: {join_choices(keys)}")
         if key in picture.options:
-            options[key] = value(key, text, picture.options[key])
+            options[key] = parse_option(key, text, picture.options[key])
         elif key in picture.slots:
-            choices[key] = tuple(part for part in text.strip("[]").split(",") if part)
+            choices[key] = tuple(choice for choice in text.strip("[]").split(",") if choice)
         elif key.split(".")[0] in picture.slots:
-            overrides.append(word)
-        elif picture.free and key.isidentifier() and not (near_miss(key, known) and not numeric(text)):
-            variables[key] = number(key, text)
+            overrides.append(argument)
+        elif picture.takes_variables and key.isidentifier() and not (near_miss(key, keys) and not is_number(text)):
+            variables[key] = parse_number(key, text)
         else:
-            raise ConfigError(f"{key}: show {name} has no such key{near_miss(key, known)}; keys: {join_choices(known)}")
+            raise ConfigError(f"{key}: show {name} has no such key{near_miss(key, keys)}; keys: {join_choices(keys)}")
     return Request(name, options, choices, tuple(overrides), variables, config_dir)
 
 
-def value(key: str, text: str, option: Option) -> Any:
-    """The value of an option, of its default's type and within its bounds."""
+def parse_option(key: str, text: str, option: Option) -> Any:
+    """Return the value of an option, of its default's type and within its bounds; ConfigError where it does not fit."""
     if isinstance(option.default, str):
         return text
     if isinstance(option.default, tuple):
-        parts = [part.strip() for part in text.strip().strip("[]()").split(",") if part.strip()]
-        if not parts:
+        items = [item.strip() for item in text.strip().strip("[]()").split(",") if item.strip()]
+        if not items:
             raise ConfigError(f"{key}={text}: must be a list such as [{join_choices(str(item) for item in option.default)}]")
         if isinstance(option.default[0], str):
-            return tuple(parts)
-        return tuple(bounded(key, number(key, part), option) for part in parts)
-    found = number(key, text)
+            return tuple(items)
+        return tuple(check_bounds(key, parse_number(key, item), option) for item in items)
+    number = parse_number(key, text)
     if isinstance(option.default, int):
-        if found != int(found):
+        if number != int(number):
             raise ConfigError(f"{key}={text}: must be a whole number")
-        found = int(found)
-    return bounded(key, found, option)
+        number = int(number)
+    return check_bounds(key, number, option)
 
 
-def bounded(key: str, found: float, option: Option) -> float:
-    """`found`, where it lies within the option's bounds."""
-    if option.low is not None and found < option.low:
-        raise ConfigError(f"{key}={found:g}: must be at least {option.low:g}")
-    if option.high is not None and found > option.high:
-        raise ConfigError(f"{key}={found:g}: must be at most {option.high:g}")
-    return found
+def check_bounds(key: str, number: float, option: Option) -> float:
+    """Return `number`; ConfigError where it lies outside the option's bounds."""
+    if option.low is not None and number < option.low:
+        raise ConfigError(f"{key}={number:g}: must be at least {option.low:g}")
+    if option.high is not None and number > option.high:
+        raise ConfigError(f"{key}={number:g}: must be at most {option.high:g}")
+    return number
 
 
-def numeric(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Whether a text is a number."""
     try:
         float(text)
@@ -180,23 +221,32 @@ def numeric(text: str) -> bool:
     return True
 
 
-def number(key: str, text: str) -> float:
-    """A finite number."""
-    if not numeric(text):
+def parse_number(key: str, text: str) -> float:
+    """Return a finite number; ConfigError where the text is none."""
+    if not is_number(text):
         raise ConfigError(f"{key}={text}: must be a number")
-    found = float(text)
-    if found - found != 0:
+    number = float(text)
+    if not math.isfinite(number):
         raise ConfigError(f"{key}={text}: must be a finite number")
-    return found
+    return number
 
 
-def show(asked: Request, out: Path, *, line: str) -> tuple[str, list[Path]]:
-    """Draw a picture into the folder `out`: (what the terminal shows, the files written). `line` is the command, told on the page."""
+def draw_picture(request: Request, folder: Path, *, command: str) -> tuple[str, list[Path]]:
+    """Draw a picture into a folder.
+
+    Args:
+        request: The picture.
+        folder: Where its files go; it is made where it is missing.
+        command: The command, for the page.
+
+    Returns:
+        The text for the terminal, and the files.
+    """
     import matplotlib
 
-    from bakeoff.illustrations import files, paper
+    from bakeoff.illustrations import illustration, output
 
-    module = importlib.import_module(f"bakeoff.illustrations.{asked.name}")
-    with matplotlib.rc_context(paper.STYLE):
-        drawn: paper.Drawn = module.draw(asked)
-        return files.terminal(drawn), files.write(asked.name, drawn, out, line=line)
+    module = importlib.import_module(f"bakeoff.illustrations.{GALLERY[request.name].module}")
+    with matplotlib.rc_context(illustration.STYLE):
+        drawing: illustration.Illustration = module.draw(request)
+        return output.terminal_text(drawing), output.write_files(request.name, drawing, folder, command=command)

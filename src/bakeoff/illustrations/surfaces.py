@@ -1,4 +1,4 @@
-"""Surfaces of two variables with a known lowest height, on which paths of optimizers can be watched."""
+"""Surfaces of two variables with a known lowest height, for the paths of optimizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ Number = Any  # a float or a tensor, and the height is of the same kind
 
 @dataclass(frozen=True)
 class Surface:
-    """f(x, y), of floats or tensors, on a window (x from, x to, y from, y to); where a path starts, the lowest points and their height."""
+    """A function of two variables.
+
+    Attributes:
+        about: What it looks like.
+        height: f(x, y), of floats or tensors.
+        window: (x from, x to, y from, y to).
+        start: Where a path starts.
+        lowest: The lowest points.
+        floor: Their height.
+    """
 
     about: str
     height: Callable[[Number, Number], Number]
@@ -22,22 +31,22 @@ class Surface:
 
 
 def beale(x: Number, y: Number) -> Number:
-    """Beale (1958): (1.5 - x + xy)^2 + (2.25 - x + xy^2)^2 + (2.625 - x + xy^3)^2, 0 at (3, 0.5)."""
+    """Return Beale's function (1958): (1.5 - x + xy)^2 + (2.25 - x + xy^2)^2 + (2.625 - x + xy^3)^2, 0 at (3, 0.5)."""
     return (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
 
 
 def rosenbrock(x: Number, y: Number) -> Number:
-    """Rosenbrock (1960): (1 - x)^2 + 100 (y - x^2)^2, 0 at (1, 1)."""
+    """Return Rosenbrock's function (1960): (1 - x)^2 + 100 (y - x^2)^2, 0 at (1, 1)."""
     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
 
 
 def saddle(x: Number, y: Number) -> Number:
-    """x^2 / 2 - y^2 / 2 + y^4 / 4: a saddle at (0, 0), which has a floor on either side, -1/4 at (0, 1) and (0, -1)."""
+    """Return x^2 / 2 - y^2 / 2 + y^4 / 4: a saddle at (0, 0) with a minimum on either side, -1/4 at (0, 1) and (0, -1)."""
     return x**2 / 2 - y**2 / 2 + y**4 / 4
 
 
 def ravine(x: Number, y: Number) -> Number:
-    """x^2 / 20 + 5 y^2, 0 at (0, 0): a quadratic bowl a hundred times as steep across as along (condition number 100)."""
+    """Return x^2 / 20 + 5 y^2, 0 at (0, 0): a quadratic bowl a hundred times as steep across as along (condition number 100)."""
     return x**2 / 20 + 5 * y**2
 
 

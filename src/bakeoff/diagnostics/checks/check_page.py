@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bakeoff.diagnostics.charts import Axes, line_figure, new_figure, svg_picture
-from bakeoff.diagnostics.checks.context import CheckResult, to_json
+from bakeoff.diagnostics.checks.check_context import CheckResult, to_json
 from bakeoff.rendering.matplotlib_backend import DPI
 from bakeoff.rendering.page import Block, Cell, Code, Grid, Picture, Section, Table, render_page
 from bakeoff.rendering.palette import BLUE

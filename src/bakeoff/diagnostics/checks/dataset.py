@@ -13,7 +13,7 @@ from torch import Tensor
 from bakeoff.data.datamodule import load_source
 from bakeoff.data.sources import Images
 from bakeoff.data.splits import split
-from bakeoff.diagnostics.checks.context import CheckContext, CheckResult, State
+from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult, State
 
 MAX_CLASS_RATIO = 10.0
 MAX_DUPLICATES = 1e-3

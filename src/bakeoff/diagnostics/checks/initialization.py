@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bakeoff import builders
 from bakeoff.diagnostics.charts import format_number
-from bakeoff.diagnostics.checks.context import CheckContext, CheckResult, State
+from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult, State
 from bakeoff.diagnostics.layer_stats import LayerStats, activation_stats, gradient_stats
 from bakeoff.diagnostics.layer_trace import TracedLayer, output_hooks, side_effect_free
 from bakeoff.diagnostics.rules import DEAD, SATURATED, RunHistory, diagnose, percent

@@ -15,7 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from bakeoff import builders, seeds
 from bakeoff.diagnostics.charts import format_number
-from bakeoff.diagnostics.checks.context import CheckContext, CheckResult, State
+from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult, State
 from bakeoff.diagnostics.layer_trace import side_effect_free, weighted_modules
 from bakeoff.diagnostics.probe import Probe
 

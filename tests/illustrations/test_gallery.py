@@ -1,8 +1,9 @@
-"""Every picture leaves its PNG, SVG and page, offline and whole; misspelt words are told in one line; what cannot be drawn has a reason."""
+"""Every picture leaves its PNG, SVG and page, offline and complete; misspelt words are answered in one line; failures have a reason."""
 
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import pytest
 
 from bakeoff.commands.main import main
 from bakeoff.errors import BakeoffError, FolderError
-from bakeoff.illustrations import activations, files, gallery, losses, schedules
-from bakeoff.illustrations.choices import gathered
-from bakeoff.illustrations.gallery import GALLERY, Request, choices_of, request
-from bakeoff.illustrations.paper import Drawn
+from bakeoff.illustrations import activation_curves, loss_comparison, output, schedule_curves
+from bakeoff.illustrations.gallery import GALLERY, Request, draw_picture, list_choices, parse_request
+from bakeoff.illustrations.illustration import Illustration
+from bakeoff.illustrations.slot_choices import build_choices
+from bakeoff.rendering.page import INTERACTIVE_POLICY
 
 SMALL = {
     "activations": "activation=relu,tanh",
@@ -31,12 +33,13 @@ SMALL = {
 ANIMATED = ("optimizers", "convolution")
 
 
-def specs(page: str) -> dict[str, dict[str, object]]:
-    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
-    assert found
-    made = json.loads(found[1])
-    assert isinstance(made, dict)
-    return made
+def first_spec(page: str) -> dict[str, object]:
+    """The specification of the page's first plot."""
+    script = re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert script
+    spec = json.loads(script[1])
+    assert isinstance(spec, dict)
+    return spec
 
 
 def test_every_picture_is_tried() -> None:
@@ -53,10 +56,10 @@ def test_a_picture_is_three_files(name: str, tmp_path: Path, capsys: pytest.Capt
     assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (out / f"{name}.svg").read_text(encoding="utf-8")
     page = (out / f"{name}.html").read_text(encoding="utf-8")
-    assert files.POLICY in page and not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
-    first = specs(page)["plot-0"]
+    assert INTERACTIVE_POLICY in html.unescape(page[:1000]) and not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    spec = first_spec(page)
     if name in ANIMATED:
-        layout, frames = first["layout"], first["frames"]
+        layout, frames = spec["layout"], spec["frames"]
         assert isinstance(layout, dict) and isinstance(frames, list) and len(frames) >= 5
         assert [button["label"] for button in layout["updatemenus"][0]["buttons"]] == ["play", "pause"]
         assert len(layout["sliders"][0]["steps"]) == len(frames)
@@ -77,7 +80,7 @@ def test_without_a_name_the_pictures_are_listed(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("activatoins", "did you mean activations?"),
         ("activations activatoin=relu", "did you mean activation?"),
@@ -96,10 +99,10 @@ def test_without_a_name_the_pictures_are_listed(capsys: pytest.CaptureFixture[st
         ("schedules steps=none", "must be a number"),
     ],
 )
-def test_a_wrong_word_is_one_line(line: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_word_is_one_line(line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", *line.split(), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -117,10 +120,10 @@ def test_a_module_of_ones_own_is_drawn_where_it_is_trusted(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(FolderError, match="cannot be written"):
-        gallery.show(request("backprop", []), tmp_path / "taken", line="")
+        draw_picture(parse_request("backprop", []), tmp_path / "taken", command="")
 
 
 def test_a_new_file_of_a_folder_appears_by_itself_and_one_that_fails_has_a_reason(tmp_path: Path) -> None:
@@ -128,27 +131,34 @@ def test_a_new_file_of_a_folder_appears_by_itself_and_one_that_fails_has_a_reaso
     folder.mkdir()
     (folder / "mine.yaml").write_text('_target_: bakeoff.components.schedulers.cosine\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
     (folder / "wrong.yaml").write_text('_target_: bakeoff.components.schedulers.cosin\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
-    assert set(choices_of("scheduler", tmp_path)) == {*choices_of("scheduler"), "mine", "wrong"}
-    drawn = schedules.draw(request("schedules", ["steps=20"], config_dir=tmp_path))
-    assert {"cosine", "mine"} <= {plot.title for plot in drawn.plots}
-    assert set(drawn.skipped) == {"wrong"} and "did you mean cosine?" in drawn.skipped["wrong"]
-    assert "left out: wrong: scheduler._target_" in files.terminal(drawn) and "Left out" in files.page(drawn, line="")
+    assert set(list_choices("scheduler", tmp_path)) == {*list_choices("scheduler"), "mine", "wrong"}
+    illustration = schedule_curves.draw(parse_request("schedules", ["steps=20"], config_dir=tmp_path))
+    assert {"cosine", "mine"} <= {plot.title for plot in illustration.plots}
+    assert set(illustration.skipped) == {"wrong"} and "did you mean cosine?" in illustration.skipped["wrong"]
+    assert "left out: wrong: scheduler._target_" in output.terminal_text(illustration) and "Left out" in output.illustration_page(
+        illustration, command=""
+    )
     with pytest.raises(BakeoffError, match="did you mean cosine"):
-        schedules.draw(request("schedules", ["scheduler=wrong"], config_dir=tmp_path))
+        schedule_curves.draw(parse_request("schedules", ["scheduler=wrong"], config_dir=tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "slot", "words"),
-    [(activations.draw, "activation", []), (losses.draw, "loss", []), (schedules.draw, "scheduler", ["steps=20"])],
+    [
+        (activation_curves.draw, "activation", []),
+        (loss_comparison.draw, "loss", []),
+        (schedule_curves.draw, "scheduler", ["steps=20"]),
+    ],
 )
-def test_every_choice_of_a_folder_is_drawn(draw: Callable[[Request], Drawn], slot: str, words: list[str]) -> None:
-    drawn = draw(request(draw.__module__.rpartition(".")[2], words))
-    assert drawn.skipped == {}
-    titles = [plot.title.split(":")[0].split(" (")[0] for plot in drawn.plots]
-    assert set(choices_of(slot)) <= set(titles)
+def test_every_choice_of_a_folder_is_drawn(draw: Callable[[Request], Illustration], slot: str, words: list[str]) -> None:
+    (name,) = [name for name, picture in GALLERY.items() if draw.__module__.endswith(picture.module)]
+    illustration = draw(parse_request(name, words))
+    assert illustration.skipped == {}
+    titles = [plot.title.split(":")[0].split(" (")[0] for plot in illustration.plots]
+    assert set(list_choices(slot)) <= set(titles)
 
 
 def test_choices_are_those_of_the_request() -> None:
-    made, skipped = gathered(request("losses", ["loss=svm", "loss.p=2"]), "loss", lambda run: run.loss["p"])
-    assert (made, skipped) == ({"svm": 2}, {})
+    built, skipped = build_choices(parse_request("losses", ["loss=svm", "loss.p=2"]), "loss", lambda run: run.loss["p"])
+    assert (built, skipped) == ({"svm": 2}, {})

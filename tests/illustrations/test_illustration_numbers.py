@@ -12,14 +12,14 @@ from torch import nn
 from bakeoff import builders
 from bakeoff.config import compose
 from bakeoff.errors import ChoiceError, ConfigError
-from bakeoff.illustrations.activations import curves
-from bakeoff.illustrations.descent import SETTLED, Path, best, path, rates
-from bakeoff.illustrations.expression import graph
-from bakeoff.illustrations.initializers import layers_of, signal
-from bakeoff.illustrations.layers import layout
-from bakeoff.illustrations.losses import judged, terms
-from bakeoff.illustrations.receptive import layers, reached
-from bakeoff.illustrations.schedules import rates as schedule_rates
+from bakeoff.illustrations.activation_curves import activation_curves
+from bakeoff.illustrations.descent_paths import SETTLED, DescentPath, best_path, candidate_rates, descend
+from bakeoff.illustrations.expression import evaluate_graph
+from bakeoff.illustrations.graph_layout import layout_graph
+from bakeoff.illustrations.loss_comparison import evaluate_loss, pair_terms
+from bakeoff.illustrations.receptive_fields import layer_geometries, output_side
+from bakeoff.illustrations.schedule_curves import schedule_rates
+from bakeoff.illustrations.signal_propagation import propagate_signal, summarize_signal
 from bakeoff.illustrations.surfaces import SURFACES
 
 
@@ -34,28 +34,28 @@ from bakeoff.illustrations.surfaces import SURFACES
     ],
 )
 def test_slopes_are_those_of_the_closed_forms(module: nn.Module, slope) -> None:  # type: ignore[no-untyped-def]
-    (curve,) = curves(module, reach=6.0)
+    (curve,) = activation_curves(module, reach=6.0)
     assert torch.allclose(curve.slope, slope(curve.z), atol=1e-12)
 
 
 def test_dead_and_saturated_stretches() -> None:
-    (relu,) = curves(nn.ReLU(), reach=6.0)
+    (relu,) = activation_curves(nn.ReLU(), reach=6.0)
     assert relu.dead == [(-6.0, 0.0)] and relu.flat == []
-    (tanh,) = curves(nn.Tanh(), reach=6.0)
+    (tanh,) = activation_curves(nn.Tanh(), reach=6.0)
     assert tanh.dead == [] and [round(end, 1) for span in tanh.flat for end in span] == [-6.0, -2.2, 2.2, 6.0]
-    (gelu,) = curves(nn.GELU(), reach=6.0)
+    (gelu,) = activation_curves(nn.GELU(), reach=6.0)
     assert gelu.dead == [] and len(gelu.flat) == 1, "where its slope crosses zero in passing it is not saturated"
 
 
 def test_a_gated_activation_has_a_curve_for_each_input() -> None:
-    found = curves(builders.make_activation(compose.compose(["activation=reglu"]))(), reach=2.0)
-    assert len(found) == 2 and {curve.inside for curve in found} == {"input 1 of 2, else 1", "input 2 of 2, else 1"}
-    straight, gate = sorted(found, key=lambda curve: float(curve.slope.max() - curve.slope.min()))
+    curves = activation_curves(builders.make_activation(compose.compose(["activation=reglu"]))(), reach=2.0)
+    assert len(curves) == 2 and {curve.input_label for curve in curves} == {"input 1 of 2, else 1", "input 2 of 2, else 1"}
+    straight, gate = sorted(curves, key=lambda curve: float(curve.slope.max() - curve.slope.min()))
     assert torch.allclose(straight.value, straight.z) and torch.allclose(gate.value, gate.z.relu())
 
 
 def test_backprop_has_the_textbook_gradients() -> None:
-    nodes = {node.label: node for node in graph("(x + y) * z", {"x": -2, "y": 5, "z": -4})}
+    nodes = {node.label: node for node in evaluate_graph("(x + y) * z", {"x": -2, "y": 5, "z": -4})}
     assert {label: (node.value, node.gradient) for label, node in nodes.items()} == {
         "x": (-2, -4), "y": (5, -4), "+": (3, -4), "z": (-4, 3), "*": (-12, 1),
     }  # fmt: skip
@@ -63,21 +63,21 @@ def test_backprop_has_the_textbook_gradients() -> None:
 
 def test_backprop_of_a_neuron() -> None:
     values = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
-    nodes = {node.label: node for node in graph("sigmoid(w0*x0 + w1*x1 + w2)", values)}
+    nodes = {node.label: node for node in evaluate_graph("sigmoid(w0*x0 + w1*x1 + w2)", values)}
     assert nodes["sigmoid"].value == pytest.approx(1 / (1 + math.exp(-1)))
     shown = {name: round(nodes[name].gradient or 0.0, 2) for name in values}
     assert shown == {"w0": -0.20, "x0": 0.39, "w1": -0.39, "x1": -0.59, "w2": 0.20}
 
 
 def test_a_name_that_is_used_twice_gets_the_sum_and_constants_get_nothing() -> None:
-    nodes = graph("x * x + 2 ** x - -3", {"x": 3})
+    nodes = evaluate_graph("x * x + 2 ** x - -3", {"x": 3})
     (x,) = [node for node in nodes if node.label == "x"]
     assert x.gradient == pytest.approx(6 + 8 * math.log(2))
     assert [(node.value, node.gradient) for node in nodes if node.kind == "constant"] == [(2, None), (-3, None)]
 
 
 def test_the_graph_is_the_one_that_autograd_has() -> None:
-    nodes = graph("max(x, y) * exp(x) - relu(y) / sqrt(x)", {"x": 2, "y": 1.5})
+    nodes = evaluate_graph("max(x, y) * exp(x) - relu(y) / sqrt(x)", {"x": 2, "y": 1.5})
     wanted = {"max": "Maximum", "*": "Mul", "exp": "Exp", "-": "Sub", "relu": "Relu", "/": "Div", "sqrt": "Sqrt"}
     assert {node.label: node.backward for node in nodes if node.kind == "operation"} == {
         label: f"{name}Backward0" for label, name in wanted.items()
@@ -95,24 +95,24 @@ def test_the_graph_is_the_one_that_autograd_has() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_allowed_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError) as told:
-        graph(text, {"x": 1.0})
-    assert "\n" not in str(told.value)
+    with pytest.raises(ConfigError) as refusal:
+        evaluate_graph(text, {"x": 1.0})
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_value_without_its_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="no such name"):
-        graph("x * x", {"x": 1, "z": 2})
+        evaluate_graph("x * x", {"x": 1, "z": 2})
 
 
 def test_nodes_stand_right_of_their_inputs_and_apart() -> None:
-    inputs = [node.inputs for node in graph("(x + y) * (x - y) + exp(x) * y", {"x": 1, "y": 2})]
-    placed = layout(inputs)
-    assert all(placed.places[part][0] < placed.places[i][0] for i, parts in enumerate(inputs) for part in parts)
-    assert len(set(placed.places)) == len(inputs)
-    assert len(placed.lines) == sum(map(len, inputs))
-    bends = {spot for _, _, places in placed.lines for spot in places[1:-1]}
-    assert bends and not bends & set(placed.places), "a line over several columns passes beside the nodes"
+    inputs = [node.inputs for node in evaluate_graph("(x + y) * (x - y) + exp(x) * y", {"x": 1, "y": 2})]
+    layout = layout_graph(inputs)
+    assert all(layout.positions[part][0] < layout.positions[i][0] for i, parts in enumerate(inputs) for part in parts)
+    assert len(set(layout.positions)) == len(inputs)
+    assert len(layout.lines) == sum(map(len, inputs))
+    bends = {spot for _, _, places in layout.lines for spot in places[1:-1]}
+    assert bends and not bends & set(layout.positions), "a line over several columns passes beside the nodes"
 
 
 def loss_of(name: str) -> nn.Module:
@@ -121,14 +121,14 @@ def loss_of(name: str) -> nn.Module:
 
 def test_losses_of_the_well_known_scores() -> None:
     scores = [3.2, 5.1, -1.7]
-    softmax, svm = judged(loss_of("softmax"), scores, 0), judged(loss_of("svm"), scores, 0)
+    softmax, svm = evaluate_loss(loss_of("softmax"), scores, 0), evaluate_loss(loss_of("svm"), scores, 0)
     assert round(softmax.value, 2) == 2.04 and svm.value == pytest.approx(2.9)
-    assert terms(loss_of("svm"), scores, 0) == pytest.approx([0, 2.9, 0])
-    assert terms(loss_of("softmax"), scores, 0) is None
-    assert svm.gradient == [-1, 1, 0] and svm.falls == pytest.approx([2.9, 2.9, 0])
+    assert pair_terms(loss_of("svm"), scores, 0) == pytest.approx([0, 2.9, 0])
+    assert pair_terms(loss_of("softmax"), scores, 0) is None
+    assert svm.gradient == [-1, 1, 0] and svm.reducible == pytest.approx([2.9, 2.9, 0])
     p = torch.softmax(torch.tensor(scores, dtype=torch.float64), 0)
     assert softmax.gradient == pytest.approx([float(p[0]) - 1, float(p[1]), float(p[2])])
-    assert softmax.falls[1] == pytest.approx(-math.log(1 - float(p[1])), abs=1e-6)
+    assert softmax.reducible[1] == pytest.approx(-math.log(1 - float(p[1])), abs=1e-6)
 
 
 FIELDS = {"vgg16": 212, "vgg19": 268, "vgg11": 150, "alexnet": 195, "alexnet_2012": 195, "alexnet_owt": 195}
@@ -138,13 +138,13 @@ FIELDS = {"vgg16": 212, "vgg19": 268, "vgg11": 150, "alexnet": 195, "alexnet_201
 def test_receptive_fields_and_parameters_of_the_papers(name: str) -> None:
     size = 227 if name == "alexnet_2012" else 224
     run = compose.compose([f"model={name}", "model.head=imagenet", "data=imagenet", f"data.size={size}"])
-    found = layers(run)
-    pools = [layer for layer in found if layer.name.startswith("pool")]
+    layers = layer_geometries(run)
+    pools = [layer for layer in layers if layer.name.startswith("pool")]
     assert pools[-1].field == FIELDS[name] and pools[-1].stride == 32
     with torch.device("meta"):
         whole = sum(p.numel() for p in builders.make_uninitialized_model(run).parameters())
-    assert sum(layer.parameters for layer in found) == whole
-    assert found[-1].shape == (1000,) and found[-1].field is None
+    assert sum(layer.parameters for layer in layers) == whole
+    assert layers[-1].shape == (1000,) and layers[-1].field is None
 
 
 def test_receptive_field_is_what_a_gradient_reaches() -> None:
@@ -152,13 +152,13 @@ def test_receptive_field_is_what_a_gradient_reaches() -> None:
     run = compose.compose(["model=vgg11", "data=cifar10", "data.size=96", "model.width=0.05", "initializer=constant"])
     net = builders.make_model(run)
     images = torch.ones(1, 3, 96, 96, requires_grad=True)
-    flow, pools, seen = images, 0, [layer for layer in layers(run) if layer.name == "pool3"]
+    flow, pools, seen = images, 0, [layer for layer in layer_geometries(run) if layer.name == "pool3"]
     for module in net.features:  # type: ignore[union-attr]
         flow = nn.functional.avg_pool2d(flow, 2) if isinstance(module, nn.MaxPool2d) else module(flow)
         pools += isinstance(module, nn.MaxPool2d)
         if pools == 3:
             break
-    flow[0, :, 6, 6].sum().backward()
+    flow[0, :, 6, 6].sum().backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None
     reach = (images.grad[0].abs().sum(0) > 0).any(0).sum()
     assert int(reach) == seen[0].field
@@ -168,7 +168,7 @@ def test_receptive_field_is_what_a_gradient_reaches() -> None:
     ("size", "kernel", "stride", "pad", "places", "left"), [(5, 3, 1, 0, 3, 0), (7, 3, 2, 0, 3, 0), (7, 3, 3, 0, 2, 1)]
 )
 def test_output_sides(size: int, kernel: int, stride: int, pad: int, places: int, left: int) -> None:
-    assert reached(size, kernel=kernel, stride=stride, pad=pad) == (places, left)
+    assert output_side(size, kernel=kernel, stride=stride, pad=pad) == (places, left)
     assert nn.Conv2d(1, 1, kernel, stride, pad)(torch.zeros(1, 1, size, size)).shape[-1] == places
 
 
@@ -187,42 +187,42 @@ def test_the_lowest_points_of_a_surface_are_its_lowest(name: str) -> None:
 
 def test_a_path_is_the_one_that_the_formula_gives() -> None:
     run = compose.compose(["optimizer=sgd"])
-    found = path(run, SURFACES["ravine"], rate=0.05, steps=5)
+    path = descend(run, SURFACES["ravine"], rate=0.05, steps=5)
     x, y = SURFACES["ravine"].start
-    for k, (a, b) in enumerate(found.points):
+    for k, (a, b) in enumerate(path.points):
         assert (a, b) == pytest.approx((x * (1 - 0.05 / 10) ** k, y * (1 - 0.05 * 10) ** k))
 
 
 def test_steps_to_tolerance_rise_as_the_tolerance_falls() -> None:
     run = compose.compose(["optimizer=momentum"])
-    found = path(run, SURFACES["ravine"], rate=0.05, steps=200)
-    hits = [found.first(tolerance) for tolerance in (0.5, 0.1, 1e-2, 1e-3)]
+    path = descend(run, SURFACES["ravine"], rate=0.05, steps=200)
+    hits = [path.steps_to(tolerance) for tolerance in (0.5, 0.1, 1e-2, 1e-3)]
     assert None not in hits and hits == sorted(hits, key=lambda hit: hit or 0) and len(set(hits)) > 1
 
 
 def test_a_path_that_only_passes_has_not_come_down() -> None:
     passing = [1.0, 0.0, 1.0, *[0.0] * SETTLED]
-    assert Path([(0.0, 0.0)] * len(passing), passing, 1.0, False).first(0.5) == 3
-    assert Path([(0.0, 0.0)] * 5, [1.0, *[0.0] * 4], 1.0, False).first(0.5) is None
+    assert DescentPath([(0.0, 0.0)] * len(passing), passing, 1.0, False).steps_to(0.5) == 3
+    assert DescentPath([(0.0, 0.0)] * 5, [1.0, *[0.0] * 4], 1.0, False).steps_to(0.5) is None
 
 
 def test_the_best_rate_is_the_quickest_of_all() -> None:
     run, surface = compose.compose(["optimizer=sgd"]), SURFACES["ravine"]
-    tried = rates(1)
-    found = best(run, surface, steps=300, tolerance=1e-2, tried=tried)
-    every = {rate: path(run, surface, rate=rate, steps=300, stop=1e-2).first(1e-2) for rate in tried}
-    assert found.first(1e-2) == min(hit for hit in every.values() if hit is not None) and every[found.rate] == found.first(1e-2)
+    rates = candidate_rates(1)
+    path = best_path(run, surface, steps=300, tolerance=1e-2, rates=rates)
+    every = {rate: descend(run, surface, rate=rate, steps=300, stop=1e-2).steps_to(1e-2) for rate in rates}
+    assert path.steps_to(1e-2) == min(hit for hit in every.values() if hit is not None) and every[path.rate] == path.steps_to(1e-2)
 
 
 def test_a_rate_that_is_too_large_diverges() -> None:
-    found = path(compose.compose(["optimizer=sgd"]), SURFACES["rosenbrock"], rate=1.0, steps=50)
-    assert found.diverged and found.first(0.1) is None and len(found.points) < 51
+    path = descend(compose.compose(["optimizer=sgd"]), SURFACES["rosenbrock"], rate=1.0, steps=50)
+    assert path.diverged and path.steps_to(0.1) is None and len(path.points) < 51
 
 
 def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
     size = {"layers": 8, "units": 200, "samples": 200, "seed": 0}
-    small = layers_of(signal(compose.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
-    kept = layers_of(signal(compose.compose(["activation=relu", "initializer=he_normal"]), **size))
+    small = summarize_signal(propagate_signal(compose.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
+    kept = summarize_signal(propagate_signal(compose.compose(["activation=relu", "initializer=he_normal"]), **size))
     # One layer multiplies a small signal by 0.01 sqrt(200) = 0.141.
     ratios = [after.std / before.std for before, after in pairwise(small[2:])]
     assert ratios == pytest.approx([0.01 * math.sqrt(200)] * 5, rel=0.1)
@@ -232,10 +232,10 @@ def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
 
 def test_lsuv_gets_inputs_and_from_run_says_why_not() -> None:
     size = {"layers": 3, "units": 100, "samples": 200, "seed": 0}
-    scaled = layers_of(signal(compose.compose(["activation=identity", "initializer=lsuv"]), **size))
+    scaled = summarize_signal(propagate_signal(compose.compose(["activation=identity", "initializer=lsuv"]), **size))
     assert [layer.std for layer in scaled] == pytest.approx([1, 1, 1], rel=0.1)
     with pytest.raises(ChoiceError, match="copies a trained net's layers"):
-        signal(compose.compose(["initializer=from_run", "initializer.run=abc"]), **size)
+        propagate_signal(compose.compose(["initializer=from_run", "initializer.run=abc"]), **size)
 
 
 def test_schedules_as_their_formulas() -> None:
