@@ -1,6 +1,6 @@
 """What a step of a bakeoff run costs over a bare PyTorch loop of the same net, batch, optimizer and number of threads, in one process.
 
-A run is trained by `bakeoff.training.run_training.execute` from its folder: input pipeline, curves, validation and checkpoints included; its
+A run is trained by `bakeoff.training.run_training.train_from_dir` from its folder: input pipeline, curves, validation and checkpoints included; its
 seconds are those that result.json holds. The bare loop makes the same steps on batches that lie ready in memory. Both take turns.
 
     python benchmarks/step_cost.py [--json] [--models alexnet vgg11] [--width 0.25] [--steps 120] [--repeats 5] [--threads 1]

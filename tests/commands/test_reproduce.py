@@ -64,20 +64,20 @@ def test_train_and_reproduce_in_another_folder(tmp_path: Path, monkeypatch: pyte
     assert new.data.tags["reproduction"].startswith("identical")
 
 
-def test_a_run_that_parts_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_differs_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     result = train(["model.width=0.05"], capsys)
     fetch = reproduction.fetch_logged_run
 
     def other(uri: str, run_id: str) -> reproduction.LoggedRun:
         logged = fetch(uri, run_id)
-        series = {name: dict(curve) for name, curve in logged.series.items()}
-        series["train/loss"][4] += 1e-6
-        return reproduction.LoggedRun(**{**vars(logged), "series": series})
+        curves = {name: dict(curve) for name, curve in logged.curves.items()}
+        curves["train/loss"][4] += 1e-6
+        return reproduction.LoggedRun(**{**vars(logged), "curves": curves})
 
-    monkeypatch.setattr(reproduction, "fetch", other)
+    monkeypatch.setattr(reproduction, "fetch_logged_run", other)
     code, verdict = again(result["id"], capsys)
-    assert (code, verdict["verdict"], verdict["step"], verdict["metric"]) == (1, "parts", 4, "train/loss")
+    assert (code, verdict["verdict"], verdict["step"], verdict["metric"]) == (1, "different", 4, "train/loss")
     code, verdict = again(result["id"], capsys, "--tolerance", "1e-5")
     assert (code, verdict["verdict"]) == (0, "within")
 
@@ -87,7 +87,7 @@ def test_comparison_rules() -> None:
     same = {"a": {1: 1.0, 2: nan}, "b": {1: math.inf}}
     assert reproduction.compare_metrics(same, same).kind == "identical"
     assert reproduction.compare_metrics(same, {"a": {1: 1.0}, "b": {1: math.inf}}).step == 2
-    assert reproduction.compare_metrics({"a": {1: nan}}, {"a": {1: 0.0}}, tolerance=9.0).kind == "parts"
+    assert reproduction.compare_metrics({"a": {1: nan}}, {"a": {1: 0.0}}, tolerance=9.0).kind == "different"
     late_first = reproduction.compare_metrics({"a": {5: 1.0}, "z": {3: 1.0}}, {"a": {5: 2.0}, "z": {3: 2.0}})
     assert (late_first.step, late_first.metric) == (3, "z")
     assert reproduction.compare_metrics({"a": {1: 1.0}}, {"a": {1: 1.25}}, tolerance=0.25).kind == "within"
@@ -142,7 +142,7 @@ def test_every_optimizer_and_every_net_comes_out_identical(grid: Path, tmp_path:
     run = logged.run.replace(**{"tracking.folder": str(tmp_path), "tracking.uri": uri})
     folder = create_run_dir(run, kind="reproduction")
     train_from_dir(folder.path)
-    verdict = reproduction.compare_metrics(logged.series, reproduction.journal_metrics(folder.journal))
+    verdict = reproduction.compare_metrics(logged.curves, reproduction.journal_metrics(folder.journal))
     assert verdict.kind == "identical", verdict
     assert verdict.compared > 10
 

@@ -1,6 +1,6 @@
 """`bakeoff reproduce RUN_ID`: trains a logged run again from its logged config and says whether it came out the same.
 
-Exit code 0 for identical and within --tolerance, 1 for a run that parts from the logged one.
+Exit code 0 for identical and within --tolerance, 1 for a run that differs from the logged one.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ def main(argv: list[str]) -> int:
     outcome = run_lifecycle.train_run_dir(
         run_lifecycle.create_run_dir(run, kind="reproduction", tags={"reproduces": logged.id}), run, progress=True
     )
-    here = reproduction.journal_metrics(outcome.folder / "journal.jsonl")
-    verdict = reproduction.compare_metrics(logged.series, here, tolerance=args.tolerance)
-    sentence = verdict.sentence(tolerance=args.tolerance)
-    lagging = record(outcome.folder, sentence)
+    curves = reproduction.journal_metrics(outcome.run_dir / "journal.jsonl")
+    comparison = reproduction.compare_metrics(logged.curves, curves, tolerance=args.tolerance)
+    sentence = comparison.describe(tolerance=args.tolerance)
+    lagging = record(outcome.run_dir, sentence)
     if args.json:
         tree = {
             "run": outcome.result.id,
             "reproduces": logged.id,
-            "verdict": verdict.kind,
+            "verdict": comparison.kind,
             "sentence": sentence,
-            "step": verdict.step,
-            "metric": verdict.metric,
-            "worst": verdict.worst,
-            "compared": verdict.compared,
+            "step": comparison.step,
+            "metric": comparison.metric,
+            "worst": comparison.max_difference,
+            "compared": comparison.compared,
             "differs": differing,
             "lagging": lagging,
         }
@@ -75,8 +75,8 @@ def main(argv: list[str]) -> int:
     else:
         print(sentence)
         print(f"  logged  {logged.id}  {logged.name}")
-        print(f"  again   {outcome.result.id}  {outcome.folder}")
-    return 1 if verdict.kind == "parts" else 0
+        print(f"  again   {outcome.result.id}  {outcome.run_dir}")
+    return 1 if comparison.kind == "different" else 0
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

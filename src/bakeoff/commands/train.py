@@ -141,7 +141,7 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
 
 def to_json(outcome: TrainedRun) -> dict[str, Any]:
     """Return a result in plain types."""
-    return {**outcome.result.to_json_dict(), "folder": str(outcome.folder), "tracking_uri": outcome.uri}
+    return {**outcome.result.to_json_dict(), "folder": str(outcome.run_dir), "tracking_uri": outcome.tracking_uri}
 
 
 def summary_line(outcome: TrainedRun) -> str:
@@ -160,5 +160,5 @@ def print_outcome(outcome: TrainedRun) -> None:
             print(f"  {name:<21} {value:.4f}")
     print(f"  {'steps, seconds':<21} {result.steps}, {result.seconds:.1f}")
     print(f"  {'run':<21} {result.id}")
-    print(f"  {'folder':<21} {outcome.folder}")
+    print(f"  {'folder':<21} {outcome.run_dir}")
     print(f"  {'again':<21} bakeoff reproduce {result.id}")

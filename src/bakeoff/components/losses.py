@@ -118,5 +118,10 @@ class Focal(nn.Module):
 
 
 def chance_loss(loss: nn.Module, *, classes: int) -> float:
-    """Return the loss of a net that gives every class the same score, over one image of each class."""
+    """Return the loss of a net that gives every class the same score.
+
+    Args:
+        loss: Called as loss(scores (N, classes), targets (N,)); the mean over one image of each class is taken.
+        classes: The number of classes.
+    """
     return float(loss(torch.zeros(classes, classes), torch.arange(classes)))

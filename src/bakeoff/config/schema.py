@@ -164,6 +164,11 @@ class TrainerConfig(_Node):
     progress: Annotated[bool, SITE] = True
     """Whether a progress bar is shown."""
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether the run is trained by DistributedDataParallel, its processes started by torchrun."""
+        return self.devices > 1 or self.strategy == "ddp"
+
 
 class TrackingConfig(_Node):
     """Where runs are kept."""

@@ -1,4 +1,4 @@
-"""One run from Python or the shell: a run folder, a writer beside it, and the training in this process or on several devices."""
+"""A run from Python or the shell: created, trained in this process or on several devices, tracked, and resumed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bakeoff.runs.journal import Journal
 from bakeoff.runs.run_dir import RunDir, RunKind, RunManifest, new_run_id
 from bakeoff.tracking.store import default_uri
 from bakeoff.tracking.writer import Writer
+from bakeoff.training import processes
 from bakeoff.training.run_training import RunResult, train_from_dir
 
 if TYPE_CHECKING:
@@ -23,24 +24,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run's result and where it lies; `lagging` where the store has not yet got all of it."""
+    """A run that has come to its end.
+
+    Attributes:
+        result: How it ended.
+        run_dir: Its directory.
+        tracking_uri: The store to which it belongs.
+        lagging: Whether the store has not got all of it yet.
+    """
 
     result: RunResult
-    folder: Path
-    uri: str
+    run_dir: Path
+    tracking_uri: str
     lagging: bool
 
 
 def tracking_uri_of(run: RunConfig) -> str:
-    """The store of a run: its own, or the SQLite file of the working folder."""
+    """Return the store of a run: its own, or the SQLite file of the working directory."""
     return run.tracking.uri or default_uri(Path.cwd())
 
 
 def create_run_dir(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[str, str] | None = None) -> RunDir:
-    """A folder for a run that is `ready`, its number of CPU threads pinned."""
+    """Create the directory of a validated run, with its number of CPU threads fixed.
+
+    Args:
+        run: The run.
+        kind: What the run is for.
+        tags: Tags of the run in the store.
+    """
     if run.trainer.threads is None:
         run = run.replace(**{"trainer.threads": builders.threads_per_process(run)})
-    job = RunManifest(
+    manifest = RunManifest(
         id=new_run_id(),
         name=run.title,
         experiment=run.tracking.experiment,
@@ -49,63 +63,86 @@ def create_run_dir(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[st
         export_model=kind not in ("reproduction", "check"),
         tracking_uri=tracking_uri_of(run),
     )
-    return RunDir.create(Path(run.tracking.folder), config_text=dump_frozen(run), job=job)
+    return RunDir.create(Path(run.tracking.folder), config_text=dump_frozen(run), job=manifest)
 
 
 def train_run(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[str, str] | None = None, progress: bool = False) -> TrainedRun:
-    """Train `run` and track it. Raises `BakeoffError` before anything is written where the run cannot be built."""
+    """Validate a run, train it and track it.
+
+    Args:
+        run: The run.
+        kind: What the run is for.
+        tags: Tags of the run in the store.
+        progress: Show a progress bar.
+
+    Raises:
+        BakeoffError: The run cannot be built; nothing has been written then.
+    """
     builders.validate_run(run)
     return train_run_dir(create_run_dir(run, kind=kind, tags=tags), run, progress=progress)
 
 
-def train_run_dir(folder: RunDir, run: RunConfig, *, progress: bool) -> TrainedRun:
-    """Train the run of a folder, from its newest checkpoint where there is one, while a writer brings it to the store."""
-    from bakeoff.training import processes
+def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> TrainedRun:
+    """Train the run of a directory, from its newest checkpoint where there is one, while a writer brings it to the store.
 
-    job = folder.read_job()
+    Args:
+        run_dir: The run directory.
+        run: The config in it.
+        progress: Show a progress bar.
+    """
+    manifest = run_dir.read_job()
     with Writer(Path(run.tracking.folder)) as writer:
-        if run.trainer.devices > 1 or run.trainer.strategy == "ddp":
-            processes.run_distributed(folder.path, progress=progress)
-            result = result_or_failure(folder)
+        if run.trainer.is_distributed:
+            processes.run_distributed(run_dir.path, progress=progress)
+            result = result_or_failure(run_dir)
         else:
-            result = train_from_dir(folder.path, progress=progress)
+            result = train_from_dir(run_dir.path, progress=progress)
         lagging = writer.close()
-    return TrainedRun(result, folder.path, job.tracking_uri, lagging)
+    return TrainedRun(result, run_dir.path, manifest.tracking_uri, lagging)
 
 
-def resume_run(folder: RunDir, *, progress: bool) -> TrainedRun:
-    """Go on with a run that was stopped, or that failed; one that is done is only told again."""
-    run = load_frozen(folder.config.read_text(), origin=str(folder.config))
-    if folder.read_job().kind == "check":
-        raise NotFoundError(f"run {folder.read_job().id}: is a check, and trains nothing; bakeoff check makes it again")
-    before = folder.read_result()
-    if before is not None and before["status"] == "failed":
-        folder.result.unlink()
-    elif before is None:
+def resume_run(run_dir: RunDir, *, progress: bool) -> TrainedRun:
+    """Go on with a run that was stopped or that failed; the result of one that is done is returned as it is.
+
+    Args:
+        run_dir: The run directory.
+        progress: Show a progress bar.
+
+    Raises:
+        NotFoundError: The directory is that of a check.
+    """
+    run, manifest = load_frozen(run_dir.config.read_text(), origin=str(run_dir.config)), run_dir.read_job()
+    if manifest.kind == "check":
+        raise NotFoundError(f"run {manifest.id}: is a check, and trains nothing; bakeoff check makes it again")
+    result = run_dir.read_result()
+    if result is None:
         builders.validate_run(run)
-    return train_run_dir(folder, run, progress=progress)
+    elif result["status"] == "failed":
+        run_dir.result.unlink()
+    return train_run_dir(run_dir, run, progress=progress)
 
 
 def train_in_subprocess(run: RunConfig, *, context: ForkServerContext) -> TrainedRun:
-    """Train a run that is `ready` in a process tree of its own; its failure is its result."""
-    from bakeoff.training import processes
+    """Train a validated run in a process tree of its own; its failure is its result.
 
-    folder = create_run_dir(run)
-    process = processes.start_child(folder.path, context=context)
+    Args:
+        run: The run.
+        context: The fork server of `processes.forkserver_context`.
+    """
+    run_dir = create_run_dir(run)
+    process = processes.start_child(run_dir.path, context=context)
     process.join()
-    return TrainedRun(result_or_failure(folder), folder.path, folder.read_job().tracking_uri, lagging=False)
+    return TrainedRun(result_or_failure(run_dir), run_dir.path, run_dir.read_job().tracking_uri, lagging=False)
 
 
-def result_or_failure(folder: RunDir) -> RunResult:
-    """The result of a run whose processes are gone; one that left none has failed, and says so in its journal."""
-    from bakeoff.training import processes
-
-    tree = folder.read_result()
-    if tree is not None:
-        return RunResult.from_json_dict(tree)
-    job = folder.read_job()
-    reason = f"its process ended without a result; {folder.log} {processes.last_log_line(folder)}".strip()
-    with Journal(folder.journal) as journal:
-        journal.start(job)
+def result_or_failure(run_dir: RunDir) -> RunResult:
+    """Return the result of a run whose processes are gone; one that left none has failed, which is logged then."""
+    content = run_dir.read_result()
+    if content is not None:
+        return RunResult.from_json_dict(content)
+    manifest = run_dir.read_job()
+    reason = f"its process ended without a result; {run_dir.log} {processes.last_log_line(run_dir)}".strip()
+    with Journal(run_dir.journal) as journal:
+        journal.start(manifest)
         journal.end("FAILED", reason=reason)
-    return RunResult(job.id, job.name, "failed", reason)
+    return RunResult(manifest.id, manifest.name, "failed", reason)

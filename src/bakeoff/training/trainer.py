@@ -56,7 +56,7 @@ def make_callbacks(context: RunContext, logger: JournalLogger, state: dict[str, 
     """
     run = context.run
     callbacks: list[pl.Callback] = []
-    if is_parallel(run):
+    if run.trainer.is_distributed:
         callbacks.append(RankAgreement(run))
     if state is not None:
         callbacks.append(RestoreCheckpoint(state))
@@ -82,9 +82,9 @@ def make_trainer(run: RunConfig, *, callbacks: Sequence[pl.Callback], logger: Lo
         logger: Where metrics go.
         validate: Validate after every epoch.
     """
-    settings, gpu, parallel = run.trainer, resolve_accelerator(run) == "gpu", is_parallel(run)
+    settings, gpu = run.trainer, resolve_accelerator(run) == "gpu"
     strategy: pl.strategies.Strategy
-    if parallel:
+    if settings.is_distributed:
         strategy = DDPStrategy(process_group_backend="nccl" if gpu else "gloo", broadcast_buffers=True, gradient_as_bucket_view=True)
     else:
         strategy = SingleDeviceStrategy(device=torch.device("cuda:0" if gpu else "cpu"))
@@ -97,7 +97,7 @@ def make_trainer(run: RunConfig, *, callbacks: Sequence[pl.Callback], logger: Lo
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip,
         deterministic=settings.deterministic,
-        sync_batchnorm=parallel and gpu,
+        sync_batchnorm=settings.is_distributed and gpu,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -108,11 +108,6 @@ def make_trainer(run: RunConfig, *, callbacks: Sequence[pl.Callback], logger: Lo
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def is_parallel(run: RunConfig) -> bool:
-    """Return whether a run is trained by DDP, its processes started by torchrun."""
-    return run.trainer.devices > 1 or run.trainer.strategy == "ddp"
 
 
 def resolve_accelerator(run: RunConfig) -> str:

@@ -11,16 +11,17 @@ from bakeoff.config.schema import PenaltyConfig
 
 
 class Penalties:
-    """l1 sum |w| + l2 / 2 sum w^2 over `weights`: those that would decay. The gradient of the second is l2 w, as weight decay's.
+    """The penalty l1 sum |w| + l2 / 2 sum w^2 over a net's weights. The gradient of the second term is l2 w, as weight decay's.
 
-    It joins the loss that is minimized, not the one that is reported: curves of runs with and without it can be compared.
+    It joins the loss that is minimized, not the one that is logged: the curves of runs with and without it can be compared.
     """
 
     def __init__(self, weights: Sequence[Tensor], penalty: PenaltyConfig) -> None:
+        """Penalize `weights`, those that weight decay would act on, by the factors of `penalty`."""
         self.weights, self.l1, self.l2 = list(weights), penalty.l1, penalty.l2
 
     def __call__(self) -> Tensor:
-        """The penalty of the present weights, a scalar with a gradient to them."""
+        """Return the penalty of the current weights, a scalar with a gradient to them."""
         parts = [torch.zeros((), device=self.weights[0].device)] if self.weights else [torch.zeros(())]
         if self.l1:
             parts += [self.l1 * weight.abs().sum() for weight in self.weights]
