@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
 from bakeoff.errors import ChoiceError, DataError
 from bakeoff.runs.run_dir import RunDir
-from bakeoff.training import checkpoints
-from bakeoff.training.lightning_module import ClassificationModule
-from bakeoff.training.reproduction import compare_metrics, journal_metrics
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
 SMALL = [
-    "data=folder", "data.num_classes=2", "data.size=32", "data.augment.scale=[34,40]", "data.augment.lighting=0.1", "data.batch_size=8",
-    "data.eval_batch_size=6", "data.val_fraction=0.2", "model=alexnet_mini", "model.width=0.05", "trainer.max_epochs=3",
-    "trainer.threads=1", "trainer.log_every=1", "trainer.checkpoint_every=1", "test=true",
-]  # fmt: skip
+    "data=folder",
+    "data.num_classes=2",
+    "data.size=32",
+    "data.augment.scale=[34,40]",
+    "data.augment.lighting=0.1",
+    "data.batch_size=8",
+    "data.eval_batch_size=6",
+    "data.val_fraction=0.2",
+    "model=alexnet_mini",
+    "model.width=0.05",
+    "trainer.max_epochs=3",
+    "trainer.threads=1",
+    "trainer.log_every=1",
+    "trainer.checkpoint_every=1",
+    "test=true",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,69 +49,47 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def place(tmp_path: Path, pictures: Path, name: str, *overrides: str) -> RunDir:
+def make_run_dir(tmp_path: Path, pictures: Path, name: str, *overrides: str) -> RunDir:
     store = [f"tracking.folder={tmp_path / name}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
     run = compose([*SMALL, f"data.root={pictures}", *store, *overrides])
     validate_run(run)
     return create_run_dir(run)
 
 
-def same(a: RunDir, b: RunDir) -> None:
-    left, right = checkpoints.read_latest_checkpoint(a.checkpoints), checkpoints.read_latest_checkpoint(b.checkpoints)
-    assert left is not None and right is not None
-    assert all(torch.equal(tensor, right["net"][name]) for name, tensor in left["net"].items())
-    verdict = compare_metrics(journal_metrics(a.journal), journal_metrics(b.journal))
-    assert verdict.kind == "identical", verdict
-
-
 def test_a_run_on_files_learns_and_is_tested_densely(tmp_path: Path, pictures: Path) -> None:
-    folder = place(
+    run_dir = make_run_dir(
         tmp_path, pictures, "runs", "data.workers=0", "data.views.kind=dense", "data.views.flip=true", "data.views.scales=[32,44]"
     )
-    result = train_from_dir(folder.path)
+    result = train_from_dir(run_dir.path)
     assert (result.status, result.steps, result.epochs) == ("finished", 12, 3)
     assert result.metrics["val/accuracy"] == result.metrics["test/accuracy"] == 1.0
     assert result.metrics["test/loss"] < 0.5
     assert "test/top5_accuracy" not in result.metrics
 
 
-class Died(BaseException):
-    """Stands in for a process that is gone."""
-
-
 def test_a_stopped_run_goes_on_with_the_same_bits_and_other_workers(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pictures: Path, train_until: Callable[[RunDir, int], None], assert_same_bits: Callable[[RunDir, RunDir], None]
 ) -> None:
-    whole = place(tmp_path, pictures, "whole", "data.workers=0", "data.views.kind=ten_crop")
-    broken = place(tmp_path, pictures, "broken", "data.workers=2", "data.views.kind=ten_crop")
-    expected = train_from_dir(whole.path)
-    forward = ClassificationModule.training_step
-
-    def dies(self: ClassificationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        if self.step == 6:
-            raise Died
-        return forward(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ClassificationModule, "training_step", dies)
-        with pytest.raises(Died):
-            train_from_dir(broken.path)
-    assert train_from_dir(broken.path).metrics == expected.metrics
-    same(whole, broken)
+    uninterrupted = make_run_dir(tmp_path, pictures, "uninterrupted", "data.workers=0", "data.views.kind=ten_crop")
+    resumed = make_run_dir(tmp_path, pictures, "resumed", "data.workers=2", "data.views.kind=ten_crop")
+    expected = train_from_dir(uninterrupted.path)
+    train_until(resumed, 6)
+    assert train_from_dir(resumed.path).metrics == expected.metrics
+    assert_same_bits(uninterrupted, resumed)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_file_ends_the_run_and_is_its_reason(tmp_path: Path, pictures: Path, workers: int) -> None:
-    folder = place(tmp_path, pictures, f"runs{workers}", f"data.workers={workers}")
+    run_dir = make_run_dir(tmp_path, pictures, f"runs{workers}", f"data.workers={workers}")
     torn = pictures / "train" / "dark" / "07.jpg"
     good = torn.read_bytes()
     try:
         torn.write_bytes(good[:20] + b"?" * (len(good) - 20))  # of the same length, so that the list of files is the same
         with pytest.raises(DataError) as error:
-            train_from_dir(folder.path)
+            train_from_dir(run_dir.path)
     finally:
         torn.write_bytes(good)
-    result = folder.read_result()
+    result = run_dir.read_result()
     assert result is not None and result["status"] == "failed"
     assert str(torn) in result["reason"] and "cannot be decoded as an image" in result["reason"]
     assert str(error.value) == result["reason"] and "\n" not in result["reason"]
@@ -118,6 +105,6 @@ def test_a_damaged_file_ends_the_run_and_is_its_reason(tmp_path: Path, pictures:
 )
 def test_what_is_for_images_in_memory_is_refused(tmp_path: Path, pictures: Path, override: str, words: str) -> None:
     with pytest.raises(ChoiceError, match=words):
-        place(tmp_path, pictures, "runs", override)
+        make_run_dir(tmp_path, pictures, "runs", override)
     with pytest.raises(ChoiceError, match=r"data\.augment\.scale=\[40\]: is for image files"):
         validate_run(compose(["data.augment.scale=[40]"]))
