@@ -14,12 +14,13 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.diagnostics.charts import Axes, Curve, format_number, line_chart, new_figure, svg_picture
+from bakeoff.diagnostics.charts import HEIGHT, Curve, figure_picture, format_number, line_chart, line_figure, new_figure, spec_picture
 from bakeoff.diagnostics.curvature import loss_plane
 from bakeoff.diagnostics.layer_stats import BINS, LayerStats
 from bakeoff.diagnostics.layer_trace import weighted_modules
 from bakeoff.diagnostics.probe import Probe
 from bakeoff.diagnostics.tolerate_failure import FailureTolerance
+from bakeoff.rendering.marks import AxesSpec
 from bakeoff.rendering.page import Block, Grid, Picture, Section, Table, Text
 from bakeoff.rendering.palette import INK
 
@@ -142,7 +143,7 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Picture:
         labels = [name[:12] for name in classes]
         axes.set_xticks(range(len(classes)), labels, rotation=60, ha="right")
         axes.set_yticks(range(len(classes)), labels)
-        return svg_picture(figure, alt="confusion matrix")
+        return figure_picture(figure, alt="confusion matrix")
 
 
 def reliability_section(predictions: ValidationPredictions, *, error: float) -> Section:
@@ -154,7 +155,8 @@ def reliability_section(predictions: ValidationPredictions, *, error: float) -> 
     """
     curves: dict[str, Curve] = {"right": reliability_curve(predictions), "calibrated": {0.0: 0.0, 1.0: 1.0}}
     note = f"Expected calibration error {format_number(error)}, over {CALIBRATION_BINS} bins of validation images."
-    return Section("Calibration", [line_chart(curves, Axes(x="the net's own probability", top=1.0))], notes=[note])
+    axes = AxesSpec("the net's own probability", "share that is right", y_range=(0.0, 1.0), height=HEIGHT)
+    return Section("Calibration", [spec_picture(line_figure("calibration", curves, axes))], notes=[note])
 
 
 def reliability_curve(predictions: ValidationPredictions) -> dict[float, float]:
@@ -179,7 +181,7 @@ def mistakes_section(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Sec
             axes.imshow(pixels.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
             label, predicted = classes[mistake.label][:12], classes[mistake.predicted][:12]
             axes.set_title(f"{label}\nas {predicted}, {mistake.probability:.2f}", fontsize=6.5, loc="center")
-        picture = svg_picture(figure, alt="misclassified validation images")
+        picture = figure_picture(figure, alt="misclassified validation images")
     note = "The misclassified validation images of which the net is surest: class, class that it was taken for, probability."
     return Section("Mistakes", [picture], notes=[note])
 
@@ -215,7 +217,7 @@ def landscape_section(net: nn.Module, loss: nn.Module, probe: Probe, *, seed: in
         axes.plot([0], [0], marker="+", color="white", markersize=12)
         axes.set(xlabel="along a first random direction", ylabel="along a second")
         figure.colorbar(contours, ax=axes, label="ln(1 + loss)")
-        picture = svg_picture(figure, alt="loss landscape")
+        picture = figure_picture(figure, alt="loss landscape")
     note = "The loss on the probe around the trained weights. Filter by filter, both directions are as long as the weights."
     return Section("Loss landscape", [picture], notes=[note])
 
@@ -257,4 +259,4 @@ def histogram_picture(measurements: Sequence[LayerStats], kind: str) -> Picture:
             axes.set(xlim=(left, right if right > left else left + 1), ylim=(len(histograms) - 0.5, -0.5), title=name)
             stride = max(1, len(measurements) // 5)
             axes.set_yticks(range(0, len(measurements), stride), [f"{stats.step:,}" for stats in measurements[::stride]])
-        return svg_picture(figure, alt=f"histograms of {kind}")
+        return figure_picture(figure, alt=f"histograms of {kind}")

@@ -77,12 +77,13 @@ class RunHistory:
     def loss_at(self, step: int) -> float:
         """Return the latest training loss at or before a step; the chance loss where there is none."""
         losses = self.curve("train/loss")
-        return losses[max(steps)] if (steps := [known for known in losses if known <= step]) else self.chance_loss
+        earlier_steps = [logged for logged in losses if logged <= step]
+        return losses[max(earlier_steps)] if earlier_steps else self.chance_loss
 
     def is_unlearnt(self, step: int) -> bool:
         """Whether the training loss at a step, and the next one after it, is not finite or still near the chance loss."""
         losses = self.curve("train/loss")
-        later_steps = [known for known in losses if known >= step]
+        later_steps = [logged for logged in losses if logged >= step]
         nearby = [self.loss_at(step), *([losses[min(later_steps)]] if later_steps else [])]
         return not any(loss <= UNLEARNT * self.chance_loss for loss in nearby)
 
@@ -205,7 +206,7 @@ def _stuck_at_guessing(run: RunHistory) -> RuleResult:
     step = max(losses, default=0)
     if not losses or step < SETTLED * run.total_steps or run.loss_at(run.last_step) < AT_CHANCE[0] * run.chance_loss:
         return None
-    # In its first steps a healthy net guesses too; a net that visibly passes no gradients on is not given that time.
+    # In its first steps a healthy net guesses too; a net that visibly passes no gradients on does not get that time.
     if run.last_step < PATIENCE and _vanishing_gradients(run) is None and _dead_relus(run) is None:
         return None
     accuracy, chance = run.curve("train/epoch_accuracy").get(step, math.nan), 1 / run.classes
@@ -252,4 +253,4 @@ EXPLAINED_BY = {
     "stuck_at_guessing": {"diverging"},
     "dead_relus": {"diverging"},
 }
-"""Diagnosis -> those that explain it, beside which it is not made."""
+"""Diagnosis -> those that explain it, beside which it is left out."""

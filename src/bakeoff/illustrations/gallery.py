@@ -242,11 +242,12 @@ def draw_picture(request: Request, folder: Path, *, command: str) -> tuple[str, 
     Returns:
         The text for the terminal, and the files.
     """
-    import matplotlib
+    from matplotlib import rc_context
 
     from bakeoff.illustrations import illustration, output
+    from bakeoff.rendering.matplotlib_backend import RC_PARAMS
 
     module = importlib.import_module(f"bakeoff.illustrations.{GALLERY[request.name].module}")
-    with matplotlib.rc_context(illustration.STYLE):
+    with rc_context(RC_PARAMS):
         drawing: illustration.Illustration = module.draw(request)
         return output.terminal_text(drawing), output.write_files(request.name, drawing, folder, command=command)

@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bakeoff.rendering.matplotlib_backend import RC_PARAMS, new_figure
+from bakeoff.rendering.matplotlib_backend import new_figure
 from bakeoff.rendering.page import LegendEntry, Plot
 from bakeoff.rendering.palette import INK
-
-STYLE = RC_PARAMS | {"font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left"}
-"""matplotlib settings while a picture is drawn and written."""
 
 PALE_BLUE, EDGE_GREY = "#dcebf7", "#9aa0a8"
 """Fill of what is emphasized, and thin lines of drawings."""

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from bakeoff.diagnostics.charts import Axes, line_figure, new_figure, svg_picture
+from bakeoff.diagnostics.charts import line_figure, spec_picture
 from bakeoff.diagnostics.checks.check_context import CheckResult, to_json
-from bakeoff.rendering.matplotlib_backend import DPI
-from bakeoff.rendering.page import Block, Cell, Code, Grid, Picture, Section, Table, render_page
-from bakeoff.rendering.palette import BLUE
+from bakeoff.rendering.marks import AxesSpec, FigureSpec, Line
+from bakeoff.rendering.matplotlib_backend import save_figure
+from bakeoff.rendering.page import Block, Cell, Code, Grid, Section, Table, render_page
+from bakeoff.rendering.palette import styles
 
 FOLDER = "check"
+BAR_WIDTH = 14  # pixels
+LOG_RATIO = 100  # of the largest value to the smallest: from there on an axis is logarithmic
 LAYER_COLUMNS = ("layer", "kind", "output", "parameters", "multiply-adds")
 X_LABELS = {
     "activations by depth": "layer",
@@ -56,7 +57,7 @@ def render_check(report: CheckReport) -> str:
         for result in report.results
     ]
     results = Table(("check", "state", "found", "expected", "what to do"), rows, row_headers=True, wrap=True)
-    charts = [Section(result.name, [_picture(result)]) for result in report.results if result.series]
+    charts = [Section(result.name, [spec_picture(result_figure(result))]) for result in report.results if result.series]
     blocks: list[Block] = [
         Section(report.summary, [results]),
         Grid(charts),
@@ -67,7 +68,7 @@ def render_check(report: CheckReport) -> str:
 
 
 def write_check(folder: Path, report: CheckReport) -> list[Path]:
-    """Write index.html, check.json and a PNG of every result with curves.
+    """Write index.html, check.json and a PNG and an SVG of every result with curves.
 
     Args:
         folder: Where to; it is made.
@@ -88,32 +89,21 @@ def write_check(folder: Path, report: CheckReport) -> list[Path]:
     files[1].write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     for result in report.results:
         if result.series:
-            files.append(folder / f"{result.name.replace(' ', '_').replace('-', '_')}.png")
-            with new_figure(6.4, 3.6) as figure:
-                _draw(figure, result)
-                figure.suptitle(f"{result.name}: {result.state}")
-                figure.savefig(files[-1], dpi=DPI, facecolor="white")
+            files += save_figure(result_figure(result), folder)
     return files
 
 
-def _picture(result: CheckResult) -> Picture:
-    """The curves of a result for the page."""
-    with new_figure(6.4, 3.0) as figure:
-        _draw(figure, result)
-        return svg_picture(figure, alt=result.name)
-
-
-def _draw(figure: Figure, result: CheckResult) -> None:
-    """The curves of a result, or its bars, on an empty figure."""
-    if result.name == "class balance":
-        axes = figure.add_subplot()
-        for name, counts in result.series.items():
-            axes.bar(list(counts), list(counts.values()), color=BLUE, label=name)
-        axes.set(xlabel=X_LABELS[result.name], ylabel=", ".join(result.series))
-        return
-    log_x = result.name == "learning-rate range"
+def result_figure(result: CheckResult) -> FigureSpec:
+    """Describe the curves of a result, or the bars of the classes."""
+    x_label = X_LABELS[result.name]
     values = [value for curve in result.series.values() for value in curve.values()]
-    # Rates at which the loss explodes would flatten the part that matters.
-    top = 1.5 * sorted(values)[len(values) * 3 // 4] if log_x and values else None
-    log_y = not log_x and all(value > 0 for value in values)
-    line_figure(figure, result.series, Axes(x=X_LABELS[result.name], log_x=log_x, log_y=log_y, top=top))
+    if result.name == "class balance":
+        lines = [Line([x, x], [0.0, count], name, width=BAR_WIDTH) for name, counts in result.series.items() for x, count in counts.items()]
+        axes = AxesSpec(x_label, y_range=(0.0, 1.05 * max(values)))
+        return FigureSpec("class_balance", result.name, lines, axes, styles=styles(result.series))
+    if result.name == "learning-rate range":
+        # Rates at which the loss explodes would flatten the part that matters.
+        top = 1.5 * sorted(values)[len(values) * 3 // 4] if values else 1.0
+        return line_figure(result.name, result.series, AxesSpec(x_label, log_x=True, y_range=(0.0, top)))
+    log_y = min(values, default=0.0) > 0 and max(values) > LOG_RATIO * min(values)
+    return line_figure(result.name, result.series, AxesSpec(x_label, log_y=log_y))
