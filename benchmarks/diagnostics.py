@@ -22,8 +22,8 @@ from bakeoff.diagnostics.callback import DiagnosticsCallback
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
-TIMED = ("__init__", "on_train_start", "on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end", "on_train_epoch_end")
-TIMED += ("on_train_end", "record_metrics", "write_page")
+TIMED = ("__init__", "on_fit_start", "on_train_start", "on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
+TIMED += ("on_train_epoch_end", "on_train_end", "on_fit_end")
 
 
 def timed(spent: list[float], depth: list[int], function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,13 +50,13 @@ def share(run: RunConfig) -> tuple[float, float, int]:
     try:
         for name, function in kept.items():
             setattr(DiagnosticsCallback, name, timed(spent, depth, function))
-        first = DiagnosticsCallback.__init__
+        on_fit_start = DiagnosticsCallback.on_fit_start
 
-        def noted(self: DiagnosticsCallback, *args: Any, **kwargs: Any) -> None:
-            first(self, *args, **kwargs)
+        def recording(self: DiagnosticsCallback, *args: Any, **kwargs: Any) -> None:
+            on_fit_start(self, *args, **kwargs)
             sizes.append(len(self.probe.images))
 
-        DiagnosticsCallback.__init__ = noted  # type: ignore[method-assign]
+        DiagnosticsCallback.on_fit_start = recording  # type: ignore[method-assign]
         folder = create_run_dir(run).path
         began = time.thread_time()
         result = train_from_dir(folder)

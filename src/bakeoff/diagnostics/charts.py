@@ -1,27 +1,31 @@
-"""Static charts of the diagnostics' pages."""
+"""Numbers and line charts of the diagnostics' pages. A chart is drawn in a millisecond, since every run has one: no matplotlib here."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+from jinja2 import Environment, PackageLoader, Template
 
-from bakeoff.rendering import matplotlib_backend
-from bakeoff.rendering.marks import AxesSpec, FigureSpec, Line
-from bakeoff.rendering.page import Picture
-from bakeoff.rendering.palette import GREY, Style, styles
-
-HEIGHT, PIXELS_PER_INCH = 300, 96
-MARKED_POINTS = 40
-"""A curve of fewer points shows each of them."""
+from bakeoff.rendering.page import Picture, dash_array
+from bakeoff.rendering.palette import GREY, INK, LINE, SOFT, Style, styles
 
 Curve = Mapping[int, float] | Mapping[float, float]
 """x -> y."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """The size of a chart and the place of its frame, in pixels."""
+
+    width: int = 720
+    height: int = 250
+    left: int = 58
+    right: int = 700
+    top: int = 28
+    bottom: int = 214
 
 
 def format_number(value: float) -> str:
@@ -33,57 +37,67 @@ def format_number(value: float) -> str:
     return f"{value:.1e}"
 
 
-def line_figure(name: str, curves: Mapping[str, Curve], axes: AxesSpec, *, reference: tuple[str, float] | None = None) -> FigureSpec:
-    """Describe a line chart; points that are not finite are left out.
+def line_chart(curves: Mapping[str, Curve], *, x_label: str = "step", reference: tuple[str, float] | None = None) -> Picture:
+    """Return a line chart for a page; points that are not finite are left out.
 
     Args:
-        name: The stem of its files and its title.
         curves: Series -> curve.
-        axes: The axes; a linear vertical axis without a range gets one that a few very large values do not stretch.
+        x_label: The name of the horizontal axis.
         reference: Name and height of a dashed line that the curves are compared with.
     """
-    lines = []
-    for series, curve in curves.items():
-        points = sorted((float(x), y) for x, y in curve.items() if math.isfinite(y))
-        lines.append(Line([x for x, _ in points], [y for _, y in points], series, markers=len(points) < MARKED_POINTS))
-    series_styles, level = styles(curves), 0.0
-    xs = [x for line in lines for x in line.x]
-    if reference is not None and xs:
-        series, level = f"{reference[0]} {format_number(reference[1])}", reference[1]
-        lines.append(Line([min(xs), max(xs)], [level, level], series, width=1.5))
-        series_styles[series] = Style(GREY, "dash")
-    heights = [y for line in lines for y in line.y]
-    if heights and axes.y_range is None and not axes.log_y:
-        axes = replace(axes, y_range=(min(0.0, *heights), _upper_end(heights, level)))
-    return FigureSpec(name.replace(" ", "_").replace("-", "_"), name, lines, axes, styles=series_styles)
+    points = {name: sorted((x, y) for x, y in curve.items() if math.isfinite(y)) for name, curve in curves.items()}
+    series_styles = styles(curves)
+    xs = [x for curve in points.values() for x, _ in curve] or [0.0]
+    if reference is not None:
+        name = f"{reference[0]} {format_number(reference[1])}"
+        points[name], series_styles[name] = [(min(xs), reference[1]), (max(xs), reference[1])], Style(GREY, "dash")
+    ys = [y for curve in points.values() for _, y in curve] or [0.0]
+    box, x_range, y_range = Box(), (min(xs), max(xs)), (min(0.0, *ys), upper_end(ys, reference[1] if reference else 0.0))
+
+    def x_at(x: float) -> float:
+        return round(box.left + _share(x, x_range) * (box.right - box.left), 1)
+
+    def y_at(y: float) -> float:
+        return round(box.bottom - min(1.0, _share(y, y_range)) * (box.bottom - box.top), 1)
+
+    svg = _template().render(
+        box=box,
+        x_label=x_label,
+        x_ticks=[(x_at(x), format_number(x)) for x in _ticks(x_range)],
+        y_ticks=[(y_at(y), format_number(y)) for y in _ticks(y_range)],
+        series=[(name, " ".join(f"{x_at(x)},{y_at(y)}" for x, y in curve), series_styles[name]) for name, curve in points.items()],
+    )
+    return Picture.svg(svg, alt=", ".join(curves))
 
 
-def line_chart(curves: Mapping[str, Curve], *, x_label: str = "step", reference: tuple[str, float] | None = None) -> Picture:
-    """Return a line chart for the page; see `line_figure`."""
-    name = ", ".join(curves)
-    return spec_picture(line_figure(name, curves, AxesSpec(x_label, height=HEIGHT), reference=reference))
+def upper_end(heights: Sequence[float], reference: float = 0.0) -> float:
+    """Return the upper end of an axis that a few very large values do not stretch.
 
-
-def spec_picture(figure: FigureSpec) -> Picture:
-    """Return a described figure as a picture for the page."""
-    return Picture.svg(matplotlib_backend.svg(figure), alt=figure.title)
-
-
-@contextmanager
-def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure of that many inches to a block in which the project's matplotlib settings hold."""
-    with rc_context(matplotlib_backend.RC_PARAMS):
-        yield matplotlib_backend.new_figure(width, height)
-
-
-def figure_picture(figure: Figure, *, alt: str) -> Picture:
-    """Return a drawn figure as a picture of its size at 96 pixels an inch; to be called in the block of `new_figure`."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
-    return Picture.svg(buffer.getvalue(), alt=alt, width=round(figure.get_figwidth() * PIXELS_PER_INCH))
-
-
-def _upper_end(heights: Sequence[float], reference: float) -> float:
-    """The upper end of an axis that a few very large values do not stretch."""
+    Args:
+        heights: All values.
+        reference: A value that must lie below the end.
+    """
     ordered = sorted(heights)
     return min(1.05 * ordered[-1], 1.5 * max(ordered[int(0.98 * (len(ordered) - 1))], reference)) or 1.0
+
+
+def _share(value: float, ends: tuple[float, float]) -> float:
+    low, high = ends
+    return (value - low) / (high - low) if high > low else 0.0
+
+
+def _ticks(ends: tuple[float, float]) -> list[float]:
+    """Round numbers within the ends, at most seven."""
+    low, high = ends
+    if high <= low:
+        return [low]
+    magnitude = 10.0 ** math.floor(math.log10((high - low) / 6))
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if (high - low) / (factor * magnitude) <= 6)
+    return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(loader=PackageLoader("bakeoff.diagnostics"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"dash_array": dash_array, "soft": SOFT, "ink": INK, "line": LINE}
+    return environment.get_template("line_chart.svg.j2")

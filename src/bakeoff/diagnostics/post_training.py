@@ -14,10 +14,11 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.diagnostics.charts import HEIGHT, Curve, figure_picture, format_number, line_chart, line_figure, new_figure, spec_picture
+from bakeoff.diagnostics.charts import Curve, format_number, line_chart
 from bakeoff.diagnostics.curvature import loss_plane
 from bakeoff.diagnostics.layer_stats import BINS, LayerStats
 from bakeoff.diagnostics.layer_trace import weighted_modules
+from bakeoff.diagnostics.matplotlib_charts import HEIGHT, figure_picture, line_figure, new_figure, spec_picture
 from bakeoff.diagnostics.probe import Probe
 from bakeoff.diagnostics.tolerate_failure import FailureTolerance
 from bakeoff.rendering.marks import AxesSpec

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bakeoff.diagnostics.charts import line_figure, spec_picture
 from bakeoff.diagnostics.checks.check_context import CheckResult, to_json
+from bakeoff.diagnostics.matplotlib_charts import line_figure, spec_picture
 from bakeoff.rendering.marks import AxesSpec, FigureSpec, Line
 from bakeoff.rendering.matplotlib_backend import save_figure
 from bakeoff.rendering.page import Block, Cell, Code, Grid, Section, Table, render_page

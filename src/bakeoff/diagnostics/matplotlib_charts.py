@@ -1,0 +1,59 @@
+"""Static charts that matplotlib draws, for checks and for `diagnostics=full`."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from bakeoff.diagnostics.charts import Curve, upper_end
+from bakeoff.rendering import matplotlib_backend
+from bakeoff.rendering.marks import AxesSpec, FigureSpec, Line
+from bakeoff.rendering.page import Picture
+from bakeoff.rendering.palette import styles
+
+HEIGHT, PIXELS_PER_INCH = 300, 96
+MARKED_POINTS = 40
+"""A curve of fewer points shows each of them."""
+
+
+def line_figure(name: str, curves: Mapping[str, Curve], axes: AxesSpec) -> FigureSpec:
+    """Describe a line chart; points that are not finite are left out.
+
+    Args:
+        name: The stem of its files and its title.
+        curves: Series -> curve.
+        axes: The axes; a linear vertical axis without a range gets one that a few very large values do not stretch.
+    """
+    lines = []
+    for series, curve in curves.items():
+        points = sorted((float(x), y) for x, y in curve.items() if math.isfinite(y))
+        lines.append(Line([x for x, _ in points], [y for _, y in points], series, markers=len(points) < MARKED_POINTS))
+    heights = [y for line in lines for y in line.y]
+    if heights and axes.y_range is None and not axes.log_y:
+        axes = replace(axes, y_range=(min(0.0, *heights), upper_end(heights)))
+    return FigureSpec(name.replace(" ", "_").replace("-", "_"), name, lines, axes, styles=styles(curves))
+
+
+def spec_picture(figure: FigureSpec) -> Picture:
+    """Return a described figure as a picture for the page."""
+    return Picture.svg(matplotlib_backend.svg(figure), alt=figure.title)
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Give an empty figure of that many inches to a block in which the project's matplotlib settings hold."""
+    with rc_context(matplotlib_backend.RC_PARAMS):
+        yield matplotlib_backend.new_figure(width, height)
+
+
+def figure_picture(figure: Figure, *, alt: str) -> Picture:
+    """Return a drawn figure as a picture of its size at 96 pixels an inch; to be called in the block of `new_figure`."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    return Picture.svg(buffer.getvalue(), alt=alt, width=round(figure.get_figwidth() * PIXELS_PER_INCH))
