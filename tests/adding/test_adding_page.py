@@ -87,7 +87,7 @@ def test_its_choices_are_listed(place: Path) -> None:
 @pytest.mark.parametrize("line", SWEPT)
 def test_its_sweep_makes_a_plan(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, *rest = [word for word in words(line) if word != "--plan"]
-    made = make_plan(name, words=rest, config_dir="conf")
+    made = make_plan(name, overrides=rest, config_dir="conf")
     monkeypatch.setenv(TRUST_VARIABLE, ",".join(made.trust))
     assert [cell.arm for cell in made.cells] == ["relu", "hardtanh", "snake"]
     for cell in made.cells:

@@ -11,7 +11,7 @@ from bakeoff.config import compose
 from bakeoff.config.compose import ComposedConfig
 from bakeoff.sweep.overrides import text
 from bakeoff.sweep.plan import Plan, make_plan
-from bakeoff.sweep.spec import read_spec
+from bakeoff.sweep.request import read_request
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +27,8 @@ def planned() -> Callable[..., Plan]:
     @functools.cache
     def made(name: str, scale: str | None, *, outer: bool = False) -> Plan:
         words = [] if scale is None else [f"scale={scale}"]
-        sheet = read_spec(name, words=words)
-        several = [(key, values) for key, values in {**sheet.factors, **sheet.blocks}.items() if outer and len(values) > 2]
-        return make_plan(name, words=[*words, *(f"{key}={text(values[0])},{text(values[-1])}" for key, values in several)])
+        spec = read_request(name, overrides=words).spec
+        several = [(key, values) for key, values in {**spec.factors, **spec.blocks}.items() if outer and len(values) > 2]
+        return make_plan(name, overrides=[*words, *(f"{key}={text(values[0])},{text(values[-1])}" for key, values in several)])
 
     return made

@@ -20,7 +20,7 @@ from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import ALLOWED_TARGETS
 from bakeoff.errors import ConfigError
 from bakeoff.sweep.plan import Plan, ends
-from bakeoff.sweep.spec import read_spec as read_sheet
+from bakeoff.sweep.request import read_request
 
 Compose = Callable[..., ComposedConfig]
 CONF, SWEEPS = package_data_dir("conf"), package_data_dir("sweeps")
@@ -174,7 +174,7 @@ def test_every_sweep_makes_a_plan_whose_arms_the_door_admits(name: str, planned:
     scales = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")).get("scales") or {}
     assert name == "quickstart" or set(scales) == {"smoke", "paper"}, f"sweeps/{name}.yaml has not these scales"
     made = planned(name, "smoke" if scales else None, outer=True)
-    assert made.sheet.question.endswith("?")
+    assert made.spec.question.endswith("?")
     for cell in made.cells:
         assert cell.run.choices["data"] == "digits"
         validate_components(cell.run)
@@ -204,7 +204,7 @@ SPARED = {
 @pytest.mark.parametrize("name", SPARED)
 def test_a_slots_sweep_has_all_of_the_slot_but_what_it_says(name: str) -> None:
     slot, spared = SPARED[name]
-    arms = list(read_sheet(name).factors[slot])
+    arms = list(read_request(name).spec.factors[slot])
     assert set(arms) == {choice for group, choice in CHOICES if group == slot} - spared
     comments = " ".join(re.findall("#(.*)", (SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")))
     assert all(choice in comments for choice in spared)

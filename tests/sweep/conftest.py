@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ def composed_once() -> Iterator[None]:
         key = tuple(overrides)
         if key not in kept:
             kept[key] = plain(overrides)
-        return replace(kept[key], spaces=dict(kept[key].spaces))
+        return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compose, "compose_in_session", compose_in_session)
@@ -81,6 +80,6 @@ def small(sheet: Callable[..., Path]) -> Callable[..., Plan]:
 
     def make(*words: str, **changes: object) -> Plan:
         sheet(**changes)
-        return make_plan("small", words=words)
+        return make_plan("small", overrides=words)
 
     return make

@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the report says."""
     said = {"kind": "under-powered"}
     monkeypatch.setattr(
-        extend, "verdict", lambda plan: SimpleNamespace(verdict=SimpleNamespace(kind=said["kind"], headline="So it stands."))
+        extend, "verdict", lambda plan: SimpleNamespace(verdict=SimpleNamespace(grade=said["kind"], headline="So it stands."))
     )
     return said
 
@@ -79,7 +79,7 @@ def test_the_most_must_hold_the_first_and_is_part_of_the_plan(small: Small) -> N
     with pytest.raises(PlanError, match=r"confirm\.max_seeds=1: must be confirm\.seeds=2 or more"):
         small(confirm={"seeds": 2, "max_seeds": 1})
     assert small("confirm.max_seeds=4").hash != small().hash == small("confirm.max_seeds=10").hash
-    assert small(confirm={"seeds": [9, 4], "max_seeds": 4}).sheet.confirm.pool == (9, 4, 10, 11)
+    assert small(confirm={"seeds": [9, 4], "max_seeds": 4}).spec.confirm.pool == (9, 4, 10, 11)
 
 
 @pytest.mark.parametrize("studies", [1, 2])

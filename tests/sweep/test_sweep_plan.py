@@ -15,8 +15,8 @@ from bakeoff.errors import BakeoffError
 from bakeoff.sweep.candidates import points
 from bakeoff.sweep.overrides import parsed, pieces, text
 from bakeoff.sweep.plan import Plan, make_plan
-from bakeoff.sweep.settings import Budget
-from bakeoff.sweep.spec import read_spec
+from bakeoff.sweep.request import read_request
+from bakeoff.sweep.spec import Budget
 from bakeoff.sweep.sweep_dir import difference
 
 Small = Callable[..., Plan]
@@ -40,8 +40,8 @@ def test_a_plan_resolves_every_arm_in_every_block(small: Small) -> None:
 def test_three_keys_are_enough(small: Small) -> None:
     made = small(tune=..., budget=..., confirm=..., fixed=..., scales=...)
     assert [cell.points for cell in made.cells] == [({},), ({},)], "nothing to tune: one trial an arm"
-    assert made.sheet.seeds == tuple(range(1001, 1011))
-    assert made.sheet.margin == 0.005
+    assert made.spec.confirm.first_seeds == tuple(range(1001, 1011))
+    assert made.spec.margin == 0.005
 
 
 def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
@@ -56,13 +56,13 @@ def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
         ({"question": ...}, (), ("question", "missing")),
         ({"factors": {}}, (), ("factors", "must not be empty")),
         ({"factors": {"optimizer": []}}, (), ("factors.optimizer", "empty list")),
-        ({"factors": {"optimizer": ["adam", "adam"]}}, (), ("adam stands there twice",)),
+        ({"factors": {"optimizer": ["adam", "adam"]}}, (), ("adam is listed twice",)),
         ({"factors": {"optimizer": ["adammm", "sgd"]}}, (), ("optimizer=adammm", "did you mean adam", "choices:")),
         ({"factors": {"optimiser": ["adam", "sgd"]}}, (), ("optimiser", "did you mean optimizer")),
         ({"factors": {"seed": [1, 2]}}, (), ("seed", "confirm.seeds")),
         ({"blocs": {"model": ["alexnet"]}}, (), ("blocs", "did you mean blocks")),
         ({"budget": {"trails": 3}}, (), ("budget.trails", "did you mean trials")),
-        ({"budget": {"trials": 0}}, (), ("budget.trials=0", "1 or more")),
+        ({"budget": {"trials": 0}}, (), ("budget.trials=0", "equal to 1")),
         ({"budget": {"sampler": "halten"}}, (), ("budget.sampler=halten", "did you mean halton")),
         ({"confirm": {"seeds": 1.5}}, (), ("confirm.seeds=1.5",)),
         ({"confirm": {"seeds": [4, 4]}}, (), ("seeds", "twice")),
@@ -70,7 +70,7 @@ def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
         ({"metric": {"name": "test/accuracy"}}, (), ("test/accuracy", "test set")),
         ({"metric": {"name": "val/loss", "goal": "maximize"}}, (), ("metric.goal=maximize", "minimize")),
         ({"metric": {"name": "val/accuracy", "goals": "maximize"}}, (), ("metric.goals", "did you mean goal")),
-        ({"margin": -1}, (), ("margin=-1", "0 or more")),
+        ({"margin": -1}, (), ("margin=-1", "equal to 0")),
         ({"baseline": "adm"}, (), ("baseline=adm", "did you mean adam", "arms: momentum, adam")),
         ({"tune": {"optimizer.lrr": "space"}}, (), ("optimizer.lrr", "no arm has this key", "did you mean optimizer.lr")),
         ({"tune": {"optimizer.lrr": {"low": 1.0, "high": 2.0}}}, (), ("optimizer.lrr", "no arm has this key")),
@@ -110,10 +110,10 @@ def test_what_is_wrong_is_told_in_one_line(
 def test_an_unknown_sweep_has_a_near_miss(small: Small) -> None:
     small()
     with pytest.raises(BakeoffError, match=r"smal: no such sweep \(did you mean small\?\)"):
-        read_spec("smal")
+        read_request("smal")
     Path("sweeps/torn.yaml").write_text("question: [")
     with pytest.raises(BakeoffError, match=r"torn\.yaml: not a readable sweep file"):
-        read_spec("torn")
+        read_request("torn")
 
 
 def test_the_line_wins_over_fixed_and_narrows(small: Small) -> None:
@@ -192,26 +192,26 @@ def test_plan_json_holds_all_that_a_report_reads(small: Small) -> None:
     read_back = read_design(parse_stored_plan(json.loads(json.dumps(made.tree()))))
     assert read_back.arms == ("momentum", "adam") and read_back.blocks == ("alexnet", "vgg11")
     assert (read_back.trials, read_back.seeds, read_back.hash) == (made.trials, 2, made.hash)
-    assert read_back.sequential.sizes == (2, 4, 6, 8, 10) == made.sheet.confirm.looks
+    assert read_back.sequential.sizes == (2, 4, 6, 8, 10) == made.spec.confirm.analyses
     assert read_back.command == made.command == "bakeoff sweep small workers=2"
 
 
 def test_points_are_the_same_at_every_call_and_fill_their_space() -> None:
     spaces = {"optimizer.lr": SearchSpace(1e-4, 1.0, log=True), "k": SearchSpace(1, 4, integer=True), "m": SearchSpace(0.5, 0.9)}
-    first = points(spaces, budget=Budget(64, "halton", None, 1), seed=0)
+    first = points(spaces, budget=Budget(trials=64, sampler="halton"), seed=0)
     assert (
         first
-        == points(spaces, budget=Budget(64, "halton", None, 1), seed=0)
-        != points(spaces, budget=Budget(64, "halton", None, 1), seed=1)
+        == points(spaces, budget=Budget(trials=64, sampler="halton"), seed=0)
+        != points(spaces, budget=Budget(trials=64, sampler="halton"), seed=1)
     )
-    assert first[:8] == points(spaces, budget=Budget(8, "halton", None, 1), seed=0), "a longer list begins with the shorter one"
+    assert first[:8] == points(spaces, budget=Budget(trials=8, sampler="halton"), seed=0), "a longer list begins with the shorter one"
     rates = sorted(point["optimizer.lr"] for point in first)
     # A quarter of the points in every decade, within what quasi-random points owe.
     for low in (1e-4, 1e-3, 1e-2, 1e-1):
         assert 14 <= sum(low <= rate < 10 * low for rate in rates) <= 18
     assert {point["k"] for point in first} == {1, 2, 3, 4} and all(isinstance(point["k"], int) for point in first)
     assert all(0.5 <= point["m"] <= 0.9 for point in first)
-    drawn = points(spaces, budget=Budget(64, "random", None, 1), seed=0)
+    drawn = points(spaces, budget=Budget(trials=64, sampler="random"), seed=0)
     assert len({point["optimizer.lr"] for point in drawn}) == 64 and drawn != first
 
 
@@ -234,23 +234,23 @@ def test_words_survive_the_way_to_hydra_and_back() -> None:
 
 @pytest.mark.parametrize("path", sorted(package_data_dir("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_sweep_makes_a_plan_of_two_of_its_arms(path: Path) -> None:
-    sheet = read_spec(path.stem)
-    assert sheet.question.endswith("?") and sheet.margin > 0
-    key = next(key for key, values in sheet.factors.items() if len(values) > 1)
-    known = {**sheet.factors, **sheet.blocks}
+    spec = read_request(path.stem).spec
+    assert spec.question.endswith("?") and spec.margin > 0
+    key = next(key for key, values in spec.factors.items() if len(values) > 1)
+    known = {**spec.factors, **spec.blocks}
     words = [f"{name}={','.join(text(value) for value in values[: 1 + (name == key)])}" for name, values in known.items()]
-    assert len(make_plan(path.stem, words=words).cells) == 2
+    assert len(make_plan(path.stem, overrides=words).cells) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(package_data_dir("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_sweep_makes_a_plan(path: Path) -> None:
-    sheet = read_spec(path.stem)
+    spec = read_request(path.stem).spec
     made = make_plan(path.stem)
     assert len(made.cells) >= 2
     for scale in ("smoke", "paper") if path.stem != "quickstart" else ():
-        narrow = [f"{key}={text(values[0])}" for key, values in {**sheet.factors, **sheet.blocks}.items()]
-        assert make_plan(path.stem, words=[f"scale={scale}", *narrow]).hash != made.hash
+        narrow = [f"{key}={text(values[0])}" for key, values in {**spec.factors, **spec.blocks}.items()]
+        assert make_plan(path.stem, overrides=[f"scale={scale}", *narrow]).hash != made.hash
 
 
 def test_planning_needs_neither_torch_nor_optuna() -> None:

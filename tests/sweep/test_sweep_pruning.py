@@ -62,11 +62,11 @@ MEDIAN = {"by": "median", "warmup": 0.5, "startup": 4, "audit": 2}
 
 def test_nothing_is_pruned_unless_the_file_says_so(small: Small) -> None:
     plan = small(budget={"trials": 6})
-    assert plan.sheet.prune is None and plan.tree()["prune"] is None
+    assert plan.spec.prune is None and plan.tree()["prune"] is None
     board, audits = tune(plan, {0: FALLING, 1: RISING})
     assert [(one.done, one.pruned, one.audits) for one in board.standings()] == [(6, 0, 0)] * 2 and not audits
-    assert small("prune=off", budget={"trials": 6}, prune=MEDIAN).sheet.prune is None
-    assert small("prune.by=asha", budget={"trials": 6}).sheet.prune == small(budget={"trials": 6}, prune="asha").sheet.prune
+    assert small("prune=off", budget={"trials": 6}, prune=MEDIAN).spec.prune is None
+    assert small("prune.by=asha", budget={"trials": 6}).spec.prune == small(budget={"trials": 6}, prune="asha").spec.prune
 
 
 def test_a_pruned_trial_counts_in_its_own_arm_alone_and_audits_count_exactly(small: Small) -> None:
@@ -102,7 +102,7 @@ def test_the_audited_are_drawn_from_all_that_were_pruned(small: Small) -> None:
     chosen = [sorted(claim.of for claim in audits if claim.cell == cell) for cell in (0, 1)]
     assert all(len(found) == 2 and set(found) <= set(range(4, 12)) for found in chosen)
     assert chosen == [sorted(TrialQueue(plan, folder=home(plan)).sample(lane)) for lane in (0, 1)], "and stay the same"
-    assert small(budget={"trials": 12}, prune={**MEDIAN, "audit": 0}).sheet.prune.audit == 0  # type: ignore[union-attr]
+    assert small(budget={"trials": 12}, prune={**MEDIAN, "audit": 0}).spec.prune.audit == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("by", ["median", "asha", "hyperband"])
@@ -140,7 +140,7 @@ def test_a_value_that_is_no_number_and_a_repeated_epoch_say_nothing(small: Small
 @pytest.mark.parametrize(
     ("prune", "part"),
     [
-        ({"by": "mean"}, "prune.by=mean: no such pruner (did you mean median?)"),
+        ({"by": "mean"}, "prune.by=mean: must be 'median', 'asha' or 'hyperband' (did you mean median?)"),
         ({"warmup": 1.0}, "prune.warmup=1.0"),
         ({"audits": 3}, "prune.audits: no such key (did you mean audit?)"),
         ({"startup": 0}, "prune.startup=0"),

@@ -16,7 +16,7 @@ from bakeoff.errors import PlanError
 from bakeoff.sweep.candidates import Point, points
 from bakeoff.sweep.leases import Owner
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.settings import LISTED, MODELS, SAMPLERS, Budget
+from bakeoff.sweep.spec import LISTED, MODELS, SAMPLERS, Budget
 from bakeoff.sweep.trial_queue import TrialQueue
 from bakeoff.sweep.trials import TrialLease, folder_of, run_of
 
@@ -65,10 +65,10 @@ def told(plan: Plan, board: TrialQueue, *, stop: int | None = None) -> list[tupl
 
 @pytest.mark.parametrize("sampler", LISTED)
 def test_listed_points_lie_in_their_spaces_and_cover_them(sampler: str) -> None:
-    budget = Budget(81 if sampler == "grid" else 96, sampler, None, 1)
+    budget = Budget(trials=81 if sampler == "grid" else 96, sampler=sampler)
     spaces = {key: space for key, space in SPACES.items() if sampler != "grid" or key != "data.augment.crop"}
-    made = points(spaces, budget=budget, seed=3) if sampler != "grid" else points(spaces, budget=Budget(16, "grid", 5, 1), seed=3)
-    assert made == points(spaces, budget=budget if sampler != "grid" else Budget(16, "grid", 5, 1), seed=3)
+    made = points(spaces, budget=budget, seed=3) if sampler != "grid" else points(spaces, budget=Budget(sampler="grid", points=5), seed=3)
+    assert made == points(spaces, budget=budget if sampler != "grid" else Budget(sampler="grid", points=5), seed=3)
     counts = Counter(point["initializer.mode"] for point in made)
     assert set(counts) == {"fan_in", "fan_out", "fan_avg"} and max(counts.values()) - min(counts.values()) <= (
         24 if sampler == "random" else 3
@@ -85,21 +85,21 @@ def test_listed_points_lie_in_their_spaces_and_cover_them(sampler: str) -> None:
 def test_choices_are_dealt_out_evenly_by_halton() -> None:
     for count in (2, 3, 4, 7):
         space = {"k": SearchSpace(0, count - 1, integer=True, choices=tuple("abcdefg"[:count])), "lr": SearchSpace(1e-4, 1.0, log=True)}
-        counts = Counter(point["k"] for point in points(space, budget=Budget(28, "halton", None, 1), seed=0))
+        counts = Counter(point["k"] for point in points(space, budget=Budget(trials=28, sampler="halton"), seed=0))
         assert len(counts) == count and max(counts.values()) - min(counts.values()) <= 3
 
 
 def test_a_grid_is_every_combination_with_both_ends() -> None:
     spaces = {"lr": SPACES["optimizer.lr"], "mode": SPACES["initializer.mode"]}
-    made = points(spaces, budget=Budget(16, "grid", 5, 1), seed=0)
+    made = points(spaces, budget=Budget(sampler="grid", points=5), seed=0)
     rates = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     assert [(point["lr"], point["mode"]) for point in made] == list(itertools.product(rates, ("fan_in", "fan_out", "fan_avg")))
-    assert made == points(spaces, budget=Budget(15, "grid", None, 1), seed=1), "a whole root of the trials"
-    assert points({"lr": spaces["lr"]}, budget=Budget(1, "grid", None, 1), seed=0) == ({"lr": 0.01},), "one point: the middle"
+    assert made == points(spaces, budget=Budget(trials=15, sampler="grid"), seed=1), "a whole root of the trials"
+    assert points({"lr": spaces["lr"]}, budget=Budget(trials=1, sampler="grid"), seed=0) == ({"lr": 0.01},), "one point: the middle"
     with pytest.raises(PlanError, match=r"budget\.trials=16: no grid over lr, mode has so many points; 15 or 18 would be one"):
-        points(spaces, budget=Budget(16, "grid", None, 1), seed=0)
+        points(spaces, budget=Budget(trials=16, sampler="grid"), seed=0)
     with pytest.raises(PlanError, match=r"k has 3 whole numbers only"):
-        points({"k": SearchSpace(1, 3, integer=True)}, budget=Budget(4, "grid", None, 1), seed=0)
+        points({"k": SearchSpace(1, 3, integer=True)}, budget=Budget(trials=4, sampler="grid"), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_grid_is_every_combination_with_both_ends() -> None:
         ({"sampler": "grid", "points": 3, "studies": 2}, TUNE, "same points in every study"),
         ({"sampler": "cmaes"}, {"optimizer.lr": "space"}, "two or more tuned keys"),
         ({"sampler": "cmaes"}, TUNE, "all of them numbers"),
-        ({"studies": 0}, TUNE, "1 or more"),
+        ({"studies": 0}, TUNE, "budget.studies=0: must be greater than or equal to 1"),
         ({}, {"scheduler.warmup": {"choices": [0.1]}}, "two or more"),
         ({}, {"scheduler.warmup": {"choices": [0.1, 0.1]}}, "none of them twice"),
         ({}, {"scheduler.warmup": {"choices": [0.1, 2.0]}}, "scheduler.warmup=2.0"),
@@ -207,7 +207,7 @@ def test_confirming_seeds_are_fresh_and_folds_go_round(small: Small) -> None:
     with pytest.raises(PlanError, match="confirming seed 1001"):
         small("seed=1000", budget={"studies": 2})
     plan = small(fixed={"data": "digits", "data.folds": 3}, confirm={"seeds": 5})
-    runs = [run_of(plan, TrialLease("confirm", 0, at, {}, seed, 1, 0), threads=1) for at, seed in enumerate(plan.sheet.seeds)]
+    runs = [run_of(plan, TrialLease("confirm", 0, at, {}, seed, 1, 0), threads=1) for at, seed in enumerate(plan.spec.confirm.first_seeds)]
     assert [(run.data.split_seed, run.data.fold) for run in runs] == [(1001, 0), (1001, 1), (1001, 2), (1004, 0), (1004, 1)]
     assert [run.seed for run in runs] == [1001, 1002, 1003, 1004, 1005] and all(run.test for run in runs)
 
@@ -215,11 +215,11 @@ def test_confirming_seeds_are_fresh_and_folds_go_round(small: Small) -> None:
 def test_a_complement_is_even_in_the_logarithm_of_one_less_x() -> None:
     spaces = {"optimizer.momentum": SearchSpace(0.7, 0.995, complement=True)}
     for sampler in ("halton", "random"):
-        found = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(300, sampler, None, 1), seed=0)]
+        found = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(trials=300, sampler=sampler), seed=0)]
         assert all(0.7 <= value <= 0.995 for value in found)
         middle = 1 - math.sqrt(0.3 * 0.005)  # half of the points lie beyond the geometric middle of 1 - x
         assert sum(value > middle for value in found) / 300 == pytest.approx(0.5, abs=0.02 if sampler == "halton" else 0.08)
-    grid = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(3, "grid", 3, 1), seed=0)]
+    grid = [point["optimizer.momentum"] for point in points(spaces, budget=Budget(sampler="grid", points=3), seed=0)]
     assert grid == pytest.approx([0.7, middle, 0.995], abs=1e-6)
 
 

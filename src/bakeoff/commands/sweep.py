@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from bakeoff.config.compose import ComposedConfig
     from bakeoff.sweep.plan import Plan
+    from bakeoff.sweep.request import SweepRequest
     from bakeoff.sweep.runner import SweepOutcome
-    from bakeoff.sweep.spec import SweepSpec
 
 
 def main(argv: list[str]) -> int:
@@ -30,14 +30,14 @@ def main(argv: list[str]) -> int:
     kinds.add_argument("--plan", action="store_true", help="say what would be run, and what it would cost, and stop")
     kinds.add_argument("--more", action="store_true", help="run the further seeds that the report of a finished sweep asks for")
     parser.add_argument("--config-dir", help="a folder of your own, laid over conf/; sweeps/ inside or beside it is looked into first")
-    parser.add_argument("words", nargs="*", metavar="key=value")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
     # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
     signal.signal(signal.SIGTERM, terminated)
 
     from bakeoff.config.targets import trust_modules
     from bakeoff.sweep.fairness import FairnessError
-    from bakeoff.sweep.plan import make_plan as make_plan
+    from bakeoff.sweep.plan import make_plan
     from bakeoff.sweep.resources import Resources, allot_resources
     from bakeoff.sweep.runner import run_sweep, validate_arms
     from bakeoff.sweep.worker import PRELOAD
@@ -45,15 +45,15 @@ def main(argv: list[str]) -> int:
 
     prepared: list[tuple[Any, Resources]] = []
 
-    def early(sheet: SweepSpec, first: ComposedConfig) -> None:
+    def early(request: SweepRequest, first: ComposedConfig) -> None:
         # The fork server imports for seconds, meanwhile the other arms are composed.
         trust_modules(first.trust)
-        cells = max(1, len(sheet.factors)) * sheet.trials
-        team = allot_resources(first.run, workers=sheet.workers, jobs=cells)
+        cells = max(1, len(request.spec.factors)) * request.spec.trials
+        team = allot_resources(first.run, workers=request.workers, jobs=cells)
         prepared.append((processes.forkserver_context(threads=team.threads, preload=PRELOAD), team))
 
     try:
-        plan = make_plan(args.name, words=args.words, config_dir=args.config_dir, early=early)
+        plan = make_plan(args.name, overrides=args.overrides, config_dir=args.config_dir, early=early)
         (context, team) = prepared[0]
         plan = validate_arms(plan, context=context)
     except FairnessError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from bakeoff import seeds
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
-from bakeoff.sweep.settings import MODELS, Budget
+from bakeoff.sweep.spec import MODELS, Budget
 
 DIGITS = 6
 """Significant digits of a point: enough for any range, and a command line stays readable."""

@@ -9,10 +9,11 @@ from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
 from bakeoff.sweep import worker
 from bakeoff.sweep.candidates import shown
-from bakeoff.sweep.plan import WHOLE, Plan, PlannedArm
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.planned_arm import WHOLE, PlannedArm
 from bakeoff.sweep.progress import clock
 from bakeoff.sweep.runner import from_child
-from bakeoff.sweep.settings import MODELS
+from bakeoff.sweep.spec import MODELS
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
@@ -35,7 +36,7 @@ def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str
     """Seconds of training in all and on `workers` at a time: up to the first look, and with every look of the plan."""
     trials = sum(len(cell.points) * costs[cell.block][1] for cell in plan.cells)
     seed = sum(costs[cell.block][1] for cell in plan.cells)
-    first, whole = trials + seed * len(plan.sheet.seeds), trials + seed * len(plan.sheet.confirm.pool)
+    first, whole = trials + seed * len(plan.spec.confirm.first_seeds), trials + seed * len(plan.spec.confirm.pool)
     return {
         "workers": workers,
         "blocks": {block: {"seconds_a_step": step, "seconds_a_run": run} for block, (step, run) in costs.items()},
@@ -47,20 +48,20 @@ def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str
 
 def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal, a fact a line."""
-    sheet, told = plan.sheet, [plan.sheet.question, ""]
+    spec, told = plan.spec, [plan.spec.question, ""]
     arms, blocks = list(dict.fromkeys(cell.arm for cell in plan.cells)), list(dict.fromkeys(cell.block for cell in plan.cells))
-    told.append(row("plan", f"{plan.title}; judged by {sheet.metric} ({sheet.goal}), margin {sheet.margin:g}"))
+    told.append(row("plan", f"{plan.title}; judged by {spec.metric.name} ({spec.metric.goal}), margin {spec.margin:g}"))
     told.append(row("arms", f"{len(arms)}: {', '.join(arms)}"))
     if blocks != [WHOLE]:
         told.append(row("blocks", f"{len(blocks)}: {', '.join(blocks)}"))
     told += tuned(plan)
     each = {len(cell.points) for cell in plan.cells}
-    studies = f", {sheet.budget.studies} studies of each" if sheet.budget.studies > 1 else ""
-    asked = "asked in turn" if sheet.budget.sampler in MODELS else "listed in the plan"
+    studies = f", {spec.budget.studies} studies of each" if spec.budget.studies > 1 else ""
+    asked = "asked in turn" if spec.budget.sampler in MODELS else "listed in the plan"
     trials = " or ".join(map(str, sorted(each)))
-    told.append(row("trials", f"{trials} an arm and block by {sheet.budget.sampler} ({asked}{studies}): {plan.trials} runs"))
-    if sheet.prune is not None:
-        rule = f"{sheet.prune.by}, from {sheet.prune.warmup:.0%} of a run on; {sheet.prune.audit} of an arm's pruned trials run to the end"
+    told.append(row("trials", f"{trials} an arm and block by {spec.budget.sampler} ({asked}{studies}): {plan.trials} runs"))
+    if spec.prune is not None:
+        rule = f"{spec.prune.by}, from {spec.prune.warmup:.0%} of a run on; {spec.prune.audit} of an arm's pruned trials run to the end"
         told.append(row("pruning", rule))
     told.append(row("seeds", seeds(plan)))
     told += sized(plan)
@@ -70,7 +71,7 @@ def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
         name = "" if block == WHOLE else f"{block}: "
         told.append(row("probe", f"{name}{found['seconds_a_step'] * 1000:.3g} ms a step, about {found['seconds_a_run']:.3g} s a run"))
     total = f"about {cost['hours']:.2g} h ({clock(cost['seconds'])}) at workers={cost['workers']}"
-    later = f"; with every look {clock(cost['seconds_with_all_looks'])}" if len(sheet.confirm.looks) > 1 else ""
+    later = f"; with every look {clock(cost['seconds_with_all_looks'])}" if len(spec.confirm.analyses) > 1 else ""
     told.append(row("cost", f"{total}{later}; pruning and diverged runs make it less"))
     return [*told, "", f"nothing has been started; {plan.command} runs it"]
 
@@ -107,14 +108,13 @@ def spelled(space: SearchSpace) -> str:
 
 def seeds(plan: Plan) -> str:
     """The confirming stage in words."""
-    confirm = plan.sheet.confirm
-    if not confirm.seeds:
+    confirm = plan.spec.confirm
+    if not confirm.first_seeds:
         return "none: no confirming stage"
-    runs = len(confirm.seeds) * len(plan.cells)
-    shared = (
-        f"{len(confirm.seeds)} ({confirm.seeds[0]} to {confirm.seeds[-1]}) shared by all arms: {runs} runs, each with the test set once"
-    )
-    later = ", ".join(map(str, confirm.looks[1:]))
+    first = confirm.first_seeds
+    runs = len(first) * len(plan.cells)
+    shared = f"{len(first)} ({first[0]} to {first[-1]}) shared by all arms: {runs} runs, each with the test set once"
+    later = ", ".join(map(str, confirm.analyses[1:]))
     return f"{shared}; --more may go on to {later}" if later else shared
 
 

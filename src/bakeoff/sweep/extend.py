@@ -37,7 +37,7 @@ def extend_sweep(plan: Plan) -> Queued:
     if not (folder / PLAN).exists():
         beside = siblings(plan, root=folder.parent)
         raise PlanError(f"--more: {plan.title} has not been run yet; {plan.command} runs it{f' ({beside[0]})' if beside else ''}")
-    if not plan.sheet.seeds:
+    if not plan.spec.confirm.first_seeds:
         raise PlanError("--more: confirm.seeds=0: this plan has no confirming stage")
     with leases.exclusive(folder / LOCK, what=f"sweep {plan.title}"):
         left = remaining(plan, folder=folder)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bakeoff.config.schema import SCIENCE, RunConfig
+from bakeoff.config.schema import SCIENCE
 from bakeoff.config.slots import SLOTS
 from bakeoff.errors import PlanError
 from bakeoff.sweep.overrides import flat, text
-from bakeoff.sweep.settings import RULES
-
-if TYPE_CHECKING:
-    from bakeoff.sweep.plan import PlannedArm
-    from bakeoff.sweep.spec import SweepSpec
+from bakeoff.sweep.planned_arm import PlannedArm
+from bakeoff.sweep.request import SweepRequest
+from bakeoff.sweep.spec import RULES
 
 EXACT = {
     "trainer.max_epochs": "steps",
@@ -31,15 +29,6 @@ SIZES = ("model", "data")
 """Factors that are a net's size: parameters may then differ."""
 PARAMETERS = 1.05
 """The most by which the parameters of two arms may differ, as a ratio."""
-SWITCHES = ("decoupled_weight_decay", "weight_decouple", "decoupled_decay", "decouple")
-"""Arguments that say whether decay stands apart from the gradient, by the libraries' names for them."""
-DECOUPLED = {"adamw", "lion", "adan", "muon", "soap", "prodigy", "adamwschedulefree", "schedulefreeadamw", "schedule_free_adamw"}
-"""Optimizers whose weight decay is apart from the gradient whatever their arguments."""
-COUPLED = {
-    "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "rmsprop", "asgd", "rprop", "lbfgs", "shampoo", "sgdschedulefree",
-    "schedulefreesgd", "schedule_free_sgd", "momentumcaffe", "momentum_caffe", "sgdcaffe", "caffesgd",
-}  # fmt: skip
-"""Optimizers that add weight_decay times the weight to the gradient: L2 (Loshchilov, Hutter 2017 tell the two apart)."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +47,24 @@ class FairnessError(PlanError):
         self.lines = tuple(lines)
 
 
-def raise_unallowed(sheet: SweepSpec, findings: Sequence[FairnessFinding]) -> tuple[FairnessFinding, ...]:
+def raise_unallowed(request: SweepRequest, findings: Sequence[FairnessFinding]) -> tuple[FairnessFinding, ...]:
     """The findings that the sweep file allows; `FairnessError` where there are others."""
-    refused = [found for found in findings if found.rule not in sheet.allow]
+    refused = [found for found in findings if found.rule not in request.spec.allow]
     if refused:
         raise FairnessError(
-            [f"{sheet.origin.name}: {found.rule}: {found.text}; where that is meant, say allow: [{found.rule}]" for found in refused]
+            [f"{request.path.name}: {found.rule}: {found.text}; where that is meant, say allow: [{found.rule}]" for found in refused]
         )
     return tuple(findings)
 
 
-def examined(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> list[FairnessFinding]:
+def examined(request: SweepRequest, cells: Sequence[PlannedArm]) -> list[FairnessFinding]:
     """All that can be told from the recipes alone, one finding a rule, in the rules' order."""
-    found = [*values(sheet, cells), *tuned(sheet, cells), *decays(cells)]
+    found = [*values(request, cells), *tuned(request, cells), *decays(cells)]
     first = {finding.rule: finding for finding in reversed(found)}
     return [first[rule] for rule in RULES if rule in first]
 
 
-def values(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+def values(request: SweepRequest, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """Keys of the recipe that differ between the arms of a block without being a factor."""
     for cells_here in by_block(cells).values():
         recipes = {cell.arm: dict(flat(cell.run.fields_of_kind(SCIENCE))) for cell in cells_here}
@@ -83,11 +72,11 @@ def values(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFi
             # A choice without the switch leaves norms and biases out, as the switch's default does.
             missing = False if key == "optimizer.decay_all" else None
             mine = {arm: recipe.get(key, missing) for arm, recipe in recipes.items()}
-            if len({text(value) for value in mine.values()}) > 1 and not declared(sheet, key):
+            if len({text(value) for value in mine.values()}) > 1 and not declared(request, key):
                 yield FairnessFinding(rule_of(key), f"{key} differs between arms: {told(mine)}")
 
 
-def tuned(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+def tuned(request: SweepRequest, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """Keys that tuning would set differently for each arm although they must be alike, and arms that are not tuned where others are."""
     for key in dict.fromkeys(key for cell in cells for key in cell.spaces):
         rule = EXACT.get(key) or (rule_of(key) if key.partition(".")[0] in ("data", "seed") else None)
@@ -102,14 +91,14 @@ def tuned(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> Iterator[FairnessFin
 def decays(cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """L2 in one arm and decoupled weight decay in another, where both decay at all."""
     for cells_here in by_block(cells).values():
-        kinds = {cell.arm: kind_of_decay(cell.run) for cell in cells_here if decaying(cell)}
+        kinds = {cell.arm: kind_of_decay(cell) for cell in cells_here if decaying(cell)}
         if len(set(kinds.values())) > 1:
             yield FairnessFinding("decay", f"weight decay is not the same thing in all arms: {told(kinds)}")
 
 
-def sizes(sheet: SweepSpec, cells: Sequence[PlannedArm], parameters: Sequence[int]) -> list[FairnessFinding]:
+def sizes(request: SweepRequest, cells: Sequence[PlannedArm], parameters: Sequence[int]) -> list[FairnessFinding]:
     """Nets of one block whose numbers of parameters are further apart than `PARAMETERS`, unless the net is what is compared."""
-    if any(key.partition(".")[0] in SIZES for key in sheet.factors):
+    if any(key.partition(".")[0] in SIZES for key in request.spec.factors):
         return []
     counts = {id(cell): count for cell, count in zip(cells, parameters, strict=True)}
     for cells_here in by_block(cells).values():
@@ -119,11 +108,11 @@ def sizes(sheet: SweepSpec, cells: Sequence[PlannedArm], parameters: Sequence[in
     return []
 
 
-def declared(sheet: SweepSpec, key: str) -> bool:
+def declared(request: SweepRequest, key: str) -> bool:
     """Whether a key's difference is the factor itself. `trainer` and `experiment` bundle settings, and declare none of them."""
-    if key in sheet.factors:
+    if key in request.spec.factors:
         return True
-    return key not in EXACT and any(factor in SLOTS and key.startswith(f"{factor}.") for factor in sheet.factors)
+    return key not in EXACT and any(factor in SLOTS and key.startswith(f"{factor}.") for factor in request.spec.factors)
 
 
 def rule_of(key: str) -> str:
@@ -137,16 +126,9 @@ def decaying(cell: PlannedArm) -> bool:
     return bool(cell.run.optimizer.get("weight_decay")) or (space is not None and space.high > 0)
 
 
-def kind_of_decay(run: RunConfig) -> str:
-    """`L2`, `decoupled`, or another kind in words; that of an optimizer of the user's own is not known."""
-    leaf: Mapping[str, Any] = run.optimizer
-    name = str(leaf["_target_"]).rpartition(".")[2]
-    switch = next((leaf[switch] for switch in SWITCHES if isinstance(leaf.get(switch), bool)), None)
-    if switch is None:
-        switch = True if name.lower() in DECOUPLED else False if name.lower() in COUPLED else None
-    if switch is False and name.lower() == "lamb":
-        return "within the trust ratio"  # behind the moments, yet scaled with the step (You et al. 2020)
-    return f"unknown for {name}" if switch is None else "decoupled" if switch else "L2"
+def kind_of_decay(cell: PlannedArm) -> str:
+    """What an arm's weight decay is, as the file of its optimizer says: `L2`, `decoupled`, or in words; else that it is not known."""
+    return cell.decay_kind or f"unknown for {str(cell.run.optimizer['_target_']).rpartition('.')[2]}"
 
 
 def by_block(cells: Sequence[PlannedArm]) -> dict[str, list[PlannedArm]]:

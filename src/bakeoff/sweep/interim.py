@@ -18,18 +18,18 @@ def reached(plan: Plan, *, folder: Path) -> int:
     try:
         count = json.loads(path.read_text(encoding="utf-8"))["seeds"]
     except FileNotFoundError:
-        return len(plan.sheet.seeds)
+        return len(plan.spec.confirm.first_seeds)
     except (ValueError, KeyError, TypeError):
         raise FolderError(f'{path}: damaged; it must hold the seeds that --more has queued, as in {{"seeds": 20}}') from None
-    if count not in plan.sheet.confirm.looks:
-        raise FolderError(f"{path}: seeds={count}: no look of the plan; looks: {', '.join(map(str, plan.sheet.confirm.looks))}")
+    if count not in plan.spec.confirm.analyses:
+        raise FolderError(f"{path}: seeds={count}: no look of the plan; looks: {', '.join(map(str, plan.spec.confirm.analyses))}")
     return int(count)
 
 
 def following(plan: Plan, *, folder: Path) -> int | None:
     """Seeds of the next look; None behind the last one."""
     now = reached(plan, folder=folder)
-    return next((look for look in plan.sheet.confirm.looks if look > now), None)
+    return next((look for look in plan.spec.confirm.analyses if look > now), None)
 
 
 def queue(plan: Plan, *, folder: Path) -> tuple[int, ...]:
@@ -38,4 +38,4 @@ def queue(plan: Plan, *, folder: Path) -> tuple[int, ...]:
     if then is None:
         raise PlanError(f"--more: the last look of the plan, at confirm.max_seeds={now}, is done")
     write_atomic(folder / LOOKS, json.dumps({"seeds": then}) + "\n")
-    return plan.sheet.confirm.pool[now:then]
+    return plan.spec.confirm.pool[now:then]

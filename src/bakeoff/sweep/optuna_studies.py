@@ -22,8 +22,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from bakeoff.errors import BakeoffError
 from bakeoff.sweep.candidates import DIGITS, Point
 from bakeoff.sweep.leases import Lock
-from bakeoff.sweep.plan import Plan, PlannedArm
-from bakeoff.sweep.settings import Prune
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.planned_arm import PlannedArm
+from bakeoff.sweep.spec import Prune
 from bakeoff.sweep.trials import STAGES, Stage, study_of
 
 JOURNAL = "study.journal"
@@ -41,7 +42,7 @@ def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
     # Optuna asks for a class of its own, but for no more of it than these two methods.
     inner: Any = Lock(folder / f"{JOURNAL}.lock")
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=inner))
-    goal = StudyDirection[plan.sheet.goal.upper()]
+    goal = StudyDirection[plan.spec.metric.goal.upper()]
     return {
         (stage, lane): optuna.create_study(
             study_name=study_of(plan, stage, lane),
@@ -52,7 +53,7 @@ def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
             load_if_exists=True,
         )
         for stage in STAGES
-        if stage != "audit" or plan.sheet.prune is not None
+        if stage != "audit" or plan.spec.prune is not None
         for lane in range(len(plan.lanes))
     }
 

@@ -1,4 +1,4 @@
-"""A sheet -> a `Plan`: every arm in every block composed, its spaces and points resolved, and the hash over all that matters."""
+"""A request -> a `Plan`: every arm in every block composed, its spaces and points resolved, and the hash over all that matters."""
 
 from __future__ import annotations
 
@@ -18,55 +18,35 @@ from bakeoff.config.schema import SCIENCE, RunConfig
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
+from bakeoff.runs.stored_plan import VERSION, StoredPlan
 from bakeoff.sweep import fairness
 from bakeoff.sweep.candidates import Point, ends, points
 from bakeoff.sweep.fairness import FairnessFinding
 from bakeoff.sweep.overrides import parsed, text
-from bakeoff.sweep.settings import Tuning
-from bakeoff.sweep.spec import SweepSpec, read_spec
-
-VERSION = 2
-WHOLE = "all"
-"""What a block is called in a sweep without blocks."""
-
-
-@dataclass(frozen=True)
-class PlannedArm:
-    """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them).
-
-    The points are those of all studies in turn. `parameters` and `steps` are known once the cell has been examined.
-    """
-
-    arm: str
-    block: str
-    choices: dict[str, Any]
-    overrides: tuple[str, ...]
-    run: RunConfig
-    spaces: dict[str, SearchSpace]
-    points: tuple[Point, ...]
-    parameters: int | None = None
-    steps: int | None = None
-
-    @property
-    def title(self) -> str:
-        """A short name for runs and tables."""
-        return self.arm if self.block == WHOLE else f"{self.arm}-{self.block}"
+from bakeoff.sweep.planned_arm import WHOLE, PlannedArm
+from bakeoff.sweep.request import SweepRequest, read_request
+from bakeoff.sweep.spec import SweepSpec, TuneEntry
 
 
 @dataclass(frozen=True)
 class Plan:
     """A sweep, whole and checked: what its hash stands for, what plan.json holds, and what the workers run."""
 
-    sheet: SweepSpec
+    request: SweepRequest
     cells: tuple[PlannedArm, ...]
     trust: tuple[str, ...]
     hash: str
     differs: tuple[FairnessFinding, ...] = ()
 
     @property
+    def spec(self) -> SweepSpec:
+        """What the sweep file declares, with the command line applied."""
+        return self.request.spec
+
+    @property
     def name(self) -> str:
         """The sweep's name."""
-        return self.sheet.name
+        return self.request.name
 
     @property
     def title(self) -> str:
@@ -86,66 +66,73 @@ class Plan:
     @property
     def runs(self) -> int:
         """Runs in all up to the first look, the confirming ones included."""
-        return self.trials + len(self.cells) * len(self.sheet.seeds)
+        return self.trials + len(self.cells) * len(self.spec.confirm.first_seeds)
 
     @property
     def lanes(self) -> tuple[tuple[int, int], ...]:
         """(cell, study) of everything that is tuned on its own."""
-        return tuple((cell, study) for cell in range(len(self.cells)) for study in range(self.sheet.budget.studies))
+        return tuple((cell, study) for cell in range(len(self.cells)) for study in range(self.spec.budget.studies))
 
     def slice_of(self, lane: int) -> tuple[Point, ...]:
         """The points of one study of one cell."""
         cell, study = self.lanes[lane]
-        each = len(self.cells[cell].points) // self.sheet.budget.studies
+        each = len(self.cells[cell].points) // self.spec.budget.studies
         return self.cells[cell].points[study * each : (study + 1) * each]
 
     def seeds_of(self, lane: int, count: int) -> tuple[int, ...]:
         """The confirming seeds of one study, of the first `count`: dealt out in turn, so that every seed confirms one setting of an arm."""
-        return self.sheet.confirm.pool[:count][self.lanes[lane][1] :: self.sheet.budget.studies]
+        return self.spec.confirm.pool[:count][self.lanes[lane][1] :: self.spec.budget.studies]
 
     def examined(self, facts: Sequence[tuple[int, int]]) -> Plan:
         """The plan with each cell's (parameters, steps), and what arms differ in by them. `FairnessError`."""
         cells = tuple(replace(cell, parameters=size, steps=steps) for cell, (size, steps) in zip(self.cells, facts, strict=True))
-        found = fairness.sizes(self.sheet, cells, [size for size, _ in facts])
+        found = fairness.sizes(self.request, cells, [size for size, _ in facts])
         kept = [finding for finding in self.differs if finding.rule != "parameters"]
-        return replace(self, cells=cells, differs=(*kept, *fairness.raise_unallowed(self.sheet, found)))
+        return replace(self, cells=cells, differs=(*kept, *fairness.raise_unallowed(self.request, found)))
 
     @property
     def command(self) -> str:
         """The line that runs it, and resumes it."""
-        name = self.name if is_named(self.sheet.origin) else str(self.sheet.origin)
-        return shlex.join(["bakeoff", "sweep", name, *self.sheet.words])
+        name = self.name if is_named(self.request.path) else str(self.request.path)
+        return shlex.join(["bakeoff", "sweep", name, *self.request.overrides])
+
+    def stored(self) -> StoredPlan:
+        """The plan as plan.json holds it, with everything resolved."""
+        spec, request = self.spec, self.request
+        fixed = {key: parsed(key, value) for key, value in request.fixed.items() if key != "trust" and not key.startswith("tracking")}
+        return StoredPlan.model_validate(
+            {
+                "version": VERSION,
+                "name": self.name,
+                "hash": self.hash,
+                "question": spec.question,
+                "metric": spec.metric.model_dump(),
+                "margin": spec.margin,
+                "factors": spec.factors,
+                "blocks": spec.blocks,
+                "tune": {key: [entry(key, tuning) for tuning in entries] for key, entries in spec.tune.items()},
+                "budget": {**spec.budget.model_dump(), "trials": max(len(self.slice_of(lane)) for lane in range(len(self.lanes)))},
+                "prune": None if spec.prune is None else spec.prune.model_dump(),
+                "confirm": {
+                    "seeds": spec.confirm.first_seeds,
+                    "max_seeds": len(spec.confirm.pool),
+                    "looks": spec.confirm.analyses,
+                    "pool": spec.confirm.pool,
+                },
+                "baseline": spec.baseline,
+                "allow": spec.allow,
+                "differs": [asdict(finding) for finding in self.differs],
+                "fixed": fixed,
+                "scale": request.scale,
+                "overrides": request.overrides,
+                "command": self.command,
+                "cells": [{**resolved(cell), **described(cell)} for cell in self.cells],
+            }
+        )
 
     def tree(self) -> dict[str, Any]:
-        """plan.json: everything resolved, in plain types."""
-        sheet = self.sheet
-        return {
-            "version": VERSION,
-            "name": self.name,
-            "hash": self.hash,
-            "question": sheet.question,
-            "metric": {"name": sheet.metric, "goal": sheet.goal},
-            "margin": sheet.margin,
-            "factors": {key: list(found) for key, found in sheet.factors.items()},
-            "blocks": {key: list(found) for key, found in sheet.blocks.items()},
-            "tune": {key: [entry(tuning) for tuning in found] for key, found in sheet.tune.items()},
-            "budget": {**asdict(sheet.budget), "trials": max(len(self.slice_of(lane)) for lane in range(len(self.lanes)))},
-            "prune": None if sheet.prune is None else asdict(sheet.prune),
-            "confirm": {
-                "seeds": list(sheet.seeds),
-                "max_seeds": len(sheet.confirm.pool),
-                "looks": list(sheet.confirm.looks),
-                "pool": list(sheet.confirm.pool),
-            },
-            "baseline": sheet.baseline,
-            "allow": list(sheet.allow),
-            "differs": [asdict(finding) for finding in self.differs],
-            "fixed": {key: parsed(key, value) for key, value in sheet.fixed.items() if key != "trust" and not key.startswith("tracking")},
-            "scale": sheet.scale,
-            "overrides": list(sheet.words),
-            "command": self.command,
-            "cells": [{**resolved(cell), **described(cell)} for cell in self.cells],
-        }
+        """The plan in plain types, as plan.json holds it."""
+        return self.stored().to_tree()
 
 
 def is_named(path: Path) -> bool:
@@ -156,43 +143,45 @@ def is_named(path: Path) -> bool:
 def make_plan(
     name: str,
     *,
-    words: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     config_dir: str | Path | None = None,
-    early: Callable[[SweepSpec, ComposedConfig], None] | None = None,
+    early: Callable[[SweepRequest, ComposedConfig], None] | None = None,
 ) -> Plan:
     """The plan of a sweep: read, composed and checked as far as that goes without torch. `PlanError` or `ConfigError` in one line.
 
     `early` is called with the first cell's composition, for what can start while the others are composed.
     """
-    sheet = read_spec(name, words=words, config_dir=config_dir)
+    request = read_request(name, overrides=overrides, config_dir=config_dir)
     with compose.hydra_session(config_dir):
         made: list[PlannedArm] = []
         trust: tuple[str, ...] = ()
-        for arm, block in itertools.product(assignments(sheet.factors), assignments(sheet.blocks)):
-            cell, found = composed(sheet, arm, block)
+        for arm, block in itertools.product(assignments(request.spec.factors), assignments(request.spec.blocks)):
+            cell, found = composed(request, arm, block)
             if not made and early is not None:
-                early(sheet, found)
+                early(request, found)
             made.append(cell)
             trust = found.trust
-    for key, entries in sheet.tune.items():
+    for key, entries in request.spec.tune.items():
         # Entries for arms that the line has narrowed away are not missed.
-        if not any(key in cell.spaces for cell in made) and not all(tuning.where for tuning in entries):
-            raise PlanError(untunable(sheet, key, made))
+        if not any(key in cell.spaces for cell in made) and not all(tuning.only_for for tuning in entries):
+            raise PlanError(untunable(request, key, made))
     labels = [(cell.arm, cell.block) for cell in made]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        raise PlanError(f"{sheet.origin.name}: two arms are called {twice[0]}")
+        raise PlanError(f"{request.path.name}: two arms are called {twice[0]}")
     arms = list(dict.fromkeys(cell.arm for cell in made))
-    if sheet.baseline is not None and sheet.baseline not in arms:
-        raise PlanError(f"baseline={sheet.baseline}: no arm is called so{near_miss(sheet.baseline, arms)}; arms: {join_choices(arms)}")
-    differs = fairness.raise_unallowed(sheet, fairness.examined(sheet, made))
-    return Plan(sheet=sheet, cells=tuple(made), trust=trust, hash=digest(sheet, made), differs=differs)
+    if request.spec.baseline is not None and request.spec.baseline not in arms:
+        raise PlanError(
+            f"baseline={request.spec.baseline}: no arm is called so{near_miss(request.spec.baseline, arms)}; arms: {join_choices(arms)}"
+        )
+    differs = fairness.raise_unallowed(request, fairness.examined(request, made))
+    return Plan(request=request, cells=tuple(made), trust=trust, hash=digest(request, made), differs=differs)
 
 
-def composed(sheet: SweepSpec, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[PlannedArm, ComposedConfig]:
+def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[PlannedArm, ComposedConfig]:
     """One cell, and its composition."""
     choices = {**block, **arm}
-    overrides = tuple(f"{key}={value}" for key, value in {**sheet.fixed, **{key: text(value) for key, value in choices.items()}}.items())
+    overrides = tuple(f"{key}={value}" for key, value in {**request.fixed, **{key: text(value) for key, value in choices.items()}}.items())
     label = f"{name_of(arm)} in {name_of(block)}" if block else name_of(arm)
     try:
         found = compose.compose_in_session(overrides)
@@ -200,10 +189,10 @@ def composed(sheet: SweepSpec, arm: Mapping[str, Any], block: Mapping[str, Any])
         raise type(error)(f"{error} [arm {label}]") from None
     if found.run.test:
         raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
-    twice = set(range(found.run.seed, found.run.seed + sheet.budget.studies)) & set(sheet.confirm.pool)
+    twice = set(range(found.run.seed, found.run.seed + request.spec.budget.studies)) & set(request.spec.confirm.pool)
     if twice:
         raise PlanError(f"seed={found.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")
-    spaces = tuning_spaces(sheet, found, choices, label)
+    spaces = tuning_spaces(request, found, choices, label)
     for key, space in spaces.items():
         for end in ends(space):
             try:
@@ -217,32 +206,34 @@ def composed(sheet: SweepSpec, arm: Mapping[str, Any], block: Mapping[str, Any])
         overrides=overrides,
         run=found.run,
         spaces=spaces,
-        points=points(spaces, budget=sheet.budget, seed=found.run.seed),
+        points=points(spaces, budget=request.spec.budget, seed=found.run.seed),
+        decay_kind=found.descriptions["optimizer"].decay_kind if "optimizer" in found.descriptions else None,
     )
     return cell, found
 
 
-def tuning_spaces(sheet: SweepSpec, found: ComposedConfig, choices: Mapping[str, Any], label: str) -> dict[str, SearchSpace]:
+def tuning_spaces(request: SweepRequest, found: ComposedConfig, choices: Mapping[str, Any], label: str) -> dict[str, SearchSpace]:
     """key -> the space that one cell is tuned in: the first entry that is for it. Keys that its run does not have are left out."""
     held, spaces = found.run.flat(), {}
-    for key, entries in sheet.tune.items():
+    for key, entries in request.spec.tune.items():
         mine = next((tuning for tuning in entries if tuning.fits(choices)), None)
         if mine is None:
             continue
-        space = found.spaces.get(key) if mine.space is None else mine.space if key in held else None
+        own = mine.parse_space(key)
+        space = found.spaces.get(key) if own is None else own if key in held else None
         if space is not None:
             spaces[key] = space
-        elif mine.where:
+        elif mine.only_for:
             lack = "has no such key" if key not in held else "declares no space for it"
             raise PlanError(f"tune.{key}: is for an arm that {lack} [arm {label}]")
-    if sheet.budget.sampler == "cmaes" and spaces and (len(spaces) < 2 or any(space.choices for space in spaces.values())):
+    if request.spec.budget.sampler == "cmaes" and spaces and (len(spaces) < 2 or any(space.choices for space in spaces.values())):
         raise PlanError(
             f"budget.sampler=cmaes: needs two or more tuned keys, all of them numbers; {', '.join(spaces)} is tuned [arm {label}]"
         )
     return spaces
 
 
-def untunable(sheet: SweepSpec, key: str, cells: Sequence[PlannedArm]) -> str:
+def untunable(request: SweepRequest, key: str, cells: Sequence[PlannedArm]) -> str:
     """Why a key cannot be tuned."""
     held = sorted({name for cell in cells for name in cell.run.flat() if not name.startswith("choices.")})
     if key in held:
@@ -261,9 +252,10 @@ def name_of(assignment: Mapping[str, Any]) -> str:
     return "+".join(word.replace("/", "_") for word in words) or WHOLE
 
 
-def entry(tuning: Tuning) -> dict[str, Any]:
+def entry(key: str, tuning: TuneEntry) -> dict[str, Any]:
     """One entry of `tune` in plain types."""
-    return {"space": None if tuning.space is None else asdict(tuning.space), "for": {key: list(known) for key, known in tuning.where}}
+    space = tuning.parse_space(key)
+    return {"space": None if space is None else asdict(space), "for": tuning.only_for}
 
 
 def described(cell: PlannedArm) -> dict[str, Any]:
@@ -286,7 +278,7 @@ def resolved(cell: PlannedArm) -> dict[str, Any]:
     }
 
 
-def digest(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> str:
+def digest(request: SweepRequest, cells: Sequence[PlannedArm]) -> str:
     """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, pruner, looks, metric, margin,
     and what arms may differ in.
 
@@ -294,14 +286,14 @@ def digest(sheet: SweepSpec, cells: Sequence[PlannedArm]) -> str:
     """
     science = {
         "version": VERSION,
-        "name": sheet.name,
-        "metric": [sheet.metric, sheet.goal],
-        "margin": sheet.margin,
-        "budget": asdict(sheet.budget),
-        "prune": None if sheet.prune is None else asdict(sheet.prune),
-        "seeds": [list(sheet.seeds), list(sheet.confirm.pool)],
-        "allow": list(sheet.allow),
-        "baseline": sheet.baseline,
+        "name": request.name,
+        "metric": [request.spec.metric.name, request.spec.metric.goal],
+        "margin": request.spec.margin,
+        "budget": request.spec.budget.model_dump(),
+        "prune": None if request.spec.prune is None else request.spec.prune.model_dump(),
+        "seeds": [list(request.spec.confirm.first_seeds), list(request.spec.confirm.pool)],
+        "allow": list(request.spec.allow),
+        "baseline": request.spec.baseline,
         "cells": sorted((resolved(cell) for cell in cells), key=lambda cell: (str(cell["arm"]), str(cell["block"]))),
     }
     return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.sweep.arm_progress import ArmProgress, seconds_left
 from bakeoff.sweep.candidates import shown
-from bakeoff.sweep.plan import WHOLE, Plan
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.planned_arm import WHOLE
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -61,7 +62,7 @@ def sentence(plan: Plan, told: Mapping[str, Any]) -> str:
     """One line about a decided run."""
     words = [f"{told['name']}: {told['status']}"]
     if told["status"] == "finished" and told.get("value") is not None:
-        words.append(f"{plan.sheet.metric} {float(told['value']):.4f}")
+        words.append(f"{plan.spec.metric.name} {float(told['value']):.4f}")
     words += [f"{key}={shown(value)}" for key, value in (told.get("params") or {}).items()]
     if told.get("seconds"):
         words.append(f"{float(told['seconds']):.1f} s")
@@ -76,8 +77,8 @@ def progress_table(plan: Plan, standings: Sequence[ArmProgress], *, left: float 
 
     blocks = any(standing.block != WHOLE for standing in standings)
     caption = None if left is None else f"about {clock(left)} left" if left else None
-    drawn = Table(title=plan.sheet.question, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
-    heads = ["arm", *(["block"] if blocks else []), "trials", f"best {plan.sheet.metric}", "at"]
+    drawn = Table(title=plan.spec.question, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    heads = ["arm", *(["block"] if blocks else []), "trials", f"best {plan.spec.metric.name}", "at"]
     for head in heads:
         drawn.add_column(head, justify="left" if head in ("arm", "block", "at") else "right")
     for head in ("confirmed", "mean", "failed", "diverged"):

@@ -1,227 +1,307 @@
-"""A sweep file and the words behind it on the command line -> a `Sheet`: what was asked, before anything is composed."""
+"""The model of a sweep file, from which its JSON Schema is made as well."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from bakeoff.config.slots import package_data_dir
-from bakeoff.errors import PlanError, join_choices, near_miss
-from bakeoff.sweep import settings
-from bakeoff.sweep.overrides import flat, parsed, pieces, split_word, text
-from bakeoff.sweep.settings import Budget, Confirm, Prune, Tuning, Values, mapping, whole
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-KEYS = ("question", "factors", "metric", "margin", "blocks", "tune", "budget", "prune", "confirm", "allow", "baseline", "fixed", "scales")
-NEEDED = KEYS[:3]
-NODES = {"metric": ("name", "goal"), "budget": tuple(settings.BUDGET), "prune": tuple(settings.PRUNE), "confirm": tuple(settings.CONFIRM)}
-SETTABLE = ("margin", "metric", "prune", "allow", "baseline", *(f"{node}.{key}" for node, keys in NODES.items() for key in keys))
-RESERVED = {
-    "test": "the test set is for the confirming stage, which scores it once",
-    "resume": "a sweep resumes by itself: run the same line again",
-    "name": "a sweep names its own runs",
-    "tracking.experiment": "a sweep is an experiment of its own, <name>-<hash>",
-}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from bakeoff.config.search_space import SearchSpace, parse_search_space
+from bakeoff.config.slots import METRICS
+from bakeoff.errors import ConfigError, join_choices, near_miss
+from bakeoff.sweep.overrides import text
+
+Sampler = Literal["halton", "random", "grid", "tpe", "cmaes", "gp"]
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
+LISTED = ("halton", "random", "grid")
+"""Samplers whose points are all known before the first trial."""
+MODELS = ("tpe", "cmaes", "gp")
+"""Samplers that propose a point when its turn comes, from the results of the same study so far."""
+Rule = Literal["steps", "batch", "schedule", "precision", "data", "parameters", "decay", "decay_all", "tuning", "recipe"]
+RULES: tuple[str, ...] = get_args(Rule)
+"""What arms must not differ in unless the file allows it; `bakeoff.sweep.fairness` checks each."""
+TUNABLE_METRICS = tuple(metric for metric in METRICS if not metric.startswith("test/"))
+MARGINS = {"accuracy": 0.005, "loss": 0.01}
+"""The smallest difference that matters, where the file does not say."""
+ANALYSES = 5
+"""Analyses of the confirming runs, where the file does not say: the first one, and four for `--more`."""
+FIRST_SEED = 1001
+"""Confirming seeds count from here, so that no seed of the tuning stage is used twice."""
+
+PlainValue = str | int | float | bool
+Count = Annotated[int, Field(ge=1)]
+Goal = Literal["maximize", "minimize"]
 
 
-@dataclass(frozen=True)
-class SweepSpec:
-    """A sweep as it was asked for, checked as far as that goes without composing. `fixed` maps keys to override texts, in order."""
+def _complete(message: str) -> PydanticCustomError:
+    """An error whose message already names the key."""
+    return PydanticCustomError("complete_message", "{message}", {"message": message})
 
-    name: str
-    origin: Path
-    question: str
-    metric: str
-    goal: str
-    margin: float
-    factors: Values
-    blocks: Values
-    tune: dict[str, tuple[Tuning, ...]]
-    budget: Budget
-    prune: Prune | None
-    confirm: Confirm
-    allow: tuple[str, ...]
-    baseline: str | None
-    fixed: dict[str, str]
-    scale: str | None = None
-    workers: int | None = None
-    words: tuple[str, ...] = field(default=())
+
+def _as_tuple(value: Any) -> Any:
+    """A list, or one value alone, as a tuple."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _distinct_values(value: Any) -> tuple[Any, ...]:
+    """The values of a factor or block: plain ones, none of them twice."""
+    items: tuple[Any, ...] = _as_tuple(value)
+    if not items or any(item is None or item == "" for item in items):
+        raise ValueError("an empty list; there is nothing to sweep")
+    if not all(isinstance(item, PlainValue) for item in items):
+        raise ValueError("must be a list of names or numbers")
+    names = [text(item) for item in items]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated} is listed twice")
+    return items
+
+
+def _metric_from_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _prune_from_name(value: Any) -> Any:
+    tree = {"by": value} if isinstance(value, str) else value
+    if not tree or (isinstance(tree, Mapping) and tree.get("by", "median") in (None, False, "off")) or tree is False:
+        return None
+    return tree
+
+
+def _tune_entries(value: Any) -> Any:
+    """The entries of a tuned key; the word `space` is an entry with nothing in it."""
+    entries = tuple({} if entry == "space" else entry for entry in _as_tuple(value))
+    if not entries:
+        raise ValueError("an empty list; give a space, or the word space")
+    if not all(isinstance(entry, Mapping | TuneEntry) for entry in entries):
+        raise ValueError("must be the word space, {low: 1e-4, high: 1, log: true} or {choices: [a, b]}")
+    return entries
+
+
+Values = Annotated[
+    tuple[PlainValue, ...],
+    BeforeValidator(_distinct_values, json_schema_input_type=PlainValue | Annotated[list[PlainValue], Field(min_length=1)]),
+]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Metric(_Node):
+    """The metric that tuning optimizes."""
+
+    name: Annotated[str, Field(description="A validation or training metric.", json_schema_extra={"enum": list(TUNABLE_METRICS)})]
+    goal: Goal = Field(
+        default_factory=lambda data: "maximize" if data["name"].endswith("accuracy") else "minimize",
+        description="Follows from the metric; may be written for the reader.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name not in METRICS:
+            raise ValueError(f"this is never logged{near_miss(name, TUNABLE_METRICS)}; choices: {join_choices(TUNABLE_METRICS)}")
+        if name not in TUNABLE_METRICS:
+            raise ValueError(f"the test set must not decide what is tuned; choices: {join_choices(TUNABLE_METRICS)}")
+        return name
+
+    @field_validator("goal")
+    @classmethod
+    def _check_goal(cls, goal: Goal, info: ValidationInfo) -> Goal:
+        name = info.data.get("name", "")
+        right: Goal = "maximize" if name.endswith("accuracy") else "minimize"
+        if name and goal != right:
+            raise ValueError(f"{name} can only be {right}d; goal: {right}")
+        return goal
+
+
+class Budget(_Node):
+    """How much is tuned, for each arm in each block."""
+
+    trials: Count = Field(default=16, description="Tuning runs for each arm, block and study.")
+    sampler: Sampler = Field(default="halton", description="What chooses the points of the search spaces.")
+    points: Count | None = Field(
+        default=None, description="For sampler: grid: values on each axis, which then decide the number of trials."
+    )
+    studies: Count = Field(default=1, description="How often tuning is repeated, with points and seeds of its own.")
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> Budget:
+        if self.sampler == "grid" and self.studies > 1:
+            raise _complete(f"budget.studies={self.studies}: a grid has the same points in every study; choose another sampler")
+        if self.points is not None and self.sampler != "grid":
+            raise _complete(f"budget.points={self.points}: is for sampler: grid, not {self.sampler}; budget.trials says how many points")
+        if self.points is not None and "trials" in self.model_fields_set:
+            raise _complete(
+                f"budget.points={self.points}: decides the trials of a grid, and budget.trials={self.trials} does too; keep one"
+            )
+        return self
+
+
+class Confirm(_Node):
+    """The confirming stage: how many fresh seeds, or which, and up to how many."""
+
+    seeds: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = Field(
+        default=10, description="How many seeds (1001, 1002, ...) the first analysis has, or which ones."
+    )
+    max_seeds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How many seeds the last interim analysis may have; five times the first's if left out."
+    )
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Confirm:
+        count = len(self.first_seeds)
+        if len(set(self.first_seeds)) < count:
+            raise _complete(f"confirm.seeds={self.seeds}: a seed is listed twice")
+        if self.max_seeds is not None and self.max_seeds < count:
+            raise _complete(f"confirm.max_seeds={self.max_seeds}: must be confirm.seeds={count} or more")
+        return self
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds of the first analysis."""
+        return tuple(self.seeds) if isinstance(self.seeds, list) else tuple(range(FIRST_SEED, FIRST_SEED + self.seeds))
+
+    @property
+    def pool(self) -> tuple[int, ...]:
+        """The seeds of all analyses in order; their number is a multiple of the first analysis's."""
+        first = self.first_seeds
+        count = ANALYSES * len(first) if self.max_seeds is None else self.max_seeds
+        count -= count % len(first) if first else count
+        start = max(first, default=0) + 1
+        return (*first, *range(start, start + count - len(first)))
+
+    @property
+    def analyses(self) -> tuple[int, ...]:
+        """How many seeds an arm has at each analysis: multiples of the first."""
+        step = len(self.first_seeds)
+        return tuple(range(step, len(self.pool) + 1, step)) if step else ()
+
+
+class Prune(_Node):
+    """What stops a tuning run early: `median` (Golovin et al. 2017), `asha` (Li et al. 2020) or `hyperband` (Li et al. 2018)."""
+
+    by: Literal["median", "asha", "hyperband"] = Field(default="median", description="The pruner; asha and hyperband halve by rungs.")
+    warmup: float = Field(default=0.25, ge=0, lt=1, description="The share of a run's epochs before which nothing is stopped.")
+    startup: Count = Field(default=4, description="For median: complete trials of the arm that it waits for.")
+    audit: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="How many of an arm's pruned trials are run to their end, as a check."
+    )
+
+
+class TuneEntry(_Node):
+    """One search space of a tuned key: a range, a few choices, or, with neither, the range that the arm's own choice declares."""
+
+    low: int | float | None = Field(default=None, description="The lower end of the range.")
+    high: int | float | None = Field(default=None, description="The upper end of the range.")
+    log: bool | None = Field(default=None, description="Whether the range is even on a logarithmic scale.")
+    complement: bool | None = Field(default=None, description="Whether 1 - x is even on a logarithmic scale, as for momenta.")
+    choices: list[PlainValue] | None = Field(default=None, description="The values, instead of a range.")
+    only_for: dict[
+        str, Annotated[tuple[PlainValue, ...], BeforeValidator(_as_tuple, json_schema_input_type=PlainValue | list[PlainValue])]
+    ] = Field(default_factory=dict, alias="for", description="Only for the arms whose factors and blocks have these values.")
+
+    def parse_space(self, key: str) -> SearchSpace | None:
+        """Return the space, None for the declared range.
+
+        Args:
+            key: The tuned key, for messages.
+
+        Raises:
+            ConfigError: It is no range and no list of choices.
+        """
+        tree = self.model_dump(exclude_unset=True, exclude={"only_for"})
+        return parse_search_space(f"tune.{key}", tree) if tree else None
+
+    def fits(self, choices: Mapping[str, Any]) -> bool:
+        """Return whether the entry is for the arm and block with these choices."""
+        return all(choices.get(key) in values for key, values in self.only_for.items())
+
+
+TuneEntries = Annotated[
+    tuple[TuneEntry, ...],
+    Field(min_length=1),
+    BeforeValidator(_tune_entries, json_schema_input_type=Literal["space"] | TuneEntry | list[Literal["space"] | TuneEntry]),
+]
+
+
+class SweepSpec(_Node):
+    """A sweep file: one question, and how it is answered."""
+
+    question: str = Field(min_length=1, description="What the sweep asks, as one sentence.")
+    factors: dict[str, Values] = Field(min_length=1, description="What is compared: every combination of these values is an arm.")
+    metric: Annotated[Metric, BeforeValidator(_metric_from_name, json_schema_input_type=Metric | str)] = Field(
+        description="The metric that tuning optimizes; a name alone is enough."
+    )
+    margin: float = Field(
+        default_factory=lambda data: MARGINS[data["metric"].name.rpartition("/")[2]],
+        ge=0,
+        description="The smallest difference that matters.",
+    )
+    blocks: dict[str, Values] = Field(default_factory=dict, description="The comparison is repeated on each of these.")
+    tune: dict[str, TuneEntries] = Field(default_factory=dict, description="Keys that are tuned for each arm and block separately.")
+    budget: Budget = Field(default=Budget(), description="How much is tuned.")
+    prune: Annotated[
+        Prune | None,
+        BeforeValidator(_prune_from_name, json_schema_input_type=Prune | Literal["median", "asha", "hyperband", "off", False] | None),
+    ] = Field(default=None, description="What stops tuning runs early; nothing if left out.")
+    confirm: Confirm = Field(default=Confirm(), description="The confirming stage, on fresh seeds.")
+    allow: Annotated[tuple[Rule, ...], BeforeValidator(_as_tuple, json_schema_input_type=Rule | list[Rule])] = Field(
+        default=(), description="Differences between arms that are intended."
+    )
+    baseline: str | None = Field(default=None, description="The arm that the others are compared with.")
+    fixed: dict[str, Any] = Field(default_factory=dict, description="Values of the run config that all runs share.")
+    scales: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Named sets of values that scale=NAME on the command line puts on top."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, tree: Any) -> Any:
+        return {key: value for key, value in tree.items() if value is not None} if isinstance(tree, Mapping) else tree
+
+    @field_validator("question")
+    @classmethod
+    def _join_lines(cls, question: str) -> str:
+        return " ".join(question.split())
+
+    @field_validator("allow")
+    @classmethod
+    def _sort_rules(cls, allow: tuple[Rule, ...]) -> tuple[str, ...]:
+        return tuple(rule for rule in RULES if rule in allow)
+
+    @model_validator(mode="after")
+    def _check_tune(self) -> SweepSpec:
+        swept = {**self.factors, **self.blocks}
+        for key, entries in self.tune.items():
+            for entry in entries:
+                try:
+                    entry.parse_space(key)
+                except ConfigError as error:
+                    raise _complete(f"{error}, or the word space for the range that the choice declares") from None
+                for factor, values in entry.only_for.items():
+                    _check_condition(f"tune.{key}.for.{factor}", factor, values, swept)
+        return self
 
     @property
     def trials(self) -> int:
         """Tuning runs that are planned for an arm in a block, all studies together; a grid may have another number."""
         return self.budget.trials * self.budget.studies
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The confirming seeds of the first look."""
-        return self.confirm.seeds
+
+def _check_condition(key: str, factor: str, values: tuple[Any, ...], swept: Mapping[str, tuple[Any, ...]]) -> None:
+    """Check that an entry of `tune` is for a factor or block of the file, and for values that it has."""
+    if factor not in swept:
+        raise _complete(f"{key}: no factor or block{near_miss(factor, swept)}; choices: {join_choices(swept)}")
+    names = [text(value) for value in swept[factor]]
+    for value in values:
+        if value not in swept[factor]:
+            raise _complete(f"{key}={value}: not among its values{near_miss(str(value), names)}; choices: {join_choices(names)}")
 
 
-def read_spec(name: str, *, words: Sequence[str] = (), config_dir: str | Path | None = None) -> SweepSpec:
-    """The sheet of a sweep by its name or its file, with the words of the command line applied. `PlanError` for the first thing wrong.
-
-    `key=value` words win over `fixed`, narrow `factors` and `blocks`, and set the plan's own numbers (budget.trials=4); `scale=smoke`
-    applies a named set of the file before them.
-    """
-    path = find(name, config_dir=config_dir)
-    tree = load(path)
-    given = dict(split_word(word) for word in words)
-    workers = given.pop("workers", None)
-    scale = given.pop("scale", None)
-    for key in tree:
-        if key not in KEYS:
-            raise PlanError(f"{path.name}: {key}: no such key{near_miss(key, KEYS)}; keys: {join_choices(KEYS)}")
-    for key in NEEDED:
-        if not tree.get(key):
-            raise PlanError(f"{path.name}: {key}: {'this key is missing' if key not in tree else 'must not be empty'}")
-    for key in ("factors", "blocks", "tune", "budget", "confirm", "fixed", "scales"):
-        tree[key] = mapping(path, key, tree.get(key))
-    known = {**tree["factors"], **tree["blocks"]}
-    fixed = {key: text(value) for key, value in flat(tree["fixed"])}
-    for key, value in [*scaled(path, tree["scales"], scale), *given.items()]:
-        assign(path, tree, fixed, key, value)
-    metric, goal = settings.measured(path, tree["metric"])
-    factors, blocks = values(path, "factors", tree["factors"]), values(path, "blocks", tree["blocks"])
-    tune = settings.tuned(path, tree["tune"], known)
-    check_apart(path, factors, blocks, tune, fixed)
-    return SweepSpec(
-        name=path.stem,
-        origin=path,
-        question=" ".join(str(tree["question"]).split()),
-        metric=metric,
-        goal=goal,
-        margin=settings.margin_of(path, tree.get("margin"), metric),
-        factors=factors,
-        blocks=blocks,
-        tune=tune,
-        budget=settings.budgeted(path, tree["budget"]),
-        prune=settings.pruned(path, tree.get("prune")),
-        confirm=settings.confirmed(path, tree["confirm"]),
-        allow=settings.allowed(path, tree.get("allow")),
-        baseline=None if tree.get("baseline") is None else str(tree["baseline"]),
-        fixed=fixed,
-        scale=scale,
-        workers=None if workers is None else whole("workers", parsed("workers", workers), least=1),
-        words=tuple(words),
-    )
-
-
-def find(name: str, *, config_dir: str | Path | None = None) -> Path:
-    """The file of a sweep: a path, or a name in sweeps/ beside `--config-dir`, in the working folder, or in the package."""
-    given = Path(name)
-    if given.suffix in (".yaml", ".yml"):
-        if not given.is_file():
-            raise PlanError(f"sweep {name}: no such file")
-        if not NAME.fullmatch(given.stem):
-            raise PlanError(f"sweep {name}: the file's name must be letters, digits, '.', '_' and '-'; it names the sweep")
-        return given
-    homes = [Path("sweeps"), package_data_dir("sweeps")]
-    if config_dir is not None:
-        homes = [Path(config_dir) / "sweeps", Path(config_dir).resolve().parent / "sweeps", *homes]
-    for home in homes:
-        if NAME.fullmatch(name) and (home / f"{name}.yaml").is_file():
-            return home / f"{name}.yaml"
-    known = sorted({path.stem for home in homes for path in home.glob("*.yaml")})
-    raise PlanError(f"sweep {name}: no such sweep{near_miss(name, known)}; sweeps: {join_choices(known) or 'none'}")
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The plain tree of a sweep file; read by OmegaConf, since for plain YAML 1e-3 is a string."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
-        raise PlanError(f"{path}: not a readable sweep file ({' '.join(str(error).split())})") from None
-    if not isinstance(tree, dict):
-        raise PlanError(f"{path}: not a sweep file: it must hold the keys {join_choices(NEEDED)}")
-    return {str(key): value for key, value in tree.items()}
-
-
-def scaled(path: Path, scales: Mapping[str, Any], scale: str | None) -> Iterator[tuple[str, str]]:
-    """The settings of the scale that the command line names."""
-    if scale is None:
-        return
-    if scale not in scales:
-        raise PlanError(
-            f"scale={scale}: {path.name} has no such scale{near_miss(scale, scales)}; choices: {join_choices(scales) or 'none'}"
-        )
-    for key, value in flat(mapping(path, f"scales.{scale}", scales[scale])):
-        yield key, ",".join(map(text, value)) if isinstance(value, list) else text(value)
-
-
-def assign(path: Path, tree: dict[str, Any], fixed: dict[str, str], key: str, value: str) -> None:
-    """One `key=value`: the plan's own number, a narrower factor or block, or a fixed value."""
-    for kind in ("factors", "blocks"):
-        if key in tree[kind]:
-            tree[kind][key] = narrowed(key, tree[kind][key], value, kind)
-            return
-    if key in tree["tune"]:
-        raise PlanError(f"{key}={value}: {path.name} tunes this key; take it out of tune, or give another space there")
-    parts = pieces(value)
-    if key in SETTABLE:
-        first, _, second = key.partition(".")
-        if second and not isinstance(tree.get(first), dict):
-            # A node may be written short: the metric's name, or the pruner's.
-            tree[first] = {NODES[first][0]: tree[first]} if tree.get(first) else {}
-        target = tree[first] if second else tree
-        target[second or first] = [parsed(key, part) for part in parts] if len(parts) > 1 else parsed(key, value)
-    elif len(parts) > 1:
-        several = join_choices([*tree["factors"], *tree["blocks"]])
-        raise PlanError(f"{key}={value}: takes one value here; several are for the factors and blocks of {path.name}: {several}")
-    else:
-        fixed[key] = value
-
-
-def narrowed(key: str, choices: Any, value: str, kind: str) -> list[Any]:
-    """The values of a factor or block that the command line picks, in the file's order."""
-    known = choices if isinstance(choices, list) else [choices]
-    chosen: list[int] = []
-    for piece in pieces(value):
-        found = [i for i, choice in enumerate(known) if piece == text(choice) or parsed(key, piece) == choice]
-        if not found:
-            names = [text(choice) for choice in known]
-            raise PlanError(f"{key}={piece}: not among this sweep's {kind}{near_miss(piece, names)}; choices: {join_choices(names)}")
-        chosen += found
-    return [choice for i, choice in enumerate(known) if i in chosen]
-
-
-def check_apart(path: Path, factors: Values, blocks: Values, tune: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    """A key has one part in a sweep."""
-    homes: dict[str, str] = {}
-    for kind, keys in (("factors", factors), ("blocks", blocks), ("tune", tune), ("fixed", fixed)):
-        for key in keys:
-            if key in homes:
-                raise PlanError(f"{path.name}: {key}: stands in both {homes[key]} and {kind}")
-            homes[key] = kind
-            if key in RESERVED:
-                raise PlanError(f"{key}: {RESERVED[key]}")
-            if kind != "fixed" and key in ("seed", "data.split_seed"):
-                raise PlanError(f"{path.name}: {kind}.{key}: seeds are no {kind}; confirm.seeds repeats every arm with fresh ones")
-
-
-def values(path: Path, kind: str, tree: Mapping[str, Any]) -> Values:
-    """Lists of plain values, none of them empty or with a value twice."""
-    found: Values = {}
-    for key, given in tree.items():
-        items = given if isinstance(given, list) else [given]
-        if not items or any(item is None or item == "" for item in items):
-            raise PlanError(f"{path.name}: {kind}.{key}: an empty list; there is nothing to sweep")
-        for item in items:
-            if not isinstance(item, str | int | float | bool):
-                raise PlanError(f"{path.name}: {kind}.{key}={item}: must be a list of names or numbers")
-            if isinstance(item, float) and not math.isfinite(item):
-                raise PlanError(f"{path.name}: {kind}.{key}={item}: not a finite number")
-        names = [text(item) for item in items]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise PlanError(f"{path.name}: {kind}.{key}: {twice} stands there twice")
-        found[str(key)] = tuple(items)
-    return found
+def sweep_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of sweep files."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SweepSpec.model_json_schema(by_alias=True)}

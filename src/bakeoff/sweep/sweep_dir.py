@@ -44,8 +44,8 @@ class Summary:
                 tags={
                     "sweep": plan.name,
                     "sweep.hash": plan.hash,
-                    "sweep.tuned": ",".join(plan.sheet.tune),
-                    "mlflow.note.content": f"{plan.sheet.question}\n\n`{plan.command}`",
+                    "sweep.tuned": ",".join(plan.spec.tune),
+                    "mlflow.note.content": f"{plan.spec.question}\n\n`{plan.command}`",
                 },
                 tracking_uri=uri,
             )

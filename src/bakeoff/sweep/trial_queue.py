@@ -22,8 +22,9 @@ from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.candidates import Point
 from bakeoff.sweep.leases import Lock, Owner
 from bakeoff.sweep.optuna_studies import JOURNAL, State, trials_of
-from bakeoff.sweep.plan import Plan, PlannedArm
-from bakeoff.sweep.settings import MODELS
+from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.planned_arm import PlannedArm
+from bakeoff.sweep.spec import MODELS
 from bakeoff.sweep.trials import FINAL, STAGES, Stage, TrialLease, run_id, score
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class TrialQueue:
 
     def stops(self, claim: TrialLease, *, epoch: int, value: float, epochs: int) -> bool:
         """Tell what a tuning run has reached after an epoch; True where the plan's pruner stops it, by runs of the same lane alone."""
-        prune = self.plan.sheet.prune
+        prune = self.plan.spec.prune
         if prune is None or claim.stage != "tune":
             return False
         with self.alone():
@@ -127,7 +128,7 @@ class TrialQueue:
             waiting = found.get_trials(deepcopy=False, states=(State.WAITING,))
             number = waiting[0].number if waiting else len(self.trials(stage, lane))
         point = self.plan.slice_of(lane)[number] if stage == "tune" else {}
-        name = self.plan.sheet.budget.sampler if stage == "tune" and cell.spaces else "listed"
+        name = self.plan.spec.budget.sampler if stage == "tune" and cell.spaces else "listed"
         seed = seeds.derive_seed(cell.run.seed, name, replicate, number) % 2**32 if name in MODELS else 0
         if fresh:
             trial = optuna_studies.ask(found, space, point=optuna_studies.parameters(cell, point), name=name, seed=seed)
@@ -168,7 +169,7 @@ class TrialQueue:
 
     def sample(self, lane: int) -> list[int]:
         """The pruned trials of a lane that are audited: drawn from all of them once tuning is over, whenever they were pruned."""
-        prune, (index, replicate) = self.plan.sheet.prune, self.plan.lanes[lane]
+        prune, (index, replicate) = self.plan.spec.prune, self.plan.lanes[lane]
         if prune is None or not self.decided("tune", lane):
             return []
         stopped = [trial.number for trial in self.trials("tune", lane) if trial.state == State.PRUNED]
@@ -189,11 +190,11 @@ class TrialQueue:
     def decide(self, stage: Stage, lane: int, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
         """Attributes first: whoever dies between them and the end leaves a trial that is adopted again."""
         status, reason = str(result["status"]), str(result.get("reason") or "")
-        value = score(result, metric=self.plan.sheet.metric)
+        value = score(result, metric=self.plan.spec.metric.name)
         if value is None and status == "finished":
-            status, reason = "failed", f"{self.plan.sheet.metric} is not among the run's metrics"
-        elif status == "finished" and value != float(result["metrics"][self.plan.sheet.metric]):
-            status, reason = "diverged", f"{self.plan.sheet.metric} is {result['metrics'][self.plan.sheet.metric]}"
+            status, reason = "failed", f"{self.plan.spec.metric.name} is not among the run's metrics"
+        elif status == "finished" and value != float(result["metrics"][self.plan.spec.metric.name]):
+            status, reason = "diverged", f"{self.plan.spec.metric.name} is {result['metrics'][self.plan.spec.metric.name]}"
         self.mark(stage, lane, trial, {"status": status, "reason": reason, "seconds": float(result.get("seconds") or 0.0)})
         found = self.studies[stage, lane]
         if value is not None:
@@ -242,7 +243,7 @@ class TrialQueue:
     @property
     def sign(self) -> int:
         """What makes the better value the smaller one."""
-        return -1 if self.plan.sheet.goal == "maximize" else 1
+        return -1 if self.plan.spec.metric.goal == "maximize" else 1
 
     def standing(self, index: int, cell: PlannedArm) -> ArmProgress:
         """The counts of one cell, over its studies."""

@@ -73,7 +73,7 @@ def run_of(plan: Plan, claim: TrialLease, *, threads: int) -> RunConfig:
         "trainer.threads": cell.run.trainer.threads or threads,
     }
     if claim.stage == "confirm":
-        pool, folds = plan.sheet.confirm.pool, cell.run.data.folds
+        pool, folds = plan.spec.confirm.pool, cell.run.data.folds
         at = pool.index(claim.seed)
         split = {"data.split_seed": claim.seed} if folds is None else {"data.split_seed": pool[at - at % folds], "data.fold": at % folds}
         changes |= {"test": True, **split}

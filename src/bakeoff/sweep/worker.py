@@ -106,7 +106,7 @@ def attempt(post: WorkerSpec, board: TrialQueue, claim: TrialLease, wire: Connec
         "name": name_of(plan, claim),
         "status": str(result["status"]) if told else "not heard",
         "reason": str(result.get("reason") or ""),
-        "value": result.get("metrics", {}).get(plan.sheet.metric),
+        "value": result.get("metrics", {}).get(plan.spec.metric.name),
         "seconds": result.get("seconds"),
         "params": claim.params,
     }
@@ -124,8 +124,8 @@ class Pruned:
 
 def train(post: WorkerSpec, board: TrialQueue, claim: TrialLease, folder: RunDir, wire: Connection) -> Pruned | Literal["ended", "stopped"]:
     """One child process to its end, `stopped` where the command says stop or the claim is another's now, or to where it is pruned."""
-    metric = post.plan.sheet.metric
-    watch = MetricTail(folder.journal, metric=metric) if post.plan.sheet.prune is not None and claim.stage == "tune" else None
+    metric = post.plan.spec.metric.name
+    watch = MetricTail(folder.journal, metric=metric) if post.plan.spec.prune is not None and claim.stage == "tune" else None
     process = multiprocessing.get_context("fork").Process(target=processes.child_main, args=(str(folder.path), post.trial))
     process.start()
     renewed = time.monotonic()
