@@ -11,7 +11,7 @@ from dataclasses import replace
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from bakeoff.diagnostics.charts import Curve, upper_end
+from bakeoff.diagnostics.charts import Curve
 from bakeoff.rendering import matplotlib_backend
 from bakeoff.rendering.marks import AxesSpec, FigureSpec, Line
 from bakeoff.rendering.page import Picture
@@ -28,7 +28,7 @@ def line_figure(name: str, curves: Mapping[str, Curve], axes: AxesSpec) -> Figur
     Args:
         name: The stem of its files and its title.
         curves: Series -> curve.
-        axes: The axes; a linear vertical axis without a range gets one that a few very large values do not stretch.
+        axes: The axes; a linear vertical axis without a range starts at 0.
     """
     lines = []
     for series, curve in curves.items():
@@ -36,7 +36,7 @@ def line_figure(name: str, curves: Mapping[str, Curve], axes: AxesSpec) -> Figur
         lines.append(Line([x for x, _ in points], [y for _, y in points], series, markers=len(points) < MARKED_POINTS))
     heights = [y for line in lines for y in line.y]
     if heights and axes.y_range is None and not axes.log_y:
-        axes = replace(axes, y_range=(min(0.0, *heights), upper_end(heights)))
+        axes = replace(axes, y_range=(min(0.0, *heights), 1.05 * max(heights) or 1.0))
     return FigureSpec(name.replace(" ", "_").replace("-", "_"), name, lines, axes, styles=styles(curves))
 
 
