@@ -191,7 +191,7 @@ def test_every_evaluation_of_a_step_is_of_one_function(tmp_path: Path) -> None:
     data.setup("fit")
 
     module = ClassificationModule(run, total_steps=1, steps_per_epoch=1)
-    seeding = StepSeeding(run)
+    seeding = StepSeeding()
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     module.trainer = trainer
 

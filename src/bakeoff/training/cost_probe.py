@@ -94,7 +94,7 @@ def measure_cost(run: RunConfig, *, max_seconds: float = MAX_SECONDS) -> RunCost
     max_steps, batch_size = min(MAX_STEPS, full_data.steps_per_epoch), run.data.batch_size // run.trainer.devices
     short_run = run.replace(**one_device, **{"trainer.max_steps": max_steps, "trainer.max_epochs": 1, "data.batch_size": batch_size})
     timer, data = StepTimer(max_seconds=max_seconds), builders.make_data(short_run)
-    callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), StepSeeding(short_run), MetricLogging(every=run.trainer.log_every), timer]
+    callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), StepSeeding(), MetricLogging(every=run.trainer.log_every), timer]
     trainer = make_trainer(short_run, callbacks=callbacks, validate=False)
     data.trainer = trainer
     data.setup("fit")

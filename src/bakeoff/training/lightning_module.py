@@ -88,6 +88,19 @@ class ClassificationModule(pl.LightningModule):
         """Return whether a micro-batch, counted within the epoch, is the last one of its optimizer step."""
         return (batch_idx + 1) % self.run.trainer.accumulate == 0
 
+    def seed_step(self, *, micro_batch: int) -> None:
+        """Seed torch, numpy and Python for one pass of the current step.
+
+        As every pass is seeded anew, no generator's state has to be saved: a resumed run draws the same dropout as an uninterrupted one.
+
+        Args:
+            micro_batch: The micro-batch within the step.
+        """
+        step_seed = seeds.derive_seed(self.run.seed, "step", self.step, micro_batch, self.global_rank)
+        torch.manual_seed(step_seed)
+        random.seed(step_seed)
+        np.random.seed(step_seed % 2**32)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Count the evaluations of the loss anew."""
         self._closure_calls = 0
@@ -101,7 +114,7 @@ class ClassificationModule(pl.LightningModule):
         """
         images, targets = batch
         if self._closure_calls:  # L-BFGS evaluates one function several times a step: the same one each time, and counted once
-            seed_step(self.run.seed, step=self.step, micro_batch=0, rank=self.global_rank)
+            self.seed_step(micro_batch=0)
         if self.mixing is not None:
             images, targets = self.mixing(images, targets)
         scores = self.net(images)
@@ -143,20 +156,3 @@ class ClassificationModule(pl.LightningModule):
         views, targets = batch
         scores = self._view_scores(views, count=len(targets))
         self.eval_meter.update(self.loss(scores, targets), scores, targets)
-
-
-def seed_step(seed: int, *, step: int, micro_batch: int, rank: int) -> None:
-    """Seed the generators of torch, numpy and Python for one forward pass.
-
-    As every pass is seeded anew, no generator's state has to be saved: a resumed run draws the same dropout as an uninterrupted one.
-
-    Args:
-        seed: The run's seed.
-        step: The optimizer steps made so far.
-        micro_batch: The micro-batch within the step.
-        rank: The process within the run.
-    """
-    step_seed = seeds.derive_seed(seed, "step", step, micro_batch, rank)
-    torch.manual_seed(step_seed)
-    random.seed(step_seed)
-    np.random.seed(step_seed % 2**32)

@@ -64,7 +64,7 @@ def make_callbacks(context: RunContext, logger: JournalLogger, state: dict[str, 
     if context.is_rank_zero and run.diagnostics != "none":
         title, run_dir = context.manifest.name, context.run_dir.path
         callbacks.append(DiagnosticsCallback(run, context.journal, run_dir=run_dir, title=title, curves=logger.curves))
-    callbacks += [StepSeeding(run), MetricLogging(every=run.trainer.log_every)]
+    callbacks += [StepSeeding(), MetricLogging(every=run.trainer.log_every)]
     if run.trainer.divergence is not None:
         callbacks.append(DivergenceDetection(limit=run.trainer.divergence))
     if context.is_rank_zero and context.progress:
