@@ -115,7 +115,7 @@ def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., SweepResults]
     sweep = simulated({"adam": 0.0, "sgd": 0.0}, rng=np.random.default_rng(8), seeds=12)
     plain = analyse(sweep)
     assert not plain.tuning_variances and "once" in plain.narrative["tuning"][0] and "tuning_variance" not in section_tables(plain)
-    found = analyse(replace(sweep, design=replace(sweep.design, looks=replace(sweep.design.sequential, studies=3))))
+    found = analyse(replace(sweep, design=replace(sweep.design, sequential=replace(sweep.design.sequential, studies=3))))
     assert [(one.arm, one.studies, one.n) for one in found.tuning_variances] == [("adam", 3, 12), ("sgd", 3, 12)]
     assert len(section_tables(found)["tuning_variance"]) == 2 and "tuning again moves test accuracy by" in found.narrative["tuning"][0]
     assert any("a study counts once" in note for note in found.verdict.caveats)
