@@ -132,7 +132,7 @@ def draw_figure(figure: FigureSpec, *, titled: bool = True) -> Figure:
 
 
 def line_style(dash: str) -> Any:
-    """matplotlib's line style for a dash of the palette."""
+    """The line style in matplotlib for a dash of the palette."""
     return (0, DASHES[dash]) if DASHES[dash] else "-"
 
 

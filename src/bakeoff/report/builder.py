@@ -114,7 +114,7 @@ def write_figures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:
 
 def render_terminal(report: Report) -> str:
     """The verdict and the arms as text for the terminal."""
-    return terminal.text(report.analysis, report.page)
+    return terminal.terminal_text(report.analysis, report.page)
 
 
 __all__ = ["Report", "build_report", "export_figure", "render_terminal", "write_report"]

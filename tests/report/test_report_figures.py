@@ -1,4 +1,4 @@
-"""The figures by themselves: looks, bands, and what very many arms and trials cost."""
+"""The figures by themselves: styles, bands, and what very many arms and trials cost."""
 
 from __future__ import annotations
 
