@@ -15,7 +15,7 @@ from bakeoff.rendering.palette import Style
 
 #: A line at least this many pixels wide is a bar, which is solid whatever the dash of its series.
 BAR_WIDTH = 4
-Symbol = Literal["marker", "ring", "cross", "dot", "tick"]
+Symbol = Literal["marker", "ring", "cross", "dot"]
 
 
 @dataclass(frozen=True)

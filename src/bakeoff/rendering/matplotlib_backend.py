@@ -39,7 +39,7 @@ from bakeoff.rendering.palette import DASHES, DIVERGING, GREY, INK, LINE, MARKER
 DPI, PAPER_DPI = 110, 160
 #: Inches: a column of text on A4.
 COLUMN_WIDTH = 6.3
-SYMBOLS = {"ring": "o", "cross": "x", "dot": "o", "tick": "|"}
+SYMBOLS = {"ring": "o", "cross": "x", "dot": "o"}
 #: Settings for every picture. Names are text and no formulas; text in an SVG stays text; the salt makes its ids the same each time.
 RC_PARAMS: Any = {
     "font.size": 9,
@@ -72,13 +72,6 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def png(figure: Figure, *, dpi: int = DPI) -> bytes:
-    """A figure as the content of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
 
 
 def svg(figure: FigureSpec) -> str:
@@ -190,7 +183,7 @@ def _draw_points(axes: Axes, marks: Sequence[tuple[Points, Style]]) -> None:
     for (symbol, kind, size, opacity), group in groups.items():
         x, y = [value for mark, _ in group for value in mark.x], [value for mark, _ in group for value in mark.y]
         colours = [style.colour for mark, style in group for _ in mark.x]
-        ring, width = kind == "ring", 1.4 if kind in ("ring", "cross", "tick") else 0.0
+        ring, width = kind == "ring", 1.4 if kind in ("ring", "cross") else 0.0
         face: dict[str, Any] = {"facecolors": "none", "edgecolors": colours} if ring else {"c": colours}
         axes.scatter(x, y, s=(0.62 * size) ** 2, marker=symbol, alpha=opacity, linewidths=width, zorder=4 if ring else 3, **face)
 

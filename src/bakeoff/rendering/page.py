@@ -87,7 +87,7 @@ class Definitions(Block):
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell with a background colour, or with a CSS class: `wrong` (red) or `number` (to the right)."""
+    """A table cell with a background colour, or with a CSS class, such as `wrong` (red)."""
 
     text: str
     background: str = ""

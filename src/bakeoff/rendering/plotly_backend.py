@@ -27,8 +27,8 @@ from bakeoff.rendering.marks import (
 from bakeoff.rendering.palette import DIVERGING, GREY, INK, LINE, SEQUENTIAL, Style
 
 Spec = dict[str, Any]
-SYMBOLS = {"ring": "circle-open", "cross": "x-thin-open", "dot": "circle", "tick": "line-ns-open"}
-SYMBOL_LINE_WIDTHS = {"ring": 2.5, "cross": 1.5, "tick": 1.5}
+SYMBOLS = {"ring": "circle-open", "cross": "x-thin-open", "dot": "circle"}
+SYMBOL_LINE_WIDTHS = {"ring": 2.5, "cross": 1.5}
 
 
 def plotly_spec(figure: FigureSpec) -> Spec:
