@@ -47,7 +47,9 @@ def warm(made: Plan) -> list[float]:
     context, root, uri = processes.forkserver_context(threads=1, preload=PRELOAD), Path("runs"), default_uri(Path.cwd())
     (root / made.title).mkdir(parents=True)
     with Writer(root, context=context), SweepProgress(made, workers=1) as display:
-        runner.work(made, crew=Resources(1, 1, None), root=root, uri=uri, context=context, trial=processes.TRAIN_FUNCTION, display=display)
+        runner.work(
+            made, resources=Resources(1, 1, None), root=root, uri=uri, context=context, trial=processes.TRAIN_FUNCTION, display=display
+        )
     ends = sorted((folder.result.stat().st_mtime, seconds(folder)) for folder in iter_run_dirs(root))
     return [end - before - fit for (before, _), (end, fit) in pairwise(ends)]
 
@@ -56,8 +58,8 @@ def fresh(made: Plan, number: int) -> list[float]:
     """The same for runs in a new interpreter each."""
     costs = []
     for seed in range(number):
-        claim = TrialLease("tune", 0, seed, made.cells[0].points[0], 7000 + seed, 1, 0)
-        folder = folder_of(made, claim, root=Path("fresh"), threads=1, uri=default_uri(Path.cwd()))
+        lease = TrialLease("tune", 0, seed, made.planned_arms[0].points[0], 7000 + seed, 1, 0)
+        folder = folder_of(made, lease, root=Path("fresh"), threads=1, uri=default_uri(Path.cwd()))
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", FRESH, str(folder.path)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         costs.append(time.perf_counter() - began - seconds(folder))

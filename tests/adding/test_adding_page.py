@@ -89,9 +89,9 @@ def test_its_sweep_makes_a_plan(line: str, place: Path, monkeypatch: pytest.Monk
     name, *rest = [word for word in words(line) if word != "--plan"]
     made = make_plan(name, overrides=rest, config_dir="conf")
     monkeypatch.setenv(TRUST_VARIABLE, ",".join(made.trust))
-    assert [cell.arm for cell in made.cells] == ["relu", "hardtanh", "snake"]
-    for cell in made.cells:
-        builders.validate_components(cell.run)
+    assert [planned_arm.arm for planned_arm in made.planned_arms] == ["relu", "hardtanh", "snake"]
+    for planned_arm in made.planned_arms:
+        builders.validate_components(planned_arm.run)
 
 
 def test_the_tables_slots_are_the_doors() -> None:

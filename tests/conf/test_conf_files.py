@@ -175,9 +175,9 @@ def test_every_sweep_makes_a_plan_whose_arms_the_door_admits(name: str, planned:
     assert name == "quickstart" or set(scales) == {"smoke", "paper"}, f"sweeps/{name}.yaml has not these scales"
     made = planned(name, "smoke" if scales else None, outer=True)
     assert made.spec.question.endswith("?")
-    for cell in made.cells:
-        assert cell.run.choices["data"] == "digits"
-        validate_components(cell.run)
+    for planned_arm in made.planned_arms:
+        assert planned_arm.run.choices["data"] == "digits"
+        validate_components(planned_arm.run)
 
 
 @pytest.mark.slow
@@ -187,9 +187,13 @@ def test_every_scale_of_a_sweep_is_a_plan_of_its_own(name: str, planned: Callabl
     assert len({whole.hash, smoke.hash, paper.hash}) == 3
     assert smoke.runs < whole.runs <= paper.runs
     assert smoke.runs <= 100, "a first look takes minutes"
-    assert {cell.arm for cell in smoke.cells} <= {cell.arm for cell in whole.cells} == {cell.arm for cell in paper.cells}
-    for cell in [*smoke.cells, *{cell.block: cell for cell in paper.cells}.values()]:
-        validate_components(cell.run)
+    assert (
+        {planned_arm.arm for planned_arm in smoke.planned_arms}
+        <= {planned_arm.arm for planned_arm in whole.planned_arms}
+        == {planned_arm.arm for planned_arm in paper.planned_arms}
+    )
+    for planned_arm in [*smoke.planned_arms, *{planned_arm.block: planned_arm for planned_arm in paper.planned_arms}.values()]:
+        validate_components(planned_arm.run)
 
 
 SPARED = {

@@ -63,7 +63,7 @@ def test_every_choice_takes_training_steps(word: str, composed: Callable[..., Co
 
 def trained(plan: Plan) -> None:
     """Each cell's first point takes a step. SOAP's first one only gathers."""
-    moved = {cell.title: step(cell.run.replace(**cell.points[0]), steps=1) for cell in plan.cells}
+    moved = {planned_arm.title: step(planned_arm.run.replace(**planned_arm.points[0]), steps=1) for planned_arm in plan.planned_arms}
     assert {title for title, any_moved in moved.items() if not any_moved} == {title for title in moved if "soap" in title}
 
 

@@ -142,14 +142,18 @@ def test_every_complaint_is_a_line_of_its_own(sheet: Sheet) -> None:
 
 
 def sized(plan_: Plan, *counts: int) -> list[tuple[int, int]]:
-    return [(count, 10) for count in counts][: len(plan_.cells)]
+    return [(count, 10) for count in counts][: len(plan_.planned_arms)]
 
 
 def test_nets_of_other_sizes_are_refused_or_allowed_unless_the_net_is_the_factor(small: Callable[..., Plan]) -> None:
     made = small(factors={"activation": ["relu", "elu"]}, tune=...)
     assert PARAMETERS == 1.05
     within = made.examined(sized(made, 1000, 1050))
-    assert within.differs == () and [cell.parameters for cell in within.cells] == [1000, 1050] and within.hash == made.hash
+    assert (
+        within.differs == ()
+        and [planned_arm.parameters for planned_arm in within.planned_arms] == [1000, 1050]
+        and within.hash == made.hash
+    )
     with pytest.raises(
         FairnessError, match=r"parameters: the arms' nets are more than 5 % apart in parameters: 1000 \(relu\), 1051 \(elu\)"
     ):

@@ -31,12 +31,12 @@ def home(plan: Plan) -> Path:
 
 def finish(plan: Plan) -> list[tuple[str, int, int]]:
     """Decides everything that is open; gives (arm, study, seed) of the confirming runs."""
-    board, confirmed = TrialQueue(plan, folder=home(plan)), []
-    while (claim := board.claim(Owner.here())) is not None:
-        if claim.stage == "confirm":
-            confirmed.append((plan.cells[claim.cell].arm, claim.study, claim.seed))
-        board.tell(claim, {"status": "finished", "metrics": {"val/accuracy": 0.5}, "seconds": 1.0})
-    assert board.over()
+    queue, confirmed = TrialQueue(plan, folder=home(plan)), []
+    while (lease := queue.lease(Owner.here())) is not None:
+        if lease.stage == "confirm":
+            confirmed.append((plan.planned_arms[lease.arm_index].arm, lease.study, lease.seed))
+        queue.tell(lease, {"status": "finished", "metrics": {"val/accuracy": 0.5}, "seconds": 1.0})
+    assert queue.over()
     return confirmed
 
 
@@ -157,16 +157,18 @@ def test_a_real_sweep_is_planned_run_and_asked_for_more(small: Small) -> None:
     code, out, err = line("--plan", "--json")
     told = json.loads(out)
     assert code == 0 and 0 < told["cost"]["seconds"] < 300 and told["runs"] == 8, err
-    assert [cell["steps"] for cell in told["cells"]] == [11, 11] and told["cells"][0]["parameters"] == told["cells"][1]["parameters"] > 0
+    assert [planned_arm["steps"] for planned_arm in told["cells"]] == [11, 11] and told["cells"][0]["parameters"] == told["cells"][1][
+        "parameters"
+    ] > 0
     assert sorted(path.name for path in Path().iterdir()) == ["sweeps"], "a plan leaves nothing behind"
     code, out, err = line("--more")
     assert (code, out) == (2, "") and "has not been run yet" in err and not Path("runs").exists()
     code, out, err = line("--json")
     first = json.loads(out)
-    assert code == 0 and first["hash"] == told["hash"] and [cell["confirmed"] for cell in first["cells"]] == [2, 2], err
+    assert code == 0 and first["hash"] == told["hash"] and [planned_arm["confirmed"] for planned_arm in first["cells"]] == [2, 2], err
     kind = first["report"]["verdict"]["kind"] if isinstance(first["report"].get("verdict"), dict) else first["report"]["grade"]
     code, out, err = line("--more", "--json")
     if kind == "under-powered":
-        assert code == 0 and [cell["confirmed"] for cell in json.loads(out)["cells"]] == [4, 4] and "queued 4 runs" in err
+        assert code == 0 and [planned_arm["confirmed"] for planned_arm in json.loads(out)["cells"]] == [4, 4] and "queued 4 runs" in err
     else:
         assert code == 0 and out == "" and "nothing is asked for after 2 seeds" in err

@@ -24,30 +24,30 @@ Small = Callable[..., Plan]
 
 def test_a_plan_resolves_every_arm_in_every_block(small: Small) -> None:
     made = small(blocks={"model": ["alexnet", "vgg11"]})
-    assert [(cell.arm, cell.block) for cell in made.cells] == [
+    assert [(planned_arm.arm, planned_arm.block) for planned_arm in made.planned_arms] == [
         ("momentum", "alexnet"),
         ("momentum", "vgg11"),
         ("adam", "alexnet"),
         ("adam", "vgg11"),
     ]
-    momentum, adam = made.cells[0], made.cells[2]
+    momentum, adam = made.planned_arms[0], made.planned_arms[2]
     assert momentum.spaces["optimizer.lr"] != adam.spaces["optimizer.lr"], "each arm is tuned in its own choice's space"
-    assert all(len(cell.points) == 3 for cell in made.cells)
+    assert all(len(planned_arm.points) == 3 for planned_arm in made.planned_arms)
     assert made.trials == 12 and made.runs == 12 + 4 * 2
     assert adam.run.optimizer["_target_"] == "torch.optim.Adam" and adam.run.model["width"] == 0.125
 
 
 def test_three_keys_are_enough(small: Small) -> None:
     made = small(tune=..., budget=..., confirm=..., fixed=..., scales=...)
-    assert [cell.points for cell in made.cells] == [({},), ({},)], "nothing to tune: one trial an arm"
+    assert [planned_arm.points for planned_arm in made.planned_arms] == [({},), ({},)], "nothing to tune: one trial an arm"
     assert made.spec.confirm.first_seeds == tuple(range(1001, 1011))
     assert made.spec.margin == 0.005
 
 
 def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
     made = small(tune={"optimizer.momentum": {"low": 0.5, "high": 0.9}, "optimizer.lr": "space"})
-    assert set(made.cells[0].spaces) == {"optimizer.momentum", "optimizer.lr"}
-    assert set(made.cells[1].spaces) == {"optimizer.lr"}
+    assert set(made.planned_arms[0].spaces) == {"optimizer.momentum", "optimizer.lr"}
+    assert set(made.planned_arms[1].spaces) == {"optimizer.lr"}
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,15 @@ def test_an_unknown_sweep_has_a_near_miss(small: Small) -> None:
 
 def test_the_line_wins_over_fixed_and_narrows(small: Small) -> None:
     made = small("optimizer=adam", "model=vgg11", "model.width=0.25", "budget.trials=5", blocks={"model": ["alexnet", "vgg11"]})
-    assert [(cell.arm, cell.block) for cell in made.cells] == [("adam", "vgg11")]
-    assert made.cells[0].run.model["width"] == 0.25
-    assert len(made.cells[0].points) == 5
+    assert [(planned_arm.arm, planned_arm.block) for planned_arm in made.planned_arms] == [("adam", "vgg11")]
+    assert made.planned_arms[0].run.model["width"] == 0.25
+    assert len(made.planned_arms[0].points) == 5
 
 
 def test_a_scale_is_a_set_of_fixed_values_below_the_line(small: Small) -> None:
     made = small("scale=smoke")
-    assert made.cells[0].run.trainer.max_epochs == 2 and len(made.cells[0].points) == 2
-    assert small("scale=smoke", "trainer.max_epochs=7").cells[0].run.trainer.max_epochs == 7
+    assert made.planned_arms[0].run.trainer.max_epochs == 2 and len(made.planned_arms[0].points) == 2
+    assert small("scale=smoke", "trainer.max_epochs=7").planned_arms[0].run.trainer.max_epochs == 7
     assert small("scale=paper").hash != small().hash
 
 
@@ -218,11 +218,11 @@ def test_points_are_the_same_at_every_call_and_fill_their_space() -> None:
 def test_arms_are_tuned_at_the_same_places_of_their_spaces(small: Small) -> None:
     import math
 
-    def shares(cell: object) -> list[float]:
-        space = cell.spaces["optimizer.lr"]  # type: ignore[attr-defined]
-        return [math.log(p["optimizer.lr"] / space.low) / math.log(space.high / space.low) for p in cell.points]  # type: ignore[attr-defined]
+    def shares(planned_arm: object) -> list[float]:
+        space = planned_arm.spaces["optimizer.lr"]  # type: ignore[attr-defined]
+        return [math.log(p["optimizer.lr"] / space.low) / math.log(space.high / space.low) for p in planned_arm.points]  # type: ignore[attr-defined]
 
-    one, two = (shares(cell) for cell in small().cells)
+    one, two = (shares(planned_arm) for planned_arm in small().planned_arms)
     assert one == pytest.approx(two, abs=1e-4)
 
 
@@ -239,7 +239,7 @@ def test_every_shipped_sweep_makes_a_plan_of_two_of_its_arms(path: Path) -> None
     key = next(key for key, values in spec.factors.items() if len(values) > 1)
     known = {**spec.factors, **spec.blocks}
     words = [f"{name}={','.join(text(value) for value in values[: 1 + (name == key)])}" for name, values in known.items()]
-    assert len(make_plan(path.stem, overrides=words).cells) == 2
+    assert len(make_plan(path.stem, overrides=words).planned_arms) == 2
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def test_every_shipped_sweep_makes_a_plan_of_two_of_its_arms(path: Path) -> None
 def test_every_shipped_sweep_makes_a_plan(path: Path) -> None:
     spec = read_request(path.stem).spec
     made = make_plan(path.stem)
-    assert len(made.cells) >= 2
+    assert len(made.planned_arms) >= 2
     for scale in ("smoke", "paper") if path.stem != "quickstart" else ():
         narrow = [f"{key}={text(values[0])}" for key, values in {**spec.factors, **spec.blocks}.items()]
         assert make_plan(path.stem, overrides=[f"scale={scale}", *narrow]).hash != made.hash

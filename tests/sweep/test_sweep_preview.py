@@ -22,7 +22,7 @@ def test_a_plan_says_what_would_run(small: Small) -> None:
         budget={"trials": 4, "studies": 2},
         prune={"by": "asha", "audit": 1},
     ).examined([(1000, 40), (5000, 40)] * 2)
-    rates = {cell.arm: cell.spaces["optimizer.lr"] for cell in plan.cells}
+    rates = {planned_arm.arm: planned_arm.spaces["optimizer.lr"] for planned_arm in plan.planned_arms}
     assert rates["momentum"] != rates["adam"]
     cost = expected(plan, {"alexnet": (0.01, 3.0), "vgg11": (0.02, 6.0)}, workers=2)
     text = "\n".join(lines(plan, cost))
@@ -77,7 +77,7 @@ def test_a_probe_s_figures_are_those_of_its_run(small: Small) -> None:
     from bakeoff.builders import validate_run
     from bakeoff.training.cost_probe import count_parameters, count_steps, measure_cost
 
-    run = small("data.subset=400", "trainer.max_epochs=3", "trainer.threads=1", "trainer.accelerator=cpu").cells[0].run
+    run = small("data.subset=400", "trainer.max_epochs=3", "trainer.threads=1", "trainer.accelerator=cpu").planned_arms[0].run
     data = validate_run(run)
     assert count_steps(run, steps_per_epoch=data.steps_per_epoch) == data.total_steps(3) == 33
     step, whole = measure_cost(run, max_seconds=2.0)

@@ -31,15 +31,16 @@ TRIAL = "fake_trial:execute"
 LINE = """
 import sys, signal
 from pathlib import Path
-from bakeoff.training import launch
-from bakeoff.sweep.runner import conduct
-from bakeoff.sweep.resources import Crew
-from bakeoff.sweep.plan import plan
+from bakeoff.training import processes
+from bakeoff.sweep.runner import run_sweep
+from bakeoff.sweep.resources import Resources
+from bakeoff.sweep.plan import make_plan
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
-    context = launch.context(threads=1, preload=("bakeoff.sweep.trial_queue",))
+    context = processes.forkserver_context(threads=1, preload=("bakeoff.sweep.trial_queue",))
+    plan = make_plan("small", overrides=sys.argv[1:])
     try:
-        print(len(conduct(plan("small", words=sys.argv[1:]), context=context, crew=Crew(2, 1, None), trial="fake_trial:execute").standings))
+        print(len(run_sweep(plan, context=context, resources=Resources(2, 1, None), trial="fake_trial:execute").arms_progress))
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -85,15 +86,15 @@ def work(plan: Plan, server: Any, *, workers: int = 2) -> list[Any]:
     root = Path("runs")
     (root / plan.title).mkdir(parents=True, exist_ok=True)
     with SweepProgress(plan, workers=workers) as display:
-        return runner.work(plan, crew=Resources(workers, 1, None), root=root, uri="", context=server, trial=TRIAL, display=display)
+        return runner.work(plan, resources=Resources(workers, 1, None), root=root, uri="", context=server, trial=TRIAL, display=display)
 
 
 def check_whole(plan: Plan) -> None:
     """As many told trials, and as many folders with a result, as the plan has points, and every point once."""
-    board = TrialQueue(plan, folder=Path("runs") / plan.title)
-    assert board.over()
-    planned = {(stage, index): board.planned(stage, index) for stage, index in board.studies}
-    assert {key: len(study.trials) for key, study in board.studies.items()} == planned
+    queue = TrialQueue(plan, folder=Path("runs") / plan.title)
+    assert queue.over()
+    planned = {(stage, index): queue.planned(stage, index) for stage, index in queue.studies}
+    assert {key: len(study.trials) for key, study in queue.studies.items()} == planned
     found = [folder for folder in iter_run_dirs(Path("runs")) if folder.read_job().kind in ("trial", "confirm")]
     assert len(found) == plan.runs and all(folder.read_result() for folder in found)
     ended = Counter(name for word, name, _ in attempts() if word == "end")
@@ -102,13 +103,13 @@ def check_whole(plan: Plan) -> None:
 
 def test_two_workers_run_a_sweep(small: Small, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     plan = small()
-    standings = work(plan, server)
+    arms_progress = work(plan, server)
     check_whole(plan)
-    assert [(s.done, s.confirmed, s.failed, s.diverged) for s in standings] == [(3, 2, 0, 0)] * 2
+    assert [(s.done, s.confirmed, s.failed, s.diverged) for s in arms_progress] == [(3, 2, 0, 0)] * 2
     err = capsys.readouterr().err
     assert err.count("finished") == plan.runs and "[10/10]" in err
     before = attempts()
-    assert work(plan, server) == standings and attempts() == before, "a sweep that is done trains nothing again"
+    assert work(plan, server) == arms_progress and attempts() == before, "a sweep that is done trains nothing again"
 
 
 def test_failing_and_diverging_runs_are_kept_and_the_sweep_goes_on(small: Small, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,17 +160,17 @@ def test_a_sweep_gives_up_when_its_workers_keep_dying(small: Small, server: Any,
     (Path("runs") / plan.title).mkdir(parents=True)
     monkeypatch.setattr(runner.worker, "serve", os.abort)
     with pytest.raises(BakeoffError, match="workers died in a row"), SweepProgress(plan, workers=2) as display:
-        runner.work(plan, crew=Resources(2, 1, None), root=Path("runs"), uri="", context=server, trial=TRIAL, display=display)
+        runner.work(plan, resources=Resources(2, 1, None), root=Path("runs"), uri="", context=server, trial=TRIAL, display=display)
 
 
 def test_a_child_s_tree_goes_down_with_its_parent(small: Small) -> None:
     fake(sleep=60)
     script = Path("parent.py")
     script.write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom bakeoff.training import launch\n"
+        "import sys, time\nfrom pathlib import Path\nfrom bakeoff.training import processes\n"
         "if __name__ == '__main__':\n"
-        "    context = launch.context(threads=1, preload=())\n"
-        f"    launch.child(Path(sys.argv[1]), context=context, trial={TRIAL!r})\n    time.sleep(60)\n"
+        "    context = processes.forkserver_context(threads=1, preload=())\n"
+        f"    context.Process(target=processes.child_main, args=(sys.argv[1], {TRIAL!r})).start()\n    time.sleep(60)\n"
     )
     from bakeoff.sweep.trials import TrialLease, folder_of
 

@@ -37,18 +37,18 @@ def tune(
     plan: Plan, finals: dict[int, list[float]], curves: dict[tuple[int, int], list[float]] | None = None
 ) -> tuple[TrialQueue, list[TrialLease]]:
     """Runs every tuning point with the final value that is given for it, reporting a straight line unless a curve is given."""
-    board, audits = TrialQueue(plan, folder=home(plan)), []
-    while (claim := board.claim(Owner.here())) is not None:
-        if claim.stage != "tune":
-            audits.append(claim)
-            final = finals[claim.cell][claim.of] if claim.stage == "audit" else 0.5
-            board.tell(claim, result("finished", final))
+    queue, audits = TrialQueue(plan, folder=home(plan)), []
+    while (lease := queue.lease(Owner.here())) is not None:
+        if lease.stage != "tune":
+            audits.append(lease)
+            final = finals[lease.arm_index][lease.of] if lease.stage == "audit" else 0.5
+            queue.tell(lease, result("finished", final))
             continue
-        final = finals[claim.cell][claim.point]
-        curve = (curves or {}).get((claim.cell, claim.point)) or [final * epoch / EPOCHS for epoch in range(1, EPOCHS + 1)]
-        at = next((e for e, value in enumerate(curve, 1) if board.stops(claim, epoch=e, value=value, epochs=EPOCHS)), None)
-        board.tell(claim, result("finished", final) if at is None else result("pruned", curve[at - 1]))
-    return board, [claim for claim in audits if claim.stage == "audit"]
+        final = finals[lease.arm_index][lease.point]
+        curve = (curves or {}).get((lease.arm_index, lease.point)) or [final * epoch / EPOCHS for epoch in range(1, EPOCHS + 1)]
+        at = next((e for e, value in enumerate(curve, 1) if queue.should_prune(lease, epoch=e, value=value, epochs=EPOCHS)), None)
+        queue.tell(lease, result("finished", final) if at is None else result("pruned", curve[at - 1]))
+    return queue, [lease for lease in audits if lease.stage == "audit"]
 
 
 def result(status: str, value: float) -> dict[str, Any]:
@@ -63,22 +63,22 @@ MEDIAN = {"by": "median", "warmup": 0.5, "startup": 4, "audit": 2}
 def test_nothing_is_pruned_unless_the_file_says_so(small: Small) -> None:
     plan = small(budget={"trials": 6})
     assert plan.spec.prune is None and plan.tree()["prune"] is None
-    board, audits = tune(plan, {0: FALLING, 1: RISING})
-    assert [(one.done, one.pruned, one.audits) for one in board.standings()] == [(6, 0, 0)] * 2 and not audits
+    queue, audits = tune(plan, {0: FALLING, 1: RISING})
+    assert [(one.done, one.pruned, one.audits) for one in queue.arms_progress()] == [(6, 0, 0)] * 2 and not audits
     assert small("prune=off", budget={"trials": 6}, prune=MEDIAN).spec.prune is None
     assert small("prune.by=asha", budget={"trials": 6}).spec.prune == small(budget={"trials": 6}, prune="asha").spec.prune
 
 
 def test_a_pruned_trial_counts_in_its_own_arm_alone_and_audits_count_exactly(small: Small) -> None:
     plan = small(budget={"trials": 6}, prune=MEDIAN)
-    board, audits = tune(plan, {0: FALLING, 1: RISING})
-    one, two = board.standings()
+    queue, audits = tune(plan, {0: FALLING, 1: RISING})
+    one, two = queue.arms_progress()
     assert (one.done, one.pruned, one.failed) == (6, 2, 0), "the two that are far below the arm's own median"
     assert (two.done, two.pruned) == (6, 0), "the other arm is not compared with it"
     assert one.best == 0.8 and (one.audits, one.audited, one.wrong) == (2, 2, 0) and two.audits == 0
-    assert [(claim.cell, claim.seed) for claim in audits] == [(0, 0)] * 2 and {claim.of for claim in audits} == {4, 5}
-    assert board.over() and one.left == 0 and one.confirmed == 2
-    states = [trial.state.name for trial in board.studies["tune", 0].trials]
+    assert [(lease.arm_index, lease.seed) for lease in audits] == [(0, 0)] * 2 and {lease.of for lease in audits} == {4, 5}
+    assert queue.over() and one.left == 0 and one.confirmed == 2
+    states = [trial.state.name for trial in queue.studies["tune", 0].trials]
     assert states == ["COMPLETE"] * 4 + ["PRUNED"] * 2
 
 
@@ -86,55 +86,55 @@ def test_a_slow_starter_that_would_have_won_is_a_wrong_prune_and_still_not_chose
     plan = small(budget={"trials": 7}, prune={**MEDIAN, "audit": 3})
     slow = {(0, 5): [0.0, 0.0, 0.1, 0.99]}
     finals = [0.8, 0.7, 0.6, 0.5, 0.05, 0.99, 0.04]
-    board, audits = tune(plan, {0: finals, 1: [*RISING, 0.7]}, slow)
-    one, _ = board.standings()
+    queue, audits = tune(plan, {0: finals, 1: [*RISING, 0.7]}, slow)
+    one, _ = queue.arms_progress()
     assert (one.pruned, one.audits, one.audited, one.wrong) == (3, 3, 3, 1)
     assert one.best == 0.8, "what an audit finds is told, and chooses nothing"
-    setting = board.studies["confirm", 0].user_attrs["setting"]
-    assert setting["point"] == 0 and {claim.of for claim in audits} == {4, 5, 6}
-    assert runner.audits(board.standings()) == ["momentum in all: 3 trials pruned; 1 of 3 run to their end would have been chosen"]
+    setting = queue.studies["confirm", 0].user_attrs["setting"]
+    assert setting["point"] == 0 and {lease.of for lease in audits} == {4, 5, 6}
+    assert runner.audits(queue.arms_progress()) == ["momentum in all: 3 trials pruned; 1 of 3 run to their end would have been chosen"]
 
 
 def test_the_audited_are_drawn_from_all_that_were_pruned(small: Small) -> None:
     plan = small(budget={"trials": 12}, prune={**MEDIAN, "audit": 2})
     finals = [0.8, 0.7, 0.6, 0.5, *[0.04] * 8]
     _, audits = tune(plan, {0: finals, 1: finals})
-    chosen = [sorted(claim.of for claim in audits if claim.cell == cell) for cell in (0, 1)]
+    chosen = [sorted(lease.of for lease in audits if lease.arm_index == planned_arm) for planned_arm in (0, 1)]
     assert all(len(found) == 2 and set(found) <= set(range(4, 12)) for found in chosen)
-    assert chosen == [sorted(TrialQueue(plan, folder=home(plan)).sample(lane)) for lane in (0, 1)], "and stay the same"
+    assert chosen == [sorted(TrialQueue(plan, folder=home(plan)).sample(study_index)) for study_index in (0, 1)], "and stay the same"
     assert small(budget={"trials": 12}, prune={**MEDIAN, "audit": 0}).spec.prune.audit == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("by", ["median", "asha", "hyperband"])
 def test_no_pruner_stops_before_the_warm_up_or_at_the_end(small: Small, by: str) -> None:
     plan = small(budget={"trials": 9}, prune={"by": by, "warmup": 0.75, "startup": 2})
-    board, stopped = TrialQueue(plan, folder=home(plan)), []
+    queue, stopped = TrialQueue(plan, folder=home(plan)), []
     for number in range(18):
-        claim = board.claim(Owner.here())
-        assert claim is not None
+        lease = queue.lease(Owner.here())
+        assert lease is not None
         for epoch in range(1, 9):
-            if board.stops(claim, epoch=epoch, value=1.0 - 0.1 * claim.point, epochs=8):
+            if queue.should_prune(lease, epoch=epoch, value=1.0 - 0.1 * lease.point, epochs=8):
                 stopped.append(epoch)
                 break
-        board.tell(claim, result("pruned" if stopped and number else "finished", 0.5))
+        queue.tell(lease, result("pruned" if stopped and number else "finished", 0.5))
     assert stopped and set(stopped) <= {6, 7}
 
 
 def test_a_value_that_is_no_number_and_a_repeated_epoch_say_nothing(small: Small) -> None:
     plan = small(budget={"trials": 6}, prune={**MEDIAN, "warmup": 0.0, "startup": 1})
-    board = TrialQueue(plan, folder=home(plan))
-    first = board.claim(Owner.here())
+    queue = TrialQueue(plan, folder=home(plan))
+    first = queue.lease(Owner.here())
     assert first is not None
     for epoch in (1, 2, 3):
-        assert not board.stops(first, epoch=epoch, value=0.9, epochs=4)
-    board.tell(first, result("finished", 0.9))
-    claims = [board.claim(Owner.here()) for _ in range(2)]
-    (second,) = [claim for claim in claims if claim is not None and claim.cell == first.cell]
-    assert not board.stops(second, epoch=1, value=float("nan"), epochs=4)
-    assert board.stops(second, epoch=2, value=0.1, epochs=4)
-    assert not board.stops(second, epoch=2, value=0.1, epochs=4)
-    board.put_back(second, died=False)
-    assert not board.stops(second, epoch=3, value=0.0, epochs=4) or second.token == 1
+        assert not queue.should_prune(first, epoch=epoch, value=0.9, epochs=4)
+    queue.tell(first, result("finished", 0.9))
+    claims = [queue.lease(Owner.here()) for _ in range(2)]
+    (second,) = [lease for lease in claims if lease is not None and lease.arm_index == first.arm_index]
+    assert not queue.should_prune(second, epoch=1, value=float("nan"), epochs=4)
+    assert queue.should_prune(second, epoch=2, value=0.1, epochs=4)
+    assert not queue.should_prune(second, epoch=2, value=0.1, epochs=4)
+    queue.requeue(second, died=False)
+    assert not queue.should_prune(second, epoch=3, value=0.0, epochs=4) or second.token == 1
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_pruned_processes_end_and_audits_run_again_from_the_start(small: Small) 
     context = processes.forkserver_context(threads=1, preload=("bakeoff.sweep.trial_queue",))
     with SweepProgress(plan, workers=1) as display:
         (one,) = runner.work(
-            plan, crew=Resources(1, 1, None), root=Path("runs"), uri="", context=context, trial="fake_trial:execute", display=display
+            plan, resources=Resources(1, 1, None), root=Path("runs"), uri="", context=context, trial="fake_trial:execute", display=display
         )
     assert (one.done, one.pruned, one.audited, one.wrong, one.confirmed) == (4, 2, 1, 1, 1), one
     kinds = Counter(found.read_job().kind for found in iter_run_dirs(Path("runs")))

@@ -70,7 +70,7 @@ def test_a_sweep_survives_the_kill_of_a_worker_and_of_itself(small: Small) -> No
     code, out, err = sweep(*words)
     assert code == 0, err
     told: dict[str, Any] = json.loads(out)
-    assert [(cell["done"], cell["confirmed"], cell["failed"]) for cell in told["cells"]] == [(3, 2, 0)] * 2
+    assert [(planned_arm["done"], planned_arm["confirmed"], planned_arm["failed"]) for planned_arm in told["cells"]] == [(3, 2, 0)] * 2
     assert {name: text for name, text in results().items() if name in kept} == kept, "no finished run is run again"
     check_store(plan)
 

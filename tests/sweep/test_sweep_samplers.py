@@ -51,15 +51,15 @@ def loss(params: Point) -> float:
     return (math.log10(params["optimizer.lr"]) + 2) ** 2 + 0.1 * (math.log10(params.get("optimizer.weight_decay", 1e-4)) + 4) ** 2
 
 
-def told(plan: Plan, board: TrialQueue, *, stop: int | None = None) -> list[tuple[int, int, Point]]:
+def told(plan: Plan, queue: TrialQueue, *, stop: int | None = None) -> list[tuple[int, int, Point]]:
     """Works through tuning as one worker would, up to `stop` points."""
     given = []
-    while (stop is None or len(given) < stop) and (claim := board.claim(Owner.here())) is not None:
-        if claim.stage != "tune":
-            board.put_back(claim, died=False)
+    while (stop is None or len(given) < stop) and (lease := queue.lease(Owner.here())) is not None:
+        if lease.stage != "tune":
+            queue.requeue(lease, died=False)
             break
-        given.append((claim.cell, claim.study, claim.params))
-        board.tell(claim, {"status": "finished", "metrics": {"val/accuracy": 1 / (1 + loss(claim.params))}, "seconds": 1.0})
+        given.append((lease.arm_index, lease.study, lease.params))
+        queue.tell(lease, {"status": "finished", "metrics": {"val/accuracy": 1 / (1 + loss(lease.params))}, "seconds": 1.0})
     return given
 
 
@@ -134,14 +134,14 @@ def test_every_arm_and_study_gets_the_same_budget_whatever_the_sampler(small: Sm
     tune = {key: space for key, space in TUNE.items() if sampler != "cmaes" or key != "scheduler.warmup"}
     budget: dict[str, Any] = {"sampler": sampler, "trials": 12, "studies": 1 if sampler == "grid" else 2}
     plan = small(tune=tune, budget=budget, allow=["decay"])
-    board = TrialQueue(plan, folder=home(plan))
-    given = told(plan, board, stop=plan.trials)
-    each = Counter((cell, study) for cell, study, _ in given)
+    queue = TrialQueue(plan, folder=home(plan))
+    given = told(plan, queue, stop=plan.trials)
+    each = Counter((planned_arm, study) for planned_arm, study, _ in given)
     assert set(each.values()) == {12} and len(each) == 2 * budget["studies"]
-    for cell, _, params in given:
-        for key, space in plan.cells[cell].spaces.items():
+    for planned_arm, _, params in given:
+        for key, space in plan.planned_arms[planned_arm].spaces.items():
             assert params[key] in space.choices if space.choices else space.low <= params[key] <= space.high
-    assert board.claim(Owner.here()).stage == "confirm"  # type: ignore[union-attr]
+    assert queue.lease(Owner.here()).stage == "confirm"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("sampler", [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in MODELS])
@@ -164,24 +164,24 @@ def test_a_model_learns_from_its_own_study_and_goes_on_after_a_stop(small: Small
 
 def test_replicated_tuning_has_points_of_its_own_and_deals_the_seeds_out(small: Small) -> None:
     plan = small(budget={"trials": 4, "studies": 3}, confirm={"seeds": 7})
-    lists = [plan.slice_of(lane) for lane in range(6)]
+    lists = [plan.slice_of(study_index) for study_index in range(6)]
     assert len({repr(one) for one in lists[:3]}) == 3 and all(len(one) == 4 for one in lists)
-    assert plan.slice_of(0) == small(budget={"trials": 4}, confirm={"seeds": 7}).cells[0].points
+    assert plan.slice_of(0) == small(budget={"trials": 4}, confirm={"seeds": 7}).planned_arms[0].points
     assert plan.trials == 24 and plan.runs == 24 + 14
-    board = TrialQueue(plan, folder=home(plan))
-    told(plan, board)
+    queue = TrialQueue(plan, folder=home(plan))
+    told(plan, queue)
     seen: dict[tuple[int, int], set[int]] = {}
     settings: dict[tuple[int, int], set[str]] = {}
-    while (claim := board.claim(Owner.here())) is not None:
-        seen.setdefault((claim.cell, claim.study), set()).add(claim.seed)
-        settings.setdefault((claim.cell, claim.study), set()).add(repr(claim.params))
-        tags = folder_of(plan, claim, root=Path("runs"), threads=1, uri="").read_job().tags
-        assert tags["study"] == str(claim.study) and tags["seed"] == str(claim.seed)
-        board.tell(claim, {"status": "finished", "metrics": {"val/accuracy": 0.5}, "seconds": 1.0})
-    for cell in (0, 1):
-        assert [sorted(seen[cell, study]) for study in range(3)] == [[1001, 1004, 1007], [1002, 1005], [1003, 1006]]
+    while (lease := queue.lease(Owner.here())) is not None:
+        seen.setdefault((lease.arm_index, lease.study), set()).add(lease.seed)
+        settings.setdefault((lease.arm_index, lease.study), set()).add(repr(lease.params))
+        tags = folder_of(plan, lease, root=Path("runs"), threads=1, uri="").read_job().tags
+        assert tags["study"] == str(lease.study) and tags["seed"] == str(lease.seed)
+        queue.tell(lease, {"status": "finished", "metrics": {"val/accuracy": 0.5}, "seconds": 1.0})
+    for planned_arm in (0, 1):
+        assert [sorted(seen[planned_arm, study]) for study in range(3)] == [[1001, 1004, 1007], [1002, 1005], [1003, 1006]]
     assert all(len(found) == 1 for found in settings.values()) and len({min(found) for found in settings.values()}) > 3
-    assert board.over() and [one.seeds for one in board.standings()] == [7, 7] and len(board.standings()[0].settings) == 3
+    assert queue.over() and [one.seeds for one in queue.arms_progress()] == [7, 7] and len(queue.arms_progress()[0].settings) == 3
     studied = TrialLease("tune", 1, 2, {"optimizer.lr": 0.1}, 2, 1, 0, 2)
     job = folder_of(plan, studied, root=Path("runs"), threads=1, uri="").read_job()
     assert (job.tags["point"], job.tags["study"], job.name) == ("10", "2", "adam-p10")
@@ -194,11 +194,11 @@ def test_spaces_are_for_the_arms_that_they_name(small: Small) -> None:
         "optimizer.momentum": {"for": {"optimizer": "momentum"}, "choices": [0.8, 0.9]},
         "optimizer.weight_decay": {"for": {"optimizer": ["adam"]}},
     }
-    momentum, adam = small(tune=tune).cells
+    momentum, adam = small(tune=tune).planned_arms
     assert adam.spaces["optimizer.lr"] == SearchSpace(1e-3, 1e-2, log=True) != momentum.spaces["optimizer.lr"]
     assert momentum.spaces["optimizer.momentum"].choices == (0.8, 0.9)
     assert set(momentum.spaces) == {"optimizer.lr", "optimizer.momentum"} and set(adam.spaces) == {"optimizer.lr", "optimizer.weight_decay"}
-    assert set(small("optimizer=adam", tune=tune).cells[0].spaces) == set(adam.spaces), "a narrowed sweep keeps its conditions"
+    assert set(small("optimizer=adam", tune=tune).planned_arms[0].spaces) == set(adam.spaces), "a narrowed sweep keeps its conditions"
 
 
 def test_confirming_seeds_are_fresh_and_folds_go_round(small: Small) -> None:
@@ -228,23 +228,23 @@ def test_a_complement_is_trained_and_confirmed_as_it_was_drawn(small: Small, sam
     imported(sampler)
     tune = {"optimizer.lr": "space", "optimizer.momentum": "space"}
     plan = small("optimizer=momentum", f"budget.sampler={sampler}", "budget.trials=4", tune=tune)
-    space = plan.cells[0].spaces["optimizer.momentum"]
+    space = plan.planned_arms[0].spaces["optimizer.momentum"]
     assert space == SearchSpace(0.7, 0.995, complement=True)
-    board, trained = TrialQueue(plan, folder=home(plan)), []
-    while (claim := board.claim(Owner.here())) is not None:
-        value = claim.params["optimizer.momentum"]
+    queue, trained = TrialQueue(plan, folder=home(plan)), []
+    while (lease := queue.lease(Owner.here())) is not None:
+        value = lease.params["optimizer.momentum"]
         assert 0.7 <= value <= 0.995
-        run = run_of(plan, claim, threads=1)
+        run = run_of(plan, lease, threads=1)
         assert run.optimizer["momentum"] == value
-        if claim.stage == "tune":
+        if lease.stage == "tune":
             trained.append(value)
         else:
             assert value == min(trained, key=lambda one: abs(one - 0.9)), "the best one, to the last digit"
-        board.tell(claim, {"status": "finished", "metrics": {"val/accuracy": 1 - abs(value - 0.9)}, "seconds": 1.0})
+        queue.tell(lease, {"status": "finished", "metrics": {"val/accuracy": 1 - abs(value - 0.9)}, "seconds": 1.0})
     assert len(set(trained)) == 4
-    assert board.standings()[0].setting["optimizer.momentum"] == min(trained, key=lambda one: abs(one - 0.9))
+    assert queue.arms_progress()[0].setting["optimizer.momentum"] == min(trained, key=lambda one: abs(one - 0.9))
     if sampler == "halton":
-        assert trained == [point["optimizer.momentum"] for point in plan.cells[0].points]
+        assert trained == [point["optimizer.momentum"] for point in plan.planned_arms[0].points]
 
 
 def test_a_complement_s_wrong_space_is_told_in_one_line(small: Small) -> None:

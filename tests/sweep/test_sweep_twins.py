@@ -42,6 +42,6 @@ def test_neither_of_two_twins_wins(sheet: Callable[..., Path]) -> None:
     done = subprocess.run(line, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    scores = [tuple(cell["scores"]) for cell in told["cells"]]
+    scores = [tuple(planned_arm["scores"]) for planned_arm in told["cells"]]
     assert len(scores) == 2 and scores[0] != scores[1], "the twins' runs differ, or nothing is put to the test"
     assert told["report"]["winner"] is None and told["report"]["grade"] in ("tie", "under-powered"), told["report"]["verdict"]

@@ -48,8 +48,8 @@ def main(argv: list[str]) -> int:
     def early(request: SweepRequest, first: ComposedConfig) -> None:
         # The fork server imports for seconds, meanwhile the other arms are composed.
         trust_modules(first.trust)
-        cells = max(1, len(request.spec.factors)) * request.spec.trials
-        team = allot_resources(first.run, workers=request.workers, jobs=cells)
+        jobs = max(1, len(request.spec.factors)) * request.spec.trials
+        team = allot_resources(first.run, workers=request.workers, jobs=jobs)
         prepared.append((processes.forkserver_context(threads=team.threads, preload=PRELOAD), team))
 
     try:
@@ -71,12 +71,12 @@ def main(argv: list[str]) -> int:
         if not queued.seeds:
             return 0
     try:
-        outcome = run_sweep(plan, context=context, crew=team)
+        outcome = run_sweep(plan, context=context, resources=team)
     except KeyboardInterrupt as stop:
         print(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", file=sys.stderr)
         raise
     tell(outcome, as_json=args.json)
-    return 0 if any(standing.best is not None for standing in outcome.standings) else 1
+    return 0 if any(arm_progress.best is not None for arm_progress in outcome.arms_progress) else 1
 
 
 def preview(plan: Plan, *, context: ForkServerContext, workers: int, as_json: bool) -> None:
@@ -103,7 +103,7 @@ def tell(outcome: SweepOutcome, *, as_json: bool) -> None:
             "hash": plan.hash,
             "experiment": plan.title,
             "tracking_uri": outcome.uri,
-            "cells": [standing.tree() for standing in outcome.standings],
+            "cells": [arm_progress.tree() for arm_progress in outcome.arms_progress],
             "report": None if report is None else report.plain(),
         }
         print(json.dumps(tree))
@@ -117,5 +117,5 @@ def tell(outcome: SweepOutcome, *, as_json: bool) -> None:
 
         from bakeoff.sweep.progress import progress_table
 
-        Console().print(progress_table(plan, outcome.standings))
+        Console().print(progress_table(plan, outcome.arms_progress))
     print("in the store: bakeoff ui", file=sys.stderr)

@@ -55,10 +55,12 @@ class ArmProgress:
         return {**asdict(self), "mean": self.mean}
 
 
-def seconds_left(standings: list[ArmProgress], *, workers: int) -> float | None:
+def seconds_left(arms_progress: list[ArmProgress], *, workers: int) -> float | None:
     """A guess from the mean time of the runs so far, arm by arm; None before the first."""
-    known = [second for standing in standings for second in standing.seconds]
+    known = [second for arm_progress in arms_progress for second in arm_progress.seconds]
     if not known:
         return None
     overall = fmean(known)
-    return sum(standing.left * (fmean(standing.seconds) if standing.seconds else overall) for standing in standings) / max(1, workers)
+    return sum(
+        arm_progress.left * (fmean(arm_progress.seconds) if arm_progress.seconds else overall) for arm_progress in arms_progress
+    ) / max(1, workers)

@@ -67,8 +67,10 @@ def grid(spaces: Mapping[str, SearchSpace], *, budget: Budget) -> tuple[Point, .
                 [n for k in range(1, budget.trials + 2) if (n := k ** len(numeric) * chosen) <= 4 * budget.trials] if numeric else [chosen]
             )
             near = sorted(set(fits), key=lambda n: (abs(n - budget.trials), n))[:2]
-            told = " or ".join(map(str, sorted(near))) or str(chosen)
-            raise PlanError(f"budget.trials={budget.trials}: no grid over {', '.join(spaces)} has so many points; {told} would be one")
+            suggestion = " or ".join(map(str, sorted(near))) or str(chosen)
+            raise PlanError(
+                f"budget.trials={budget.trials}: no grid over {', '.join(spaces)} has so many points; {suggestion} would be one"
+            )
     for key in numeric:
         space = spaces[key]
         if space.integer and count > space.high - space.low + 1:

@@ -24,18 +24,18 @@ Cost = tuple[float, float]
 def block_costs(plan: Plan, *, context: ForkServerContext, probe: Callable[..., None] = worker.probe) -> dict[str, Cost]:
     """block -> (seconds a step, seconds a run), from a few real steps of its first arm in a process of its own."""
     first: dict[str, PlannedArm] = {}
-    for cell in plan.cells:
-        first.setdefault(cell.block, cell)
-    told = from_child(context, probe, [cell.run for cell in first.values()], what="the timed probe")
-    if isinstance(told, str):
-        raise PlanError(told)
-    return dict(zip(first, told, strict=True))
+    for planned_arm in plan.planned_arms:
+        first.setdefault(planned_arm.block, planned_arm)
+    facts = from_child(context, probe, [planned_arm.run for planned_arm in first.values()], what="the timed probe")
+    if isinstance(facts, str):
+        raise PlanError(facts)
+    return dict(zip(first, facts, strict=True))
 
 
 def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str, Any]:
     """Seconds of training in all and on `workers` at a time: up to the first look, and with every look of the plan."""
-    trials = sum(len(cell.points) * costs[cell.block][1] for cell in plan.cells)
-    seed = sum(costs[cell.block][1] for cell in plan.cells)
+    trials = sum(len(planned_arm.points) * costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
+    seed = sum(costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
     first, whole = trials + seed * len(plan.spec.confirm.first_seeds), trials + seed * len(plan.spec.confirm.pool)
     return {
         "workers": workers,
@@ -48,32 +48,35 @@ def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str
 
 def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal, a fact a line."""
-    spec, told = plan.spec, [plan.spec.question, ""]
-    arms, blocks = list(dict.fromkeys(cell.arm for cell in plan.cells)), list(dict.fromkeys(cell.block for cell in plan.cells))
-    told.append(row("plan", f"{plan.title}; judged by {spec.metric.name} ({spec.metric.goal}), margin {spec.margin:g}"))
-    told.append(row("arms", f"{len(arms)}: {', '.join(arms)}"))
+    spec, facts = plan.spec, [plan.spec.question, ""]
+    arms, blocks = (
+        list(dict.fromkeys(planned_arm.arm for planned_arm in plan.planned_arms)),
+        list(dict.fromkeys(planned_arm.block for planned_arm in plan.planned_arms)),
+    )
+    facts.append(row("plan", f"{plan.title}; judged by {spec.metric.name} ({spec.metric.goal}), margin {spec.margin:g}"))
+    facts.append(row("arms", f"{len(arms)}: {', '.join(arms)}"))
     if blocks != [WHOLE]:
-        told.append(row("blocks", f"{len(blocks)}: {', '.join(blocks)}"))
-    told += tuned(plan)
-    each = {len(cell.points) for cell in plan.cells}
+        facts.append(row("blocks", f"{len(blocks)}: {', '.join(blocks)}"))
+    facts += tuned(plan)
+    each = {len(planned_arm.points) for planned_arm in plan.planned_arms}
     studies = f", {spec.budget.studies} studies of each" if spec.budget.studies > 1 else ""
     asked = "asked in turn" if spec.budget.sampler in MODELS else "listed in the plan"
     trials = " or ".join(map(str, sorted(each)))
-    told.append(row("trials", f"{trials} an arm and block by {spec.budget.sampler} ({asked}{studies}): {plan.trials} runs"))
+    facts.append(row("trials", f"{trials} an arm and block by {spec.budget.sampler} ({asked}{studies}): {plan.trials} runs"))
     if spec.prune is not None:
         rule = f"{spec.prune.by}, from {spec.prune.warmup:.0%} of a run on; {spec.prune.audit} of an arm's pruned trials run to the end"
-        told.append(row("pruning", rule))
-    told.append(row("seeds", seeds(plan)))
-    told += sized(plan)
+        facts.append(row("pruning", rule))
+    facts.append(row("seeds", seeds(plan)))
+    facts += sized(plan)
     for finding in plan.differs:
-        told.append(row("allowed", f"{finding.rule}: {finding.text}"))
+        facts.append(row("allowed", f"{finding.rule}: {finding.text}"))
     for block, found in cost["blocks"].items():
         name = "" if block == WHOLE else f"{block}: "
-        told.append(row("probe", f"{name}{found['seconds_a_step'] * 1000:.3g} ms a step, about {found['seconds_a_run']:.3g} s a run"))
+        facts.append(row("probe", f"{name}{found['seconds_a_step'] * 1000:.3g} ms a step, about {found['seconds_a_run']:.3g} s a run"))
     total = f"about {cost['hours']:.2g} h ({clock(cost['seconds'])}) at workers={cost['workers']}"
     later = f"; with every look {clock(cost['seconds_with_all_looks'])}" if len(spec.confirm.analyses) > 1 else ""
-    told.append(row("cost", f"{total}{later}; pruning and diverged runs make it less"))
-    return [*told, "", f"nothing has been started; {plan.command} runs it"]
+    facts.append(row("cost", f"{total}{later}; pruning and diverged runs make it less"))
+    return [*facts, "", f"nothing has been started; {plan.command} runs it"]
 
 
 def row(head: str, text: str) -> str:
@@ -84,17 +87,17 @@ def row(head: str, text: str) -> str:
 def tuned(plan: Plan) -> list[str]:
     """key: the space of each arm, arms with the same one together."""
     found: dict[str, dict[str, list[str]]] = {}
-    for cell in plan.cells:
-        for key, space in cell.spaces.items():
+    for planned_arm in plan.planned_arms:
+        for key, space in planned_arm.spaces.items():
             arms = found.setdefault(key, {}).setdefault(spelled(space), [])
-            if cell.arm not in arms:
-                arms.append(cell.arm)
+            if planned_arm.arm not in arms:
+                arms.append(planned_arm.arm)
     if not found:
         return [row("tuned", "nothing")]
     lines = []
     for key, spaces in found.items():
         lines += [row("tuned", f"{key} in {space}: {', '.join(arms)}") for space, arms in spaces.items()]
-    free = [cell.arm for cell in plan.cells if not cell.spaces]
+    free = [planned_arm.arm for planned_arm in plan.planned_arms if not planned_arm.spaces]
     return lines + ([row("untuned", ", ".join(dict.fromkeys(free)))] if free else [])
 
 
@@ -112,20 +115,20 @@ def seeds(plan: Plan) -> str:
     if not confirm.first_seeds:
         return "none: no confirming stage"
     first = confirm.first_seeds
-    runs = len(first) * len(plan.cells)
+    runs = len(first) * len(plan.planned_arms)
     shared = f"{len(first)} ({first[0]} to {first[-1]}) shared by all arms: {runs} runs, each with the test set once"
     later = ", ".join(map(str, confirm.analyses[1:]))
     return f"{shared}; --more may go on to {later}" if later else shared
 
 
 def sized(plan: Plan) -> list[str]:
-    """Steps and parameters, where the cells have been examined."""
-    steps = sorted({cell.steps for cell in plan.cells if cell.steps is not None})
+    """Steps and parameters, where the planned arms have been examined."""
+    steps = sorted({planned_arm.steps for planned_arm in plan.planned_arms if planned_arm.steps is not None})
     counts: dict[int, list[str]] = {}
-    for cell in plan.cells:
-        if cell.parameters is not None:
-            counts.setdefault(cell.parameters, []).append(cell.title)
-    run = plan.cells[0].run
+    for planned_arm in plan.planned_arms:
+        if planned_arm.parameters is not None:
+            counts.setdefault(planned_arm.parameters, []).append(planned_arm.title)
+    run = plan.planned_arms[0].run
     found = [row("steps", f"{' or '.join(map(str, steps))} a run, of batches of {run.data.batch_size}")] if steps else []
     shown = [f"{count:,} ({', '.join(names[:4])}{' ...' if len(names) > 4 else ''})" for count, names in counts.items()]
     return [*found, *([row("net", f"parameters {'; '.join(shown[:6])}{' ...' if len(shown) > 6 else ''}")] if shown else [])]

@@ -50,15 +50,15 @@ def extend_sweep(plan: Plan) -> Queued:
         if then is None:
             return Queued((), f"{plan.title}: the plan ends at confirm.max_seeds={now}: {report.verdict.headline}")
         seeds = interim.queue(plan, folder=folder)
-    runs = len(seeds) * len(plan.cells)
-    return Queued(seeds, f"{plan.title}: queued {runs} runs: seeds {seeds[0]} to {seeds[-1]} for {len(plan.cells)} arms and blocks")
+    runs = len(seeds) * len(plan.planned_arms)
+    return Queued(seeds, f"{plan.title}: queued {runs} runs: seeds {seeds[0]} to {seeds[-1]} for {len(plan.planned_arms)} arms and blocks")
 
 
 def remaining(plan: Plan, *, folder: Path) -> int:
     """Runs that are planned and not done."""
     from bakeoff.sweep.trial_queue import TrialQueue
 
-    return sum(standing.left for standing in TrialQueue(plan, folder=folder).standings())
+    return sum(arm_progress.left for arm_progress in TrialQueue(plan, folder=folder).arms_progress())
 
 
 def verdict(plan: Plan) -> Report:

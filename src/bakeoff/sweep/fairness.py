@@ -57,54 +57,54 @@ def raise_unallowed(request: SweepRequest, findings: Sequence[FairnessFinding]) 
     return tuple(findings)
 
 
-def examined(request: SweepRequest, cells: Sequence[PlannedArm]) -> list[FairnessFinding]:
-    """All that can be told from the recipes alone, one finding a rule, in the rules' order."""
-    found = [*values(request, cells), *tuned(request, cells), *decays(cells)]
+def examined(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> list[FairnessFinding]:
+    """All that can be describe_values from the recipes alone, one finding a rule, in the rules' order."""
+    found = [*values(request, planned_arms), *tuned(request, planned_arms), *decays(planned_arms)]
     first = {finding.rule: finding for finding in reversed(found)}
     return [first[rule] for rule in RULES if rule in first]
 
 
-def values(request: SweepRequest, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+def values(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """Keys of the recipe that differ between the arms of a block without being a factor."""
-    for cells_here in by_block(cells).values():
-        recipes = {cell.arm: dict(flat(cell.run.fields_of_kind(SCIENCE))) for cell in cells_here}
+    for block_arms in by_block(planned_arms).values():
+        recipes = {planned_arm.arm: dict(flat(planned_arm.run.fields_of_kind(SCIENCE))) for planned_arm in block_arms}
         for key in dict.fromkeys(key for recipe in recipes.values() for key in recipe):
             # A choice without the switch leaves norms and biases out, as the switch's default does.
             missing = False if key == "optimizer.decay_all" else None
             mine = {arm: recipe.get(key, missing) for arm, recipe in recipes.items()}
             if len({text(value) for value in mine.values()}) > 1 and not declared(request, key):
-                yield FairnessFinding(rule_of(key), f"{key} differs between arms: {told(mine)}")
+                yield FairnessFinding(rule_of(key), f"{key} differs between arms: {describe_values(mine)}")
 
 
-def tuned(request: SweepRequest, cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+def tuned(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """Keys that tuning would set differently for each arm although they must be alike, and arms that are not tuned where others are."""
-    for key in dict.fromkeys(key for cell in cells for key in cell.spaces):
+    for key in dict.fromkeys(key for planned_arm in planned_arms for key in planned_arm.spaces):
         rule = EXACT.get(key) or (rule_of(key) if key.partition(".")[0] in ("data", "seed") else None)
         if rule is not None:
             yield FairnessFinding(rule, f"tune.{key} would give each arm a value of its own")
-    for cells_here in by_block(cells).values():
-        budgets = {cell.arm: len(cell.points) for cell in cells_here}
+    for block_arms in by_block(planned_arms).values():
+        budgets = {planned_arm.arm: len(planned_arm.points) for planned_arm in block_arms}
         if len(set(budgets.values())) > 1:
-            yield FairnessFinding("tuning", f"arms get different numbers of tuning runs: {told(budgets)}")
+            yield FairnessFinding("tuning", f"arms get different numbers of tuning runs: {describe_values(budgets)}")
 
 
-def decays(cells: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
+def decays(planned_arms: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:
     """L2 in one arm and decoupled weight decay in another, where both decay at all."""
-    for cells_here in by_block(cells).values():
-        kinds = {cell.arm: kind_of_decay(cell) for cell in cells_here if decaying(cell)}
+    for block_arms in by_block(planned_arms).values():
+        kinds = {planned_arm.arm: kind_of_decay(planned_arm) for planned_arm in block_arms if decaying(planned_arm)}
         if len(set(kinds.values())) > 1:
-            yield FairnessFinding("decay", f"weight decay is not the same thing in all arms: {told(kinds)}")
+            yield FairnessFinding("decay", f"weight decay is not the same thing in all arms: {describe_values(kinds)}")
 
 
-def sizes(request: SweepRequest, cells: Sequence[PlannedArm], parameters: Sequence[int]) -> list[FairnessFinding]:
+def sizes(request: SweepRequest, planned_arms: Sequence[PlannedArm], parameters: Sequence[int]) -> list[FairnessFinding]:
     """Nets of one block whose numbers of parameters are further apart than `PARAMETERS`, unless the net is what is compared."""
     if any(key.partition(".")[0] in SIZES for key in request.spec.factors):
         return []
-    counts = {id(cell): count for cell, count in zip(cells, parameters, strict=True)}
-    for cells_here in by_block(cells).values():
-        mine = {cell.arm: counts[id(cell)] for cell in cells_here}
+    counts = {id(planned_arm): count for planned_arm, count in zip(planned_arms, parameters, strict=True)}
+    for block_arms in by_block(planned_arms).values():
+        mine = {planned_arm.arm: counts[id(planned_arm)] for planned_arm in block_arms}
         if max(mine.values()) > PARAMETERS * min(mine.values()):
-            return [FairnessFinding("parameters", f"the arms' nets are more than 5 % apart in parameters: {told(mine)}")]
+            return [FairnessFinding("parameters", f"the arms' nets are more than 5 % apart in parameters: {describe_values(mine)}")]
     return []
 
 
@@ -120,26 +120,26 @@ def rule_of(key: str) -> str:
     return EXACT.get(key) or PREFIXED.get(key.partition(".")[0], "recipe")
 
 
-def decaying(cell: PlannedArm) -> bool:
+def decaying(planned_arm: PlannedArm) -> bool:
     """Whether an arm's optimizer decays weights, at its own value or anywhere in the space that it is tuned in."""
-    space = cell.spaces.get("optimizer.weight_decay")
-    return bool(cell.run.optimizer.get("weight_decay")) or (space is not None and space.high > 0)
+    space = planned_arm.spaces.get("optimizer.weight_decay")
+    return bool(planned_arm.run.optimizer.get("weight_decay")) or (space is not None and space.high > 0)
 
 
-def kind_of_decay(cell: PlannedArm) -> str:
+def kind_of_decay(planned_arm: PlannedArm) -> str:
     """What an arm's weight decay is, as the file of its optimizer says: `L2`, `decoupled`, or in words; else that it is not known."""
-    return cell.decay_kind or f"unknown for {str(cell.run.optimizer['_target_']).rpartition('.')[2]}"
+    return planned_arm.decay_kind or f"unknown for {str(planned_arm.run.optimizer['_target_']).rpartition('.')[2]}"
 
 
-def by_block(cells: Sequence[PlannedArm]) -> dict[str, list[PlannedArm]]:
-    """The cells of each block."""
+def by_block(planned_arms: Sequence[PlannedArm]) -> dict[str, list[PlannedArm]]:
+    """The planned arms of each block."""
     found: dict[str, list[PlannedArm]] = {}
-    for cell in cells:
-        found.setdefault(cell.block, []).append(cell)
+    for planned_arm in planned_arms:
+        found.setdefault(planned_arm.block, []).append(planned_arm)
     return found
 
 
-def told(values: Mapping[str, Any]) -> str:
+def describe_values(values: Mapping[str, Any]) -> str:
     """`10 (sgd, adam), 20 (lion)`: values with their arms, which may be many."""
     groups: dict[str, list[str]] = {}
     for arm, value in values.items():

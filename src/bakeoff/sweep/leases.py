@@ -15,7 +15,7 @@ from typing import Any
 from bakeoff.errors import BusyError
 
 SECONDS = 300.0
-"""How long a claim holds where its owner's process cannot be looked at, on another host."""
+"""How long a lease holds where its owner's process cannot be looked at, on another host."""
 
 
 @dataclass(frozen=True)

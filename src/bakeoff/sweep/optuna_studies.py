@@ -37,15 +37,15 @@ IDLE = RandomSampler(seed=0)
 
 
 def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
-    """(stage, lane) -> its study, made where it is not there. For the holder of the sweep's lock."""
+    """(stage, study) -> its study, made where it is not there. For the holder of the sweep's lock."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Optuna asks for a class of its own, but for no more of it than these two methods.
     inner: Any = Lock(folder / f"{JOURNAL}.lock")
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=inner))
     goal = StudyDirection[plan.spec.metric.goal.upper()]
     return {
-        (stage, lane): optuna.create_study(
-            study_name=study_of(plan, stage, lane),
+        (stage, study_index): optuna.create_study(
+            study_name=study_of(plan, stage, study_index),
             storage=storage,
             direction=goal,
             sampler=IDLE,
@@ -54,7 +54,7 @@ def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
         )
         for stage in STAGES
         if stage != "audit" or plan.spec.prune is not None
-        for lane in range(len(plan.lanes))
+        for study_index in range(len(plan.tuning_studies))
     }
 
 
@@ -63,33 +63,33 @@ def trials_of(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
-def distributions(cell: PlannedArm) -> dict[str, BaseDistribution]:
+def distributions(planned_arm: PlannedArm) -> dict[str, BaseDistribution]:
     """A cell's spaces as Optuna's: a complement's parameter is 1 - x, on a log scale as its points are; `values` turns it back."""
-    found: dict[str, BaseDistribution] = {}
-    for key, space in cell.spaces.items():
+    by_key: dict[str, BaseDistribution] = {}
+    for key, space in planned_arm.spaces.items():
         if space.choices:
-            found[key] = CategoricalDistribution(space.choices)
+            by_key[key] = CategoricalDistribution(space.choices)
         elif space.integer:
-            found[key] = IntDistribution(int(space.low), int(space.high))
+            by_key[key] = IntDistribution(int(space.low), int(space.high))
         elif space.complement:
-            found[key] = FloatDistribution(1 - space.high, 1 - space.low, log=True)
+            by_key[key] = FloatDistribution(1 - space.high, 1 - space.low, log=True)
         else:
-            found[key] = FloatDistribution(space.low, space.high, log=space.log)
-    return found
+            by_key[key] = FloatDistribution(space.low, space.high, log=space.log)
+    return by_key
 
 
-def parameters(cell: PlannedArm, point: Point) -> Point:
+def parameters(planned_arm: PlannedArm, point: Point) -> Point:
     """A point as Optuna's parameters; the ends of a complement's space are exact."""
-    return {key: 1 - value if cell.spaces[key].complement else value for key, value in point.items()}
+    return {key: 1 - value if planned_arm.spaces[key].complement else value for key, value in point.items()}
 
 
-def values(cell: PlannedArm, trial: FrozenTrial | Trial) -> Point:
+def values(planned_arm: PlannedArm, trial: FrozenTrial | Trial) -> Point:
     """A trial's parameters as the point that is trained: a complement's x has as many digits as the points of a list."""
-    found: Point = {}
+    by_key: Point = {}
     for key, value in trial.params.items():
-        space = cell.spaces[key]
-        found[key] = min(max(float(f"{1 - value:.{DIGITS}g}"), space.low), space.high) if space.complement else value
-    return found
+        space = planned_arm.spaces[key]
+        by_key[key] = min(max(float(f"{1 - value:.{DIGITS}g}"), space.low), space.high) if space.complement else value
+    return by_key
 
 
 def sampler(name: str, *, seed: int) -> BaseSampler:
@@ -148,12 +148,12 @@ def drawn_apart(study: Study, space: dict[str, BaseDistribution], *, seed: int) 
     process.start()
     there.close()
     try:
-        found: Point = here.recv()
+        by_key: Point = here.recv()
     except EOFError:
         process.join()
         raise BakeoffError(f"budget.sampler=gp: its process ended with exit code {process.exitcode}") from None
     process.join()
-    return found
+    return by_key
 
 
 def draw_and_send(

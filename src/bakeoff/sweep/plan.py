@@ -1,4 +1,4 @@
-"""A request -> a `Plan`: every arm in every block composed, its spaces and points resolved, and the hash over all that matters."""
+"""Turn a request into a `Plan`: every arm in every block composed, its spaces and points resolved, and the hash over all that matters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Plan:
     """A sweep, whole and checked: what its hash stands for, what plan.json holds, and what the workers run."""
 
     request: SweepRequest
-    cells: tuple[PlannedArm, ...]
+    planned_arms: tuple[PlannedArm, ...]
     trust: tuple[str, ...]
     hash: str
     differs: tuple[FairnessFinding, ...] = ()
@@ -56,39 +56,41 @@ class Plan:
     @property
     def site(self) -> RunConfig:
         """A run whose site (folders, tracking, devices) is the sweep's."""
-        return self.cells[0].run
+        return self.planned_arms[0].run
 
     @property
     def trials(self) -> int:
         """Tuning runs in all."""
-        return sum(len(cell.points) for cell in self.cells)
+        return sum(len(planned_arm.points) for planned_arm in self.planned_arms)
 
     @property
     def runs(self) -> int:
         """Runs in all up to the first look, the confirming ones included."""
-        return self.trials + len(self.cells) * len(self.spec.confirm.first_seeds)
+        return self.trials + len(self.planned_arms) * len(self.spec.confirm.first_seeds)
 
     @property
-    def lanes(self) -> tuple[tuple[int, int], ...]:
-        """(cell, study) of everything that is tuned on its own."""
-        return tuple((cell, study) for cell in range(len(self.cells)) for study in range(self.spec.budget.studies))
+    def tuning_studies(self) -> tuple[tuple[int, int], ...]:
+        """(planned arm, study) of everything that is tuned on its own."""
+        return tuple((planned_arm, study) for planned_arm in range(len(self.planned_arms)) for study in range(self.spec.budget.studies))
 
-    def slice_of(self, lane: int) -> tuple[Point, ...]:
-        """The points of one study of one cell."""
-        cell, study = self.lanes[lane]
-        each = len(self.cells[cell].points) // self.spec.budget.studies
-        return self.cells[cell].points[study * each : (study + 1) * each]
+    def slice_of(self, study_index: int) -> tuple[Point, ...]:
+        """The points of one study of one planned arm."""
+        planned_arm, study = self.tuning_studies[study_index]
+        each = len(self.planned_arms[planned_arm].points) // self.spec.budget.studies
+        return self.planned_arms[planned_arm].points[study * each : (study + 1) * each]
 
-    def seeds_of(self, lane: int, count: int) -> tuple[int, ...]:
+    def seeds_of(self, study_index: int, count: int) -> tuple[int, ...]:
         """The confirming seeds of one study, of the first `count`: dealt out in turn, so that every seed confirms one setting of an arm."""
-        return self.spec.confirm.pool[:count][self.lanes[lane][1] :: self.spec.budget.studies]
+        return self.spec.confirm.pool[:count][self.tuning_studies[study_index][1] :: self.spec.budget.studies]
 
     def examined(self, facts: Sequence[tuple[int, int]]) -> Plan:
         """The plan with each cell's (parameters, steps), and what arms differ in by them. `FairnessError`."""
-        cells = tuple(replace(cell, parameters=size, steps=steps) for cell, (size, steps) in zip(self.cells, facts, strict=True))
-        found = fairness.sizes(self.request, cells, [size for size, _ in facts])
+        planned_arms = tuple(
+            replace(planned_arm, parameters=size, steps=steps) for planned_arm, (size, steps) in zip(self.planned_arms, facts, strict=True)
+        )
+        composed_config = fairness.sizes(self.request, planned_arms, [size for size, _ in facts])
         kept = [finding for finding in self.differs if finding.rule != "parameters"]
-        return replace(self, cells=cells, differs=(*kept, *fairness.raise_unallowed(self.request, found)))
+        return replace(self, planned_arms=planned_arms, differs=(*kept, *fairness.raise_unallowed(self.request, composed_config)))
 
     @property
     def command(self) -> str:
@@ -111,7 +113,10 @@ class Plan:
                 "factors": spec.factors,
                 "blocks": spec.blocks,
                 "tune": {key: [entry(key, tuning) for tuning in entries] for key, entries in spec.tune.items()},
-                "budget": {**spec.budget.model_dump(), "trials": max(len(self.slice_of(lane)) for lane in range(len(self.lanes)))},
+                "budget": {
+                    **spec.budget.model_dump(),
+                    "trials": max(len(self.slice_of(study_index)) for study_index in range(len(self.tuning_studies))),
+                },
                 "prune": None if spec.prune is None else spec.prune.model_dump(),
                 "confirm": {
                     "seeds": spec.confirm.first_seeds,
@@ -126,7 +131,7 @@ class Plan:
                 "scale": request.scale,
                 "overrides": request.overrides,
                 "command": self.command,
-                "cells": [{**resolved(cell), **described(cell)} for cell in self.cells],
+                "cells": [{**resolved(planned_arm), **described(planned_arm)} for planned_arm in self.planned_arms],
             }
         )
 
@@ -136,7 +141,7 @@ class Plan:
 
 
 def is_named(path: Path) -> bool:
-    """Whether a sweep's file is found by its name alone."""
+    """Whether a sweep's file is composed_config by its name alone."""
     return path.parent == Path("sweeps") or path.parent == package_data_dir("sweeps")
 
 
@@ -156,71 +161,71 @@ def make_plan(
         made: list[PlannedArm] = []
         trust: tuple[str, ...] = ()
         for arm, block in itertools.product(assignments(request.spec.factors), assignments(request.spec.blocks)):
-            cell, found = composed(request, arm, block)
+            planned_arm, composed_config = composed(request, arm, block)
             if not made and early is not None:
-                early(request, found)
-            made.append(cell)
-            trust = found.trust
+                early(request, composed_config)
+            made.append(planned_arm)
+            trust = composed_config.trust
     for key, entries in request.spec.tune.items():
         # Entries for arms that the line has narrowed away are not missed.
-        if not any(key in cell.spaces for cell in made) and not all(tuning.only_for for tuning in entries):
+        if not any(key in planned_arm.spaces for planned_arm in made) and not all(tuning.only_for for tuning in entries):
             raise PlanError(untunable(request, key, made))
-    labels = [(cell.arm, cell.block) for cell in made]
+    labels = [(planned_arm.arm, planned_arm.block) for planned_arm in made]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise PlanError(f"{request.path.name}: two arms are called {twice[0]}")
-    arms = list(dict.fromkeys(cell.arm for cell in made))
+    arms = list(dict.fromkeys(planned_arm.arm for planned_arm in made))
     if request.spec.baseline is not None and request.spec.baseline not in arms:
         raise PlanError(
             f"baseline={request.spec.baseline}: no arm is called so{near_miss(request.spec.baseline, arms)}; arms: {join_choices(arms)}"
         )
     differs = fairness.raise_unallowed(request, fairness.examined(request, made))
-    return Plan(request=request, cells=tuple(made), trust=trust, hash=digest(request, made), differs=differs)
+    return Plan(request=request, planned_arms=tuple(made), trust=trust, hash=digest(request, made), differs=differs)
 
 
 def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, Any]) -> tuple[PlannedArm, ComposedConfig]:
-    """One cell, and its composition."""
+    """One planned arm, and its composition."""
     choices = {**block, **arm}
     overrides = tuple(f"{key}={value}" for key, value in {**request.fixed, **{key: text(value) for key, value in choices.items()}}.items())
     label = f"{name_of(arm)} in {name_of(block)}" if block else name_of(arm)
     try:
-        found = compose.compose_in_session(overrides)
+        composed_config = compose.compose_in_session(overrides)
     except ConfigError as error:
         raise type(error)(f"{error} [arm {label}]") from None
-    if found.run.test:
+    if composed_config.run.test:
         raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
-    twice = set(range(found.run.seed, found.run.seed + request.spec.budget.studies)) & set(request.spec.confirm.pool)
+    twice = set(range(composed_config.run.seed, composed_config.run.seed + request.spec.budget.studies)) & set(request.spec.confirm.pool)
     if twice:
-        raise PlanError(f"seed={found.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")
-    spaces = tuning_spaces(request, found, choices, label)
+        raise PlanError(f"seed={composed_config.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")
+    spaces = tuning_spaces(request, composed_config, choices, label)
     for key, space in spaces.items():
         for end in ends(space):
             try:
-                found.check(found.run.replace(**{key: end}))
+                composed_config.check(composed_config.run.replace(**{key: end}))
             except ConfigError as error:
                 raise PlanError(f"tune.{key}: an end of the space is not allowed: {error} [arm {label}]") from None
-    cell = PlannedArm(
+    planned_arm = PlannedArm(
         arm=name_of(arm),
         block=name_of(block),
         choices=choices,
         overrides=overrides,
-        run=found.run,
+        run=composed_config.run,
         spaces=spaces,
-        points=points(spaces, budget=request.spec.budget, seed=found.run.seed),
-        decay_kind=found.descriptions["optimizer"].decay_kind if "optimizer" in found.descriptions else None,
+        points=points(spaces, budget=request.spec.budget, seed=composed_config.run.seed),
+        decay_kind=composed_config.descriptions["optimizer"].decay_kind if "optimizer" in composed_config.descriptions else None,
     )
-    return cell, found
+    return planned_arm, composed_config
 
 
-def tuning_spaces(request: SweepRequest, found: ComposedConfig, choices: Mapping[str, Any], label: str) -> dict[str, SearchSpace]:
-    """key -> the space that one cell is tuned in: the first entry that is for it. Keys that its run does not have are left out."""
-    held, spaces = found.run.flat(), {}
+def tuning_spaces(request: SweepRequest, composed_config: ComposedConfig, choices: Mapping[str, Any], label: str) -> dict[str, SearchSpace]:
+    """key -> the space that one planned arm is tuned in: the first entry that is for it. Keys that its run does not have are left out."""
+    held, spaces = composed_config.run.flat(), {}
     for key, entries in request.spec.tune.items():
         mine = next((tuning for tuning in entries if tuning.fits(choices)), None)
         if mine is None:
             continue
         own = mine.parse_space(key)
-        space = found.spaces.get(key) if own is None else own if key in held else None
+        space = composed_config.spaces.get(key) if own is None else own if key in held else None
         if space is not None:
             spaces[key] = space
         elif mine.only_for:
@@ -233,9 +238,9 @@ def tuning_spaces(request: SweepRequest, found: ComposedConfig, choices: Mapping
     return spaces
 
 
-def untunable(request: SweepRequest, key: str, cells: Sequence[PlannedArm]) -> str:
+def untunable(request: SweepRequest, key: str, planned_arms: Sequence[PlannedArm]) -> str:
     """Why a key cannot be tuned."""
-    held = sorted({name for cell in cells for name in cell.run.flat() if not name.startswith("choices.")})
+    held = sorted({name for planned_arm in planned_arms for name in planned_arm.run.flat() if not name.startswith("choices.")})
     if key in held:
         return f"tune.{key}=space: no arm declares a space for it; give one, as {{low: 1e-4, high: 1, log: true}}"
     return f"tune.{key}: no arm has this key{near_miss(key, held)}"
@@ -258,27 +263,33 @@ def entry(key: str, tuning: TuneEntry) -> dict[str, Any]:
     return {"space": None if space is None else asdict(space), "for": tuning.only_for}
 
 
-def described(cell: PlannedArm) -> dict[str, Any]:
-    """What of a cell follows from what decides its outcome."""
-    return {"choices": cell.choices, "overrides": list(cell.overrides), "parameters": cell.parameters, "steps": cell.steps}
+def described(planned_arm: PlannedArm) -> dict[str, Any]:
+    """What of a planned arm follows from what decides its outcome."""
+    return {
+        "choices": planned_arm.choices,
+        "overrides": list(planned_arm.overrides),
+        "parameters": planned_arm.parameters,
+        "steps": planned_arm.steps,
+    }
 
 
-def resolved(cell: PlannedArm) -> dict[str, Any]:
-    """What of a cell decides its outcome."""
+def resolved(planned_arm: PlannedArm) -> dict[str, Any]:
+    """What of a planned arm decides its outcome."""
     # What a space leaves at its default stays out, so that a new setting changes no hash of plans without it.
     spaces = {
-        key: {name: value for name, value in asdict(space).items() if value or name != "complement"} for key, space in cell.spaces.items()
+        key: {name: value for name, value in asdict(space).items() if value or name != "complement"}
+        for key, space in planned_arm.spaces.items()
     }
     return {
-        "arm": cell.arm,
-        "block": cell.block,
+        "arm": planned_arm.arm,
+        "block": planned_arm.block,
         "spaces": spaces,
-        "points": list(cell.points),
-        "recipe": recorded_targets(cell.run.fields_of_kind(SCIENCE)),
+        "points": list(planned_arm.points),
+        "recipe": recorded_targets(planned_arm.run.fields_of_kind(SCIENCE)),
     }
 
 
-def digest(request: SweepRequest, cells: Sequence[PlannedArm]) -> str:
+def digest(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> str:
     """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, pruner, looks, metric, margin,
     and what arms may differ in.
 
@@ -294,6 +305,9 @@ def digest(request: SweepRequest, cells: Sequence[PlannedArm]) -> str:
         "seeds": [list(request.spec.confirm.first_seeds), list(request.spec.confirm.pool)],
         "allow": list(request.spec.allow),
         "baseline": request.spec.baseline,
-        "cells": sorted((resolved(cell) for cell in cells), key=lambda cell: (str(cell["arm"]), str(cell["block"]))),
+        "cells": sorted(
+            (resolved(planned_arm) for planned_arm in planned_arms),
+            key=lambda planned_arm: (str(planned_arm["arm"]), str(planned_arm["block"])),
+        ),
     }
     return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -17,7 +17,7 @@ WHOLE = "all"
 class PlannedArm:
     """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them).
 
-    The points are those of all studies in turn. `parameters` and `steps` are known once the cell has been examined.
+    The points are those of all studies in turn. `parameters` and `steps` are known once the planned arm has been examined.
     """
 
     arm: str

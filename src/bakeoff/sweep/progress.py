@@ -43,39 +43,39 @@ class SweepProgress:
         """One line that stays."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, standings: Sequence[ArmProgress]) -> None:
+    def update(self, arms_progress: Sequence[ArmProgress]) -> None:
         """New counts."""
-        self.decided = sum(standing.done + standing.confirmed + standing.audited for standing in standings)
+        self.decided = sum(arm_progress.done + arm_progress.confirmed + arm_progress.audited for arm_progress in arms_progress)
         if self.live is not None:
-            self.live.update(progress_table(self.plan, standings, left=seconds_left(list(standings), workers=self.workers)))
+            self.live.update(progress_table(self.plan, arms_progress, left=seconds_left(list(arms_progress), workers=self.workers)))
 
-    def event(self, told: Mapping[str, Any], standings: Sequence[ArmProgress]) -> None:
+    def event(self, event: Mapping[str, Any], arms_progress: Sequence[ArmProgress]) -> None:
         """A run has been decided, or put back."""
-        self.update(standings)
-        good = told["status"] in ("finished", "pruned")
+        self.update(arms_progress)
+        good = event["status"] in ("finished", "pruned")
         if self.live is None or not good:
-            total = sum(standing.planned + standing.seeds + standing.audits for standing in standings)
-            self.say(f"[{self.decided}/{total}] {sentence(self.plan, told)}")
+            total = sum(arm_progress.planned + arm_progress.seeds + arm_progress.audits for arm_progress in arms_progress)
+            self.say(f"[{self.decided}/{total}] {sentence(self.plan, event)}")
 
 
-def sentence(plan: Plan, told: Mapping[str, Any]) -> str:
+def sentence(plan: Plan, event: Mapping[str, Any]) -> str:
     """One line about a decided run."""
-    words = [f"{told['name']}: {told['status']}"]
-    if told["status"] == "finished" and told.get("value") is not None:
-        words.append(f"{plan.spec.metric.name} {float(told['value']):.4f}")
-    words += [f"{key}={shown(value)}" for key, value in (told.get("params") or {}).items()]
-    if told.get("seconds"):
-        words.append(f"{float(told['seconds']):.1f} s")
-    if told.get("reason"):
-        words.append(f"({told['reason']})")
+    words = [f"{event['name']}: {event['status']}"]
+    if event["status"] == "finished" and event.get("value") is not None:
+        words.append(f"{plan.spec.metric.name} {float(event['value']):.4f}")
+    words += [f"{key}={shown(value)}" for key, value in (event.get("params") or {}).items()]
+    if event.get("seconds"):
+        words.append(f"{float(event['seconds']):.1f} s")
+    if event.get("reason"):
+        words.append(f"({event['reason']})")
     return "  ".join(words)
 
 
-def progress_table(plan: Plan, standings: Sequence[ArmProgress], *, left: float | None = None) -> Table:
+def progress_table(plan: Plan, arms_progress: Sequence[ArmProgress], *, left: float | None = None) -> Table:
     """Arms by rows: how many trials are done, the best so far and where, the confirming runs, what went wrong."""
     from rich.table import Table
 
-    blocks = any(standing.block != WHOLE for standing in standings)
+    blocks = any(arm_progress.block != WHOLE for arm_progress in arms_progress)
     caption = None if left is None else f"about {clock(left)} left" if left else None
     drawn = Table(title=plan.spec.question, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
     heads = ["arm", *(["block"] if blocks else []), "trials", f"best {plan.spec.metric.name}", "at"]
@@ -83,17 +83,17 @@ def progress_table(plan: Plan, standings: Sequence[ArmProgress], *, left: float 
         drawn.add_column(head, justify="left" if head in ("arm", "block", "at") else "right")
     for head in ("confirmed", "mean", "failed", "diverged"):
         drawn.add_column(head, justify="right")
-    for standing in standings:
-        names = [standing.arm, *([standing.block] if blocks else [])]
+    for arm_progress in arms_progress:
+        names = [arm_progress.arm, *([arm_progress.block] if blocks else [])]
         drawn.add_row(
             *names,
-            f"{standing.done}/{standing.planned}",
-            figure(standing.best),
-            " ".join(f"{key.rpartition('.')[2]}={shown(value, 3)}" for key, value in standing.setting.items()) or "-",
-            f"{standing.confirmed}/{standing.seeds}",
-            figure(standing.mean),
-            str(standing.failed + standing.confirm_failed or "-"),
-            str(standing.diverged + standing.confirm_diverged or "-"),
+            f"{arm_progress.done}/{arm_progress.planned}",
+            figure(arm_progress.best),
+            " ".join(f"{key.rpartition('.')[2]}={shown(value, 3)}" for key, value in arm_progress.setting.items()) or "-",
+            f"{arm_progress.confirmed}/{arm_progress.seeds}",
+            figure(arm_progress.mean),
+            str(arm_progress.failed + arm_progress.confirm_failed or "-"),
+            str(arm_progress.diverged + arm_progress.confirm_diverged or "-"),
         )
     return drawn
 

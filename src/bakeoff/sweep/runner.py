@@ -43,21 +43,21 @@ class SweepOutcome:
     """A sweep that has come to its end. `report` is None where the store could not give one; `problem` says why."""
 
     plan: Plan
-    standings: list[ArmProgress]
+    arms_progress: list[ArmProgress]
     report: Report | None
     uri: str
     problem: str = ""
 
 
 def validate_arms(plan: Plan, *, context: ForkServerContext) -> Plan:
-    """The whole door for all cells, and their data, in a process of the fork server; the plan with what was found out about its nets.
+    """Validate all planned arms and their data in a process of the fork server; return the plan with the sizes of its nets.
 
     Raises the first complaint, or `FairnessError` where the nets are too far apart in size.
     """
-    told = from_child(context, worker.validate_arms, plan, what="the check of the arms")
-    if isinstance(told, str):
-        raise PlanError(told)
-    return plan.examined(told)
+    message = from_child(context, worker.validate_arms, plan, what="the check of the arms")
+    if isinstance(message, str):
+        raise PlanError(message)
+    return plan.examined(message)
 
 
 def from_child(context: ForkServerContext, target: Callable[..., None], *given: Any, what: str) -> Any:
@@ -73,7 +73,7 @@ def from_child(context: ForkServerContext, target: Callable[..., None], *given: 
         raise PlanError(f"{what} ended with exit code {process.exitcode}, without an answer") from None
 
 
-def run_sweep(plan: Plan, *, context: ForkServerContext, crew: Resources, trial: str = processes.TRAIN_FUNCTION) -> SweepOutcome:
+def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, trial: str = processes.TRAIN_FUNCTION) -> SweepOutcome:
     """Run what is left of a sweep and report on it. `BusyError` where another process runs it; `KeyboardInterrupt` leaves it resumable."""
     root, uri = Path(plan.site.tracking.folder), plan.site.tracking.uri or default_uri(Path.cwd())
     notes = siblings(plan, root=root)
@@ -87,28 +87,30 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, crew: Resources, trial:
         summary = Summary(plan, root=root, uri=uri)
         writer = Writer(root, context=context)
         try:
-            with SweepProgress(plan, workers=crew.workers) as display:
+            with SweepProgress(plan, workers=resources.workers) as display:
                 for note in notes:
                     display.say(note)
-                runs = plan.trials + len(plan.cells) * interim.reached(plan, folder=folder)
-                display.say(f"{plan.title}: {runs} runs, {crew.workers} workers, {crew.threads} threads each; store {uri_shown(uri)}")
-                standings = work(plan, crew=crew, root=root, uri=uri, context=context, trial=trial, display=display)
-                for note in audits(standings):
+                runs = plan.trials + len(plan.planned_arms) * interim.reached(plan, folder=folder)
+                display.say(
+                    f"{plan.title}: {runs} runs, {resources.workers} workers, {resources.threads} threads each; store {uri_shown(uri)}"
+                )
+                arms_progress = work(plan, resources=resources, root=root, uri=uri, context=context, trial=trial, display=display)
+                for note in audits(arms_progress):
                     display.say(note)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             summary.end("KILLED" if stopped else "FAILED", reason="stopped; the same line goes on with it" if stopped else str(error))
             writer.close(CLOSING)
             raise
-        summary.tell(standings, seeds=interim.reached(plan, folder=folder))
-        return close(plan, summary, writer, standings, uri=uri)
+        summary.tell(arms_progress, seeds=interim.reached(plan, folder=folder))
+        return close(plan, summary, writer, arms_progress, uri=uri)
 
 
-def audits(standings: Sequence[ArmProgress]) -> list[str]:
+def audits(arms_progress: Sequence[ArmProgress]) -> list[str]:
     """One line for each arm and block whose pruned trials were looked at again."""
     return [
         f"{one.arm} in {one.block}: {one.pruned} trials pruned; {one.wrong} of {one.audited} run to their end would have been chosen"
-        for one in standings
+        for one in arms_progress
         if one.audited
     ]
 
@@ -131,7 +133,7 @@ def patience(uri: str) -> float:
     return DRAIN
 
 
-def close(plan: Plan, summary: Summary, writer: Writer, standings: list[ArmProgress], *, uri: str) -> SweepOutcome:
+def close(plan: Plan, summary: Summary, writer: Writer, arms_progress: list[ArmProgress], *, uri: str) -> SweepOutcome:
     """Bring the store up to date, report from it, and put the report into the summary run."""
     from bakeoff.tracking.replay import is_behind, replay_run
 
@@ -152,54 +154,59 @@ def close(plan: Plan, summary: Summary, writer: Writer, standings: list[ArmProgr
         summary.end("FINISHED")
         replay_run(summary.folder)
         analyze_database(uri)
-        return SweepOutcome(plan, standings, report, uri)
+        return SweepOutcome(plan, arms_progress, report, uri)
     except BakeoffError as error:
         summary.end("FINISHED", reason=str(error))
-        return SweepOutcome(plan, standings, None, uri, problem=str(error))
+        return SweepOutcome(plan, arms_progress, None, uri, problem=str(error))
 
 
 def work(
-    plan: Plan, *, crew: Resources, root: Path, uri: str, context: ForkServerContext, trial: str, display: SweepProgress
+    plan: Plan, *, resources: Resources, root: Path, uri: str, context: ForkServerContext, trial: str, display: SweepProgress
 ) -> list[ArmProgress]:
     """Keep the workers going until every point is decided; a worker that is lost is replaced."""
     from bakeoff.sweep.trial_queue import TrialQueue
 
-    board = TrialQueue(plan, folder=root / plan.title)
-    standings = board.standings()
-    display.update(standings)
-    if board.over():
-        return standings
-    team = Team(plan, crew=crew, root=root, uri=uri, context=context, trial=trial)
+    queue = TrialQueue(plan, folder=root / plan.title)
+    arms_progress = queue.arms_progress()
+    display.update(arms_progress)
+    if queue.over():
+        return arms_progress
+    team = Team(plan, resources=resources, root=root, uri=uri, context=context, trial=trial)
     with team.running():
         while team.live:
-            for told in team.listen():
-                if "error" in told:
-                    raise BakeoffError(told["error"])
-                standings = board.standings()
-                display.event(told, standings)
-            team.replace_lost(over=board.over)
-    return board.standings()
+            for message in team.listen():
+                if "error" in message:
+                    raise BakeoffError(message["error"])
+                arms_progress = queue.arms_progress()
+                display.event(message, arms_progress)
+            team.replace_lost(over=queue.over)
+    return queue.arms_progress()
 
 
 class Team:
     """The worker processes of a sweep, by their number."""
 
-    def __init__(self, plan: Plan, *, crew: Resources, root: Path, uri: str, context: ForkServerContext, trial: str) -> None:
+    def __init__(self, plan: Plan, *, resources: Resources, root: Path, uri: str, context: ForkServerContext, trial: str) -> None:
         self.context, self.losses = context, 0
         self.silent: set[int] = set()
         self.live: dict[int, tuple[BaseProcess, Connection]] = {}
-        self.posts = [
+        self.worker_specs = [
             worker.WorkerSpec(
-                plan=plan, root=root, uri=uri, threads=crew.threads, devices=crew.gpus[index] if crew.gpus else None, trial=trial
+                plan=plan,
+                root=root,
+                uri=uri,
+                threads=resources.threads,
+                devices=resources.gpus[index] if resources.gpus else None,
+                trial=trial,
             )
-            for index in range(crew.workers)
+            for index in range(resources.workers)
         ]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """All workers, which are gone when the block ends however it ends."""
         try:
-            for index in range(len(self.posts)):
+            for index in range(len(self.worker_specs)):
                 self.start(index)
             yield
         finally:
@@ -208,23 +215,23 @@ class Team:
     def start(self, index: int) -> None:
         """One worker."""
         here, there = self.context.Pipe()
-        process = self.context.Process(target=worker.serve, args=(self.posts[index], there), name=f"worker-{index}")
+        process = self.context.Process(target=worker.serve, args=(self.worker_specs[index], there), name=f"worker-{index}")
         process.start()
         there.close()
         self.live[index] = (process, here)
 
     def listen(self, *, seconds: float = 1.0) -> list[Mapping[str, Any]]:
-        """What workers have told."""
-        told: list[Mapping[str, Any]] = []
+        """What workers have message."""
+        message: list[Mapping[str, Any]] = []
         wires = {wire: index for index, (_, wire) in self.live.items() if index not in self.silent}
         for ready in wait(list(wires), timeout=seconds):
             if isinstance(ready, Connection):
                 try:
-                    told.append(ready.recv())
+                    message.append(ready.recv())
                     self.losses = 0
                 except (EOFError, ConnectionResetError):
                     self.silent.add(wires[ready])
-        return told
+        return message
 
     def replace_lost(self, *, over: Callable[[], bool]) -> None:
         """Forget workers that are done, and start others for those that died."""

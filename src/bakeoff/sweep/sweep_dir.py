@@ -60,9 +60,9 @@ class Summary:
         self.journal.start(self.folder.read_job())
         self.journal.artifact(PLAN)
 
-    def tell(self, standings: Sequence[ArmProgress], *, seeds: int) -> None:
+    def tell(self, arms_progress: Sequence[ArmProgress], *, seeds: int) -> None:
         """Counts that a report needs beside the runs: how many seeds the look that is done has, and how often pruning was wrong."""
-        sums = {name: sum(getattr(one, name) for one in standings) for name in ("pruned", "audited", "wrong")}
+        sums = {name: sum(getattr(one, name) for one in arms_progress) for name in ("pruned", "audited", "wrong")}
         self.journal.tags({"sweep.seeds": seeds, **{f"prune.{name}": count for name, count in sums.items()}})
 
     def attach(self, report: Path) -> None:
@@ -101,17 +101,22 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = changes(before, after)
     if found:
         return found
-    cells = [{(cell["arm"], cell["block"]): dict(flat(cell["recipe"])) for cell in tree.get("cells", ())} for tree in (old, new)]
-    for label in cells[0].keys() & cells[1].keys():
-        found += changes(cells[0][label], cells[1][label])
+    planned_arms = [
+        {(planned_arm["arm"], planned_arm["block"]): dict(flat(planned_arm["recipe"])) for planned_arm in tree.get("cells", ())}
+        for tree in (old, new)
+    ]
+    for label in planned_arms[0].keys() & planned_arms[1].keys():
+        found += changes(planned_arms[0][label], planned_arms[1][label])
     return sorted(set(found)) or ["spaces or defaults"]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`key: before -> after` for every key that differs."""
-    return [f"{key}: {told(old.get(key))} -> {told(new.get(key))}" for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [
+        f"{key}: {describe_value(old.get(key))} -> {describe_value(new.get(key))}" for key in {**old, **new} if old.get(key) != new.get(key)
+    ]
 
 
-def told(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value in a message."""
     return "not set" if value is None else text(value)

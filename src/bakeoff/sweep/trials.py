@@ -27,11 +27,11 @@ KINDS: dict[Stage, RunKind] = {"tune": "trial", "confirm": "confirm", "audit": "
 class TrialLease:
     """A point that one worker has, and nobody else: `token` counts how often the point was given out.
 
-    `point` is the trial's number in the study of this stage, cell and `study`; an audit is of the tuning trial `of`.
+    `point` is the trial's number in the study of this stage, planned arm and `study`; an audit is of the tuning trial `of`.
     """
 
     stage: Stage
-    cell: int
+    arm_index: int
     point: int
     params: Point
     seed: int
@@ -40,16 +40,16 @@ class TrialLease:
     study: int = 0
     of: int = 0
 
-    def lane(self, plan: Plan) -> int:
-        """The number of its cell and study among the plan's lanes."""
-        return plan.lanes.index((self.cell, self.study))
+    def study_index(self, plan: Plan) -> int:
+        """The number of its planned arm and study among the plan's tuning studies."""
+        return plan.tuning_studies.index((self.arm_index, self.study))
 
 
-def study_of(plan: Plan, stage: Stage, lane: int) -> str:
+def study_of(plan: Plan, stage: Stage, study_index: int) -> str:
     """The name of the Optuna study of one arm, block, stage and study."""
-    index, study = plan.lanes[lane]
-    cell = plan.cells[index]
-    return f"{stage}/{cell.arm}/{cell.block}" + (f"/{study}" if study else "")
+    index, study = plan.tuning_studies[study_index]
+    planned_arm = plan.planned_arms[index]
+    return f"{stage}/{planned_arm.arm}/{planned_arm.block}" + (f"/{study}" if study else "")
 
 
 def run_id(plan: Plan, study: str, point: int) -> str:
@@ -57,69 +57,69 @@ def run_id(plan: Plan, study: str, point: int) -> str:
     return hashlib.sha256(f"{plan.hash}/{study}/{point}".encode()).hexdigest()[:ID_LENGTH]
 
 
-def run_of(plan: Plan, claim: TrialLease, *, threads: int) -> RunConfig:
-    """The run of a claim: the cell's own, at the point, with the claim's seed, and the test set for confirming runs alone.
+def run_of(plan: Plan, lease: TrialLease, *, threads: int) -> RunConfig:
+    """The run of a lease: the cell's own, at the point, with the claim's seed, and the test set for confirming runs alone.
 
     Confirming seeds vary the split as well: a setting tuned to one split is found out. With `data.folds`, each round of as many seeds is
     one cross-validation: one split, every fold of it once.
     """
-    cell = plan.cells[claim.cell]
+    planned_arm = plan.planned_arms[lease.arm_index]
     changes: dict[str, Any] = {
-        **claim.params,
-        "seed": claim.seed,
-        "name": name_of(plan, claim),
+        **lease.params,
+        "seed": lease.seed,
+        "name": name_of(plan, lease),
         "tracking.experiment": plan.title,
         "trainer.progress": False,
-        "trainer.threads": cell.run.trainer.threads or threads,
+        "trainer.threads": planned_arm.run.trainer.threads or threads,
     }
-    if claim.stage == "confirm":
-        pool, folds = plan.spec.confirm.pool, cell.run.data.folds
-        at = pool.index(claim.seed)
-        split = {"data.split_seed": claim.seed} if folds is None else {"data.split_seed": pool[at - at % folds], "data.fold": at % folds}
+    if lease.stage == "confirm":
+        pool, folds = plan.spec.confirm.pool, planned_arm.run.data.folds
+        at = pool.index(lease.seed)
+        split = {"data.split_seed": lease.seed} if folds is None else {"data.split_seed": pool[at - at % folds], "data.fold": at % folds}
         changes |= {"test": True, **split}
-    return cell.run.replace(**changes)
+    return planned_arm.run.replace(**changes)
 
 
-def point_of(plan: Plan, claim: TrialLease) -> int:
-    """The number of a tuned or audited point among all points of its cell."""
-    before = claim.study * len(plan.slice_of(claim.lane(plan)))
-    return before + (claim.of if claim.stage == "audit" else claim.point)
+def point_of(plan: Plan, lease: TrialLease) -> int:
+    """The number of a tuned or audited point among all points of its planned arm."""
+    before = lease.study * len(plan.slice_of(lease.study_index(plan)))
+    return before + (lease.of if lease.stage == "audit" else lease.point)
 
 
-def name_of(plan: Plan, claim: TrialLease) -> str:
+def name_of(plan: Plan, lease: TrialLease) -> str:
     """A name that a person can read: `adam-vgg11-p03`, `adam-vgg11-s1001`, `adam-vgg11-p03-audit`."""
-    title = plan.cells[claim.cell].title
-    if claim.stage == "confirm":
-        return f"{title}-s{claim.seed}"
-    return f"{title}-p{point_of(plan, claim):02d}" + ("-audit" if claim.stage == "audit" else "")
+    title = plan.planned_arms[lease.arm_index].title
+    if lease.stage == "confirm":
+        return f"{title}-s{lease.seed}"
+    return f"{title}-p{point_of(plan, lease):02d}" + ("-audit" if lease.stage == "audit" else "")
 
 
-def folder_of(plan: Plan, claim: TrialLease, *, root: Path, threads: int, uri: str) -> RunDir:
+def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: str) -> RunDir:
     """The claim's run folder, made where it is not there yet. `FolderError` where it cannot be."""
-    cell = plan.cells[claim.cell]
-    own = run_id(plan, study_of(plan, claim.stage, claim.lane(plan)), claim.point)
+    planned_arm = plan.planned_arms[lease.arm_index]
+    own = run_id(plan, study_of(plan, lease.stage, lease.study_index(plan)), lease.point)
     for there in (root / plan.title).glob(f"[!.]*-{own}"):
         return RunDir(there)
-    run = run_of(plan, claim, threads=threads)
+    run = run_of(plan, lease, threads=threads)
     tags = {
         "sweep": plan.name,
         "sweep.hash": plan.hash,
-        "arm": cell.arm,
-        "block": cell.block,
-        "stage": claim.stage,
-        "seed": str(claim.seed),
-        "study": str(claim.study),
+        "arm": planned_arm.arm,
+        "block": planned_arm.block,
+        "stage": lease.stage,
+        "seed": str(lease.seed),
+        "study": str(lease.study),
     }
-    if claim.stage != "confirm":
-        tags["point"] = str(point_of(plan, claim))
+    if lease.stage != "confirm":
+        tags["point"] = str(point_of(plan, lease))
     job = RunManifest(
         id=own,
         name=run.title,
         experiment=plan.title,
-        kind=KINDS[claim.stage],
+        kind=KINDS[lease.stage],
         tags=tags,
         # One trained net an arm and block is kept in the store; the weights of all confirming runs are in their folders.
-        export_model=claim.stage == "confirm" and claim.point == claim.study == 0,
+        export_model=lease.stage == "confirm" and lease.point == lease.study == 0,
         tracking_uri=uri,
     )
     return RunDir.create(root, config_text=dump_frozen(run), job=job)

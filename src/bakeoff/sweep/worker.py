@@ -56,24 +56,24 @@ class StopError(Exception):
     """The command says stop, or is gone."""
 
 
-def serve(post: WorkerSpec, wire: Connection) -> None:
+def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
     """The life of a worker process: jobs until there are none, or until a word comes over the wire or it closes.
 
     Sends `{"name", "status", "value", "reason", "seconds"}` for every point that is decided, and `{"error"}` where it cannot go on.
     """
     # Ctrl-C is for the command, which then says stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if post.devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(post.devices)
+    if worker_spec.devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(worker_spec.devices)
     from bakeoff.sweep.trial_queue import TrialQueue
 
     try:
-        board, owner = TrialQueue(post.plan, folder=post.folder), leases.Owner.here()
+        queue, owner = TrialQueue(worker_spec.plan, folder=worker_spec.folder), leases.Owner.here()
         while not wire.poll():
-            claim = board.claim(owner)
-            if claim is not None:
-                wire.send(attempt(post, board, claim, wire))
-            elif board.over() or wire.poll(IDLE):
+            lease = queue.lease(owner)
+            if lease is not None:
+                wire.send(attempt(worker_spec, queue, lease, wire))
+            elif queue.over() or wire.poll(IDLE):
                 return
     except (StopError, BrokenPipeError):
         return
@@ -81,34 +81,34 @@ def serve(post: WorkerSpec, wire: Connection) -> None:
         wire.send({"error": str(error)})
 
 
-def attempt(post: WorkerSpec, board: TrialQueue, claim: TrialLease, wire: Connection) -> dict[str, Any]:
-    """Train one point, tell the board, and say how it went. `StopError`, with the point put back, when it is to stop."""
-    plan = post.plan
-    folder = folder_of(plan, claim, root=post.root, threads=post.threads, uri=post.uri)
+def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire: Connection) -> dict[str, Any]:
+    """Train one point, tell the queue, and say how it went. `StopError`, with the point put back, when it is to stop."""
+    plan = worker_spec.plan
+    folder = folder_of(plan, lease, root=worker_spec.root, threads=worker_spec.threads, uri=worker_spec.uri)
     result = final(folder)
     if result is None:
         processes.wait_until_free(folder)
-        ended = train(post, board, claim, folder, wire)
+        ended = train(worker_spec, queue, lease, folder, wire)
         result = final(folder)
         if result is None and isinstance(ended, Pruned):
             result = pruned(folder, ended)
         if result is None and ended == "stopped":
             close(folder, "KILLED", "the sweep was stopped; the same line goes on with it")
-            board.put_back(claim, died=False)
+            queue.requeue(lease, died=False)
             raise StopError
-        if result is None and claim.deaths + 1 < DEATHS:
-            board.put_back(claim, died=True)
-            return {"name": name_of(plan, claim), "status": "put back", "reason": processes.last_log_line(folder)}
+        if result is None and lease.deaths + 1 < DEATHS:
+            queue.requeue(lease, died=True)
+            return {"name": name_of(plan, lease), "status": "put back", "reason": processes.last_log_line(folder)}
         if result is None:
             result = failed(folder, f"its process ended {DEATHS} times without a result: {processes.last_log_line(folder)}")
-    told = board.tell(claim, result)
+    accepted = queue.tell(lease, result)
     return {
-        "name": name_of(plan, claim),
-        "status": str(result["status"]) if told else "not heard",
+        "name": name_of(plan, lease),
+        "status": str(result["status"]) if accepted else "not heard",
         "reason": str(result.get("reason") or ""),
         "value": result.get("metrics", {}).get(plan.spec.metric.name),
         "seconds": result.get("seconds"),
-        "params": claim.params,
+        "params": lease.params,
     }
 
 
@@ -122,11 +122,13 @@ class Pruned:
     value: float
 
 
-def train(post: WorkerSpec, board: TrialQueue, claim: TrialLease, folder: RunDir, wire: Connection) -> Pruned | Literal["ended", "stopped"]:
-    """One child process to its end, `stopped` where the command says stop or the claim is another's now, or to where it is pruned."""
-    metric = post.plan.spec.metric.name
-    watch = MetricTail(folder.journal, metric=metric) if post.plan.spec.prune is not None and claim.stage == "tune" else None
-    process = multiprocessing.get_context("fork").Process(target=processes.child_main, args=(str(folder.path), post.trial))
+def train(
+    worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, folder: RunDir, wire: Connection
+) -> Pruned | Literal["ended", "stopped"]:
+    """One child process to its end, `stopped` where the command says stop or the lease is another's now, or to where it is pruned."""
+    metric = worker_spec.plan.spec.metric.name
+    watch = MetricTail(folder.journal, metric=metric) if worker_spec.plan.spec.prune is not None and lease.stage == "tune" else None
+    process = multiprocessing.get_context("fork").Process(target=processes.child_main, args=(str(folder.path), worker_spec.trial))
     process.start()
     renewed = time.monotonic()
     try:
@@ -138,10 +140,10 @@ def train(post: WorkerSpec, board: TrialQueue, claim: TrialLease, folder: RunDir
                 return "stopped"
             if time.monotonic() - renewed >= leases.SECONDS / 3:
                 renewed = time.monotonic()
-                if not board.renew(claim):
+                if not queue.renew(lease):
                     return "stopped"
             for epoch, value, epochs in watch.news() if watch is not None else ():
-                if board.stops(claim, epoch=epoch, value=value, epochs=epochs):
+                if queue.should_prune(lease, epoch=epoch, value=value, epochs=epochs):
                     return Pruned(epoch, epochs, metric, value)
     finally:
         assert process.pid is not None
@@ -189,9 +191,9 @@ def close(folder: RunDir, status: Any, reason: str) -> None:
 
 
 def validate_arms(plan: Plan, wire: Connection) -> None:
-    """The whole door for every cell, at the ends of its spaces too, and its data.
+    """Validate every planned arm, at the ends of its spaces too, and its data.
 
-    Sends the first complaint, or [(parameters, steps) of each cell].
+    Sends the first complaint, or [(parameters, steps) of each planned arm].
     """
     from bakeoff import builders
     from bakeoff.training.cost_probe import count_parameters, count_steps
@@ -200,16 +202,16 @@ def validate_arms(plan: Plan, wire: Connection) -> None:
     data: dict[str, Any] = {}
     facts: list[tuple[int, int]] = []
     try:
-        for cell in plan.cells:
+        for planned_arm in plan.planned_arms:
             try:
-                key = repr(cell.run.data)
-                data[key] = builders.validate_run(cell.run, data=data.get(key))
-                for name, space in cell.spaces.items():
+                key = repr(planned_arm.run.data)
+                data[key] = builders.validate_run(planned_arm.run, data=data.get(key))
+                for name, space in planned_arm.spaces.items():
                     for end in ends(space):
-                        builders.validate_components(cell.run.replace(**{name: end}))
-                facts.append((count_parameters(cell.run), count_steps(cell.run, steps_per_epoch=data[key].steps_per_epoch)))
+                        builders.validate_components(planned_arm.run.replace(**{name: end}))
+                facts.append((count_parameters(planned_arm.run), count_steps(planned_arm.run, steps_per_epoch=data[key].steps_per_epoch)))
             except BakeoffError as error:
-                wire.send(f"{error} [arm {cell.title}]" if isinstance(error, ConfigError) else str(error))
+                wire.send(f"{error} [arm {planned_arm.title}]" if isinstance(error, ConfigError) else str(error))
                 return
         wire.send(facts)
     finally:
