@@ -26,6 +26,8 @@ SCRIPT = """_bakeoff() {
         show)
             (( ${#words[@]} > 3 )) ||
                 COMPREPLY=($(compgen -W "$(bakeoff show 2>/dev/null | sed -n 's/^\\([a-z]*\\) .*/\\1/p')" -- "$word"));;
+        schema)
+            COMPREPLY=($(compgen -W "run sweep" -- "$word"));;
         list)
             COMPREPLY=($(compgen -W "$(bakeoff list 2>/dev/null | grep -v '^ ')" -- "$word"));;
     esac

@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "build a sweep's report again from the store",
     "reproduce": "train a logged run again and say whether it came out the same",
     "list": "every slot and its choices",
+    "schema": "the JSON Schema of run configs or sweep files, for editors",
     "show": "the ideas as pictures: activations, optimizers, backprop, ...",
     "ui": "the MLflow page on this machine alone",
     "sync": "bring the store up to the journals",
