@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.config.schema import RunConfig
 from bakeoff.config.targets import build_errors, check_names_and_ranges, resolve_component, resolve_target
-from bakeoff.errors import ChoiceError, ConfigError
+from bakeoff.errors import ArgumentError, ChoiceError, ConfigError, name_keys
 from bakeoff.machine import available_cores
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ def build_component(slot: str, config: Mapping[str, Any], **injected: Any) -> An
 def make_activation(run: RunConfig) -> Callable[[], nn.Module]:
     """Return a factory of the run's activation: one new module a call."""
     component = resolve_component("activation", run.activation)
-    return lambda: typing.cast("nn.Module", component.target(**component.arguments))
+
+    def make_one() -> nn.Module:
+        with build_errors("activation", run.activation):
+            return typing.cast("nn.Module", component.target(**component.arguments))
+
+    return make_one
 
 
 def make_uninitialized_model(run: RunConfig) -> nn.Module:
@@ -101,8 +106,10 @@ def _initialize(run: RunConfig, initializer: Initializer, net: nn.Module, **argu
     """Initialize a net with the gain of the run's activation."""
     from bakeoff.components.initializers import activation_gain
 
+    with build_errors("activation", run.activation):
+        gain = activation_gain(make_activation(run)())
     with build_errors("initializer", run.initializer):
-        return initializer(net, activation_gain=activation_gain(make_activation(run)()), **arguments)
+        return initializer(net, activation_gain=gain, **arguments)
 
 
 def first_training_images(run: RunConfig, number: int) -> torch.Tensor:
@@ -223,6 +230,20 @@ def make_data(run: RunConfig) -> ImageDataModule:
     )
 
 
+def make_fully_convolutional(net: nn.Module) -> nn.Module:
+    """Return the form of a net that the dense views of the test need; see `bakeoff.nets.fully_convolutional`.
+
+    Raises:
+        ChoiceError: The net has no such form.
+    """
+    from bakeoff.nets.fully_convolutional import to_fully_convolutional
+
+    try:
+        return to_fully_convolutional(net)
+    except ArgumentError as error:
+        raise ChoiceError(f"data.views.kind=dense: {name_keys(str(error), lambda name: f'data.{name}')}") from error
+
+
 def threads_per_process(run: RunConfig) -> int:
     """Return the CPU threads of each of the run's processes: its own number, or the cores shared out among its devices."""
     return run.trainer.threads or max(1, available_cores() // run.trainer.devices)
@@ -299,8 +320,6 @@ def _check_model(run: RunConfig) -> None:
     """Build the net on the meta device and pass two images through it."""
     import torch
 
-    from bakeoff.nets.fully_convolutional import to_fully_convolutional
-
     data = run.data
     with torch.device("meta"), build_errors("model", run.model):
         net = make_uninitialized_model(run)
@@ -311,7 +330,7 @@ def _check_model(run: RunConfig) -> None:
             f"data.num_classes={data.num_classes} needs (2, {data.num_classes})"
         )
     if data.views.kind == "dense":
-        to_fully_convolutional(net)
+        make_fully_convolutional(net)
 
 
 def _check_initializer(run: RunConfig, small: nn.Module) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 
 
 class BakeoffError(Exception):
@@ -21,8 +22,16 @@ class ChoiceError(ConfigError):
     """A choice, or one of its arguments, is not to be had or does not fit the others."""
 
 
+class ArgumentError(BakeoffError, ValueError):
+    """An argument of a net, a component or a dataset is out of its range or does not fit the others.
+
+    Code that knows no configuration raises it. The message names arguments as `name=value`, or in backticks where no value follows;
+    `name_keys` puts the configuration's keys in their place.
+    """
+
+
 class DataError(BakeoffError):
-    """A dataset is missing, truncated or unreadable."""
+    """A dataset is missing, truncated or unreadable; its message may name arguments as that of `ArgumentError` does."""
 
 
 class FolderError(BakeoffError, OSError):
@@ -51,10 +60,35 @@ class PlanError(ConfigError):
 
 def near_miss(word: str, choices: Iterable[str]) -> str:
     """' (did you mean X?)' for the choice closest to `word`, or '' where none is close."""
-    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f" (did you mean {found[0]}?)" if found else ""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def join_choices(choices: Iterable[str]) -> str:
     """The choices as one comma-separated string in their own order."""
     return ", ".join(choices)
+
+
+def check_argument(name: str, value: object, *, fits: bool, rule: str) -> None:
+    """Check one argument of a component.
+
+    Args:
+        name: the argument.
+        value: what was passed.
+        fits: whether the value obeys the rule.
+        rule: the rule in words.
+
+    Raises:
+        ArgumentError: the value does not fit.
+    """
+    if not fits:
+        raise ArgumentError(f"{name}={value}: {rule}")
+
+
+ARGUMENT = re.compile(r"`(\w+)`|(?<![\w./-])([a-z]\w*)(?==)")
+"""An argument as the message of an `ArgumentError` names it."""
+
+
+def name_keys(message: str, key_of: Callable[[str], str]) -> str:
+    """Return a message with each argument that it names replaced by `key_of(argument)`, its key in the configuration."""
+    return ARGUMENT.sub(lambda match: key_of(match[1] or match[2]), message)

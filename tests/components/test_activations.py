@@ -15,7 +15,7 @@ from bakeoff.components.activations import Maxout, ReGLU, ScaledTanh, SwiGLU
 from bakeoff.components.initializers import HeNormal, activation_gain
 from bakeoff.components.optimizers import parameter_groups
 from bakeoff.config.compose import compose, package_data_dir
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import ArgumentError, ChoiceError
 
 NAMES = sorted(path.stem for path in (package_data_dir("conf") / "activation").glob("*.yaml"))
 PROMISED = (
@@ -126,9 +126,9 @@ def test_an_expansion_that_is_not_true_is_refused() -> None:
         def forward(self, z: Tensor) -> Tensor:
             return z
 
-    with pytest.raises(ChoiceError, match="Lies says expansion=2"):
+    with pytest.raises(ArgumentError, match="Lies has expansion 2 and gives"):
         activation_gain(Lies())
-    with pytest.raises(ChoiceError, match="takes 3 channels a unit; 4 do not divide"):
+    with pytest.raises(ArgumentError, match=r"^expansion=3: Maxout takes 3 channels a unit; 4 do not divide"):
         Maxout(pieces=3)(torch.zeros(1, 4))
 
 

@@ -13,9 +13,10 @@ from torch import nn
 from bakeoff import builders
 from bakeoff.commands.main import main
 from bakeoff.components.initializers import FromRun, HeNormal
-from bakeoff.components.initializers.transfer import places
+from bakeoff.components.initializers.transfer import layers_by_position
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import RunConfig
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import BakeoffError, ChoiceError, NotFoundError
 from bakeoff.tracking import store, trained_weights
 from bakeoff.training import checkpoints
@@ -41,13 +42,13 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 
 
 def copied(net: nn.Module, source: nn.Module) -> list[str]:
-    here, there = places(net), places(source)
+    here, there = layers_by_position(net), layers_by_position(source)
     shared = [place for place in here if place in there and here[place].weight.shape == there[place].weight.shape]  # type: ignore[union-attr]
     return [place for place in shared if equal(here[place], there[place])]
 
 
 def test_places_are_named_by_stage() -> None:
-    assert list(places(bare("model=vgg11"))) == [
+    assert list(layers_by_position(bare("model=vgg11"))) == [
         "conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2", "fc1", "fc2", "fc3",
     ]  # fmt: skip
 
@@ -61,8 +62,8 @@ def test_the_papers_rule_takes_four_convolutions_and_three_linear_layers_of_net_
     # What is not copied is what `rest` gives the whole net.
     plain = bare(f"model={model}")
     HeNormal()(plain, activation_gain=1.4, generator=torch.Generator().manual_seed(0))
-    others = [place for place in places(net) if place not in A_TO_D]
-    assert others and all(equal(places(net)[place], places(plain)[place]) for place in others)
+    others = [place for place in layers_by_position(net) if place not in A_TO_D]
+    assert others and all(equal(layers_by_position(net)[place], layers_by_position(plain)[place]) for place in others)
 
 
 def test_named_layers_and_matching_ones() -> None:
@@ -85,7 +86,7 @@ def test_named_layers_and_matching_ones() -> None:
     ],
 )
 def test_a_layer_that_does_not_fit_is_an_error(overrides: list[str], layers: str | list[str], words: str) -> None:
-    with pytest.raises(ChoiceError, match=words):
+    with pytest.raises(ChoiceError, match=words), build_errors("initializer", {}):
         start(bare("model=vgg16", *overrides), bare("model=vgg11"), layers=layers)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bakeoff import builders
 from bakeoff.components.initializers import LSUV
 from bakeoff.config.compose import compose
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import ArgumentError
 
 LSUV_RUN = ["initializer=lsuv", "model.width=0.1"]
 
@@ -62,7 +62,7 @@ def test_the_directions_stay_orthogonal_and_the_net_is_left_as_it_was() -> None:
 
 def test_a_layer_without_signal_is_told() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.Threshold(1e9, 0.0), nn.Linear(4, 2))
-    with pytest.raises(ChoiceError, match=r"LSUV cannot scale 2: its outputs have a standard deviation of 0\.0"):
+    with pytest.raises(ArgumentError, match=r"^LSUV cannot scale 2: its outputs have a standard deviation of 0\.0"):
         LSUV()(net, activation_gain=1.0, generator=torch.Generator(), images=torch.randn(8, 4))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from bakeoff import builders
 from bakeoff.components.initializers import AlexNetPaper, DeltaOrthogonal, Initializer, Sparse
 from bakeoff.config.compose import compose
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import ArgumentError, ChoiceError
 
 
 def filled(initializer: Initializer, net: nn.Module, *, gain: float = 1.0) -> nn.Module:
@@ -84,7 +84,7 @@ def test_delta_orthogonal_has_orthonormal_rows_where_a_layer_narrows_and_a_matri
 
 
 def test_delta_orthogonal_refuses_a_kernel_without_a_centre() -> None:
-    with pytest.raises(ChoiceError, match=r"odd side, which have a centre; this net has one of \(2, 2\)"):
+    with pytest.raises(ArgumentError, match=r"odd side, which have a centre; this net has one of \(2, 2\)"):
         filled(DeltaOrthogonal(), nn.Conv2d(3, 3, 2))
 
 

@@ -31,6 +31,7 @@ from bakeoff.components.initializers import (
     activation_gain,
     fans,
 )
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 GAIN = 1.7
@@ -182,7 +183,7 @@ def test_activation_gain_is_exact_where_it_is_known_and_leaves_the_activation_al
 
 def test_activation_gain_refuses_an_activation_that_is_zero_or_infinite() -> None:
     for broken in (nn.Threshold(100.0, 0.0), nn.Threshold(100.0, math.inf)):
-        with pytest.raises(ChoiceError, match=r"activation: Threshold has a mean square"):
+        with pytest.raises(ChoiceError, match=r"^activation: Threshold has a mean square"), build_errors("activation", {}):
             activation_gain(broken)
 
 
@@ -265,7 +266,7 @@ def test_torch_default_gives_the_bits_of_torchs_own_constructors() -> None:
     ],
 )
 def test_a_value_out_of_range_is_told_in_one_line(kind: type[Initializer], arguments: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(ChoiceError) as told:
+    with pytest.raises(ChoiceError) as told, build_errors("initializer", {}):
         kind(**arguments)
     assert all(word in str(told.value) for word in words) and "\n" not in str(told.value)
 

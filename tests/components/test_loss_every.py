@@ -14,6 +14,7 @@ from bakeoff import builders
 from bakeoff.components.losses import Focal, MulticlassHinge, OneAgainstRest, SquaredError
 from bakeoff.config.compose import compose
 from bakeoff.config.slots import package_data_dir
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 EVERY = sorted(path.stem for path in (package_data_dir("conf") / "loss").glob("*.yaml"))
@@ -120,5 +121,5 @@ def test_half_precision_scores_are_summed_in_float32(loss: nn.Module) -> None:
 
 @pytest.mark.parametrize("gamma", [-1.0, math.inf, math.nan])
 def test_a_gamma_out_of_range_is_told(gamma: Any) -> None:
-    with pytest.raises(ChoiceError, match=r"loss\.gamma="):
+    with pytest.raises(ChoiceError, match=r"loss\.gamma="), build_errors("loss", {}):
         Focal(gamma=gamma)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bakeoff.components.losses import MulticlassHinge
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 
@@ -49,5 +50,5 @@ def test_half_precision_scores_are_summed_in_float32() -> None:
 
 @pytest.mark.parametrize(("arguments", "words"), [({"p": 3}, "loss.p=3: choices: 1, 2"), ({"margin": 0.0}, "loss.margin=0.0")])
 def test_a_value_out_of_range_is_told(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ChoiceError, match=words):
+    with pytest.raises(ChoiceError, match=words), build_errors("loss", {}):
         MulticlassHinge(**arguments)

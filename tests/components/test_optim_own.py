@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff.components.optimizers import LBFGS, MomentumCaffe, Muon, decayed_parameters, parameter_groups
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -150,5 +151,5 @@ def test_a_penalty_acts_on_what_decays() -> None:
     ],
 )
 def test_a_value_out_of_range_is_told(make: Any, words: str) -> None:
-    with pytest.raises(ChoiceError, match=words):
+    with pytest.raises(ChoiceError, match=words), build_errors("optimizer", {}):
         make([nn.Parameter(torch.zeros(2, 2))])

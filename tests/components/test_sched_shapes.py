@@ -14,6 +14,7 @@ from bakeoff import builders
 from bakeoff.components.schedulers import constant, linear, multistep, one_cycle, poly, wsd
 from bakeoff.config.compose import compose
 from bakeoff.config.slots import package_data_dir
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 EVERY = sorted(path.stem for path in (package_data_dir("conf") / "scheduler").glob("*.yaml"))
@@ -114,5 +115,5 @@ def test_a_schedule_has_the_runs_own_length() -> None:
     ],
 )
 def test_a_value_out_of_range_is_told(schedule: Any, arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ChoiceError, match=words):
+    with pytest.raises(ChoiceError, match=words), build_errors("scheduler", {}):
         schedule(optimizer(), total_steps=10, steps_per_epoch=5, **arguments)

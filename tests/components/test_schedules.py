@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from bakeoff.components import schedulers
 from bakeoff.components.schedulers import constant, cosine, plateau, step
+from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 EVERY = [constant, step, cosine, plateau]
@@ -192,5 +193,5 @@ def test_all_have_one_interface(schedule: Any) -> None:
     ],
 )
 def test_a_value_out_of_range_is_told(schedule: Any, arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ChoiceError, match=words):
+    with pytest.raises(ChoiceError, match=words), build_errors("scheduler", {}):
         schedule(optimizer(), **{**LENGTHS, **arguments})

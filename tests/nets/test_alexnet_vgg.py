@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from bakeoff.errors import ChoiceError
+from bakeoff.config.targets import build_errors
+from bakeoff.errors import ArgumentError, ChoiceError
 from bakeoff.nets import alexnet as alexnet_room
 from bakeoff.nets import vgg as vgg_room
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_caffe, alexnet_owt
@@ -163,10 +165,10 @@ def test_a_gradient_reaches_every_parameter(head: str) -> None:
     ("net", "arguments", "words"),
     [
         (alexnet, {"size": 14}, ["data.size=14", "model.head=small", "15x15"]),
-        (alexnet, {"size": 62, "head": "imagenet"}, ["data.size=62", "model.head=imagenet", "63x63"]),
-        (alexnet_2012, {"size": 32, "head": "imagenet"}, ["data.size=32", "alexnet_2012", "67x67", "set data.size=227"]),
-        (alexnet_caffe, {"size": 224, "head": "imagenet"}, ["data.size=224", "11 plus a multiple of 4", "set data.size=227"]),
-        (alexnet_owt, {"size": 32, "head": "imagenet"}, ["data.size=32", "set data.size=224", "model.head=small"]),
+        (alexnet, {"head": "imagenet", "size": 62}, ["data.size=62", "model.head=imagenet", "63x63"]),
+        (alexnet_2012, {"head": "imagenet", "size": 32}, ["data.size=32", "alexnet_2012", "67x67", "set data.size=227"]),
+        (alexnet_caffe, {"head": "imagenet", "size": 224}, ["data.size=224", "11 plus a multiple of 4", "set data.size=227"]),
+        (alexnet_owt, {"head": "imagenet", "size": 32}, ["data.size=32", "set data.size=224", "model.head=small"]),
         (vgg16, {"pool": "maxx"}, ["model.pool=maxx", "did you mean max", "overlapping"]),
         (alexnet, {"lrn": "papers"}, ["model.lrn=papers", "did you mean paper"]),
         (alexnet, {"norm_place": "behind"}, ["model.norm_place=behind", "before, after"]),
@@ -178,14 +180,17 @@ def test_a_gradient_reaches_every_parameter(head: str) -> None:
         (vgg11, {"width": 0.0}, ["model.width=0.0"]),
         (alexnet, {"width": float("nan")}, ["model.width=nan"]),
         (alexnet, {"dropout": 1.0}, ["model.dropout=1.0"]),
-        (alexnet, {"num_classes": 0}, ["model.num_classes=0"]),
-        (alexnet, {"in_channels": 0}, ["model.in_channels=0"]),
+        (alexnet, {"num_classes": 0}, ["data.num_classes=0"]),
+        (alexnet, {"in_channels": 0}, ["data.channels=0"]),
     ],
 )
 def test_an_argument_that_does_not_fit_is_told_in_one_line(net: Net, arguments: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(ChoiceError) as told:
+    with pytest.raises(ArgumentError, match=rf"^{next(reversed(arguments))}=") as bare:
         on_meta(net, **arguments)
-    assert all(word in str(told.value) for word in words) and "\n" not in str(told.value)
+    assert not re.search(r"(data|model)\.", str(bare.value)), "a net knows no key"
+    with pytest.raises(ChoiceError) as keyed, build_errors("model", {}):
+        on_meta(net, **arguments)
+    assert all(word in str(keyed.value) for word in words) and "\n" not in str(keyed.value)
 
 
 @pytest.mark.parametrize(

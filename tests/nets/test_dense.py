@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bakeoff.errors import ChoiceError
+from bakeoff.builders import make_fully_convolutional
+from bakeoff.errors import ArgumentError, ChoiceError
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
 from bakeoff.nets.fully_convolutional import to_fully_convolutional
 from bakeoff.nets.vgg import vgg11, vgg16_c
@@ -36,7 +37,7 @@ def test_at_its_own_size_it_is_the_net(net: Any, size: int, step: int) -> None:
 def test_each_cell_is_the_head_on_its_window_of_the_features(net: Any, size: int, step: int) -> None:
     built = build(net, size=size)
     images = torch.randn(1, 3, size + 2 * step, size + step, dtype=torch.float64)
-    maps, features, side = to_fully_convolutional(built)(images), built.features(images), built.side
+    maps, features, side = to_fully_convolutional(built)(images), built.features(images), built.feature_size
     assert maps.shape == (1, 7, 3, 2)
     for row, column in ((0, 0), (2, 1), (1, 0)):
         window = features[:, :, row : row + side, column : column + side]
@@ -67,7 +68,7 @@ def test_the_published_heads_become_7x7_and_6x6() -> None:
     for net, size, larger, side, cells in ((vgg11, 224, 256, 7, 2), (alexnet_2012, 227, 291, 6, 3), (alexnet_owt, 224, 256, 6, 2)):
         with torch.device("meta"):
             built = net(num_classes=1000, in_channels=3, activation=nn.ReLU, head="imagenet", size=size)
-            assert built.side == side
+            assert built.feature_size == side
             assert to_fully_convolutional(built)(torch.empty(2, 3, larger, larger)).shape == (2, 1000, cells, cells)
 
 
@@ -90,8 +91,8 @@ def test_a_small_head_goes_too() -> None:
 
 def test_what_has_no_dense_form_is_told() -> None:
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: Sequential has no fully connected layers known"):
-        to_fully_convolutional(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+        make_fully_convolutional(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: alexnet_owt averages features of 2x2 to 6x6 at data\.size=100"):
-        to_fully_convolutional(build(alexnet_owt, size=100))
-    with pytest.raises(ChoiceError, match=r"data\.views\.scales: pictures of 32x96 pixels are too small"):
+        make_fully_convolutional(build(alexnet_owt, size=100))
+    with pytest.raises(ArgumentError, match=r"^images of 32x96 pixels are too small"):
         to_fully_convolutional(build(vgg11, size=64))(torch.randn(1, 3, 32, 96, dtype=torch.float64))

@@ -88,4 +88,4 @@ def test_json_and_the_slot_that_it_needs(
 
 
 def test_the_papers_net_of_an_alexnet_is_that_of_2012() -> None:
-    assert alexnet_2012.paper() is alexnet_2012 and vgg16_c.paper() is vgg16_c
+    assert alexnet_2012.published_variant() is alexnet_2012 and vgg16_c.published_variant() is vgg16_c

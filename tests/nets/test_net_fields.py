@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bakeoff.config import compose
 from bakeoff.config.choices import describe_target
 from bakeoff.config.schema import fingerprint
-from bakeoff.config.targets import resolve_component
+from bakeoff.config.targets import build_errors, resolve_component
 from bakeoff.errors import BakeoffError, ChoiceError
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
 from bakeoff.nets.convnet import ConvNet
@@ -83,7 +83,7 @@ def test_pooling_is_of_the_kind_asked_for_and_the_scores_fit(net: Any, pool: str
 def test_own_means_each_papers() -> None:
     assert {m.kernel_size for m in build(alexnet).features if isinstance(m, nn.MaxPool2d)} == {3}
     assert {m.kernel_size for m in build(vgg11).features if isinstance(m, nn.MaxPool2d)} == {2}
-    assert build(vgg11, pool="overlapping").side == build(vgg11).side == 1
+    assert build(vgg11, pool="overlapping").feature_size == build(vgg11).feature_size == 1
 
 
 @pytest.mark.parametrize(("net", "number"), [(alexnet, 2), (alexnet_2012, 2), (vgg11, 1), (vgg19, 1)])
@@ -157,12 +157,12 @@ def test_matched_parameters_are_within_two_percent(net: Any, given: dict[str, An
 
 
 def test_an_activation_that_cannot_be_matched_or_read_is_told() -> None:
-    with pytest.raises(ChoiceError, match=r"activation\.match=parameters: no width of vgg11 comes within 2 %"):
+    with pytest.raises(ChoiceError, match=r"^activation\.match=parameters: no width of vgg11 comes within 2 %"), build_errors("model", {}):
         build(vgg11, width=1e-3, num_classes=2, activation=lambda: Halved("parameters"))
-    with pytest.raises(ChoiceError, match=r"activation\.match=params: Halved .* choices: parameters, width"):
+    with pytest.raises(ChoiceError, match=r"^activation\.match=params: Halved .* choices: parameters, width"), build_errors("model", {}):
         build(vgg11, activation=lambda: Halved("params"))
     wrong = type("Wrong", (nn.ReLU,), {"expansion": 0})
-    with pytest.raises(ChoiceError, match=r"activation\.expansion=0: Wrong"):
+    with pytest.raises(ChoiceError, match=r"^activation\.expansion=0: Wrong"), build_errors("model", {}):
         build(vgg11, activation=wrong)
 
 

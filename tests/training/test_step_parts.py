@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bakeoff import builders
 from bakeoff.builders import validate_run
-from bakeoff.components.schedulers.schedules import Plateau
+from bakeoff.components.schedulers import Plateau
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
 from bakeoff.errors import ConfigError

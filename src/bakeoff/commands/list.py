@@ -106,7 +106,7 @@ def _build_on_meta(name: str) -> ConvNet | None:
         return None
     head = run.model.get("head", "small")
     classes = CLASSES if head == "imagenet" else 10
-    shape = {"model.num_classes": classes, "model.in_channels": CHANNELS, "model.size": target.native[head]}
+    shape = {"model.num_classes": classes, "model.in_channels": CHANNELS, "model.size": target.native_sizes[head]}
     with torch.device("meta"):
         net = make_uninitialized_model(run.replace(**shape))
     assert isinstance(net, ConvNet)

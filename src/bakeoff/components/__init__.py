@@ -1,1 +1,1 @@
-"""The choices that torch lacks: initializers, parameter groups, schedules and losses. Whatever torch has is named in conf/ directly."""
+"""Choices that torch lacks: activations, initializers, losses, optimizers and schedules. Those that torch has are named in conf/."""

@@ -1,9 +1,9 @@
 """Activations that torch lacks: a scaled tanh, and units of several inputs, which ask for a wider layer before them.
 
 A unit of several inputs has an attribute `expansion`, the number of channels (dim 1) that it takes for each one that it gives:
-[batch, C * expansion, ...] -> [batch, C, ...]. The inputs of one unit lie beside each other, so that each group of a grouped
-convolution keeps its own units. Its `match` tells the net what to hold fixed: with `width` every layer gives as many channels as written
-and has `expansion` times the weights; with `parameters` the net is made narrower, to as many parameters as with a plain activation.
+(N, C * expansion, ...) -> (N, C, ...). The inputs of one unit lie beside each other, so that each group of a grouped convolution keeps
+its own units. Its `match` tells the net what to hold fixed: with `width` every layer gives as many channels as written and has
+`expansion` times the weights; with `parameters` the net is made narrower, to as many parameters as with a plain activation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import check_argument
 
 # The names that a config may use as a target.
 __all__ = ["Maxout", "ReGLU", "ScaledTanh", "SwiGLU"]
@@ -26,76 +26,79 @@ Norm = Literal["none", "rms"]
 class ScaledTanh(nn.Module):
     """amplitude * tanh(slope * z): LeCun, Bottou, Orr, Mueller, "Efficient BackProp" (1998), section 4.4, with 1.7159 and 2/3.
 
-    With these numbers f(1) = 1, f(-1) = -1, and the second derivative is largest at 1. Any shape; the same comes back.
+    With these numbers f(1) = 1, f(-1) = -1, and the second derivative is largest at 1. Maps any shape to the same.
     """
 
     def __init__(self, *, amplitude: float = 1.7159, slope: float = 2 / 3) -> None:
+        """Set the function's two scales, both finite and above 0."""
         super().__init__()
-        for key, value in (("amplitude", amplitude), ("slope", slope)):
-            if not (math.isfinite(value) and value > 0):
-                raise ChoiceError(f"activation.{key}={value}: must be a finite number above 0")
+        for name, value in (("amplitude", amplitude), ("slope", slope)):
+            check_argument(name, value, fits=math.isfinite(value) and value > 0, rule="must be a finite number above 0")
         self.amplitude, self.slope = amplitude, slope
 
     def forward(self, z: Tensor) -> Tensor:
-        """f(z), elementwise."""
+        """Return f(z), elementwise."""
         return self.amplitude * (self.slope * z).tanh()
 
     def extra_repr(self) -> str:
-        """Amplitude and slope, as print shows them."""
+        """Return amplitude and slope, as print shows them."""
         return f"amplitude={self.amplitude}, slope={self.slope}"
 
 
-class _Several(nn.Module):
+class _MultiInput(nn.Module):
+    """A unit of `expansion` inputs."""
+
     def __init__(self, *, expansion: int, match: Match) -> None:
         super().__init__()
-        if match not in ("parameters", "width"):
-            raise ChoiceError(f"activation.match={match}: choices: parameters, width")
+        check_argument("match", match, fits=match in ("parameters", "width"), rule="choices: parameters, width")
         self.expansion, self.match = expansion, match
 
-    def inputs(self, z: Tensor) -> Tensor:
-        """[batch, C * expansion, ...] as [batch, C, expansion, ...]."""
-        if z.shape[1] % self.expansion:
-            raise ChoiceError(f"activation: {type(self).__name__} takes {self.expansion} channels a unit; {z.shape[1]} do not divide")
+    def split_inputs(self, z: Tensor) -> Tensor:
+        """Return (N, C * expansion, ...) as (N, C, expansion, ...)."""
+        fits = z.shape[1] % self.expansion == 0
+        rule = f"{type(self).__name__} takes {self.expansion} channels a unit; {z.shape[1]} do not divide"
+        check_argument("expansion", self.expansion, fits=fits, rule=rule)
         return z.view(z.shape[0], -1, self.expansion, *z.shape[2:])
 
     def extra_repr(self) -> str:
-        """Inputs of a unit and what is held fixed, as print shows them."""
+        """Return the number of inputs and what is held fixed, as print shows them."""
         return f"expansion={self.expansion}, match={self.match}"
 
 
-class Maxout(_Several):
+class Maxout(_MultiInput):
     """The largest of `pieces` inputs: Goodfellow, Warde-Farley, Mirza, Courville, Bengio, "Maxout networks" (arXiv:1302.4389)."""
 
     def __init__(self, *, pieces: int = 2, match: Match = "parameters") -> None:
-        if pieces < 2:
-            raise ChoiceError(f"activation.pieces={pieces}: must be at least 2")
+        """Set the number of inputs (2 or more) and what a net holds fixed."""
+        check_argument("pieces", pieces, fits=pieces >= 2, rule="must be at least 2")
         super().__init__(expansion=pieces, match=match)
 
     def forward(self, z: Tensor) -> Tensor:
-        """[batch, C * pieces, ...] -> [batch, C, ...]."""
-        return self.inputs(z).amax(2)
+        """Map (N, C * pieces, ...) to (N, C, ...)."""
+        return self.split_inputs(z).amax(2)
 
 
-class _Gated(_Several):
+class _Gated(_MultiInput):
+    """A unit of a gate and a value."""
+
     def __init__(self, *, match: Match = "parameters", norm: Norm = "none") -> None:
         super().__init__(expansion=2, match=match)
-        if norm not in ("none", "rms"):
-            raise ChoiceError(f"activation.norm={norm}: choices: none, rms")
+        check_argument("norm", norm, fits=norm in ("none", "rms"), rule="choices: none, rms")
         self.norm = norm
 
-    def halves(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Gate and value [batch, C, ...] of [batch, 2 C, ...], divided by the root mean square of the 2 C where `norm` is rms."""
+    def gate_and_value(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gate and value (N, C, ...) of (N, 2 C, ...), divided by the root mean square of the 2 C where `norm` is rms."""
         if self.norm == "rms":
             z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + torch.finfo(z.dtype).eps)
-        gate, value = self.inputs(z).unbind(2)
+        gate, value = self.split_inputs(z).unbind(2)
         return gate, value
 
     def pointwise(self) -> nn.Module:
-        """The same function of one unit alone: in a wide layer with inputs of mean square 1 the norm divides by 1."""
+        """Return the function of one unit alone: in a wide layer with inputs of mean square 1 the norm divides by 1."""
         return type(self)(match=self.match)
 
     def extra_repr(self) -> str:
-        """What is held fixed and how inputs are normalized, as print shows them."""
+        """Return what is held fixed and how inputs are normalized, as print shows them."""
         return f"match={self.match}, norm={self.norm}"
 
 
@@ -105,12 +108,12 @@ class ReGLU(_Gated):
     The product squares the scale of a signal in every layer, so that after L layers any error of scale has its logarithm times 2^L:
     deep nets overflow or vanish, whatever the gain, and batch norm, which is one scale for all images, does not hold it. In the
     paper's net each gated layer stands behind a root-mean-square norm of its own; norm="rms" does that at the unit's inputs, over all
-    channels of one image and place (Zhang, Sennrich, arXiv:1910.07467, without a learned scale).
+    channels of one image and position (Zhang, Sennrich, arXiv:1910.07467, without a learned scale).
     """
 
     def forward(self, z: Tensor) -> Tensor:
-        """[batch, 2 C, ...] -> [batch, C, ...]."""
-        gate, value = self.halves(z)
+        """Map (N, 2 C, ...) to (N, C, ...)."""
+        gate, value = self.gate_and_value(z)
         return gate.relu() * value
 
 
@@ -118,6 +121,6 @@ class SwiGLU(_Gated):
     """a * sigmoid(a) * b of two inputs a, b: Shazeer (arXiv:2002.05202), equation 5, with swish's beta at 1; `norm` as for ReGLU."""
 
     def forward(self, z: Tensor) -> Tensor:
-        """[batch, 2 C, ...] -> [batch, C, ...]."""
-        gate, value = self.halves(z)
+        """Map (N, 2 C, ...) to (N, C, ...)."""
+        gate, value = self.gate_and_value(z)
         return nn.functional.silu(gate) * value

@@ -1,8 +1,8 @@
 """Losses that torch lacks, called as loss(scores, targets).
 
-scores: float [batch, C]; targets: int64 [batch], the classes, or float [batch, C], a probability for each class (what mixup and cutmix
-give); a scalar comes back, the mean over the batch. The loss of soft targets is the mixture: the sum over the classes of their
-probability times the loss of that class. Scores below float32 are raised to float32 first.
+Scores are float (N, C); targets are int64 (N,), the classes, or float (N, C), a probability for each class (what mixup and cutmix give).
+The result is a scalar, the mean over the batch. The loss of soft targets is the mixture: the sum over the classes of their probability
+times the loss of that class. Scores below float32 are raised to float32 first.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import check_argument
 
 # The names that a config may use as a target.
 __all__ = ["Focal", "MulticlassHinge", "OneAgainstRest", "SquaredError"]
 
 
-def widened(scores: Tensor) -> Tensor:
-    """Scores in float32, or in float64 where they are."""
+def upcast_scores(scores: Tensor) -> Tensor:
+    """Return scores in float32, or in float64 where they are."""
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
-def shares(targets: Tensor, scores: Tensor) -> Tensor:
-    """Targets of either kind as probabilities [batch, C] of the scores' type."""
+def class_probabilities(targets: Tensor, scores: Tensor) -> Tensor:
+    """Return targets of either kind as probabilities (N, C) of the scores' type."""
     if targets.ndim == 1:
         return functional.one_hot(targets, scores.shape[1]).to(scores.dtype)
     return targets.to(scores.dtype)
@@ -39,30 +39,29 @@ class MulticlassHinge(nn.Module):
     """
 
     def __init__(self, *, p: Literal[1, 2] = 1, margin: float = 1.0) -> None:
+        """Set the power and the margin, a finite number above 0."""
         super().__init__()
-        if p not in (1, 2):
-            raise ChoiceError(f"loss.p={p}: choices: 1, 2")
-        if not (math.isfinite(margin) and margin > 0):
-            raise ChoiceError(f"loss.margin={margin}: must be a finite number above 0")
+        check_argument("p", p, fits=p in (1, 2), rule="choices: 1, 2")
+        check_argument("margin", margin, fits=math.isfinite(margin) and margin > 0, rule="must be a finite number above 0")
         self.p = p
         self.margin = margin
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss as a scalar, with a gradient to `scores`."""
-        wide, classes = widened(scores), scores.shape[1]
+        """Return the loss as a scalar, with a gradient to `scores`."""
+        scores, classes = upcast_scores(scores), scores.shape[1]
         if targets.ndim == 1:
-            return classes * functional.multi_margin_loss(wide, targets, p=self.p, margin=self.margin)
+            return classes * functional.multi_margin_loss(scores, targets, p=self.p, margin=self.margin)
         # A mixed batch has few classes an image: each is one pass, instead of all C of them.
-        several = max(1, int((targets > 0).sum(1).max()))
-        weights, labels = targets.to(wide.dtype).topk(several, dim=1)
-        total = torch.zeros((), dtype=wide.dtype, device=wide.device)
-        for share, label in zip(weights.T, labels.T, strict=True):
-            each = functional.multi_margin_loss(wide, label.contiguous(), p=self.p, margin=self.margin, reduction="none")
-            total = total + classes * (share * each).mean()
+        passes = max(1, int((targets > 0).sum(1).max()))
+        weights, labels = targets.to(scores.dtype).topk(passes, dim=1)
+        total = torch.zeros((), dtype=scores.dtype, device=scores.device)
+        for weight, label in zip(weights.T, labels.T, strict=True):
+            losses = functional.multi_margin_loss(scores, label.contiguous(), p=self.p, margin=self.margin, reduction="none")
+            total = total + classes * (weight * losses).mean()
         return total
 
     def extra_repr(self) -> str:
-        """p and margin, as print shows them."""
+        """Return p and margin, as print shows them."""
         return f"p={self.p}, margin={self.margin}"
 
 
@@ -73,10 +72,10 @@ class SquaredError(nn.Module):
     """
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss as a scalar; a soft target adds (sum t - sum t^2) / C, which has no gradient, to its own squared error."""
-        wide = widened(scores)
-        t = shares(targets, wide)
-        return (t.sum(1) * (wide.square().sum(1) + 1) - 2 * (wide * t).sum(1)).mean() / scores.shape[1]
+        """Return the loss as a scalar; a soft target adds (sum t - sum t^2) / C, which has no gradient, to its own squared error."""
+        scores = upcast_scores(scores)
+        t = class_probabilities(targets, scores)
+        return (t.sum(1) * (scores.square().sum(1) + 1) - 2 * (scores * t).sum(1)).mean() / scores.shape[1]
 
 
 class OneAgainstRest(nn.Module):
@@ -86,9 +85,9 @@ class OneAgainstRest(nn.Module):
     """
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss as a scalar, with a gradient to `scores`."""
-        wide = widened(scores)
-        return functional.binary_cross_entropy_with_logits(wide, shares(targets, wide))
+        """Return the loss as a scalar, with a gradient to `scores`."""
+        scores = upcast_scores(scores)
+        return functional.binary_cross_entropy_with_logits(scores, class_probabilities(targets, scores))
 
 
 class Focal(nn.Module):
@@ -98,22 +97,22 @@ class Focal(nn.Module):
     """
 
     def __init__(self, *, gamma: float = 2.0) -> None:
+        """Set the power of the wrong classes' probability: a finite number, 0 or more."""
         super().__init__()
-        if not (math.isfinite(gamma) and gamma >= 0):
-            raise ChoiceError(f"loss.gamma={gamma}: must be a finite number, 0 or more")
+        check_argument("gamma", gamma, fits=math.isfinite(gamma) and gamma >= 0, rule="must be a finite number, 0 or more")
         self.gamma = gamma
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss as a scalar, with a gradient to `scores`."""
-        wide = widened(scores)
-        logs = wide.log_softmax(1)
+        """Return the loss as a scalar, with a gradient to `scores`."""
+        scores = upcast_scores(scores)
+        logs = scores.log_softmax(1)
         # At q = 1 a power below 1 has no finite slope; the clamp gives that entry a slope of zero.
         rest = (-torch.expm1(logs)).clamp(min=torch.finfo(logs.dtype).tiny)
-        each = -logs if self.gamma == 0 else -(rest**self.gamma) * logs
-        return (shares(targets, wide) * each).sum(1).mean()
+        losses = -logs if self.gamma == 0 else -(rest**self.gamma) * logs
+        return (class_probabilities(targets, scores) * losses).sum(1).mean()
 
     def extra_repr(self) -> str:
-        """gamma, as print shows it."""
+        """Return gamma, as print shows it."""
         return f"gamma={self.gamma}"
 
 

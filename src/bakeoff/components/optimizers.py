@@ -1,7 +1,7 @@
-"""Optimizers that the libraries lack, and what every optimizer is given: the parameters of a net in groups by whether they decay.
+"""Optimizers that the libraries lack, and the groups that every optimizer gets: a net's parameters by whether they decay.
 
-Each class is one torch Optimizer: all of its groups carry `lr` and follow the schedule, and its `state_dict` holds tensors and plain
-types alone.
+Each class is a torch Optimizer: all of its groups carry `lr` and follow the schedule, and its `state_dict` holds tensors and plain types
+alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import check_argument
 
 # The names that a config may use as a target.
 __all__ = ["LBFGS", "MomentumCaffe", "Muon"]
@@ -38,46 +38,47 @@ UNDECAYED = (
 )
 
 
-def parted(net: nn.Module) -> list[tuple[nn.Parameter, bool]]:
-    """Trainable parameters, each once, in the order of the net's modules, and whether each decays."""
-    found: dict[int, tuple[nn.Parameter, bool]] = {}
+def parameters_with_decay(net: nn.Module) -> list[tuple[nn.Parameter, bool]]:
+    """Return the trainable parameters, each once, in the order of the net's modules, and whether each decays."""
+    decays_by_id: dict[int, tuple[nn.Parameter, bool]] = {}
     for module in net.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 decays = not isinstance(module, UNDECAYED) and not name.endswith("bias")
-                found.setdefault(id(parameter), (parameter, decays))
-    return list(found.values())
+                decays_by_id.setdefault(id(parameter), (parameter, decays))
+    return list(decays_by_id.values())
 
 
 def decayed_parameters(net: nn.Module, *, decay_all: bool = False) -> list[nn.Parameter]:
-    """The parameters on which a weight decay or a penalty acts: all but norms, biases and PReLU slopes, or all with `decay_all`."""
-    return [parameter for parameter, decays in parted(net) if decays or decay_all]
+    """Return the parameters on which a weight decay or a penalty acts: all but norms, biases and PReLU slopes, or all with `decay_all`."""
+    return [parameter for parameter, decays in parameters_with_decay(net) if decays or decay_all]
 
 
 def parameter_groups(net: nn.Module, *, weight_decay: float | None, decay_all: bool = False) -> list[dict[str, Any]]:
-    """Trainable parameters as one or two groups for a torch optimizer, each once, in the order of the net's modules.
+    """Return the trainable parameters as one or two groups for a torch optimizer, each once, in the order of the net's modules.
 
     The second group holds norm parameters, biases and PReLU slopes with `weight_decay` 0. There is one group only where that makes
-    no difference: with `decay_all` (what the papers of AlexNet and VGG did), with a decay of 0, or with None (an optimizer that
-    has no `weight_decay`, and whose groups get no such key). No group is empty.
+    no difference. No group is empty.
+
+    Args:
+        net: the net.
+        weight_decay: the first group's decay; None for an optimizer that has none, whose groups get no such key.
+        decay_all: whether all parameters decay, as in the papers of AlexNet and VGG.
+
+    Returns:
+        Groups with `params` and, unless it is None, `weight_decay`.
     """
-    every = parted(net)
     split = bool(weight_decay) and not decay_all
-    decayed = [parameter for parameter, decays in every if decays or not split]
-    rest = [parameter for parameter, decays in every if split and not decays]
+    parameters = parameters_with_decay(net)
+    decayed = [parameter for parameter, decays in parameters if decays or not split]
+    undecayed = [parameter for parameter, decays in parameters if split and not decays]
     decay = {} if weight_decay is None else {"weight_decay": weight_decay}
-    groups = [{"params": decayed, **decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = [{"params": decayed, **decay}, {"params": undecayed, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
-def require(key: str, value: object, *, fits: bool, rule: str) -> None:
-    """Raises ChoiceError naming `optimizer.<key>`, the value and the rule unless it fits."""
-    if not fits:
-        raise ChoiceError(f"optimizer.{key}={value}: {rule}")
-
-
-def evaluated(closure: Closure | None) -> Any:
-    """The closure's loss, with gradients on; None without a closure."""
+def evaluate_closure(closure: Closure | None) -> Any:
+    """Return the closure's loss, with gradients on; None without a closure."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -92,15 +93,16 @@ class MomentumCaffe(Optimizer):
     """
 
     def __init__(self, params: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 5e-4) -> None:
-        require("lr", lr, fits=lr > 0, rule="must be above 0")
-        require("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
-        require("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
+        """Set the learning rate, the velocity's share that stays, and the L2 decay."""
+        check_argument("lr", lr, fits=lr > 0, rule="must be above 0")
+        check_argument("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
+        check_argument("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
-        loss = evaluated(closure)
+        """Update every parameter that has a gradient; return the closure's loss, if there is a closure."""
+        loss = evaluate_closure(closure)
         for group in self.param_groups:
             for w in group["params"]:
                 if w.grad is None:
@@ -140,43 +142,47 @@ class Muon(Optimizer):
         adamw_betas: tuple[float, float] = (0.9, 0.999),
         adamw_eps: float = 1e-8,
     ) -> None:
-        require("lr", lr, fits=lr > 0, rule="must be above 0")
-        require("adamw_lr", adamw_lr, fits=adamw_lr > 0, rule="must be above 0")
-        require("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
-        require("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
-        require("adamw_eps", adamw_eps, fits=adamw_eps >= 0, rule="must be 0 or more")
-        require("ns_steps", ns_steps, fits=1 <= ns_steps < 100, rule="must be at least 1 and below 100")
-        require("adamw_betas", list(adamw_betas), fits=all(0 <= beta < 1 for beta in adamw_betas), rule="must be at least 0 and below 1")
-        given = [dict(group) if isinstance(group, dict) else {"params": [group]} for group in params]
-        for group in given:
+        """Divide the parameters among the two rules; see the class for the arguments."""
+        check_argument("lr", lr, fits=lr > 0, rule="must be above 0")
+        check_argument("adamw_lr", adamw_lr, fits=adamw_lr > 0, rule="must be above 0")
+        check_argument("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
+        check_argument("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
+        check_argument("adamw_eps", adamw_eps, fits=adamw_eps >= 0, rule="must be 0 or more")
+        check_argument("ns_steps", ns_steps, fits=1 <= ns_steps < 100, rule="must be at least 1 and below 100")
+        check_argument(
+            "adamw_betas", list(adamw_betas), fits=all(0 <= beta < 1 for beta in adamw_betas), rule="must be at least 0 and below 1"
+        )
+        groups = [dict(group) if isinstance(group, dict) else {"params": [group]} for group in params]
+        for group in groups:
             group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        matrices = [id(p) for group in given for p in group["params"] if p.ndim >= 2]
+        matrices = [id(p) for group in groups for p in group["params"] if p.ndim >= 2]
         matrices = matrices[:-1] if last == "adamw" else matrices
         muon = {"rule": "muon", "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
-        rest = {"rule": "adamw", "lr": adamw_lr, "betas": adamw_betas, "eps": adamw_eps}
+        adam = {"rule": "adamw", "lr": adamw_lr, "betas": adamw_betas, "eps": adamw_eps}
         # Muon's groups come first, so that the rate which a run reports is Muon's.
-        groups = [
-            {**group, "params": [p for p in group["params"] if (id(p) in matrices) == hidden], **rule}
-            for hidden, rule in ((True, muon), (False, rest))
-            for group in given
+        divided = [
+            {**group, "params": [p for p in group["params"] if (id(p) in matrices) == by_muon], **rule}
+            for by_muon, rule in ((True, muon), (False, adam))
+            for group in groups
         ]
-        super().__init__([group for group in groups if group["params"]], {"weight_decay": weight_decay})
+        super().__init__([group for group in divided if group["params"]], {"weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
-        loss = evaluated(closure)
+        """Update every parameter that has a gradient; return the closure's loss, if there is a closure."""
+        loss = evaluate_closure(closure)
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
             if weights:
-                (self._muon if group["rule"] == "muon" else self._adamw)(weights, group)
+                (self._step_muon if group["rule"] == "muon" else self._step_adamw)(weights, group)
         return loss
 
-    def _muon(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_muon(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Update weights by `torch.optim.Muon`, which gets and keeps no state beyond this call."""
         matrices = []
         for w in weights:
-            matrix = nn.Parameter(flat(w))
-            matrix.grad = flat(w.grad)  # type: ignore[arg-type]
+            matrix = nn.Parameter(as_matrix(w))
+            matrix.grad = as_matrix(w.grad)  # type: ignore[arg-type]
             matrices.append(matrix)
         names = ("lr", "weight_decay", "momentum", "nesterov", "ns_steps", "adjust_lr_fn")
         inner = torch.optim.Muon(matrices, **{name: group[name] for name in names})
@@ -189,7 +195,8 @@ class Muon(Optimizer):
             if matrix.data_ptr() != w.data_ptr():  # flattening a channels_last kernel has copied it
                 w.copy_(matrix.view_as(w))
 
-    def _adamw(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_adamw(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Update weights by torch's AdamW."""
         for w in weights:
             if not self.state[w]:
                 zeros = {name: torch.zeros_like(w, memory_format=torch.preserve_format) for name in ("exp_avg", "exp_avg_sq")}
@@ -212,8 +219,8 @@ class Muon(Optimizer):
         )
 
 
-def flat(weight: Tensor) -> Tensor:
-    """(out, in, k, k) as (out, in k k): a view where the memory allows one, else a copy."""
+def as_matrix(weight: Tensor) -> Tensor:
+    """Return (out, in, k, k) as (out, in k k): a view where the memory allows one, else a copy."""
     return weight.detach().reshape(len(weight), -1)
 
 
@@ -245,11 +252,12 @@ class LBFGS(torch.optim.LBFGS):
         tolerance_change: float = 1e-9,
         line_search_fn: Literal["strong_wolfe"] | None = "strong_wolfe",
     ) -> None:
-        require("lr", lr, fits=lr > 0, rule="must be above 0")
-        for key, number in (("max_iter", max_iter), ("max_eval", max_eval), ("history_size", history_size)):
-            require(key, number, fits=number is None or number >= 1, rule="must be at least 1")
-        for key, tolerance in (("tolerance_grad", tolerance_grad), ("tolerance_change", tolerance_change)):
-            require(key, tolerance, fits=tolerance >= 0, rule="must be 0 or more")
+        """Check the arguments, which are torch's."""
+        check_argument("lr", lr, fits=lr > 0, rule="must be above 0")
+        for name, number in (("max_iter", max_iter), ("max_eval", max_eval), ("history_size", history_size)):
+            check_argument(name, number, fits=number is None or number >= 1, rule="must be at least 1")
+        for name, tolerance in (("tolerance_grad", tolerance_grad), ("tolerance_change", tolerance_change)):
+            check_argument(name, tolerance, fits=tolerance >= 0, rule="must be 0 or more")
         super().__init__(
             params,
             lr=lr,
@@ -262,7 +270,7 @@ class LBFGS(torch.optim.LBFGS):
         )
 
     def step(self, closure: Closure) -> Any:  # type: ignore[override]
-        """One step: up to `max_iter` iterations, each with evaluations of its own."""
+        """Take up to `max_iter` iterations, each with evaluations of its own; return the first loss."""
 
         def contiguous() -> Any:
             loss = closure()

@@ -18,7 +18,7 @@ from typing import Any
 
 from bakeoff.config.choices import ChoiceDescription, describe_target
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import BakeoffError, ChoiceError, ConfigError, join_choices, near_miss
+from bakeoff.errors import ARGUMENT, ArgumentError, BakeoffError, ChoiceError, ConfigError, join_choices, name_keys, near_miss
 
 TRUST_VARIABLE = "BAKEOFF_TRUST"
 """Environment variable that hands the modules trusted on the command line on to child processes and ranks."""
@@ -248,11 +248,35 @@ def _describe_type(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
+ARGUMENT_KEYS = {
+    "model": {
+        "size": "data.size",
+        "num_classes": "data.num_classes",
+        "in_channels": "data.channels",
+        "expansion": "activation.expansion",
+        "match": "activation.match",
+    }
+}
+"""Slot -> argument -> its key in the configuration, where that is not `<slot>.<argument>`."""
+
+
 @contextmanager
 def build_errors(slot: str, config: Mapping[str, Any]) -> Iterator[None]:
-    """Turn an exception of a component's own code into a `ChoiceError` about the component."""
+    """Restate an exception of a component's own code as a ChoiceError that names the configuration's keys.
+
+    Args:
+        slot: the component's slot, such as "model".
+        config: the component's config.
+
+    Raises:
+        ChoiceError: the code inside the `with` block raised an exception that is none of bakeoff's, or an ArgumentError.
+    """
     try:
         yield
+    except ArgumentError as error:
+        keys = ARGUMENT_KEYS.get(slot, {})
+        prefix = "" if ARGUMENT.match(str(error)) else f"{slot}: "
+        raise ChoiceError(prefix + name_keys(str(error), lambda name: keys.get(name, f"{slot}.{name}"))) from error
     except BakeoffError:
         raise
     except Exception as error:  # whatever a library raises, of kinds of its own too

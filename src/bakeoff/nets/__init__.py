@@ -1,1 +1,1 @@
-"""The nets: plain torch modules that take factories and know nothing of experiments."""
+"""Nets: plain torch modules that take factories and know nothing of experiments."""

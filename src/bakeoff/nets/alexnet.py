@@ -1,13 +1,13 @@
-"""AlexNet: the paper of 2012, its widely replicated reading, the net that torchvision ships, and a form for small pictures."""
+"""AlexNet: the paper of 2012, its widely replicated reading, the net that torchvision ships, and a form for small images."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from bakeoff.nets.convnet import ConvNet
-from bakeoff.nets.layer_table import Conv, DropoutPlace, Lrn, Pool
+from bakeoff.nets.net_spec import ConvSpec, DropoutPlace, Lrn, Pool
 
-# The names that a config may use as a target: classes in lower case, as the choices are called.
+# The choices, which a config names as a target; in lower case as torchvision names these nets, and recorded with every result.
 __all__ = ["alexnet", "alexnet_2012", "alexnet_caffe", "alexnet_owt"]
 
 
@@ -31,42 +31,42 @@ class AlexNet(ConvNet):
         dropout, fc 9216 -> 4096; dropout, fc 4096 -> 4096; fc 4096 -> num_classes
     """
 
-    fully: ClassVar = {"small": (1024, 1024), "imagenet": (4096, 4096)}
-    own_pool: ClassVar[Pool] = "overlapping"
-    overlap: ClassVar = 0
+    hidden_units: ClassVar = {"small": (1024, 1024), "imagenet": (4096, 4096)}
+    default_pool: ClassVar[Pool] = "overlapping"
+    pool_padding: ClassVar = 0
     dropout_place: ClassVar[DropoutPlace] = "inputs"
     channels: ClassVar[tuple[int, ...]] = (64, 192, 384, 256, 256)
     groups: ClassVar[tuple[int, ...]] = (1, 1, 1, 1, 1)
     padding: ClassVar[int] = 2
 
     @classmethod
-    def convolutions(cls, head: str) -> tuple[Conv, ...]:
+    def convolutions(cls, head: str) -> tuple[ConvSpec, ...]:
         """Kernels and strides are the same in all variants; channels, groups and the padding of the 11x11 are the variant's."""
         c1, c2, c3, c4, c5 = cls.channels
         g1, g2, g3, g4, g5 = cls.groups
         kernel, stride, padding = (5, 1, 2) if head == "small" else (11, 4, cls.padding)
         return (
-            Conv(channels=c1, kernel=kernel, stride=stride, padding=padding, groups=g1, lrn=True, pool=True),
-            Conv(channels=c2, kernel=5, padding=2, groups=g2, lrn=True, pool=True),
-            Conv(channels=c3, groups=g3),
-            Conv(channels=c4, groups=g4),
-            Conv(channels=c5, groups=g5, pool=True),
+            ConvSpec(channels=c1, kernel=kernel, stride=stride, padding=padding, groups=g1, lrn=True, pool=True),
+            ConvSpec(channels=c2, kernel=5, padding=2, groups=g2, lrn=True, pool=True),
+            ConvSpec(channels=c3, groups=g3),
+            ConvSpec(channels=c4, groups=g4),
+            ConvSpec(channels=c5, groups=g5, pool=True),
         )
 
     @classmethod
-    def paper(cls) -> type[ConvNet]:
+    def published_variant(cls) -> type[ConvNet]:
         """The net of 2012."""
         return alexnet_2012
 
 
 class alexnet(AlexNet):
-    """The form for small pictures, the default in sweeps; see `AlexNet` for its layers and `ConvNet` for its arguments.
+    """The form for small images, the default in sweeps; see `AlexNet` for its layers and `ConvNet` for its arguments.
 
     Differences from the paper of 2012 (Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
-    networks"): 32-pixel pictures with a first convolution of 5x5/1 and hidden layers of 1024 (`head="small"`); the channels of the
+    networks"): 32-pixel images with a first convolution of 5x5/1 and hidden layers of 1024 (`head="small"`); the channels of the
     "one weird trick" net (`alexnet_owt`), no groups, no local response normalization, dropout at the inputs of the hidden layers.
     `head="imagenet"` is `alexnet_owt` without its adaptive pooling: another `size` changes the first fully connected layer instead of
-    the picture of features.
+    the map of features.
     """
 
 
@@ -92,8 +92,8 @@ class alexnet_2012(AlexNet):
     `head="small"` keeps the paper's channels, groups, normalization and dropout on 32 pixels, with conv1 5x5/1 and hidden layers of 1024.
     """
 
-    native: ClassVar = {"small": 32, "imagenet": 227}
-    own_lrn: ClassVar[Lrn] = "paper"
+    native_sizes: ClassVar = {"small": 32, "imagenet": 227}
+    default_lrn: ClassVar[Lrn] = "paper"
     dropout_place: ClassVar[DropoutPlace] = "outputs"
     channels: ClassVar = (96, 256, 384, 384, 256)
     groups: ClassVar = (1, 2, 1, 2, 2)
@@ -109,7 +109,7 @@ class alexnet_caffe(alexnet_2012):
     (`bvlc_reference_caffenet` has the two the other way round).
     """
 
-    own_lrn: ClassVar[Lrn] = "caffe"
+    default_lrn: ClassVar[Lrn] = "caffe"
 
 
 class alexnet_owt(AlexNet):
@@ -125,4 +125,4 @@ class alexnet_owt(AlexNet):
     `head="small"` is `alexnet`.
     """
 
-    squeezed: ClassVar = {"imagenet": 6}
+    adaptive_pool_sizes: ClassVar = {"imagenet": 6}

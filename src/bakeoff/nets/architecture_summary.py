@@ -1,4 +1,4 @@
-"""What a built net is, read from its modules in words that can be compared, and the paper's net beside it."""
+"""A built net's properties, read from its modules as text that can be compared, and the published net beside it."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ CLASSES, CHANNELS = 1000, 3
 
 
 def published_net(net: ConvNet) -> ConvNet:
-    """The paper's net that `net` goes back to, for 1000 classes and coloured pictures of the paper's size, on the meta device."""
-    kind = type(net).paper()
+    """Return the published net that `net` goes back to, for 1000 classes and colour images of its own size, on the meta device."""
+    kind = type(net).published_variant()
     with torch.device("meta"):
-        return kind(num_classes=CLASSES, in_channels=CHANNELS, activation=nn.ReLU, head="imagenet", size=kind.native["imagenet"])
+        return kind(num_classes=CLASSES, in_channels=CHANNELS, activation=nn.ReLU, head="imagenet", size=kind.native_sizes["imagenet"])
 
 
 def summarize_architecture(net: ConvNet) -> dict[str, str]:
-    """What decides a net's function and size, property by property; lists are in the order of the layers."""
+    """Return what decides a net's function and size, property by property; lists are in the order of the layers."""
     convs = [layer for layer in net.features if isinstance(layer, nn.Conv2d)]
-    full = [layer for layer in net.classifier if isinstance(layer, nn.Linear)]
-    norms = places(net, nn.LocalResponseNorm)
-    features = f"{full[0].in_features // net.side**2}x{net.side}x{net.side}"
+    linears = [layer for layer in net.classifier if isinstance(layer, nn.Linear)]
+    lrn_places = _places_by_setting(net, nn.LocalResponseNorm)
+    features = f"{linears[0].in_features // net.feature_size**2}x{net.feature_size}x{net.feature_size}"
     return {
         "input": f"{net.size}x{net.size}",
-        "channels": counted(str(conv.out_channels) for conv in convs),
-        "kernels": listed_once(f"{conv.kernel_size[0]}/{conv.stride[0]}".removesuffix("/1") for conv in convs),
-        "padding": listed_once(str(conv.padding[0]) for conv in convs),
-        "groups": listed_once(str(conv.groups) for conv in convs),
-        "batch norm": placed(net, nn.BatchNorm2d),
-        "LRN": ", ".join(norms.values()) or "none",
-        "LRN settings": ", ".join(norms) or "none",
-        "pooling": placed(net, nn.MaxPool2d, nn.AvgPool2d),
-        "features": features if net.squeeze is None else f"averaged to {features}",
-        "dropout": dropped(net),
-        "fully connected": " ".join(str(layer.out_features) for layer in full),
+        "channels": _run_lengths(str(conv.out_channels) for conv in convs),
+        "kernels": _join_or_all(f"{conv.kernel_size[0]}/{conv.stride[0]}".removesuffix("/1") for conv in convs),
+        "padding": _join_or_all(str(conv.padding[0]) for conv in convs),
+        "groups": _join_or_all(str(conv.groups) for conv in convs),
+        "batch norm": _settings_and_places(net, nn.BatchNorm2d),
+        "LRN": ", ".join(lrn_places.values()) or "none",
+        "LRN settings": ", ".join(lrn_places) or "none",
+        "pooling": _settings_and_places(net, nn.MaxPool2d, nn.AvgPool2d),
+        "features": features if net.adaptive_pool_size is None else f"averaged to {features}",
+        "dropout": _dropout(net),
+        "fully connected": " ".join(str(layer.out_features) for layer in linears),
         "parameters": f"{sum(weight.numel() for weight in net.parameters()):,}",
     }
 
 
-def counted(words: Iterable[str]) -> str:
-    """Repeated neighbours told once: `2x64 2x128`."""
+def _run_lengths(words: Iterable[str]) -> str:
+    """Return the words with repeated neighbours as one: `2x64 2x128`."""
     groups = ((len(list(group)), word) for word, group in itertools.groupby(words))
-    return " ".join(word if number == 1 else f"{number}x{word}" for number, word in groups)
+    return " ".join(word if length == 1 else f"{length}x{word}" for length, word in groups)
 
 
-def listed_once(words: Iterable[str]) -> str:
-    """All words, or `3 in all` where there is but one."""
-    found = list(words)
-    return f"{found[0]} in all" if len(set(found)) == 1 else " ".join(found)
+def _join_or_all(words: Iterable[str]) -> str:
+    """Return all words, or `3 in all` where they are the same."""
+    listed = list(words)
+    return f"{listed[0]} in all" if len(set(listed)) == 1 else " ".join(listed)
 
 
-def places(net: ConvNet, *kinds: type[nn.Module]) -> dict[str, str]:
-    """Settings of the modules of these kinds among the convolutions -> the convolutions that have them."""
-    found: dict[str, list[str]] = {}
+def _places_by_setting(net: ConvNet, *kinds: type[nn.Module]) -> dict[str, str]:
+    """Return settings of the modules of these kinds -> the convolutions that have them."""
+    places: dict[str, list[str]] = {}
     layers = list(net.features)
     number = 0
-    for place, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         number += isinstance(layer, nn.Conv2d)
         if isinstance(layer, kinds):
-            found.setdefault(told(layer, layers[place - 1]), []).append(f"conv{number}")
-    return {words: "all" if len(where) == number else " ".join(where) for words, where in found.items()}
+            places.setdefault(_describe_layer(layer, layers[index - 1]), []).append(f"conv{number}")
+    return {setting: "all" if len(convs) == number else " ".join(convs) for setting, convs in places.items()}
 
 
-def placed(net: ConvNet, *kinds: type[nn.Module]) -> str:
-    """`places` in one line, or `none`."""
-    return "; ".join(f"{words}: {where}" for words, where in places(net, *kinds).items()) or "none"
+def _settings_and_places(net: ConvNet, *kinds: type[nn.Module]) -> str:
+    """Return `_places_by_setting` in one line, or `none`."""
+    return "; ".join(f"{setting}: {convs}" for setting, convs in _places_by_setting(net, *kinds).items()) or "none"
 
 
-def told(layer: nn.Module, before: nn.Module) -> str:
-    """One norm or pooling in a few words; `before` is the module in front of it."""
+def _describe_layer(layer: nn.Module, previous: nn.Module) -> str:
+    """Return one normalization or pooling in a few words; `previous` is the module in front of it."""
     if isinstance(layer, nn.BatchNorm2d):
-        return "before the activation" if isinstance(before, nn.Conv2d) else "after the activation"
+        return "before the activation" if isinstance(previous, nn.Conv2d) else "after the activation"
     if isinstance(layer, nn.LocalResponseNorm):
         # The formula's alpha multiplies the sum; torch's the mean.
         return f"k={layer.k:g} n={layer.size} alpha={layer.alpha / layer.size:.0e} beta={layer.beta:g}".replace("e-0", "e-")
@@ -84,13 +84,13 @@ def told(layer: nn.Module, before: nn.Module) -> str:
     return f"{'max' if isinstance(layer, nn.MaxPool2d) else 'mean'} {layer.kernel_size}x{layer.kernel_size}/{layer.stride}{padding}"
 
 
-def dropped(net: ConvNet) -> str:
-    """Rate, kind and place of dropout: `0.5 before fc2 fc3`."""
-    found: dict[str, list[str]] = {}
+def _dropout(net: ConvNet) -> str:
+    """Return rate, kind and place of dropout: `0.5 before fc2 fc3`."""
+    places: dict[str, list[str]] = {}
     number = 1
     for layer in net.classifier:
         number += isinstance(layer, nn.Linear)
         if isinstance(layer, nn.Dropout | nn.AlphaDropout):
             kind = "alpha " if isinstance(layer, nn.AlphaDropout) else ""
-            found.setdefault(f"{kind}{layer.p:g}", []).append(f"fc{number}")
-    return "; ".join(f"{words} before {' '.join(where)}" for words, where in found.items()) or "none"
+            places.setdefault(f"{kind}{layer.p:g}", []).append(f"fc{number}")
+    return "; ".join(f"{setting} before {' '.join(layers)}" for setting, layers in places.items()) or "none"

@@ -1,34 +1,45 @@
-"""The dense form of a net: its fully connected layers as convolutions, so that a larger picture gives a map of scores."""
+"""A net with its fully connected layers as convolutions, so that a larger image gives a map of scores."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import ArgumentError
 from bakeoff.nets.convnet import ConvNet
 
 __all__ = ["to_fully_convolutional"]
 
 
-class Dense(nn.Module):
-    """Maps float [batch, channels, height, width] to scores [batch, num_classes, h, w]: one cell for each place of the first layer.
+class FullyConvolutional(nn.Module):
+    """Maps float images (N, channels, height, width) to scores (N, num_classes, h, w).
 
-    The weights are the net's own, looked at as kernels at every call, so that training or moving either moves both.
+    The weights are the net's own, viewed as kernels at every call, so that training or moving either moves both.
     """
 
     def __init__(self, net: ConvNet) -> None:
+        """Wrap `net`, which shares its weights."""
         super().__init__()
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores [batch, num_classes, h, w]; ChoiceError where the pictures are smaller than the net's own."""
+        """Return the map of scores of each image.
+
+        Args:
+            images: float (N, channels, height, width).
+
+        Returns:
+            Scores (N, num_classes, h, w).
+
+        Raises:
+            ArgumentError: the images are smaller than those the net was made for.
+        """
         maps: Tensor = self.net.features(images)
-        kernel = self.net.side
+        kernel = self.net.feature_size
         if min(maps.shape[2:]) < kernel:
-            raise ChoiceError(
-                f"data.views.scales: pictures of {images.shape[2]}x{images.shape[3]} pixels are too small for the dense form of a net "
-                f"for {self.net.size}x{self.net.size}"
+            raise ArgumentError(
+                f"images of {images.shape[2]}x{images.shape[3]} pixels are too small for the fully convolutional form of a net for "
+                f"{self.net.size}x{self.net.size}"
             )
         for layer in self.net.classifier:
             if isinstance(layer, nn.Linear):
@@ -40,20 +51,29 @@ class Dense(nn.Module):
 
 
 def to_fully_convolutional(net: nn.Module) -> nn.Module:
-    """`net` with its fully connected layers turned into convolutions (at 224 pixels 7x7 in VGG, 6x6 in AlexNet, then 1x1, 1x1).
+    """Return `net` with its fully connected layers as convolutions (at 224 pixels 7x7 in VGG, 6x6 in AlexNet, then 1x1, 1x1).
 
-    At the size it was made for, it gives the net's scores in one cell; averaging a larger map over space is the dense evaluation of
-    Simonyan, Zisserman (arXiv:1409.1556), section 3.2. Weights are shared with `net`, which stays as it is.
-    Errors: ChoiceError where `net` is none of AlexNet's and VGG's, or averages its features to another size than they come in.
+    At the size it was made for, it gives the net's scores in one place; averaging a larger map over space is the dense evaluation of
+    Simonyan, Zisserman (arXiv:1409.1556), section 3.2.
+
+    Args:
+        net: an AlexNet or a VGG; it keeps its form and shares its weights.
+
+    Returns:
+        A module from images (N, channels, height, width) to scores (N, num_classes, h, w).
+
+    Raises:
+        ArgumentError: `net` is none of these, or averages its features to another size than they come in.
     """
+    name = type(net).__name__
     if not isinstance(net, ConvNet):
-        raise ChoiceError(
-            f"data.views.kind=dense: {type(net).__name__} has no fully connected layers known to act on a picture of features; "
+        raise ArgumentError(
+            f"{name} has no fully connected layers known to act on a map of features; "
             "the nets of bakeoff.nets.alexnet and bakeoff.nets.vgg have"
         )
-    if net.squeeze is not None and net.arriving != net.squeeze:
-        raise ChoiceError(
-            f"data.views.kind=dense: {type(net).__name__} averages features of {net.arriving}x{net.arriving} to "
-            f"{net.squeeze}x{net.squeeze} at data.size={net.size}; set data.size={net.native['imagenet']}"
+    before, after = net.conv_feature_size, net.adaptive_pool_size
+    if after is not None and before != after:
+        raise ArgumentError(
+            f"{name} averages features of {before}x{before} to {after}x{after} at size={net.size}; set size={net.native_sizes['imagenet']}"
         )
-    return Dense(net)
+    return FullyConvolutional(net)

@@ -1,4 +1,4 @@
-"""Widths of nets whose activation takes several channels for each that it gives: as written, or to the same number of parameters."""
+"""Widths of nets whose activation takes several channels for each one that it gives: as written, or to the same parameter count."""
 
 from __future__ import annotations
 
@@ -7,52 +7,70 @@ import dataclasses
 import torch
 from torch import nn
 
-from bakeoff.errors import ChoiceError, join_choices
-from bakeoff.nets.layer_table import Layout
+from bakeoff.errors import ArgumentError, check_argument, join_choices
+from bakeoff.nets.net_spec import NetSpec
 
 MATCHES = ("parameters", "width")
 TOLERANCE = 0.02
 
 
 def channel_expansion(activation: nn.Module) -> tuple[int, str]:
-    """(channels in per channel out, what is kept the same) of an activation: its attributes `expansion` and `match`, 1 and width if absent.
+    """Return an activation's `expansion` (channels in per channel out) and `match` (what is kept the same).
 
-    Raises ChoiceError where an attribute is out of its range.
+    A module without these attributes has an expansion of 1 and matches the width.
+
+    Args:
+        activation: the activation module.
+
+    Returns:
+        The expansion, and "parameters" or "width".
+
+    Raises:
+        ArgumentError: an attribute is out of its range.
     """
     expansion, match = getattr(activation, "expansion", 1), getattr(activation, "match", "width")
     name = type(activation).__name__
-    if isinstance(expansion, bool) or not isinstance(expansion, int) or expansion < 1:
-        raise ChoiceError(
-            f"activation.expansion={expansion}: {name} must take a whole number of channels, 1 or more, for each that it gives"
-        )
-    if match not in MATCHES:
-        raise ChoiceError(f"activation.match={match}: {name} has no such match; choices: {join_choices(MATCHES)}")
+    fits = isinstance(expansion, int) and not isinstance(expansion, bool) and expansion >= 1
+    rule = f"{name} must take a whole number of channels, 1 or more, for each that it gives"
+    check_argument("expansion", expansion, fits=fits, rule=rule)
+    check_argument("match", match, fits=match in MATCHES, rule=f"{name} has no such match; choices: {join_choices(MATCHES)}")
     return expansion, match
 
 
-def parameters(layout: Layout) -> int:
-    """Parameters of the net of a layout, counted on the meta device."""
+def count_parameters(spec: NetSpec) -> int:
+    """Return the number of parameters of a net, counted on the meta device."""
     with torch.device("meta"):
-        modules = (layout.features(), layout.classifier())
+        modules = (spec.make_features(), spec.make_classifier())
     return sum(weight.numel() for module in modules for weight in module.parameters())
 
 
-def matched(layout: Layout, *, net: str) -> Layout:
-    """The layout with its width scaled so that it has the parameters of the same net with an activation of expansion 1, within 2 %.
+def match_parameters(spec: NetSpec, *, net: str) -> NetSpec:
+    """Scale a net's width so that it has the parameters of the same net with an activation of expansion 1, within 2 %.
 
-    With the count growing in the width, bisection between width / expansion (never more parameters) and width (never fewer) ends at the
-    two widths next to the number wanted, of which the nearer is taken. Errors: ChoiceError where the net is too narrow to come so near.
+    The count grows with the width, so bisection between width / expansion (never more parameters) and width (never fewer) ends at the
+    two widths next to the wanted count, of which the nearer is taken.
+
+    Args:
+        spec: the net as written, with an expansion above 1.
+        net: name of the net for the message.
+
+    Returns:
+        The net with another width.
+
+    Raises:
+        ArgumentError: the net is too narrow to come so near.
     """
-    wanted = parameters(dataclasses.replace(layout, activation=nn.Identity, expansion=1))
-    ends = [layout.width / layout.expansion, layout.width]
-    while ends[1] - ends[0] > 1e-5 * layout.width:
-        middle = sum(ends) / 2
-        ends[parameters(dataclasses.replace(layout, width=middle)) > wanted] = middle
-    near = min((dataclasses.replace(layout, width=width) for width in ends), key=lambda made: abs(parameters(made) - wanted))
-    found = parameters(near)
-    if abs(found - wanted) > TOLERANCE * wanted:
-        raise ChoiceError(
-            f"activation.match=parameters: no width of {net} comes within 2 % of {wanted:,} parameters (nearest: {found:,}); "
-            f"take activation.match=width or a model.width above {layout.width:g}"
+    wanted = count_parameters(dataclasses.replace(spec, activation=nn.Identity, expansion=1))
+    bounds = [spec.width / spec.expansion, spec.width]
+    while bounds[1] - bounds[0] > 1e-5 * spec.width:
+        middle = sum(bounds) / 2
+        bounds[count_parameters(dataclasses.replace(spec, width=middle)) > wanted] = middle
+    candidates = [dataclasses.replace(spec, width=width) for width in bounds]
+    nearest = min(candidates, key=lambda candidate: abs(count_parameters(candidate) - wanted))
+    count = count_parameters(nearest)
+    if abs(count - wanted) > TOLERANCE * wanted:
+        raise ArgumentError(
+            f"match=parameters: no width of {net} comes within 2 % of {wanted:,} parameters (nearest: {count:,}); "
+            f"take match=width or a `width` above {spec.width:g}"
         )
-    return near
+    return nearest

@@ -1,13 +1,13 @@
-"""VGG: configurations A, A-LRN, B, C, D and E, plain or with batch norm, for small pictures or in the paper's 224-pixel form."""
+"""VGG: configurations A, A-LRN, B, C, D and E, plain or with batch norm, for small images or in the paper's 224-pixel form."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from bakeoff.nets.convnet import ConvNet
-from bakeoff.nets.layer_table import Conv, DropoutPlace, Lrn, Pool
+from bakeoff.nets.net_spec import ConvSpec, DropoutPlace, Lrn, Pool
 
-# The names that a config may use as a target: classes in lower case, as the choices are called.
+# The choices, which a config names as a target; in lower case as torchvision names these nets, and recorded with every result.
 __all__ = ["vgg11", "vgg11_lrn", "vgg13", "vgg16", "vgg16_c", "vgg19"]
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -24,27 +24,27 @@ class VGG(ConvNet):
     pooling: another `size` changes the first fully connected layer.
 
     Dropout acts on the outputs of the hidden layers, as in the paper; where there are none, at the input of the scores.
-    `pool="overlapping"` pads by 1, so that five poolings leave a small picture as large as the paper's do.
+    `pool="overlapping"` pads by 1, so that five poolings leave a small image as large as the paper's do.
     """
 
-    fully: ClassVar[dict[str, tuple[int, ...]]] = {"small": (), "imagenet": (4096, 4096)}
-    own_pool: ClassVar[Pool] = "max"
-    overlap: ClassVar = 1
+    hidden_units: ClassVar[dict[str, tuple[int, ...]]] = {"small": (), "imagenet": (4096, 4096)}
+    default_pool: ClassVar[Pool] = "max"
+    pool_padding: ClassVar = 1
     dropout_place: ClassVar[DropoutPlace] = "outputs"
     stages: ClassVar[tuple[tuple[int, ...], ...]]
     """Kernel sizes of the convolutions of each stage: a column of the paper's table 1."""
 
     @classmethod
-    def convolutions(cls, head: str) -> tuple[Conv, ...]:
+    def convolutions(cls, head: str) -> tuple[ConvSpec, ...]:
         """The column, the same for both heads; the first convolution is the place for local response normalization."""
         return tuple(
-            Conv(channels=channels, kernel=kernel, padding=kernel // 2, lrn=stage == place == 0, pool=place == len(kernels) - 1)
+            ConvSpec(channels=channels, kernel=kernel, padding=kernel // 2, lrn=stage == place == 0, pool=place == len(kernels) - 1)
             for stage, (channels, kernels) in enumerate(zip(CHANNELS, cls.stages, strict=True))
             for place, kernel in enumerate(kernels)
         )
 
     @classmethod
-    def paper(cls) -> type[ConvNet]:
+    def published_variant(cls) -> type[ConvNet]:
         """The same column, plain and with its own head."""
         return cls
 
@@ -58,7 +58,7 @@ class vgg11(VGG):
 class vgg11_lrn(vgg11):
     """Configuration A-LRN: A with one local response normalization behind conv1, with AlexNet's settings; see `VGG` and `ConvNet`."""
 
-    own_lrn: ClassVar[Lrn] = "paper"
+    default_lrn: ClassVar[Lrn] = "paper"
 
 
 class vgg13(VGG):

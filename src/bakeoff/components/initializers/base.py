@@ -1,4 +1,4 @@
-"""What every initializer is: called on a net, it fills each convolution and linear layer from one generator, in the modules' order."""
+"""The base classes of initializers: what is filled, in which order, and how biases and gains are set."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import check_argument
 
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 Gain = float | Literal["auto"]
 Mode = Literal["fan_in", "fan_out"]
 
 
 class Fans(NamedTuple):
-    """Weights that feed one output unit, and weights that one input unit feeds (of one group, where a convolution is grouped)."""
+    """How many weights feed one output unit, and how many one input unit feeds (of one group, where a convolution is grouped)."""
 
     fan_in: int
     fan_out: int
 
 
 def fans(layer: nn.Module) -> Fans:
-    """Fans of a convolution or linear layer; torch's own fan_out counts a grouped convolution `groups` times too high."""
+    """Return the fans of a convolution or linear layer; torch's own fan_out counts a grouped convolution `groups` times too high."""
     if isinstance(layer, nn.Linear):
         return Fans(layer.in_features, layer.out_features)
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
@@ -34,30 +34,24 @@ def fans(layer: nn.Module) -> Fans:
     return Fans(layer.in_channels // layer.groups * taps, layer.out_channels // layer.groups * taps)
 
 
-def weighted(net: nn.Module) -> Iterator[nn.Module]:
-    """The convolutions and linear layers of a net, in the order of its modules."""
-    return (layer for layer in net.modules() if isinstance(layer, WEIGHTED))
+def weighted_layers(net: nn.Module) -> Iterator[nn.Module]:
+    """Return the convolutions and linear layers of a net, in the order of its modules."""
+    return (layer for layer in net.modules() if isinstance(layer, WEIGHTED_LAYERS))
 
 
-def require(key: str, value: object, *, fits: bool, rule: str) -> None:
-    """Raises ChoiceError naming `initializer.<key>`, the value and the rule unless it fits."""
-    if not fits:
-        raise ChoiceError(f"initializer.{key}={value}: {rule}")
-
-
-def finite(value: object) -> bool:
-    """Whether a value is a number, and neither nan nor infinite."""
+def is_finite(value: object) -> bool:
+    """Return whether a value is a number, and neither nan nor infinite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Initializer(ABC):
-    """Called on a net, sets the weight and bias of each Conv and Linear module; norm layers and PReLU slopes stay as they are.
+    """Sets the weight and bias of each Conv and Linear module of a net, in their order; norm layers and PReLU slopes stay as they are.
 
     Every number is drawn on the CPU in float32 and in contiguous order, then copied: device, dtype and memory format of the net do
     not change it, and torch's global generator is neither read nor advanced.
 
     A subclass with `needs_images = True` has an argument `images: int`, and its call gets a keyword `images`: that many training
-    images of the run, normalized and not augmented, float32 [images, channels, size, size]. One with `needs_source = True` has an
+    images of the run, normalized and not augmented, float32 (images, channels, size, size). One with `needs_source = True` has an
     argument `run: str`, and its call gets a keyword `source`: the trained net of that run.
     """
 
@@ -66,18 +60,24 @@ class Initializer(ABC):
 
     @torch.no_grad()
     def __call__(self, net: nn.Module, *, activation_gain: float, generator: torch.Generator) -> Mapping[str, str] | None:
-        """Fill `net` in place; `activation_gain` (as the function of that name gives it) is what `gain: auto` means, for every layer.
+        """Fill `net` in place.
 
-        What it gives back, if anything, are facts to be logged as tags of the run.
+        Args:
+            net: the net to initialize.
+            activation_gain: what `gain: auto` means, for every layer; see the function of that name.
+            generator: a CPU generator, from which alone is drawn.
+
+        Returns:
+            Facts to be logged as tags of the run, or None.
         """
-        gain = self.resolve(activation_gain)
-        for layer in weighted(net):
-            self.set(layer, gain=gain, generator=generator)
+        gain = self.resolve_gain(activation_gain)
+        for layer in weighted_layers(net):
+            self.fill_layer(layer, gain=gain, generator=generator)
         return None
 
-    def set(self, layer: nn.Module, *, gain: float, generator: torch.Generator) -> None:
-        """Fill one layer of the kinds in `WEIGHTED`."""
-        assert isinstance(layer, WEIGHTED)
+    def fill_layer(self, layer: nn.Module, *, gain: float, generator: torch.Generator) -> None:
+        """Fill weight and bias of one layer of the kinds in `WEIGHTED_LAYERS`."""
+        assert isinstance(layer, WEIGHTED_LAYERS)
         weight = torch.empty(layer.weight.shape, dtype=torch.float32)
         self.fill(weight, fans=fans(layer), gain=gain, generator=generator)
         layer.weight.copy_(weight)
@@ -88,52 +88,57 @@ class Initializer(ABC):
 
     @abstractmethod
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
-        """Overwrite one weight [out, in / groups, *kernel], float32 on the CPU, drawing from `generator` alone."""
+        """Overwrite one weight (out, in / groups, *kernel), float32 on the CPU, drawing from `generator` alone."""
 
     @abstractmethod
     def fill_bias(self, bias: Tensor, *, fans: Fans, generator: torch.Generator) -> None:
-        """Overwrite one bias [out], float32 on the CPU."""
+        """Overwrite one bias (out,), float32 on the CPU."""
 
-    def resolve(self, activation_gain: float) -> float:
-        """The gain for this activation; 1 where the initializer has none."""
+    def resolve_gain(self, activation_gain: float) -> float:
+        """Return the gain for this activation; 1 where the initializer has none."""
         return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Biased(Initializer):
-    """Every bias takes the value `bias`."""
+class ConstantBias(Initializer):
+    """The base of initializers whose biases all take the value `bias`."""
 
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        require("bias", self.bias, fits=finite(self.bias), rule="must be a finite number")
+        """Check the arguments."""
+        check_argument("bias", self.bias, fits=is_finite(self.bias), rule="must be a finite number")
 
     def fill_bias(self, bias: Tensor, *, fans: Fans, generator: torch.Generator) -> None:
+        """Set every bias to `bias`."""
         bias.fill_(self.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaled(Biased):
-    """A law whose scale is multiplied by a gain, which follows the activation where it is `auto`."""
+class GainScaled(ConstantBias):
+    """The base of initializers whose scale is multiplied by a gain, which follows the activation where it is `auto`."""
 
     gain: Gain = "auto"
 
     def __post_init__(self) -> None:
+        """Check the arguments."""
         super().__post_init__()
-        fits = self.gain == "auto" or (not isinstance(self.gain, str) and finite(self.gain) and self.gain > 0)
-        require("gain", self.gain, fits=fits, rule="must be auto (follow the activation) or a finite number above 0")
+        fits = self.gain == "auto" or (not isinstance(self.gain, str) and is_finite(self.gain) and self.gain > 0)
+        check_argument("gain", self.gain, fits=fits, rule="must be auto (follow the activation) or a finite number above 0")
 
-    def resolve(self, activation_gain: float) -> float:
+    def resolve_gain(self, activation_gain: float) -> float:
+        """Return the activation's gain where `gain` is `auto`, else `gain`."""
         return activation_gain if isinstance(self.gain, str) else float(self.gain)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Absolute(Scaled):
-    """A law with one standard deviation for all layers, whatever their fans."""
+class FixedStd(GainScaled):
+    """The base of initializers with one standard deviation for all layers, whatever their fans."""
 
     std: float = 0.01
     gain: Gain = 1.0
 
     def __post_init__(self) -> None:
+        """Check the arguments."""
         super().__post_init__()
-        require("std", self.std, fits=finite(self.std) and self.std > 0, rule="must be a finite number above 0")
+        check_argument("std", self.std, fits=is_finite(self.std) and self.std > 0, rule="must be a finite number above 0")

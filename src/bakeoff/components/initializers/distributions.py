@@ -1,4 +1,4 @@
-"""Initializers that draw every weight of a layer by one law, which its fans and a gain scale."""
+"""Initializers that draw every weight of a layer from one distribution, which its fans and a gain scale."""
 
 from __future__ import annotations
 
@@ -8,123 +8,136 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bakeoff.components.initializers.base import Absolute, Biased, Fans, Gain, Initializer, Mode, Scaled, finite, require
+from bakeoff.components.initializers.base import ConstantBias, Fans, FixedStd, Gain, GainScaled, Initializer, Mode, is_finite
+from bakeoff.errors import check_argument
 
 
 @dataclass(frozen=True, kw_only=True)
-class He(Scaled):
-    """A law whose variance is gain^2 / fan, of the fan that `mode` names."""
+class HeScaled(GainScaled):
+    """The base of initializers whose variance is gain^2 / fan, of the fan that `mode` names."""
 
     mode: Mode = "fan_in"
 
     def __post_init__(self) -> None:
+        """Check the arguments."""
         super().__post_init__()
-        require("mode", self.mode, fits=self.mode in ("fan_in", "fan_out"), rule="choices: fan_in, fan_out")
+        check_argument("mode", self.mode, fits=self.mode in ("fan_in", "fan_out"), rule="choices: fan_in, fan_out")
 
     def std(self, fans: Fans, *, gain: float) -> float:
-        """gain / sqrt(fan) of the chosen direction."""
+        """Return gain / sqrt(fan) of the chosen direction."""
         return gain / math.sqrt(fans.fan_in if self.mode == "fan_in" else fans.fan_out)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Zeros(Biased):
+class Zeros(ConstantBias):
     """Every weight 0: no symmetry is broken and nothing behind the first hidden layer learns, which is worth showing."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Set every weight to 0."""
         weight.zero_()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant(Scaled):
-    """Every weight gain * value; the gain is 1 unless told otherwise."""
+class Constant(GainScaled):
+    """Every weight gain * value; the gain is 1 by default."""
 
     value: float = 0.01
     gain: Gain = 1.0
 
     def __post_init__(self) -> None:
+        """Check the arguments."""
         super().__post_init__()
-        require("value", self.value, fits=finite(self.value), rule="must be a finite number")
+        check_argument("value", self.value, fits=is_finite(self.value), rule="must be a finite number")
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Set every weight to gain * value."""
         weight.fill_(gain * self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Normal(Absolute):
-    """N(0, (gain * std)^2), the same in every layer; AlexNet's paper took 0.01, VGG's 0.1. The gain is 1 unless told otherwise."""
+class Normal(FixedStd):
+    """N(0, (gain * std)^2), the same in every layer; AlexNet's paper took 0.01, VGG's 0.1. The gain is 1 by default."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw from N(0, (gain * std)^2)."""
         weight.normal_(0.0, gain * self.std, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruncNormal(Absolute):
+class TruncNormal(FixedStd):
     """N(0, s^2) with s = gain * std, cut at two s and drawn again beyond: the standard deviation that results is 0.8796 s.
 
-    torch's `trunc_normal_` cuts at absolute bounds, +-2 unless told otherwise, which for small s is no cut at all.
+    torch's `trunc_normal_` cuts at absolute bounds, +-2 by default, which for small s is no cut at all.
     """
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw from the truncated normal distribution."""
         scale = gain * self.std
         nn.init.trunc_normal_(weight, 0.0, scale, -2 * scale, 2 * scale, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class XavierUniform(Scaled):
+class XavierUniform(GainScaled):
     """Uniform with std gain * sqrt(2 / (fan_in + fan_out)): Glorot, Bengio, "Understanding the difficulty of training deep nets" (2010)."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw uniformly within gain * sqrt(6 / (fan_in + fan_out))."""
         bound = gain * math.sqrt(6 / (fans.fan_in + fans.fan_out))
         weight.uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class XavierNormal(Scaled):
+class XavierNormal(GainScaled):
     """Normal with std gain * sqrt(2 / (fan_in + fan_out)): Glorot, Bengio (2010)."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw from a normal distribution with Glorot and Bengio's standard deviation."""
         weight.normal_(0.0, gain * math.sqrt(2 / (fans.fan_in + fans.fan_out)), generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeUniform(He):
+class HeUniform(HeScaled):
     """Uniform with std gain / sqrt(fan): He et al., "Delving deep into rectifiers" (arXiv:1502.01852)."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw uniformly within sqrt(3) * std."""
         bound = math.sqrt(3) * self.std(fans, gain=gain)
         weight.uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeNormal(He):
+class HeNormal(HeScaled):
     """Normal with std gain / sqrt(fan): He et al. (arXiv:1502.01852)."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw from N(0, std^2)."""
         weight.normal_(0.0, self.std(fans, gain=gain), generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sparse(Absolute):
-    """Each unit gets `nonzero` weights from N(0, (gain * std)^2) at random places, and 0 elsewhere: Martens, "Deep learning via
-    Hessian-free optimization" (2010), who took 15 and a standard deviation of 1.
+class Sparse(FixedStd):
+    """Each unit gets `nonzero` weights from N(0, (gain * std)^2) at random positions, and 0 elsewhere.
 
-    A convolution's unit is one output channel, whose kernel over all channels of its group counts as one row; a unit with no more
-    inputs than `nonzero` gets all of them. torch's `sparse_` thins out what leaves a unit, by a share, and takes matrices only.
+    Martens, "Deep learning via Hessian-free optimization" (2010), took 15 and a standard deviation of 1. A convolution's unit is
+    one output channel, whose kernel over all channels of its group counts as one row; a unit with no more inputs than `nonzero`
+    gets all of them. torch's `sparse_` thins out what leaves a unit, by a share, and takes matrices only.
     """
 
     nonzero: int = 15
     std: float = 1.0
 
     def __post_init__(self) -> None:
+        """Check the arguments."""
         super().__post_init__()
         fits = isinstance(self.nonzero, int) and not isinstance(self.nonzero, bool) and self.nonzero >= 1
-        require("nonzero", self.nonzero, fits=fits, rule="must be a whole number of at least 1")
+        check_argument("nonzero", self.nonzero, fits=fits, rule="must be a whole number of at least 1")
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw `nonzero` weights a row and their positions."""
         rows = weight.view(weight.shape[0], -1)
-        kept = min(self.nonzero, rows.shape[1])
-        places = torch.rand(rows.shape, generator=generator).topk(kept, dim=1).indices
-        rows.zero_().scatter_(1, places, torch.randn(places.shape, generator=generator) * (gain * self.std))
+        count = min(self.nonzero, rows.shape[1])
+        positions = torch.rand(rows.shape, generator=generator).topk(count, dim=1).indices
+        rows.zero_().scatter_(1, positions, torch.randn(positions.shape, generator=generator) * (gain * self.std))
 
 
 @dataclass(frozen=True)
@@ -135,9 +148,11 @@ class TorchDefault(Initializer):
     """
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw as torch's constructors do."""
         # Its std is 1 / sqrt(3 fan_in); through torch's own function, so that the bits are torch's too.
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
 
     def fill_bias(self, bias: Tensor, *, fans: Fans, generator: torch.Generator) -> None:
+        """Draw uniformly within 1 / sqrt(fan_in)."""
         bound = 1 / math.sqrt(fans.fan_in)
         bias.uniform_(-bound, bound, generator=generator)

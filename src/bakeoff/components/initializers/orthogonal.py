@@ -10,32 +10,34 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bakeoff.components.initializers.base import WEIGHTED, Biased, Fans, Initializer, Scaled, require, weighted
-from bakeoff.errors import ChoiceError
+from bakeoff.components.initializers.base import WEIGHTED_LAYERS, ConstantBias, Fans, GainScaled, Initializer, weighted_layers
+from bakeoff.errors import ArgumentError, check_argument
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orthogonal(Scaled):
+class Orthogonal(GainScaled):
     """gain times a random matrix [out, in * kernel] with orthonormal rows or columns: Saxe et al. (arXiv:1312.6120)."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw an orthogonal matrix, times gain."""
         nn.init.orthogonal_(weight, gain, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaOrthogonal(Scaled):
+class DeltaOrthogonal(GainScaled):
     """gain times an orthogonal matrix at the centre tap of each kernel, 0 at all others: Xiao et al. (arXiv:1806.05393), algorithm 1.
 
     Where out >= in its columns are orthonormal, so that a convolution of stride 1 keeps the norm of every signal, times gain. Where
     out < in no matrix can do that: its rows are orthonormal then, and of the signal's in dimensions only out come through. Each group
-    of a grouped convolution gets a matrix of its own; a linear layer is as with Orthogonal. Errors: ChoiceError for a kernel of even
-    side, which has no centre.
+    of a grouped convolution gets a matrix of its own; a linear layer is as with Orthogonal. A kernel of even side has no centre and raises
+    ArgumentError.
     """
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw an orthogonal matrix for the centre tap of each group."""
         kernel = tuple(weight.shape[2:])
         if any(side % 2 == 0 for side in kernel):
-            raise ChoiceError(f"initializer: DeltaOrthogonal needs kernels of odd side, which have a centre; this net has one of {kernel}")
+            raise ArgumentError(f"DeltaOrthogonal needs kernels of odd side, which have a centre; this net has one of {kernel}")
         rows = fans.fan_out // math.prod(kernel)
         matrix = torch.empty(weight.shape[:2])
         for start in range(0, len(matrix), rows):
@@ -45,57 +47,60 @@ class DeltaOrthogonal(Scaled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LSUV(Biased):
-    """Layer-sequential unit variance: orthogonal weights, each layer then divided by the standard deviation of its own outputs on a
-    batch of training images, from the first layer to the last: Mishkin, Matas, "All you need is a good init" (arXiv:1511.06422).
+class LSUV(ConstantBias):
+    """Layer-sequential unit variance: Mishkin, Matas, "All you need is a good init" (arXiv:1511.06422).
 
-    The variance is taken over images, units and places together, before the activation. A layer is linear in its weights and all its
-    biases are equal, so that one division gives a variance of 1 exactly, where the paper repeats until it is within 0.1. It is done
-    in one forward pass, in the order in which the layers run; batch norms use the batch's statistics and keep theirs, dropout is off.
-    Errors: ChoiceError where a layer gives one and the same value, or nothing finite, for all images.
+    Weights are orthogonal; each layer is then divided by the standard deviation of its own outputs on a batch of training images,
+    from the first layer to the last. The variance is taken over images, units and positions together, before the activation. A
+    layer is linear in its weights and all its biases are equal, so that one division gives a variance of 1 exactly, where the paper
+    repeats until it is within 0.1. It is done in one forward pass, in the order in which the layers run; batch norms use the
+    batch's statistics and keep theirs, dropout is off. A layer that gives one and the same value, or nothing finite, for all images
+    raises ArgumentError.
     """
 
     needs_images: ClassVar[bool] = True
     images: int = 256
 
     def __post_init__(self) -> None:
+        """Check the arguments."""
         super().__post_init__()
         fits = isinstance(self.images, int) and not isinstance(self.images, bool) and self.images >= 2
-        require("images", self.images, fits=fits, rule="must be a whole number of at least 2")
+        check_argument("images", self.images, fits=fits, rule="must be a whole number of at least 2")
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
+        """Draw an orthogonal matrix."""
         nn.init.orthogonal_(weight, generator=generator)
 
     @torch.no_grad()
     def __call__(
         self, net: nn.Module, *, activation_gain: float, generator: torch.Generator, images: Tensor | None = None
     ) -> Mapping[str, str] | None:
-        """As `Initializer.__call__`, with the images that the variances are measured on."""
-        assert images is not None, "build hands the images on"
+        """Fill `net` in place by the variances on `images`, float32 (N, C, S, S); see `Initializer.__call__`."""
+        assert images is not None, "an initializer with needs_images gets them from its caller"
         Initializer.__call__(self, net, activation_gain=activation_gain, generator=generator)
         names = {layer: name for name, layer in net.named_modules()}
         scaled: set[nn.Module] = set()
 
-        def scale(layer: nn.Module, _: Any, output: Tensor) -> Tensor | None:
-            assert isinstance(layer, WEIGHTED)
+        def divide_by_std(layer: nn.Module, _: Any, output: Tensor) -> Tensor | None:
+            assert isinstance(layer, WEIGHTED_LAYERS)
             if layer in scaled:
                 return None
             scaled.add(layer)
             std = float(output.double().std())
             if not (math.isfinite(std) and std > 0):
-                raise ChoiceError(f"initializer: LSUV cannot scale {names[layer]}: its outputs have a standard deviation of {std}")
+                raise ArgumentError(f"LSUV cannot scale {names[layer]}: its outputs have a standard deviation of {std}")
             layer.weight.div_(std)
             return (output - self.bias) / std + self.bias
 
-        like = next(net.parameters())
+        parameter = next(net.parameters())
         modes = {module: module.training for module in net.modules()}
         buffers = {buffer: buffer.clone() for buffer in net.buffers()}
-        handles = [layer.register_forward_hook(scale) for layer in weighted(net)]
+        handles = [layer.register_forward_hook(divide_by_std) for layer in weighted_layers(net)]
         try:
             for module in net.eval().modules():
                 if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
                     module.train()
-            net(images.to(like.device, like.dtype))
+            net(images.to(parameter.device, parameter.dtype))
         finally:
             for handle in handles:
                 handle.remove()
