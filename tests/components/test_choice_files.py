@@ -14,6 +14,7 @@ from torch import nn
 
 from bakeoff.components.initializers import Initializer, activation_gain
 from bakeoff.components.optimizers import parameter_groups
+from bakeoff.config.choices import DESCRIPTIVE_KEYS
 
 CONF = Path(__file__).parents[2] / "conf"
 SLOTS = {
@@ -36,16 +37,28 @@ SLOTS = {
     "loss": ["softmax", "svm"],
 }
 FILES = sorted(path for slot in SLOTS for path in (CONF / slot).glob("*.yaml"))
-SIBLINGS = ("_target_", "about", "space", "decay_all")
+SIBLINGS = ("_target_", "decay_all", *DESCRIPTIVE_KEYS)
 FROM_DATA = {"${data.num_classes}": 10, "${data.channels}": 3, "${data.size}": 32}
 
 
+def read_choice(path: Path) -> dict[str, Any]:
+    """Return a choice file with what it takes over from the file that its `defaults` name."""
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    inherited: dict[str, Any] = {}
+    for default in content.pop("defaults", []):
+        if default != "_self_":
+            inherited = read_choice(path.parent / f"{default.partition('@')[0]}.yaml")
+    for key, value in content.items():
+        inherited[key] = inherited[key] | value if isinstance(value, dict) and isinstance(inherited.get(key), dict) else value
+    return inherited
+
+
 def leaf(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """(target, its arguments, the siblings) of one choice file."""
-    read: dict[str, Any] = yaml.safe_load(path.read_text())
-    home, _, name = read["_target_"].rpartition(".")
-    arguments = {key: FROM_DATA.get(str(value), value) for key, value in read.items() if key not in SIBLINGS}
-    return getattr(importlib.import_module(home), name), arguments, {key: read[key] for key in SIBLINGS if key in read}
+    """Return a choice's target, its arguments, and the keys beside them."""
+    choice = read_choice(path)
+    module, _, name = choice["_target_"].rpartition(".")
+    arguments = {key: FROM_DATA.get(str(value), value) for key, value in choice.items() if key not in SIBLINGS}
+    return getattr(importlib.import_module(module), name), arguments, {key: choice[key] for key in SIBLINGS if key in choice}
 
 
 def build(slot: str, name: str, **given: Any) -> Any:
@@ -61,7 +74,7 @@ def test_the_promised_choices_are_there(slot: str) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_file_is_short_and_says_in_one_line_what_it_is(path: Path) -> None:
     _, arguments, siblings = leaf(path)
-    assert 2 <= len(path.read_text().splitlines()) <= 15
+    assert 2 <= len(path.read_text().splitlines()) <= 20
     assert 10 < len(siblings["about"]) < 120 and "\n" not in siblings["about"]
     numbers = [value for value in arguments.values() if isinstance(value, str)]
     assert not any(text[:1].isdigit() for text in numbers), "a number that YAML reads as text"
