@@ -162,6 +162,24 @@ def load_trained_net(run: RunConfig, name: str | None) -> nn.Module:
     return net
 
 
+def load_trained_model(run_dir: Path) -> nn.Module:
+    """The net of a run that is done, with its last weights, on the CPU in eval mode.
+
+    Args:
+        run_dir: The run's folder: its frozen config and its checkpoints.
+
+    Raises:
+        FolderError: There is no checkpoint that can be read.
+    """
+    from bakeoff.config.compose import load_frozen
+    from bakeoff.runs.checkpoints import read_model_weights
+
+    config = run_dir / "config.yaml"
+    net = make_uninitialized_model(load_frozen(config.read_text(encoding="utf-8"), origin=str(config)))
+    net.load_state_dict(read_model_weights(run_dir / "checkpoints"))
+    return net.eval()
+
+
 def make_optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Build the run's optimizer over the parameters of a net.
 

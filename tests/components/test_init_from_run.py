@@ -19,7 +19,6 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.config.targets import build_errors
 from bakeoff.errors import BakeoffError, ChoiceError, NotFoundError
 from bakeoff.tracking import store, trained_weights
-from bakeoff.training import checkpoints
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
@@ -101,7 +100,7 @@ def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(BakeoffError, match=f"run {name}: its weights cannot be taken, for it is not done"):
         builders.validate_components(later)
     train_from_dir(folder.path)
-    source = checkpoints.load_trained_model(folder.path)
+    source = builders.load_trained_model(folder.path)
     builders.validate_components(later)
     before = torch.get_rng_state()
     net, facts = builders.make_initialized_model(later)

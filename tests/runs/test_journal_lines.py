@@ -25,7 +25,7 @@ def test_every_kind_of_line(make_folder):
         journal.metrics({"a": 0.1 + 0.2}, step=3)
         journal.dataset("digits", digest="d", source="scikit-learn", context="training", profile={"n": 5})
         journal.artifact("config.yaml", artifact_path="recipe")
-        journal.model("a:b", input_shape=(1, 8, 8), classes=10, requirements=["torch"])
+        journal.model(input_shape=(1, 8, 8), classes=10, requirements=["torch"])
         journal.end("FAILED", reason="two\nlines")
     lines = list(read_journal(folder.journal))
     assert [line["kind"] for line in lines] == ["start", "params", "tags", "metrics", "dataset", "artifact", "model", "end"]

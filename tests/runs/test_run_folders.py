@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError
-from bakeoff.runs.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id, write_atomic
+from bakeoff.runs.atomic import write_atomic
+from bakeoff.runs.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id
 
 
 def test_job_survives_its_file(make_folder):
@@ -80,8 +81,8 @@ def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
 def test_second_process_is_told_who_trains(make_folder):
     folder = make_folder()
     code = (
-        "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunDir\n"
+        "with RunDir(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

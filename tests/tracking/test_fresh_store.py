@@ -15,8 +15,8 @@ from bakeoff.tracking.replay import replay_run
 def test_six_processes_on_a_fresh_store(written, tmp_path):
     paths = [written(steps=3, experiment="one for all").path for _ in range(6)]
     uri = default_uri(tmp_path)
-    code = "import sys; from pathlib import Path; from bakeoff.tracking import folders, replay\n"
-    code += "replay.replay(folders.RunFolder(Path(sys.argv[1])), uri=sys.argv[2])"
+    code = "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunDir; from bakeoff.tracking import replay\n"
+    code += "replay.replay_run(RunDir(Path(sys.argv[1])), uri=sys.argv[2])"
     children = [subprocess.Popen([sys.executable, "-c", code, str(path), uri]) for path in paths]
     assert [child.wait(200) for child in children] == [0] * 6
     table = store.runs_table(uri, experiment="one for all")

@@ -87,7 +87,7 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(written, uri, port, 
 def test_ctrl_c_ends_all_children(written, uri, port, number):
     replay_run(written(experiment="newest"), uri=uri)
     experiment = store.experiment_id(uri, name="newest")
-    code = "import sys; from bakeoff.tracking.ui import ui; ui(sys.argv[1], port=int(sys.argv[2]))"
+    code = "import sys; from bakeoff.tracking.ui import open_ui; open_ui(sys.argv[1], port=int(sys.argv[2]))"
     shell = subprocess.Popen([sys.executable, "-c", code, uri, str(port)], stdout=subprocess.PIPE, text=True)
     assert shell.stdout is not None
     assert (

@@ -1,47 +1,48 @@
 from __future__ import annotations
 
-import sys
+import json
 
 import pytest
 
+from bakeoff import builders
 from bakeoff.runs.journal import Journal
 from bakeoff.tracking import model_export, store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.replay import is_behind, replay_run
+from bakeoff.tracking.trained_weights import WEIGHTS
 
-NET = """
-import torch
-def load(folder):
-    assert (folder / "config.yaml").is_file()
+
+def trained_net(run_dir):
+    import torch
+    from torch import nn
+
+    assert (run_dir / "config.yaml").is_file()
     torch.manual_seed(0)
-    n = torch.nn
-    return n.Sequential(n.Conv2d(1, 4, 3), n.BatchNorm2d(4), n.ReLU(), n.Dropout(0.5), n.Flatten(), n.Linear(144, 10)).eval()
-def broken(folder):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)).eval()
+
+
+def torn_net(run_dir):
     raise RuntimeError("checkpoint is torn")
-"""
 
 
 @pytest.fixture
-def exporting(written, tmp_path, monkeypatch):
-    (tmp_path / "toy_net_builder.py").write_text(NET)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def make(function):
+def exporting(written, monkeypatch):
+    def make(load=trained_net):
+        monkeypatch.setattr(builders, "load_trained_model", load)
         folder = written(steps=2, end=False)
         with Journal(folder.journal) as journal:
-            journal.model(f"toy_net_builder:{function}", input_shape=(1, 8, 8), classes=10, requirements=["torch", "bakeoff"])
+            journal.model(input_shape=(1, 8, 8), classes=10, requirements=["torch", "bakeoff"])
             journal.end("FINISHED")
         return folder
 
-    yield make
-    sys.modules.pop("toy_net_builder", None)
+    return make
 
 
 def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
     import torch
     from safetensors.torch import load_file
 
-    folder = exporting("load")
+    folder = exporting()
     waiting = replay_run(folder, uri=uri, models=False)
     assert (waiting.status, waiting.pending) == ("FINISHED", 1)
     assert is_behind(folder, uri=uri) and not is_behind(folder, uri=uri, models=False)
@@ -59,18 +60,16 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
     from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    import toy_net_builder
-
     x = torch.randn(7, 1, 8, 8)
     with _use_tracking_uri(uri), torch.no_grad():
-        net = toy_net_builder.load(folder.path)
+        net = trained_net(folder.path)
         loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
         for n in (1, 7):
             torch.testing.assert_close(loaded(x[:n]), net(x[:n]), rtol=0, atol=1e-6)
         served = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
         assert served.predict(x.numpy()).shape == (7, 10)
         assert [s.shape for s in (*served.metadata.signature.inputs, *served.metadata.signature.outputs)] == [(-1, 1, 8, 8), (-1, 10)]
-    weights = load_file(store.download_artifact(uri, progress.mlflow_id, model_export.WEIGHTS))
+    weights = load_file(store.download_artifact(uri, progress.mlflow_id, WEIGHTS))
     assert weights.keys() == net.state_dict().keys() and all(torch.equal(weights[k], v) for k, v in net.state_dict().items())
 
     folder.cursor.unlink()  # told once more, exported no second time
@@ -79,7 +78,7 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
 
 
 def test_half_made_export_is_replaced(exporting, uri):
-    folder = exporting("load")
+    folder = exporting()
     run = replay_run(folder, uri=uri, models=False).mlflow_id
     client = open_client(uri)
     experiment = client.get_run(run).info.experiment_id
@@ -89,8 +88,17 @@ def test_half_made_export_is_replaced(exporting, uri):
 
 
 def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting, uri):
-    folder = exporting("broken")
+    folder = exporting(torn_net)
     progress = replay_run(folder, uri=uri)
     assert progress.pending == 0 and progress.status == "FINISHED" and "checkpoint is torn" in progress.problems[0]
     tags = open_client(uri).get_run(progress.mlflow_id).data.tags
     assert "checkpoint is torn" in tags[f"{model_export.DONE_TAG}.problem"] and model_export.DONE_TAG not in tags
+
+
+def test_builder_named_by_an_earlier_journal_is_ignored(exporting, uri):
+    folder = exporting()
+    lines = [json.loads(line) for line in folder.journal.read_text(encoding="utf-8").splitlines()]
+    named = [{**line, "builder": "no.such.module:load"} if line["kind"] == "model" else line for line in lines]
+    folder.journal.write_text("".join(json.dumps(line) + "\n" for line in named), encoding="utf-8")
+    progress = replay_run(folder, uri=uri)
+    assert (progress.pending, progress.problems) == (0, [])

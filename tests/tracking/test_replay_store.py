@@ -134,9 +134,9 @@ def test_two_replays_at_once(written, uri):
 def test_killed_mid_replay_again_and_again(written, uri, tmp_path):
     folder = written(steps=20_000)
     code = (
-        "import sys; from pathlib import Path; from bakeoff.tracking import client, folders, replay\n"
+        "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunDir; from bakeoff.tracking import client, replay\n"
         "client.open_client(sys.argv[2]); import mlflow.entities; print('go', flush=True)\n"
-        "replay.replay(folders.RunFolder(Path(sys.argv[1])), uri=sys.argv[2])"
+        "replay.replay_run(RunDir(Path(sys.argv[1])), uri=sys.argv[2])"
     )
     cut = 0
     for delay in (0.2, 0.5):

@@ -92,7 +92,7 @@ def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeyp
         for path, content in zip((other.journal, other.cursor, other.job), text, strict=True):
             path.write_bytes(content)
     work = writer._Pass(tmp_path / "runs", uri)
-    monkeypatch.setattr(writer, "replay", None)  # nothing is to be replayed
+    monkeypatch.setattr(writer, "replay_run", None)  # nothing is to be replayed
     assert work.once() is False
     start = time.process_time()
     for _ in range(5):

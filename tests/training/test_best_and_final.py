@@ -9,7 +9,7 @@ import torch
 
 from bakeoff import builders
 from bakeoff.config.compose import compose
-from bakeoff.training import checkpoints
+from bakeoff.runs import checkpoints
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
@@ -26,7 +26,7 @@ def test_both_nets_are_scored(tmp_path: Path, rate: str, last: bool) -> None:
     data.setup("fit")
     for part, file in (("test", "last"), ("test_best", "best")):
         net = builders.make_uninitialized_model(run)
-        net.load_state_dict(checkpoints.net_weights(folder.checkpoints, name=file))
+        net.load_state_dict(checkpoints.read_model_weights(folder.checkpoints, name=file))
         net.eval()
         with torch.no_grad():
             hits = sum(int((net(images).argmax(1) == targets).sum()) for images, targets in data.test_dataloader())

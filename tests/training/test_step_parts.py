@@ -17,8 +17,8 @@ from bakeoff.components.schedulers import Plateau
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
 from bakeoff.errors import ConfigError
+from bakeoff.runs import checkpoints
 from bakeoff.runs.run_dir import RunDir
-from bakeoff.training import checkpoints
 from bakeoff.training.callbacks.step_seeding import StepSeeding
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.metrics import LossAccuracyMeter
@@ -139,11 +139,11 @@ def test_a_penalty_is_trained_on_and_told_beside_the_loss(tmp_path: Path) -> Non
     place, result = trained(tmp_path / "penalty", *options, "penalty.l2=0.01")
     assert curve(place, "train/loss")[0] == curve(plain, "train/loss")[0]
     assert curve(place, "train/loss")[1] != curve(plain, "train/loss")[1]
-    weights = checkpoints.net_weights(place.checkpoints)
+    weights = checkpoints.read_model_weights(place.checkpoints)
     known = sum(float(w.double().square().sum()) for name, w in weights.items() if name.endswith("weight")) * 0.005
     assert result.metrics["train/penalty"] == pytest.approx(known, rel=1e-5)
     decayed, _ = trained(tmp_path / "decay", "optimizer=sgd", "optimizer.weight_decay=0.01", "trainer.max_steps=3", "model.dropout=0")
-    for name, tensor in checkpoints.net_weights(decayed.checkpoints).items():
+    for name, tensor in checkpoints.read_model_weights(decayed.checkpoints).items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-6)
 
 

@@ -16,8 +16,8 @@ from bakeoff import builders
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import RunConfig
 from bakeoff.data.epoch_sampler import EpochSampler
+from bakeoff.runs import checkpoints
 from bakeoff.runs.run_dir import RunDir
-from bakeoff.training import checkpoints
 from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
@@ -56,7 +56,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
 def test_what_is_kept_and_exported_is_the_average_with_statistics_of_its_own(tmp_path: Path) -> None:
     run, run_dir = make_run_dir(tmp_path, "runs", "test=true")
     result = train_from_dir(run_dir.path)
-    state, net = last_checkpoint(run_dir), checkpoints.load_trained_model(run_dir.path)
+    state, net = last_checkpoint(run_dir), builders.load_trained_model(run_dir.path)
     names = [name for name, _ in net.named_parameters()]
     momentum, kept = run.optimizer["momentum"], state["optimizer"]
     index = [number for group in kept["param_groups"] for number in group["params"]]
@@ -86,7 +86,7 @@ def test_the_best_weights_are_those_that_were_validated(tmp_path: Path) -> None:
     run, run_dir = make_run_dir(tmp_path, "runs")
     result = train_from_dir(run_dir.path)
     net, data, loss = builders.make_uninitialized_model(run), builders.make_data(run), builders.make_loss(run)
-    net.load_state_dict(checkpoints.net_weights(run_dir.checkpoints, name="best"))
+    net.load_state_dict(checkpoints.read_model_weights(run_dir.checkpoints, name="best"))
     data.setup("fit")
     with torch.no_grad():
         (images, targets) = next(iter(data.val_dataloader()))

@@ -83,16 +83,19 @@ class Journal:
         relative = source.resolve().relative_to(self.path.parent.resolve())
         self._append({"kind": "artifact", "path": relative.as_posix(), "artifact_path": artifact_path, "ts": now()})
 
-    def model(self, builder: str, *, input_shape: Sequence[int], classes: int, requirements: Sequence[str], name: str = "model") -> None:
-        """A trained net for the store to export: `builder` is `module:function`, called with the run folder's path, gives an nn.Module.
+    def model(self, *, input_shape: Sequence[int], classes: int, requirements: Sequence[str], name: str = "model") -> None:
+        """The trained net is to be exported to the tracking store.
 
-        `input_shape` is (C, H, W); `requirements` are pip requirements of the exported model.
+        Args:
+            input_shape: (C, H, W) of one image.
+            classes: The number of the net's outputs.
+            requirements: The pip requirements of the exported model.
+            name: What the store calls it.
         """
         self._append(
             {
                 "kind": "model",
                 "name": name,
-                "builder": builder,
                 "input_shape": [int(n) for n in input_shape],
                 "classes": int(classes),
                 "requirements": list(requirements),

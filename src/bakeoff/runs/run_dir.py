@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError, near_miss
+from bakeoff.runs.atomic import sync_dir, write_atomic
 
 RunKind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary", "check"]
 KINDS: tuple[str, ...] = get_args(RunKind)
@@ -121,7 +122,7 @@ class RunDir:
             except OSError:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise
-            _sync_folder(parent)
+            sync_dir(parent)
         except OSError as error:
             raise FolderError(f"tracking.folder={root}: cannot make a run folder there: {error.strerror or error}") from error
         return cls(final)
@@ -201,29 +202,6 @@ def find_run_dir(root: Path, run_id: str) -> RunDir:
     if found:
         raise NotFoundError(f"run {run_id}: {len(found)} runs in {root} begin like this: {', '.join(sorted(found)[:5])}")
     raise NotFoundError(f"run {run_id}: no such run in tracking.folder={root}{near_miss(run_id, known)}")
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replaces `path` by `text` so that a reader, or a power cut, sees the old file or the new one and nothing between. OSError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _safe(name: str) -> str:

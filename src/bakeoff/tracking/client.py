@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ARTIFACTS = "mlartifacts"
+ID_TAG = "bakeoff.id"
+"""The tag under which the store keeps a run's id."""
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 #: Seconds that a server has to take a connection before it counts as away.
 PATIENCE = 4.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.tracking.replay import ID_TAG
+from bakeoff.tracking.client import ID_TAG
 
 if TYPE_CHECKING:
     import pandas as pd

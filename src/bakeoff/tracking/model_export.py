@@ -7,27 +7,26 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bakeoff import builders
 from bakeoff.runs.run_dir import RunDir
+from bakeoff.tracking.trained_weights import WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DONE_TAG = "bakeoff.model"
-RENAMED_BUILDERS = {"bakeoff.training.checkpoints:load_model": "bakeoff.training.checkpoints:load_trained_model"}
-"""Builders as earlier journals name them -> their names today."""
-WEIGHTS = "weights.safetensors"
 
 
 def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: dict[str, Any]) -> str:
     """Exports the net of a journal's `model` line into run `run`, once; returns what went wrong in one line, or ''.
 
-    The builder gives an nn.Module on the CPU in eval mode that maps float32 (N, C, H, W) to (N, classes).
+    The net maps float32 (N, C, H, W) to (N, classes). A `builder` that an earlier version named in the line is ignored: a run folder
+    never says which code to import.
     """
     if client.get_run(run).data.tags.get(DONE_TAG):
         return ""
-    module, _, function = RENAMED_BUILDERS.get(line["builder"], line["builder"]).partition(":")
     try:
-        net = getattr(importlib.import_module(module), function)(folder.path)
+        net = builders.load_trained_model(folder.path)
         _log(client, uri, run, line, net)
     except Exception as error:
         if _is_outage(error):

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 from bakeoff.runs.journal import now, scan_journal
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
-from bakeoff.tracking.client import artifact_root, default_uri, guarded, open_client, redact, sqlite_path
+from bakeoff.tracking.client import ID_TAG, artifact_root, default_uri, guarded, open_client, redact, sqlite_path
 from bakeoff.tracking.replay_state import alone, read_cursors, write_cursor
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ID_TAG = "bakeoff.id"
 BATCH, PARAMS, TAGS = 1000, 100, 100
 PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 6000, 8000, 36
 

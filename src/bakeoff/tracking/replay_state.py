@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from bakeoff.runs.run_dir import RunDir, write_atomic
+from bakeoff.runs.atomic import write_atomic
+from bakeoff.runs.run_dir import RunDir
 from bakeoff.tracking.client import redact
 
 

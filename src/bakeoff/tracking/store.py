@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.runs.run_dir import ID_LENGTH, PREFIX_LENGTH
 from bakeoff.tracking import db_reader
-from bakeoff.tracking.client import default_uri, ensure_schema, guarded, open_client, redact, sqlite_path
+from bakeoff.tracking.client import ID_TAG, default_uri, ensure_schema, guarded, open_client, redact, sqlite_path
 from bakeoff.tracking.db_reader import restored
-from bakeoff.tracking.replay import ID_TAG
 
 if TYPE_CHECKING:
     import pandas as pd

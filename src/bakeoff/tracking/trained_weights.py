@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from bakeoff.errors import BakeoffError, FolderError, NotFoundError
+from bakeoff.runs.checkpoints import read_checkpoint, read_latest_checkpoint
 from bakeoff.runs.run_dir import RunDir, find_run_dir
-from bakeoff.tracking.model_export import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAGIC = b"bakeoff1"
 LAST = "checkpoints/last.ckpt"
+WEIGHTS = "weights.safetensors"
+"""The artifact with the weights of an exported net."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +26,6 @@ class Trained:
     id: str
     config: str
     net: Mapping[str, Tensor]
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state in one checkpoint file, on the CPU; None where the file is missing or torn."""
-    import torch
-
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    head = len(MAGIC) + 32
-    payload = memoryview(raw)[head:]
-    if raw[: len(MAGIC)] != MAGIC or raw[len(MAGIC) : head] != hashlib.sha256(payload).digest():
-        return None
-    return cast("dict[str, Any]", torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
-
-
-def read_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest state in a folder of checkpoints that is whole; None where there is none."""
-    for name in ("last", "last-1"):
-        state = read_checkpoint(folder / f"{name}.ckpt")
-        if state is not None:
-            return state
-    return None
 
 
 def load_trained_weights(run_id: str, *, root: Path, uri: str) -> Trained:

@@ -21,11 +21,11 @@ from bakeoff.config.compose import load_frozen
 from bakeoff.config.schema import RunConfig, fingerprint
 from bakeoff.data.datamodule import ImageDataModule
 from bakeoff.errors import BakeoffError
+from bakeoff.runs import checkpoints
 from bakeoff.runs.journal import Journal, NullJournal
 from bakeoff.runs.provenance import collect_provenance, provenance_tags
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.runs.system_metrics import SystemMetricsSampler
-from bakeoff.training import checkpoints
 from bakeoff.training.journal_logger import JournalLogger
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.trainer import RunContext, make_callbacks, make_trainer, resolve_accelerator, set_determinism, silence_lightning
@@ -198,9 +198,7 @@ def log_result(context: RunContext, result: RunResult) -> None:
     if manifest.export_model and result.status == "finished":
         packages = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "bakeoff")]
         shape = (run.data.channels, run.data.size, run.data.size)
-        journal.model(
-            "bakeoff.training.checkpoints:load_trained_model", input_shape=shape, classes=run.data.num_classes, requirements=packages
-        )
+        journal.model(input_shape=shape, classes=run.data.num_classes, requirements=packages)
     if manifest.kind == "single":
         journal.artifact("checkpoints/last.ckpt", artifact_path="checkpoints")
     context.run_dir.write_result(result.to_json_dict())
