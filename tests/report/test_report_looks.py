@@ -12,7 +12,8 @@ from statsmodels.stats.power import TTestPower
 
 from bakeoff.report.results import SweepResults
 from bakeoff.report.verdict import compute_verdict
-from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign, boundaries, spent_alpha
+from bakeoff.stats.alpha_spending import SequentialDesign, boundaries, spent_alpha
+from bakeoff.stats.intervals import ALPHA
 from bakeoff.stats.paired import PairedDifference, compare_family
 from bakeoff.stats.repeated_intervals import repeated_confidence_intervals
 
@@ -97,7 +98,7 @@ def test_one_standard_deviation_at_ten_seeds_is_found_as_power_analysis_says(arm
     for _ in range(times):
         values = rng.normal(0, math.sqrt(0.5), (arms, 10))
         values[0] += 1.0
-        told = one_family(values, looks=sizes)
+        told = one_family(values, design=sizes)
         found += any(d.grade == "supported" and (d.better, d.worse) == ("arm0", "arm1") for d in told)
     power = TTestPower().power(1.0, 10, sizes.levels[0] / pairs)
     error = 3 * math.sqrt(power * (1 - power) / times)
@@ -115,7 +116,7 @@ def test_a_tie_is_called_as_often_as_margin_and_n_predict() -> None:
     expected = float(((np.abs(mean) + half <= margin) & (np.abs(mean) <= half)).mean())
     times, tied = 600, 0
     for _ in range(times):
-        (one,) = one_family(rng.normal(0, math.sqrt(0.5), (2, n)), looks=FIVE, margin=margin)
+        (one,) = one_family(rng.normal(0, math.sqrt(0.5), (2, n)), design=FIVE, margin=margin)
         tied += one.grade == "tie"
     assert tied / times == pytest.approx(expected, abs=3 * math.sqrt(expected * (1 - expected) / times))
     assert 0.2 < expected < 0.95  # the check would see a rate that is off in either direction
@@ -127,10 +128,9 @@ def _t_quantile(p: float, df: int) -> float:
     return float(stats.t.ppf(p, df))
 
 
-def one_family(values: np.ndarray, *, looks: SequentialDesign, margin: float = 0.005) -> list[PairedDifference]:
-    table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
-    seeds = range(values.shape[1])
-    return compare_family("all", table, list(table), goal="maximize", margin=margin, looks=looks, seeds=seeds, permuted=False)
+def one_family(scores: np.ndarray, *, design: SequentialDesign, margin: float = 0.005) -> list[PairedDifference]:
+    arms = [f"arm{i}" for i in range(len(scores))]
+    return compare_family("all", arms, scores, goal="maximize", margin=margin, design=design, permutation_tests=False)
 
 
 def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., SweepResults]) -> None:

@@ -21,8 +21,9 @@ from bakeoff.report.sensitivity import regions
 from bakeoff.report.survival import log_ranks, times_to_target
 from bakeoff.stats.aggregates import COVERAGE, bootstrap_interval, interquartile_mean, interquartile_means, performance_profiles
 from bakeoff.stats.factorial import factorial_anova
+from bakeoff.stats.intervals import clopper_pearson
 from bakeoff.stats.multiple_comparisons import dunnett_vs_baseline, tukey_all_pairs
-from bakeoff.stats.paired import clopper_pearson, compare_pairs
+from bakeoff.stats.paired import compare_pairs
 from bakeoff.stats.ranks import critical_difference, mean_ranks
 
 Make = Callable[..., SweepResults]
@@ -93,13 +94,13 @@ def test_permutation_p_by_hand() -> None:
 def test_families_are_signed_so_that_positive_is_better() -> None:
     values = np.random.default_rng(3).normal(size=(3, 8)) + np.array([[0.0], [2.0], [-2.0]])
     table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
-    told = {(one.arm, one.other): one for one in tukey_all_pairs("all", table, list(table), goal="minimize")}
+    told = {(one.arm, one.against): one for one in tukey_all_pairs("all", table, list(table), goal="minimize")}
     assert set(told) == {("arm2", "arm0"), ("arm2", "arm1"), ("arm0", "arm1")}
     assert told["arm2", "arm1"].difference == pytest.approx(values[1].mean() - values[2].mean())
     q = told["arm2", "arm1"].difference / math.sqrt(np.mean(values.var(axis=1, ddof=1)) / 8)
     assert told["arm2", "arm1"].p == pytest.approx(stats.studentized_range.sf(q, 3, 21), abs=1e-8)
     (first, _) = dunnett_vs_baseline("all", table, "arm0", goal="minimize")
-    assert (first.arm, first.other) == ("arm1", "arm0")
+    assert (first.arm, first.against) == ("arm1", "arm0")
     assert first.high < 0
     assert tukey_all_pairs("all", {"a": {1: 1.0, 2: 1.0}, "b": {1: 1.0, 2: 1.0}}, ["a", "b"], goal="maximize") == ()
 
@@ -111,14 +112,14 @@ def test_ranks_are_demsar_s() -> None:
     assert told is not None
     means = values.mean(axis=2)
     places = stats.rankdata(-means, axis=1).mean(axis=0)
-    assert (told.unit, told.votes) == ("block", 6)
+    assert (told.unit, told.rankings) == ("block", 6)
     assert dict(zip(told.arms, told.ranks, strict=True)) == pytest.approx({f"arm{i}": places[i] for i in range(3)})
     assert told.p == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
     assert told.arms[-1] == "arm0"
     assert ("arm1" in told.cliques[0]) and ("arm2" in told.cliques[0])
     few = mean_ranks(scores_of(values[:2]), ["arm0", "arm1", "arm2"], goal="maximize")
     assert few is not None
-    assert (few.unit, few.votes) == ("seed", 8)
+    assert (few.unit, few.rankings) == ("seed", 8)
     assert mean_ranks(scores_of(values[:, :2]), ["arm0", "arm1"], goal="maximize") is None
 
 

@@ -11,9 +11,12 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.paired import ALL_BLOCKS, compare_pairs, holm, mean_interval, mean_over_blocks
+from bakeoff.stats.intervals import mean_interval
+from bakeoff.stats.multiple_comparisons import holm
+from bakeoff.stats.paired import compare_pairs
 from bakeoff.stats.power import paired_power, seeds_needed
 from bakeoff.stats.repeated_intervals import RepeatedIntervals, repeated_confidence_intervals
+from bakeoff.stats.scores import ALL_BLOCKS, mean_over_blocks
 
 
 def test_interval_of_the_mean_by_hand() -> None:
@@ -162,6 +165,7 @@ def test_identical_arms_are_called_different_in_at_most_five_percent(images: int
             values = 0.95 + shared + rng.normal(0, 0.006, 4)
             table[arm] = {s: float(v if images is None else round(v * images) / images) for s, v in enumerate(values)}
         called += any(
-            d.grade == "supported" for d in compare_pairs({"all": table}, list("abcd"), goal="maximize", margin=0.005, permuted=False)
+            d.grade == "supported"
+            for d in compare_pairs({"all": table}, list("abcd"), goal="maximize", margin=0.005, permutation_tests=False)
         )
     assert called / times <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / times)

@@ -14,7 +14,8 @@ import pytest
 from bakeoff.report.analysis import analyse, section_tables
 from bakeoff.report.results import SweepResults
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.paired import clustered_mean_interval, compare_pairs
+from bakeoff.stats.intervals import clustered_mean_interval
+from bakeoff.stats.paired import compare_pairs
 from bakeoff.stats.repeated_intervals import repeated_confidence_intervals, study_means
 from bakeoff.stats.variance_components import variance_components
 
@@ -89,7 +90,7 @@ def test_a_study_counts_once() -> None:
     assert study_means(np.array([[1.0, 10.0, 3.0, math.nan]]), 2) == pytest.approx(np.array([[2.0, 10.0]]))
     looks = SequentialDesign((6,), 3)
     table = {"all": {"a": {1: 3.0, 2: 5.0, 3: 7.0, 4: 3.2, 5: 5.2, 6: 7.2}, "b": dict.fromkeys(range(1, 7), 1.0)}}
-    (one,) = compare_pairs(table, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(1, 7))
+    (one,) = compare_pairs(table, ["a", "b"], goal="maximize", margin=0.1, design=looks, seed_order=range(1, 7))
     assert (one.n, one.studies) == (6, 3) and one.sd == pytest.approx(2.0)
     assert one.advantage == pytest.approx(4.1) and one.p_permutation == pytest.approx(0.25)
     told = clustered_mean_interval(table["all"]["a"], {seed: looks.study_at(place) for place, seed in enumerate(range(1, 7))})
@@ -104,7 +105,7 @@ def test_more_seeds_are_asked_for_where_they_help_and_more_studies_where_they_do
     told = {}
     for name, size in (("seeds", 1.0), ("studies", 0.01)):
         scores = {"all": {"a": dict(enumerate(0.55 + size * noise + luck[turn])), "b": dict.fromkeys(range(20), 0.0)}}
-        (told[name],) = compare_pairs(scores, ["a", "b"], goal="maximize", margin=0.1, looks=looks, order=range(20))
+        (told[name],) = compare_pairs(scores, ["a", "b"], goal="maximize", margin=0.1, design=looks, seed_order=range(20))
     assert told["seeds"].grade == told["studies"].grade == "under-powered"
     assert told["seeds"].more_seeds is not None and told["studies"].more_seeds is None
 

@@ -17,10 +17,11 @@ from bakeoff.report.survival import TimeToTarget, times_to_target
 from bakeoff.report.verdict import Verdict, arm_means, compute_verdict
 from bakeoff.stats.aggregates import InterquartileMean, PerformanceProfile, interquartile_means, performance_profiles
 from bakeoff.stats.factorial import FactorialAnova, factorial_anova
+from bakeoff.stats.intervals import MeanInterval
 from bakeoff.stats.multiple_comparisons import SimultaneousComparison, dunnett_vs_baseline, tukey_all_pairs
-from bakeoff.stats.paired import ALL_BLOCKS, MeanInterval, mean_over_blocks
 from bakeoff.stats.ranks import MeanRanks, mean_ranks
-from bakeoff.stats.variance_components import TuningVariance, mean_over_studies, tuning_variances
+from bakeoff.stats.scores import ALL_BLOCKS, mean_over_blocks, mean_over_studies
+from bakeoff.stats.variance_components import TuningVariance, tuning_variances
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def section_tables(found: Analysis) -> dict[str, pd.DataFrame]:
     }
     if found.ranks is not None:
         told = found.ranks
-        apart = [dict(zip((f"p against {arm}" for arm in told.arms), row, strict=True)) for row in told.apart]
+        apart = [dict(zip((f"p against {arm}" for arm in told.arms), row, strict=True)) for row in told.pairwise_p]
         rows["ranks"] = [{"arm": arm, "rank": rank, **ps} for arm, rank, ps in zip(told.arms, told.ranks, apart, strict=True)]
     frames = {name: pd.DataFrame(given) for name, given in rows.items() if given}
     columns: dict[str, list[tuple[object, dict[str, object], tuple[str, ...]]]] = {

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bakeoff.report import formatting
 from bakeoff.report.design import INDEPENDENT_SAMPLERS
 from bakeoff.report.results import SweepResults
-from bakeoff.stats.alpha_spending import ALPHA
+from bakeoff.stats.intervals import ALPHA
 
 Array = npt.NDArray[np.float64]
 #: Beyond this many trials the tight bands of Learned-Miller and DeStefano take long; Kolmogorov and Smirnov's are as valid.

@@ -9,7 +9,7 @@ from typing import Any
 
 from bakeoff.runs.stored_plan import StoredPlan
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.paired import Goal
+from bakeoff.stats.scores import Goal
 
 #: A best value within this share of a space's ends is flagged: the true optimum may lie outside.
 EDGE_SHARE = 0.1

@@ -8,7 +8,7 @@ from pathlib import Path
 from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.figures.context import block_stem, file_stem
-from bakeoff.stats.paired import LEVEL
+from bakeoff.stats.intervals import LEVEL
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

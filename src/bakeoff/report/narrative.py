@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from bakeoff.report import formatting
 from bakeoff.report.importance import MIN_TRIALS as LEAST_TRIALS
 from bakeoff.stats.aggregates import N_RESAMPLES
-from bakeoff.stats.alpha_spending import ALPHA
+from bakeoff.stats.intervals import ALPHA, LEVEL
 from bakeoff.stats.multiple_comparisons import MAX_ARMS
-from bakeoff.stats.paired import ALL_BLOCKS, LEVEL
+from bakeoff.stats.scores import ALL_BLOCKS
 
 if TYPE_CHECKING:
     from bakeoff.report.analysis import Analysis
@@ -62,11 +62,11 @@ def ranks(found: Analysis) -> Iterator[str]:
         yield "Ranks need three arms with scores in every block, and three blocks or seeds."
         return
     what = (
-        formatting.count_noun(told.votes, "block")
+        formatting.count_noun(told.rankings, "block")
         if told.unit == "block"
-        else f"{formatting.count_noun(told.votes, 'seed')} and block pairs"
+        else f"{formatting.count_noun(told.rankings, 'seed')} and block pairs"
     )
-    what = formatting.count_noun(told.votes, "seed") if told.unit == "seed" and len(found.sweep.design.blocks) == 1 else what
+    what = formatting.count_noun(told.rankings, "seed") if told.unit == "seed" and len(found.sweep.design.blocks) == 1 else what
     best = f"{told.arms[0]} has the best mean rank, {told.ranks[0]:.2f}, over {what}"
     if told.p >= ALPHA:
         yield f"{best}, but Friedman's test finds no difference between the arms ({formatting.p_value(told.p)})."
@@ -74,7 +74,7 @@ def ranks(found: Analysis) -> Iterator[str]:
     level = next((clique for clique in told.cliques if told.arms[0] in clique), (told.arms[0],))
     rest = [arm for arm in level if arm != told.arms[0]]
     tail = f"it cannot be told from {formatting.join_names(rest, last='or')}" if rest else "no other arm is within the critical difference"
-    yield f"{best} (Friedman {formatting.p_value(told.p)}); {tail} (critical difference {told.critical:.2f})."
+    yield f"{best} (Friedman {formatting.p_value(told.p)}); {tail} (critical difference {told.critical_difference:.2f})."
 
 
 def effects(found: Analysis) -> Iterator[str]:

@@ -11,7 +11,8 @@ from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.figures.context import MAX_LABELLED
 from bakeoff.report.figures.curves import QUARTILES_FROM
-from bakeoff.stats.paired import LEVEL, PairedDifference
+from bakeoff.stats.intervals import LEVEL
+from bakeoff.stats.paired import PairedDifference
 
 #: Rows of a table in the page, of which the CSV file has all; and rows beyond which a table scrolls.
 MAX_ROWS, TALL_FROM = 150, 13
@@ -141,7 +142,7 @@ def _simultaneous_table(analysis: Analysis) -> list[Block]:
     metric, rows = analysis.sweep.score_metric, list[list[str]]()
     for pair in analysis.simultaneous:
         difference, interval = formatting.difference(pair.difference, metric), _interval(pair.low, pair.high, metric)
-        rows.append([pair.procedure.capitalize(), pair.arm, pair.other, difference, interval, formatting.p_value(pair.p)])
+        rows.append([pair.procedure.capitalize(), pair.arm, pair.against, difference, interval, formatting.p_value(pair.p)])
     head = ["procedure", "arm", "against", "difference", "simultaneous interval", "p"]
     return [Details(formatting.count_noun(len(rows), "comparison"), [table_block(head, rows)])] if rows else []
 

@@ -15,8 +15,8 @@ import pandas as pd
 from scipy import stats
 
 from bakeoff.report.results import SweepResults
-from bakeoff.stats.alpha_spending import ALPHA
-from bakeoff.stats.paired import holm
+from bakeoff.stats.intervals import ALPHA
+from bakeoff.stats.multiple_comparisons import holm
 
 Unit = Literal["steps", "images", "seconds"]
 UNITS: tuple[Unit, ...] = ("steps", "images", "seconds")

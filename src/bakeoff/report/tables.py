@@ -17,7 +17,9 @@ from bakeoff.report.analysis import Analysis
 from bakeoff.report.design import SearchRange
 from bakeoff.report.results import SweepResults, count_states
 from bakeoff.report.verdict import Verdict
-from bakeoff.stats.paired import ALL_BLOCKS, LEVEL, PairedDifference, mean_interval
+from bakeoff.stats.intervals import LEVEL, mean_interval
+from bakeoff.stats.paired import PairedDifference
+from bakeoff.stats.scores import ALL_BLOCKS
 
 
 def reproduction_commands(sweep: SweepResults) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bakeoff.rendering.marks import shorten
 from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
-from bakeoff.stats.paired import LEVEL
+from bakeoff.stats.intervals import LEVEL
 
 #: Columns of text where there is no window, and the most that are used of a wide one.
 DEFAULT_WIDTH, MAX_WIDTH = 80, 110

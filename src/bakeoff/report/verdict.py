@@ -8,18 +8,11 @@ from dataclasses import dataclass, replace
 from bakeoff.report import formatting
 from bakeoff.report.caveats import caveats
 from bakeoff.report.results import ENDED, SweepResults, count_states
-from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign
-from bakeoff.stats.paired import (
-    ALL_BLOCKS,
-    LEVEL,
-    Grade,
-    MeanInterval,
-    PairedDifference,
-    clustered_mean_interval,
-    compare_pairs,
-    mean_over_blocks,
-)
-from bakeoff.stats.power import MOST_SEEDS, POWER, seeds_needed
+from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.intervals import ALPHA, LEVEL, MeanInterval, clustered_mean_interval
+from bakeoff.stats.paired import Grade, PairedDifference, compare_pairs
+from bakeoff.stats.power import MAX_SEEDS, POWER, seeds_needed
+from bakeoff.stats.scores import ALL_BLOCKS, mean_over_blocks
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ def compute_verdict(sweep: SweepResults) -> Verdict:
     size = plan.sequential.sizes[look - 1]
     seen = sweep.first_seeds(size)
     flags = tuple(caveats(seen))
-    found = compare_pairs(seen.scores(), plan.arms, goal=plan.goal, margin=plan.margin, looks=plan.sequential, order=seen.seed_order)
+    found = compare_pairs(seen.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=plan.sequential, seed_order=seen.seed_order)
     family = ALL_BLOCKS if len(plan.blocks) > 1 else plan.blocks[0]
     kind, winner, headline, details = conclude_family(seen, family, found)
     if len(plan.blocks) > 1:
@@ -179,10 +172,10 @@ def _more(open_pairs: Sequence[PairedDifference], sweep: SweepResults, pairs: in
         return [f"{formatting.count_noun(closest.more_seeds, 'more seed')} would give {chance} {between}: {plan.extend_command}"]
     most = plan.sequential.sizes[-1]
     needed = seeds_needed(delta, sd=closest.sd, alpha=ALPHA / pairs) if closest.sd else None
-    fresh = f"about {formatting.count_noun(needed, 'seed')}" if needed is not None else f"more than {MOST_SEEDS} seeds"
+    fresh = f"about {formatting.count_noun(needed, 'seed')}" if needed is not None else f"more than {MAX_SEEDS} seeds"
     if plan.studies > 1:
         # Of what tuning arrives at, more seeds say no more.
-        fresh = f"budget.studies={needed} and as many seeds for each" if needed is not None else f"more than {MOST_SEEDS} studies"
+        fresh = f"budget.studies={needed} and as many seeds for each" if needed is not None else f"more than {MAX_SEEDS} studies"
     end = (
         "The plan has no more seeds"
         if closest.analyses >= len(plan.sequential.sizes)
@@ -209,7 +202,7 @@ def _interim(sweep: SweepResults) -> Verdict:
     planned = plan.seeds * sum(not sweep.never_trained(cell.arm, cell.block) for cell in plan.planned_arms)
     so_far = SequentialDesign((max(1, len(sweep.seed_order)),), plan.studies)
     found = compare_pairs(
-        sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, looks=so_far, order=sweep.seed_order, permuted=False
+        sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=so_far, seed_order=sweep.seed_order, permutation_tests=False
     )
     headline = (
         f"No verdict yet: {planned - missing} of {formatting.count_noun(planned, 'confirm run')} are done. "

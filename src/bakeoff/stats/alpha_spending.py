@@ -1,8 +1,8 @@
-"""Looking again after more seeds: how the 5 % chance of a false claim is shared out over the looks that the plan declares.
+"""Group sequential designs: how the 5 % chance of a false positive is shared out over interim analyses.
 
-The plan names the seeds of the first look and the most there can ever be. Look k is made at a fixed number of seeds n(k), and by then
-0.05 (n(k) / n_max)^(1/4) of the error may be spent (Lan and DeMets 1983, with the power family of Kim and DeMets 1987). The exponent
-1/4 gives two thirds of the error to the first look of five, where most sweeps end, and keeps the later looks at about 1 % each.
+The design names the numbers of seeds of the first analysis and of the last. Analysis k is made at a fixed number of seeds n(k), and by
+then 0.05 (n(k) / n_max)^(1/4) of the error may be spent (Lan and DeMets 1983, with the power family of Kim and DeMets 1987). The exponent
+1/4 gives two thirds of the error to the first analysis of five, where most sweeps end, and about 1 % to each later one.
 """
 
 from __future__ import annotations
@@ -14,123 +14,152 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-Array = npt.NDArray[np.float64]
-Spending = Callable[[float, float], float]
+from bakeoff.stats.intervals import ALPHA
+from bakeoff.stats.scores import Array
 
-#: The error that all looks together may spend.
-ALPHA = 0.05
-EXPONENT = 0.25
-NODES = 80  # of the Gauss-Legendre rule; boundaries are right to six digits
-#: Error rates for which boundaries are known; between them their logarithms are interpolated.
-RATES = tuple(sorted({*np.geomspace(1e-9, 0.999, 60).tolist(), *(ALPHA / m for m in range(1, 11))}))
+#: (alpha, share of all seeds) -> the error that may be spent by then.
+SpendingFunction = Callable[[float, float], float]
+
+SPENDING_EXPONENT = 0.25
+#: Nodes of the Gauss-Legendre rule; they give boundaries to six digits.
+QUADRATURE_NODES = 80
+#: Error rates at which boundaries are computed; between them their logarithms are interpolated.
+ERROR_RATES = tuple(sorted({*np.geomspace(1e-9, 0.999, 60).tolist(), *(ALPHA / m for m in range(1, 11))}))
 
 
 def spent_alpha(alpha: float, share: float) -> float:
     """The error that may be spent once a share of all seeds is in: alpha share^(1/4) (Kim and DeMets 1987)."""
-    return float(alpha * share**EXPONENT)
+    return float(alpha * share**SPENDING_EXPONENT)
 
 
 @dataclass(frozen=True)
 class SequentialDesign:
-    """The numbers of seeds at which a sweep is looked at, from few to many. ValueError unless they grow.
+    """The numbers of seeds at which a sweep is analysed.
 
-    With `studies` > 1 seeds are dealt out to as many tunings in turn, and a test is on the studies' means: see `statistics.over_looks`.
+    Attributes:
+        sizes: seeds at each analysis, growing; the last is the most there can be.
+        studies: independent tunings of each arm. With more than one, seeds are dealt out to them in turn and the study means are tested.
+
+    Raises:
+        ValueError: there are no sizes, or they do not grow.
     """
 
     sizes: tuple[int, ...]
     studies: int = 1
 
     def __post_init__(self) -> None:
+        """Check that the sizes grow."""
         if not self.sizes or any(b <= a for a, b in itertools.pairwise((0, *self.sizes))):
-            raise ValueError(f"looks at {self.sizes}: the numbers of seeds must grow")
+            raise ValueError(f"analyses at {self.sizes}: the numbers of seeds must grow")
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The two-sided level of the test at each look: together they err in 5 % of the cases."""
+        """The two-sided level of the test at each analysis; all of them together have an error rate of 5 %."""
         return self.nominal_levels(ALPHA)
 
     def nominal_levels(self, alpha: float) -> tuple[float, ...]:
-        """The two-sided level of each look at which the looks together err at `alpha`."""
+        """The two-sided level of each analysis at which all of them together have the error rate `alpha`."""
         return nominal_levels(self.sizes, alpha) if self.studies == 1 else bonferroni_levels(self.sizes, alpha)
 
     def study_at(self, position: int) -> int:
-        """Which independent value the seed at a place of the plan's order belongs to: its study where there are several, else itself."""
+        """The independent unit of the seed at a position of the plan's order: its study, or the seed itself with a single study."""
         return position % self.studies if self.studies > 1 else position
 
     def completed_analyses(self, seeds: int) -> int:
-        """How many looks are complete with the first `seeds` seeds in."""
+        """How many analyses can be made with the first `seeds` seeds."""
         return sum(size <= seeds for size in self.sizes)
 
     def sequential_p(self, ps: Sequence[Array]) -> Array:
-        """One p a pair from its p at each look so far: the least error rate at which some look would have crossed its boundary.
+        """The p values over all analyses so far: the smallest error rate at which some analysis would have crossed its boundary.
 
-        Valid whatever made the sweep stop (Jennison and Turnbull 2000, section 9.4), so Holm's correction may be laid over it. NaN at a
-        look, where there was nothing to test, counts as no crossing; NaN at all of them stays NaN.
+        They are valid for any reason to stop (Jennison and Turnbull 2000, section 9.4), so they may be corrected by Holm's method.
+
+        Args:
+            ps: for each analysis so far, the p values `(pairs,)` of its own test; NaN where there was nothing to test.
+
+        Returns:
+            One p per pair, `(pairs,)`; NaN where no analysis has one.
         """
-        grid = np.log(RATES)
-        best = np.full(np.shape(ps[0]), np.nan)
+        log_rates = np.log(ERROR_RATES)
+        smallest = np.full(np.shape(ps[0]), np.nan)
         for k, p in enumerate(ps):
             if len(self.sizes) == 1:
                 rate = np.asarray(p, float)
             else:
-                levels = np.log([self.nominal_levels(rate)[k] for rate in RATES])
+                log_levels = np.log([self.nominal_levels(rate)[k] for rate in ERROR_RATES])
                 with np.errstate(divide="ignore"):
-                    rate = np.exp(np.interp(np.log(p), levels, grid, left=-np.inf, right=0.0))
+                    rate = np.exp(np.interp(np.log(p), log_levels, log_rates, left=-np.inf, right=0.0))
                 rate = np.where(np.isnan(p), np.nan, rate)
-            best = np.fmin(best, rate)
-        return best
+            smallest = np.fmin(smallest, rate)
+        return smallest
 
 
 @lru_cache(maxsize=4096)
 def nominal_levels(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
-    """The two-sided level of each look at which the looks together err at `alpha`.
+    """The two-sided level of each analysis at which all of them together have the error rate `alpha`.
 
-    Student's t of few seeds goes along with itself from look to look less than a Brownian motion does: with n seeds at the first look
-    the later ones would err by about 1 / n of their share too often (measured for n from 2 to 10), so they spend that much less.
+    Student's t statistics of few seeds are less correlated from analysis to analysis than a Brownian motion is: with n seeds at the first
+    analysis the later ones would err by about 1 / n of their share too often (measured for n from 2 to 10), so they spend that much less.
+
+    Args:
+        sizes: seeds at each analysis.
+        alpha: error rate of all analyses together.
+
+    Returns:
+        One level per analysis.
     """
     shares = tuple(size / sizes[-1] for size in sizes)
-    early, kept = spent_alpha(alpha, shares[0]), 1 - 1 / max(2, sizes[0])
-    slower = boundaries(shares, alpha, spending=lambda alpha, share: early + kept * (spent_alpha(alpha, share) - early))
-    return tuple(float(2 * ndtr(-z)) for z in slower)
+    first, kept = spent_alpha(alpha, shares[0]), 1 - 1 / max(2, sizes[0])
+    z_values = boundaries(shares, alpha, spending=lambda alpha, share: first + kept * (spent_alpha(alpha, share) - first))
+    return tuple(float(2 * ndtr(-z)) for z in z_values)
 
 
 def bonferroni_levels(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
-    """What each look may spend, as its own level (Bonferroni): right however the looks go along with each other.
+    """What each analysis may spend, as its own level: valid whatever the correlation of the analyses.
 
-    For means of studies, whose number stays: how much of one look the next one repeats depends on the unknown share of tuning.
+    Means of studies need this: their number stays the same, and their correlation depends on the unknown variance of tuning.
     """
     totals = [0.0, *(spent_alpha(alpha, size / sizes[-1]) for size in sizes)]
     return tuple(b - a for a, b in itertools.pairwise(totals))
 
 
-def boundaries(shares: Sequence[float], alpha: float, *, spending: Spending = spent_alpha) -> list[float]:
-    """|z| at which each look stops, for looks at these shares of all information.
+def boundaries(shares: Sequence[float], alpha: float, *, spending: SpendingFunction = spent_alpha) -> list[float]:
+    """The stopping boundary |z| of each analysis.
 
-    The sums of the data are a Brownian motion; its density inside the boundaries goes from look to look by numerical integration
-    (Armitage, McPherson and Rowe 1969). With small samples the levels, not the z values, are carried over to Student's t.
+    The sums of the data are a Brownian motion. Its density inside the boundaries is carried from analysis to analysis by numerical
+    integration (Armitage, McPherson and Rowe 1969). For small samples the levels, not the z values, are carried over to Student's t.
+
+    Args:
+        shares: share of all information at each analysis, growing to 1.
+        alpha: error rate of all analyses together.
+        spending: the spending function.
+
+    Returns:
+        One |z| per analysis.
     """
-    found: list[float] = []
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    before, time = 0.0, 0.0
-    at: Array = np.zeros(1)
+    z_values: list[float] = []
+    nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE_NODES)
+    spent_before, share_before = 0.0, 0.0
+    points: Array = np.zeros(1)
     mass: Array = np.ones(1)
     for share in shares:
-        total = spending(alpha, share)
-        left, scale, root = total - before, math.sqrt(share - time), math.sqrt(share)
+        spent = spending(alpha, share)
+        to_spend, step_sd, sd = spent - spent_before, math.sqrt(share - share_before), math.sqrt(share)
 
-        def excess(z: float, at: Array = at, mass: Array = mass, scale: float = scale, root: float = root, left: float = left) -> float:
-            edge = z * root
-            return float(mass @ (ndtr((at - edge) / scale) + ndtr((-edge - at) / scale))) - left
+        def excess(
+            z: float, points: Array = points, mass: Array = mass, step_sd: float = step_sd, sd: float = sd, to_spend: float = to_spend
+        ) -> float:
+            edge = z * sd
+            return float(mass @ (ndtr((points - edge) / step_sd) + ndtr((-edge - points) / step_sd))) - to_spend
 
         low, high = 0.0, float(-ndtri(1e-15)) + 2
         z = float(brentq(excess, low, high, xtol=1e-10)) if excess(high) < 0 < excess(low) else high
-        found.append(z)
-        points = nodes * z * root
-        kernel = np.exp(-0.5 * ((points[:, None] - at[None, :]) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))
-        mass = weights * z * root * (kernel @ mass)
-        at, before, time = points, total, share
-    return found
+        z_values.append(z)
+        new_points = nodes * z * sd
+        density = np.exp(-0.5 * ((new_points[:, None] - points[None, :]) / step_sd) ** 2) / (step_sd * math.sqrt(2 * math.pi))
+        mass = weights * z * sd * (density @ mass)
+        points, spent_before, share_before = new_points, spent, share
+    return z_values

@@ -1,59 +1,55 @@
-"""Means, intervals and paired differences: plain numbers in, plain numbers out.
-
-Everything is computed from `Scores`: block -> arm -> seed -> score. A seed is shared by all arms, so arms are compared seed by seed.
-"""
+"""Paired comparisons of arms on shared seeds: differences with intervals, corrected p values, and grades."""
 
 from __future__ import annotations
 
-import gc
 import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import stats
 
-from bakeoff.stats.alpha_spending import ALPHA, SequentialDesign
+from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.intervals import ALPHA, clopper_pearson
+from bakeoff.stats.multiple_comparisons import holm
 from bakeoff.stats.repeated_intervals import additional_seeds, repeated_confidence_intervals, study_means
+from bakeoff.stats.scores import ALL_BLOCKS, Array, Goal, Scores, goal_sign, mean_over_blocks, score_matrix
 
-Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 Grade = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
-Goal = Literal["maximize", "minimize"]
-Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
-LEVEL = 1 - ALPHA
-#: The name of the comparison over all blocks.
-ALL_BLOCKS = "all blocks"
-#: Of a permutation test; up to 13 seeds all sign flips are tried and the test is exact.
+#: Resamples of a permutation test; up to 13 seeds all sign flips are tried and the test is exact.
 N_PERMUTATIONS = 9999
 #: With more pairs than this, permutation tests are made against the arm with the best mean alone.
 MAX_PERMUTED_PAIRS = 200
 
 
 @dataclass(frozen=True)
-class MeanInterval:
-    """A mean and its Student t interval; `low` and `high` are None where fewer than two values leave the spread unknown."""
-
-    n: int
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class PairedDifference:
-    """How far `better` is ahead of `worse` on the seeds that both have.
+    """How far one arm is ahead of another on the seeds that both have.
 
-    `advantage` is in units of the score and is >= 0 for either goal. `low`..`high` is what the looks so far (`look` of them) leave of
-    it, for this one comparison: 95 % over all looks that the plan declares. `p` is the two-sided p of the paired t test over the looks,
-    `p_holm` the same corrected over all pairs of the family (this block, or all blocks), `p_permutation` that of flipping the signs of
-    the differences (None: not made). `ahead` is the share of seeds on which `better` is ahead, level ones counted half, with its 95 %
-    interval. `more` is how many more seeds a power calculation asks for (None: none needed, or more than the plan has). Where tuning was
-    repeated, a study counts once, with the mean of its seeds: `sd` is that of the `studies` means, and tests and shares are on them.
+    Attributes:
+        block: the block, or `ALL_BLOCKS`.
+        better: the arm that is ahead.
+        worse: the arm that is behind.
+        n: shared seeds.
+        advantage: mean difference in units of the score; never negative, whichever way scores are better.
+        sd: standard deviation of the differences (of the study means where there are several studies).
+        low: lower end of the interval of the advantage, for this one comparison: 95 % over all analyses of the design.
+        high: upper end.
+        p: two-sided p of the paired t test over the analyses.
+        p_holm: `p`, corrected by Holm's method over all pairs of the family (one block, or all blocks together).
+        grade: what the comparison supports.
+        more_seeds: how many more seeds a power calculation asks for; None where none are needed or the design has too few.
+        analyses: analyses made so far.
+        p_permutation: p of a permutation test that flips the signs of the differences; None where none was made.
+        ahead: share of seeds (or studies) on which `better` is ahead; ties count half.
+        ahead_low: lower end of the 95 % interval of `ahead`.
+        ahead_high: upper end.
+        studies: studies whose means were tested; None with a single study.
     """
 
     block: str
@@ -76,120 +72,152 @@ class PairedDifference:
     studies: int | None = None
 
 
-def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> MeanInterval:
-    """The mean with Student's t interval, mean +- t(1 - (1-level)/2, n-1) sd / sqrt(n). ValueError where there is no value."""
-    if not values:
-        raise ValueError("mean_interval: no values")
-    n, mean = len(values), statistics.fmean(values)
-    if n < 2:
-        return MeanInterval(n, mean, None, None, None)
-    sd = statistics.stdev(values)
-    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * sd / math.sqrt(n)
-    return MeanInterval(n, mean, sd, mean - half, mean + half)
-
-
-def clustered_mean_interval(values: Mapping[int, float], unit_of: Mapping[int, int], *, level: float = LEVEL) -> MeanInterval:
-    """`mean_interval` of seed -> value where a unit counts once, by its mean: seeds of one study share its setting, so they are one unit.
-
-    n and sd are of all values.
-    """
-    whole = mean_interval(list(values.values()), level=level)
-    groups: dict[int, list[float]] = {}
-    for seed, value in values.items():
-        groups.setdefault(unit_of[seed], []).append(value)
-    told = mean_interval([statistics.fmean(group) for group in groups.values()], level=level)
-    return replace(told, n=whole.n, sd=whole.sd)
-
-
-def mean_over_blocks(scores: Scores, arms: Sequence[str]) -> dict[str, dict[int, float]]:
-    """arm -> seed -> mean over the blocks, for seeds that the arm has in every block."""
-    result: dict[str, dict[int, float]] = {}
-    for arm in arms:
-        per_block = [block.get(arm, {}) for block in scores.values()]
-        shared = set.intersection(*(set(seeds) for seeds in per_block)) if per_block else set()
-        result[arm] = {seed: statistics.fmean(seeds[seed] for seeds in per_block) for seed in sorted(shared)}
-    return result
-
-
 def compare_pairs(
     scores: Scores,
     arms: Sequence[str],
     *,
     goal: Goal,
     margin: float,
-    looks: SequentialDesign | None = None,
-    order: Sequence[int] = (),
-    permuted: bool = True,
+    design: SequentialDesign | None = None,
+    seed_order: Sequence[int] = (),
+    permutation_tests: bool = True,
 ) -> list[PairedDifference]:
-    """Every pair of arms over the blocks, where there is more than one, and in every block.
+    """Compare every pair of arms in every block and, where there are several, over all blocks.
 
-    Over the blocks a seed's score is its mean over the blocks: the claim is about the mean of these very blocks. Each block's pairs, and
-    the pairs over the blocks, are a family of their own for Holm's correction; the verdict rests on one family only. `order` is the
-    order of the seeds in the plan, which says at which look each came in; without `looks` all seeds are one look. `permuted`: permutation
-    tests are made, too.
+    Over all blocks a seed's score is its mean over the blocks, so the comparison is about the mean of these blocks. Each block, and all
+    blocks together, are a family of their own for Holm's correction.
+
+    Args:
+        scores: block -> arm -> seed -> score.
+        arms: the arms to compare.
+        goal: whether larger or smaller scores are better.
+        margin: the difference below which none matters, in units of the score.
+        design: the analyses that were planned; without one, all seeds are analysed once.
+        seed_order: the seeds in the order of the plan, which says at which analysis each came in; others follow by number.
+        permutation_tests: whether permutation tests are made, too.
+
+    Returns:
+        One difference for each block and each pair that shares a seed.
     """
-    found: list[PairedDifference] = []
-    tables = {ALL_BLOCKS: mean_over_blocks(scores, arms)} if len(scores) > 1 else {}
-    tables |= {block: {arm: dict(seeds.get(arm, {})) for arm in arms} for block, seeds in scores.items()}
-    for block, table in tables.items():
-        seeds = list(dict.fromkeys([*order, *sorted({seed for own in table.values() for seed in own})]))
-        seen = looks or SequentialDesign((max(1, len(seeds)),))
-        found += compare_family(block, table, arms, goal=goal, margin=margin, looks=seen, seeds=seeds, permuted=permuted)
-    return found
+    differences: list[PairedDifference] = []
+    families = {ALL_BLOCKS: mean_over_blocks(scores, arms)} if len(scores) > 1 else {}
+    families |= {block: {arm: dict(by_arm.get(arm, {})) for arm in arms} for block, by_arm in scores.items()}
+    for block, scores_by_arm in families.items():
+        all_seeds = {seed for by_seed in scores_by_arm.values() for seed in by_seed}
+        seeds = list(dict.fromkeys([*seed_order, *sorted(all_seeds)]))
+        differences += compare_family(
+            block,
+            arms,
+            score_matrix(scores_by_arm, arms, seeds),
+            goal=goal,
+            margin=margin,
+            design=design or SequentialDesign((max(1, len(seeds)),)),
+            permutation_tests=permutation_tests,
+        )
+    return differences
 
 
 def compare_family(
     block: str,
-    table: Mapping[str, Mapping[int, float]],
     arms: Sequence[str],
+    scores: Array,
     *,
     goal: Goal,
     margin: float,
-    looks: SequentialDesign,
-    seeds: Sequence[int],
-    permuted: bool = True,
+    design: SequentialDesign,
+    permutation_tests: bool = True,
 ) -> list[PairedDifference]:
-    """All pairs of one family that share a seed, with Holm's p, a grade and the seeds that are missing.
+    """Compare all pairs of arms of one family.
 
-    supported: Holm's p is below 5 % (for one pair that is: the interval excludes zero); tie: the interval lies within +-`margin`;
-    under-powered: neither, and `more` seeds bring the next look that would find a difference as large as the one seen, or as the margin
-    if that is larger, with 80 % power at that look's level divided by the number of pairs.
+    The grades are: supported, where Holm's p is below 5 % (for a single pair: the interval excludes zero); tie, where the interval lies
+    within +-`margin`; under-powered, where neither holds. `more_seeds` then leads to the next analysis that would find a difference as
+    large as the observed one, or as the margin if that is larger, with 80 % power at its level divided by the number of pairs.
+
+    Args:
+        block: the name of the family.
+        arms: the arms, as the rows of `scores`.
+        scores: `(arms, seeds)`, seeds in the order of the plan; NaN where there is no score.
+        goal: whether larger or smaller scores are better.
+        margin: the difference below which none matters, in units of the score.
+        design: the analyses that were planned.
+        permutation_tests: whether permutation tests are made, too.
+
+    Returns:
+        One difference for each pair that shares a seed.
     """
-    held = np.array([[table[arm].get(seed, math.nan) for seed in seeds] for arm in arms]).reshape(len(arms), len(seeds))
-    first, second = np.triu_indices(len(arms), 1)
-    gaps = (held[first] - held[second]) * (1.0 if goal == "maximize" else -1.0)
-    shared = ~np.isnan(gaps).all(axis=1) if gaps.size else np.zeros(len(first), bool)
-    gaps, first, second = gaps[shared], first[shared], second[shared]
+    first, second, gaps = _oriented_differences(scores, goal)
     if not len(gaps):
         return []
-    swap = np.where(np.nanmean(gaps, axis=1) < 0, -1.0, 1.0)
-    gaps = gaps * swap[:, None]
-    told = repeated_confidence_intervals(gaps, looks)
-    corrected = holm(told.p)
-    few = np.full(len(gaps), len(gaps) <= MAX_PERMUTED_PAIRS)
-    chosen = (few | _against_best(held, first, second, goal)) & permuted
-    votes = study_means(gaps, looks.studies)
-    flipped = permutation_p(votes, chosen=chosen)
-    ahead = win_shares(votes)
-    more = additional_seeds(told, looks, margin=margin, pairs=len(gaps))
-    result: list[PairedDifference] = []
+    intervals = repeated_confidence_intervals(gaps, design)
+    p_holm = holm(intervals.p)
+    units = study_means(gaps, design.studies)
+    permuted = np.full(len(gaps), len(gaps) <= MAX_PERMUTED_PAIRS) | _with_best_arm(scores, first, second, goal)
+    p_permutation = permutation_p(units, chosen=permuted & permutation_tests)
+    ahead, ahead_low, ahead_high = win_shares(units)
+    more_seeds = additional_seeds(intervals, design, margin=margin, pairs=len(gaps))
+    differences: list[PairedDifference] = []
     for i in range(len(gaps)):
-        a, b = (first[i], second[i]) if swap[i] > 0 else (second[i], first[i])
-        numbers = {k: _known(v[i]) for k, v in (("low", told.low), ("high", told.high), ("sd", told.sd), ("p", told.p))}
-        grade = grade_difference(numbers["low"], numbers["high"], _known(corrected[i]), margin=margin)
-        result.append(
+        low, high, corrected = (_none_if_nan(column[i]) for column in (intervals.low, intervals.high, p_holm))
+        grade = grade_difference(low, high, corrected, margin=margin)
+        differences.append(
             PairedDifference(
-                block, arms[a], arms[b], int(told.n[i]), float(told.mean[i]), numbers["sd"], numbers["low"], numbers["high"], numbers["p"],
-                _known(corrected[i]), grade, int(more[i]) if grade == "under-powered" and more[i] > 0 else None, int(told.look[i]),
-                _known(flipped[i]), float(ahead[0][i]), float(ahead[1][i]), float(ahead[2][i]),
-                int(told.units[i]) if looks.studies > 1 else None,
+                block=block,
+                better=arms[first[i]],
+                worse=arms[second[i]],
+                n=int(intervals.n[i]),
+                advantage=float(intervals.mean[i]),
+                sd=_none_if_nan(intervals.sd[i]),
+                low=low,
+                high=high,
+                p=_none_if_nan(intervals.p[i]),
+                p_holm=corrected,
+                grade=grade,
+                more_seeds=int(more_seeds[i]) if grade == "under-powered" and more_seeds[i] > 0 else None,
+                analyses=int(intervals.analyses[i]),
+                p_permutation=_none_if_nan(p_permutation[i]),
+                ahead=float(ahead[i]),
+                ahead_low=float(ahead_low[i]),
+                ahead_high=float(ahead_high[i]),
+                studies=int(intervals.units[i]) if design.studies > 1 else None,
             )
-        )  # fmt: skip
-    return result
+        )
+    return differences
+
+
+def _oriented_differences(scores: Array, goal: Goal) -> tuple[Indices, Indices, Array]:
+    """(better arm, worse arm, differences `(pairs, seeds)`) of each pair that shares a seed, with a mean that is not negative."""
+    first, second = np.triu_indices(len(scores), 1)
+    gaps = (scores[first] - scores[second]) * goal_sign(goal)
+    comparable = ~np.isnan(gaps).all(axis=1) if gaps.size else np.zeros(len(first), bool)
+    first, second, gaps = first[comparable], second[comparable], gaps[comparable]
+    if not len(gaps):
+        return first, second, gaps
+    swapped = np.nanmean(gaps, axis=1) < 0
+    better, worse = np.where(swapped, second, first), np.where(swapped, first, second)
+    return better, worse, np.where(swapped[:, None], -1.0, 1.0) * gaps
+
+
+def _with_best_arm(scores: Array, first: Indices, second: Indices, goal: Goal) -> Mask:
+    """Whether the arm with the best mean is one of the two of each pair."""
+    sign = goal_sign(goal)
+    means = np.nanmean(np.where(np.isnan(scores).all(axis=1, keepdims=True), -sign * np.inf, scores), axis=1)
+    best = int(np.argmax(sign * means))
+    is_best: Mask = (first == best) | (second == best)
+    return is_best
 
 
 def grade_difference(low: float | None, high: float | None, p_holm: float | None, *, margin: float) -> Grade:
-    """The grade of one comparison, of which `low`..`high` is the interval of the advantage."""
+    """What one comparison supports.
+
+    Args:
+        low: lower end of the interval of the advantage; None where it is unknown.
+        high: upper end.
+        p_holm: the corrected p.
+        margin: the difference below which none matters.
+
+    Returns:
+        supported, tie, under-powered or unknown.
+    """
     if low is None or high is None or p_holm is None:
         return "unknown"
     if p_holm < ALPHA and low > 0:
@@ -199,55 +227,46 @@ def grade_difference(low: float | None, high: float | None, p_holm: float | None
     return "unknown" if low == high else "under-powered"
 
 
-def holm(ps: Array) -> Array:
-    """Holm's step-down correction (Holm 1979) over the p that are known; the rest stays NaN."""
-    from statsmodels.stats.multitest import multipletests
+def permutation_p(differences: Array, *, chosen: Mask) -> Array:
+    """Two-sided p values of permutation tests that flip the signs of paired differences (Fisher 1935).
 
-    known, corrected = ~np.isnan(ps), ps.copy()
-    if known.sum() > 1:
-        # multipletests begins with a full collection, which takes half a second of a report's memory for each family.
-        gc.freeze()
-        try:
-            corrected[known] = multipletests(ps[known], method="holm")[1]
-        finally:
-            gc.unfreeze()
-    return corrected
+    Args:
+        differences: `(pairs, seeds)`, NaN where there is none.
+        chosen: the pairs to test, `(pairs,)`.
 
-
-def permutation_p(gaps: Array, *, chosen: npt.NDArray[np.bool_]) -> Array:
-    """Two-sided p of each chosen pair when the signs of its differences are flipped (Fisher 1935); NaN for the others."""
-    result, n = np.full(len(gaps), np.nan), (~np.isnan(gaps)).sum(axis=1)
+    Returns:
+        `(pairs,)`; NaN for pairs that were not chosen or have fewer than two differences.
+    """
+    p_values, n = np.full(len(differences), np.nan), (~np.isnan(differences)).sum(axis=1)
     for size in sorted(set(n[chosen & (n > 1)].tolist())):
         rows = np.flatnonzero(chosen & (n == size))
-        values = np.array([row[~np.isnan(row)] for row in gaps[rows]])
-        told = stats.permutation_test(
-            (values,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", vectorized=True, axis=1,
-            n_resamples=N_PERMUTATIONS, batch=max(1, 200_000 // len(rows)), rng=np.random.default_rng(0),
-        )  # fmt: skip
-        result[rows] = told.pvalue
-    return result
+        values = np.array([row[~np.isnan(row)] for row in differences[rows]])
+        test = stats.permutation_test(
+            (values,),
+            lambda x, axis: np.mean(x, axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            axis=1,
+            n_resamples=N_PERMUTATIONS,
+            batch=max(1, 200_000 // len(rows)),
+            rng=np.random.default_rng(0),
+        )
+        p_values[rows] = test.pvalue
+    return p_values
 
 
-def _against_best(held: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], goal: Goal) -> npt.NDArray[np.bool_]:
-    filled = np.where(np.isnan(held).all(axis=1, keepdims=True), -np.inf if goal == "maximize" else np.inf, held)
-    means = np.nanmean(filled, axis=1)
-    best = int(np.argmax(means) if goal == "maximize" else np.argmin(means))
-    found: npt.NDArray[np.bool_] = (first == best) | (second == best)
-    return found
+def win_shares(differences: Array) -> tuple[Array, Array, Array]:
+    """The share of seeds on which the first arm of each pair is ahead; ties count half.
 
+    Args:
+        differences: `(pairs, seeds)`, NaN where there is none.
 
-def win_shares(gaps: Array) -> tuple[Array, Array, Array]:
-    """The share of seeds on which each pair's first arm is ahead, level ones counted half, and its interval."""
-    n, wins = (~np.isnan(gaps)).sum(axis=1), (gaps > 0).sum(axis=1) + 0.5 * (gaps == 0).sum(axis=1)
+    Returns:
+        (share, low, high), each `(pairs,)`, with the exact 95 % interval.
+    """
+    n, wins = (~np.isnan(differences)).sum(axis=1), (differences > 0).sum(axis=1) + 0.5 * (differences == 0).sum(axis=1)
     return wins / n, *clopper_pearson(wins, n)
 
 
-def clopper_pearson(hits: Array, n: Any) -> tuple[Array, Array]:
-    """The Clopper-Pearson interval (1934) of a share at 95 %: it holds at least as often as it says. `hits` need not be whole."""
-    low = np.where(hits > 0, special.betaincinv(np.maximum(hits, 1e-9), n - hits + 1, ALPHA / 2), 0.0)
-    high = np.where(hits < n, special.betaincinv(hits + 1, np.maximum(n - hits, 1e-9), 1 - ALPHA / 2), 1.0)
-    return low, high
-
-
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

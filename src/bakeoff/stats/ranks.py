@@ -1,4 +1,4 @@
-"""Which place every arm takes, on average over blocks, and which places cannot be told apart."""
+"""Mean ranks of arms over blocks, and which of them cannot be distinguished."""
 
 from __future__ import annotations
 
@@ -10,74 +10,123 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bakeoff.stats.alpha_spending import ALPHA
-from bakeoff.stats.paired import Goal, Scores
+from bakeoff.stats.intervals import ALPHA
+from bakeoff.stats.scores import Goal, Scores, goal_sign
 
-#: From this many blocks on a block is one vote; below it every seed in every block is (Demsar 2006 asks for more than five data sets).
+#: From this many blocks on, arms are ranked once per block; below it once per seed and block (Demsar 2006 asks for more than five).
 MIN_BLOCKS = 5
 
 
 @dataclass(frozen=True)
 class MeanRanks:
-    """Mean ranks, the best first; `votes` rankings were averaged, one a block, or (`unit`) one a seed and block.
+    """Mean ranks of the arms, the best first.
 
-    `p` is Friedman's test that all arms rank alike; `critical` is Nemenyi's critical difference of two mean ranks at 5 %; `apart` has
-    p of every pair (rows and columns in the order of `arms`); `cliques` are the largest groups that cannot be told apart. Votes of seeds
-    carry a claim about these blocks, votes of blocks about blocks like them.
+    Attributes:
+        arms: the arms, by mean rank.
+        ranks: their mean ranks; 1 is best.
+        rankings: how many rankings were averaged.
+        unit: `block`, where each block gave one ranking, so that the result speaks of blocks like these; or `seed`, where each seed in
+            each block gave one, so that it speaks of these blocks alone.
+        p: Friedman's test that all arms rank alike.
+        critical_difference: Nemenyi's critical difference of two mean ranks at 5 %.
+        pairwise_p: p of every pair, `(arms, arms)`.
+        cliques: the largest groups of arms that cannot be distinguished.
     """
 
     arms: tuple[str, ...]
     ranks: tuple[float, ...]
-    votes: int
+    rankings: int
     unit: str
     p: float
-    critical: float
-    apart: tuple[tuple[float, ...], ...]
+    critical_difference: float
+    pairwise_p: tuple[tuple[float, ...], ...]
     cliques: tuple[tuple[str, ...], ...]
 
 
 def mean_ranks(scores: Scores, arms: Sequence[str], *, goal: Goal) -> MeanRanks | None:
-    """Friedman's test and Nemenyi's comparisons (Friedman 1937; Nemenyi 1963; Demsar 2006); None with fewer than three arms or votes."""
+    """Rank the arms with Friedman's test and Nemenyi's comparisons (Friedman 1937; Nemenyi 1963; Demsar 2006).
+
+    Args:
+        scores: block -> arm -> seed -> score.
+        arms: the arms to rank.
+        goal: whether larger or smaller scores are better.
+
+    Returns:
+        The mean ranks; None with fewer than three arms or rankings, or where every ranking is a tie.
+    """
     import scikit_posthocs
 
     rows, unit = ranking_rows(scores, arms) if len(arms) > 2 else ([], "")
     if len(rows) < 3:
         return None
-    table = np.array(rows) * (-1.0 if goal == "maximize" else 1.0)
-    places = stats.rankdata(table, axis=1)
-    means = places.mean(axis=0)
+    losses = np.array(rows) * -goal_sign(goal)
+    ranks = stats.rankdata(losses, axis=1)
+    means = ranks.mean(axis=0)
     order = np.argsort(means, kind="stable")
-    if float(np.ptp(places, axis=0).max()) == 0 and float(np.ptp(means)) == 0:
-        return None  # every vote is level throughout
-    told = stats.friedmanchisquare(*table.T)
-    apart = scikit_posthocs.posthoc_nemenyi_friedman(pd.DataFrame(table, columns=list(arms))).to_numpy()[np.ix_(order, order)]
+    if float(np.ptp(ranks, axis=0).max()) == 0 and float(np.ptp(means)) == 0:
+        return None
+    friedman = stats.friedmanchisquare(*losses.T)
+    nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(pd.DataFrame(losses, columns=list(arms))).to_numpy()[np.ix_(order, order)]
     critical = critical_difference(len(arms), len(rows))
-    named, sorted_means = [arms[i] for i in order], means[order]
+    sorted_arms, sorted_means = [arms[i] for i in order], means[order].tolist()
     return MeanRanks(
-        tuple(named), tuple(map(float, sorted_means)), len(rows), unit, float(told.pvalue), critical,
-        tuple(tuple(map(float, row)) for row in apart), cliques(named, sorted_means.tolist(), critical),
-    )  # fmt: skip
+        arms=tuple(sorted_arms),
+        ranks=tuple(sorted_means),
+        rankings=len(rows),
+        unit=unit,
+        p=float(friedman.pvalue),
+        critical_difference=critical,
+        pairwise_p=tuple(tuple(map(float, row)) for row in nemenyi),
+        cliques=cliques(sorted_arms, sorted_means, critical),
+    )
 
 
 def ranking_rows(scores: Scores, arms: Sequence[str]) -> tuple[list[list[float]], str]:
-    """One row of scores a vote, in the order of `arms`, from blocks and seeds in which all arms have a score."""
+    """The scores by which arms are ranked, from blocks and seeds in which all arms have one.
+
+    Args:
+        scores: block -> arm -> seed -> score.
+        arms: the arms to rank.
+
+    Returns:
+        (one row of scores per ranking, in the order of `arms`; `block` or `seed`).
+    """
     shared = {name: sorted(set.intersection(*(set(block.get(arm, {})) for arm in arms))) for name, block in scores.items()}
     if sum(bool(seeds) for seeds in shared.values()) >= MIN_BLOCKS:
         return [[float(np.mean([scores[b][arm][s] for s in seeds])) for arm in arms] for b, seeds in shared.items() if seeds], "block"
     return [[scores[b][arm][s] for arm in arms] for b, seeds in shared.items() for s in seeds], "seed"
 
 
-def critical_difference(arms: int, votes: int) -> float:
-    """q sqrt(k (k + 1) / (6 N)) with q the studentized range's over sqrt 2 (Demsar 2006, equation 5)."""
+def critical_difference(arms: int, rankings: int) -> float:
+    """Nemenyi's critical difference, q sqrt(k (k + 1) / (6 N)).
+
+    q is the quantile of the studentized range over sqrt 2 (Demsar 2006, equation 5).
+
+    Args:
+        arms: k, the number of arms.
+        rankings: N, the number of rankings.
+
+    Returns:
+        The difference of two mean ranks that is significant at 5 %.
+    """
     q = float(stats.studentized_range.ppf(1 - ALPHA, arms, np.inf)) / math.sqrt(2)
-    return q * math.sqrt(arms * (arms + 1) / (6 * votes))
+    return q * math.sqrt(arms * (arms + 1) / (6 * rankings))
 
 
 def cliques(arms: Sequence[str], means: Sequence[float], critical: float) -> tuple[tuple[str, ...], ...]:
-    """The largest runs of neighbouring ranks that are less than the critical difference apart; `means` grow."""
-    found: list[tuple[int, int]] = []
-    for i in range(len(arms)):
-        end = max(j for j in range(i, len(arms)) if means[j] - means[i] < critical)
-        if end > i and (not found or end > found[-1][1]):
-            found.append((i, end))
-    return tuple(tuple(arms[i : end + 1]) for i, end in found)
+    """The largest groups of neighbouring ranks that are less than the critical difference apart.
+
+    Args:
+        arms: the arms, best first.
+        means: their mean ranks, growing.
+        critical: the critical difference.
+
+    Returns:
+        The groups of two or more arms.
+    """
+    groups: list[tuple[int, int]] = []
+    for start in range(len(arms)):
+        end = max(j for j in range(start, len(arms)) if means[j] - means[start] < critical)
+        if end > start and (not groups or end > groups[-1][1]):
+            groups.append((start, end))
+    return tuple(tuple(arms[start : end + 1]) for start, end in groups)

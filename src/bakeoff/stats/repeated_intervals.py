@@ -1,4 +1,4 @@
-"""What the looks at a growing set of seeds, taken together, say of each pair of arms."""
+"""Repeated confidence intervals: paired comparisons over the analyses of a growing set of seeds."""
 
 from __future__ import annotations
 
@@ -10,108 +10,169 @@ from scipy import special
 
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.power import POWER, paired_power
+from bakeoff.stats.scores import Array
 
-Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class RepeatedIntervals:
-    """What the looks so far say of each pair: arrays with one entry a pair; NaN where it cannot be told.
+    """The state of each pair after the analyses so far; every field is an array `(pairs,)`, NaN where there is no answer.
 
-    `n` seeds are in, which make `units` independent values of standard deviation `sd`; `between` is the part of their variance that more
-    seeds leave as it is.
+    Attributes:
+        n: seeds that both arms have.
+        units: independent values that these make: studies, or seeds with a single study.
+        mean: mean difference over the units.
+        sd: standard deviation of the units.
+        low: lower end of the interval of the mean difference.
+        high: upper end.
+        p: two-sided p value over all analyses so far.
+        analyses: analyses made so far.
+        between_variance: the part of the units' variance that more seeds leave as it is.
     """
 
-    n: npt.NDArray[np.int64]
-    units: npt.NDArray[np.int64]
+    n: Counts
+    units: Counts
     mean: Array
     sd: Array
     low: Array
     high: Array
     p: Array
-    look: npt.NDArray[np.int64]
-    between: Array
+    analyses: Counts
+    between_variance: Array
 
 
-def repeated_confidence_intervals(gaps: Array, looks: SequentialDesign) -> RepeatedIntervals:
-    """The paired t interval at each look's level, intersected over the looks, and the p over the looks; `gaps` is (pairs, seeds).
+@dataclass(frozen=True)
+class _PairedT:
+    """One paired t test per row; every field is an array `(pairs,)`."""
 
-    These are repeated confidence intervals (Jennison and Turnbull 1989): all of them hold at once in 95 % of the cases, so whatever lies
-    outside any of them is ruled out, and a claim once made stays. An empty intersection is NaN: the looks contradict each other.
+    n: Counts
+    mean: Array
+    sd: Array
+    half_width: Array
+    p: Array
 
-    Seeds of one study share what tuning arrived at, so with several studies the test is on the means of the studies, with studies - 1
-    degrees of freedom at every look: exact for a one-way random effects model with as many seeds in each (Searle, Casella and McCulloch
-    1992, section 3.6). Later looks add seeds to each study and take the seeds' part of the spread away, never that of tuning.
+
+def _paired_t(values: Array, level: float) -> _PairedT:
+    """Test the mean of each row of `values` `(pairs, units)` against 0; the interval has the error rate `level`."""
+    known = ~np.isnan(values)
+    n = known.sum(axis=1)
+    mean = np.where(known, values, 0.0).sum(axis=1) / np.maximum(n, 1)
+    squares = (np.where(known, values - mean[:, None], 0.0) ** 2).sum(axis=1)
+    df, root_n = np.maximum(n - 1, 1), np.sqrt(np.maximum(n, 1))
+    sd = np.sqrt(squares / df)
+    no_spread = sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(mean) / (sd / root_n)
+    # Equal differences leave no spread: then only the chance that all signs agree is known.
+    p = np.where(no_spread, np.where(np.abs(mean) < 1e-12, 1.0, 2.0 ** (1 - n)), 2 * special.stdtr(df, -t))
+    return _PairedT(n, mean, sd, special.stdtrit(df, 1 - level / 2) * sd / root_n, p)
+
+
+def repeated_confidence_intervals(differences: Array, design: SequentialDesign) -> RepeatedIntervals:
+    """Paired t intervals at the level of each analysis, intersected over the analyses, and p values over the analyses.
+
+    All intervals of a pair hold at once in 95 % of the cases (Jennison and Turnbull 1989), so what lies outside any of them is ruled out,
+    and a significant difference stays significant. An empty intersection is NaN: the analyses contradict each other.
+
+    Seeds of one study share the setting that its tuning chose. With several studies the test is therefore on the study means, with
+    studies - 1 degrees of freedom at every analysis: exact for a one-way random effects model with equally many seeds in each (Searle,
+    Casella and McCulloch 1992, section 3.6). Later analyses add seeds to each study and shrink the seeds' part of the variance alone.
+
+    Args:
+        differences: paired differences `(pairs, seeds)`, seeds in the order of the plan; NaN where one of the arms has no score.
+        design: the numbers of seeds at which analyses are made, and the number of studies.
+
+    Returns:
+        The state of each pair.
     """
-    pairs = len(gaps)
+    pairs = len(differences)
     low, high = np.full(pairs, -np.inf), np.full(pairs, np.inf)
-    mean, sd, look = np.full(pairs, np.nan), np.full(pairs, np.nan), np.zeros(pairs, int)
-    seen, units, between, ps = np.zeros(pairs, int), np.zeros(pairs, int), np.zeros(pairs), []
-    for k, size in enumerate(looks.sizes):
-        seeds = gaps[:, : size if k + 1 < len(looks.sizes) else None]
-        count = (~np.isnan(seeds)).sum(axis=1)
-        fresh = count > seen
-        if not fresh.any():
+    mean, sd, between = np.full(pairs, np.nan), np.full(pairs, np.nan), np.zeros(pairs)
+    n, units, analyses = np.zeros(pairs, int), np.zeros(pairs, int), np.zeros(pairs, int)
+    ps: list[Array] = []
+    for k, size in enumerate(design.sizes):
+        is_last = k + 1 == len(design.sizes)
+        seen = differences[:, : None if is_last else size]
+        seeds = (~np.isnan(seen)).sum(axis=1)
+        grown = seeds > n
+        if not grown.any():
             break
-        part = study_means(seeds, looks.studies)
-        there = ~np.isnan(part)
-        n = there.sum(axis=1)
-        total = np.where(there, part, 0.0).sum(axis=1)
-        middle = total / np.maximum(n, 1)
-        squares = (np.where(there, part - middle[:, None], 0.0) ** 2).sum(axis=1)
-        spread = np.sqrt(squares / np.maximum(n - 1, 1))
-        testable = fresh & (n > 1)
-        flat = spread <= 1e-12 * np.maximum(1.0, np.abs(middle))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.abs(middle) / (spread / np.sqrt(np.maximum(n, 1)))
-        # Equal differences leave no spread: then all that can be said is the chance that all signs agree.
-        p = np.where(flat, np.where(np.abs(middle) < 1e-12, 1.0, 2.0 ** (1 - n)), 2 * special.stdtr(np.maximum(n - 1, 1), -t))
-        half = special.stdtrit(np.maximum(n - 1, 1), 1 - looks.levels[k] / 2) * spread / np.sqrt(np.maximum(n, 1))
-        low = np.where(testable, np.maximum(low, middle - half), low)
-        high = np.where(testable, np.minimum(high, middle + half), high)
-        ps.append(np.where(testable, p, np.nan))
-        mean, sd = np.where(fresh, middle, mean), np.where(fresh & (n > 1), spread, sd)
-        look, seen, units = np.where(fresh, k + 1, look), np.maximum(seen, count), np.where(fresh, n, units)
-        between = np.where(fresh, between_study_variance(seeds, spread**2, looks.studies), between)
+        test = _paired_t(study_means(seen, design.studies), design.levels[k])
+        testable = grown & (test.n > 1)
+        low = np.where(testable, np.maximum(low, test.mean - test.half_width), low)
+        high = np.where(testable, np.minimum(high, test.mean + test.half_width), high)
+        ps.append(np.where(testable, test.p, np.nan))
+        mean, sd = np.where(grown, test.mean, mean), np.where(testable, test.sd, sd)
+        between = np.where(grown, between_study_variance(seen, test.sd**2, design.studies), between)
+        n, units, analyses = np.maximum(n, seeds), np.where(grown, test.n, units), np.where(grown, k + 1, analyses)
     empty = (low > high + 1e-12) | np.isinf(low)
-    return RepeatedIntervals(
-        seen, units, mean, sd, np.where(empty, np.nan, low), np.where(empty, np.nan, high), looks.sequential_p(ps), look, between
-    )  # fmt: skip
+    low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+    return RepeatedIntervals(n, units, mean, sd, low, high, design.sequential_p(ps), analyses, between)
 
 
-def study_means(gaps: Array, studies: int) -> Array:
-    """(pairs, seeds) -> (pairs, studies): the mean over the seeds of each study, NaN where it has none; with one study, the seeds."""
+def study_means(differences: Array, studies: int) -> Array:
+    """The mean over the seeds of each study.
+
+    Args:
+        differences: `(pairs, seeds)`; seed i belongs to study i modulo `studies`.
+        studies: the number of studies; with 1, each seed is a unit of its own.
+
+    Returns:
+        `(pairs, studies)`, NaN for a study without seeds; with one study, `differences` itself.
+    """
     if studies == 1:
-        return gaps
-    parts = [gaps[:, study::studies] for study in range(studies)]
+        return differences
+    parts = [differences[:, study::studies] for study in range(studies)]
     counts = [(~np.isnan(part)).sum(axis=1) for part in parts]
     sums = [np.where(np.isnan(part), 0.0, part).sum(axis=1) for part in parts]
     means = [np.where(n > 0, total / np.maximum(n, 1), np.nan) for total, n in zip(sums, counts, strict=True)]
     return np.stack(means, axis=1)
 
 
-def between_study_variance(gaps: Array, variance: Array, studies: int) -> Array:
-    """Of the `variance` of study means, what is not the seeds': less the variance within studies over the seeds of one, 0 at least."""
+def between_study_variance(differences: Array, variance: Array, studies: int) -> Array:
+    """The part of the variance of study means that is not due to seeds.
+
+    Args:
+        differences: `(pairs, seeds)`.
+        variance: variance of the study means of each pair, `(pairs,)`.
+        studies: the number of studies.
+
+    Returns:
+        `(pairs,)`: the variance less the variance within studies over the seeds of one, at least 0.
+    """
     if studies == 1:
-        return np.zeros(len(gaps))
-    means = study_means(gaps, studies)
-    inside = gaps - means[:, np.arange(gaps.shape[1]) % studies]
-    count = (~np.isnan(gaps)).sum(axis=1)
+        return np.zeros(len(differences))
+    means = study_means(differences, studies)
+    residuals = differences - means[:, np.arange(differences.shape[1]) % studies]
+    seeds = (~np.isnan(differences)).sum(axis=1)
     groups = (~np.isnan(means)).sum(axis=1)
-    within = np.nansum(inside**2, axis=1) / np.maximum(count - groups, 1)
-    left: Array = np.maximum(0.0, variance - within * groups / np.maximum(count, 1))
-    return left
+    within = np.nansum(residuals**2, axis=1) / np.maximum(seeds - groups, 1)
+    between: Array = np.maximum(0.0, variance - within * groups / np.maximum(seeds, 1))
+    return between
 
 
-def additional_seeds(told: RepeatedIntervals, looks: SequentialDesign, *, margin: float, pairs: int) -> npt.NDArray[np.int64]:
-    """How many more seeds bring each pair to the first later look with 80 % power; 0 where no look of the plan has it."""
-    result = np.zeros(len(told.n), int)
-    reached = np.array([looks.sizes[k - 1] if k else 0 for k in told.look])
-    for size, level in reversed(list(zip(looks.sizes, looks.levels, strict=True))):
-        n = looks.studies if looks.studies > 1 else size
-        # More seeds shrink the seeds' part of what studies differ in, and leave tuning's.
-        shrunk = told.between + (told.sd**2 - told.between) * told.n / size
-        sd = np.sqrt(shrunk) if looks.studies > 1 else told.sd
-        power = paired_power(n, delta=np.maximum(margin, told.mean), sd=sd, alpha=level / pairs)
-        result = np.where((size > reached) & (power >= POWER), size - reached, result)
-    return result
+def additional_seeds(intervals: RepeatedIntervals, design: SequentialDesign, *, margin: float, pairs: int) -> Counts:
+    """How many more seeds take each pair to the first later analysis with 80 % power.
+
+    Args:
+        intervals: the state of each pair.
+        design: the analyses of the plan.
+        margin: the smallest difference that matters; the true one is taken to be the observed one, or this if it is larger.
+        pairs: pairs of the family, among which the level is divided.
+
+    Returns:
+        `(pairs,)`; 0 where no analysis of the plan has that power.
+    """
+    seeds = np.zeros(len(intervals.n), int)
+    reached = np.array([design.sizes[k - 1] if k else 0 for k in intervals.analyses])
+    delta = np.maximum(margin, intervals.mean)
+    for size, level in reversed(list(zip(design.sizes, design.levels, strict=True))):
+        units, sd = size, intervals.sd
+        if design.studies > 1:
+            # More seeds shrink the seeds' part of the variance of study means, but not tuning's.
+            units = design.studies
+            sd = np.sqrt(intervals.between_variance + (intervals.sd**2 - intervals.between_variance) * intervals.n / size)
+        power = paired_power(units, delta=delta, sd=sd, alpha=level / pairs)
+        seeds = np.where((size > reached) & (power >= POWER), size - reached, seeds)
+    return seeds

@@ -1,4 +1,4 @@
-"""How much of an arm's spread is the seeds', and how much is the luck of its tuning, where tuning was repeated (`budget.studies`)."""
+"""How much of an arm's variance is due to seeds, and how much to tuning, where tuning was repeated."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from bakeoff.stats.alpha_spending import ALPHA
-from bakeoff.stats.paired import Scores
+from bakeoff.stats.intervals import ALPHA
+from bakeoff.stats.scores import Scores, group_by_study
 
 
 @dataclass(frozen=True)
 class TuningVariance:
-    """One arm in one block: `n` seeds dealt out to `studies` tunings, each with a setting of its own.
+    """The variance components of one arm in one block.
 
-    `seed_sd` is the spread of seeds at one setting, `tuning_sd` that of what tuning arrives at beyond it, both in units of the score.
-    `share` is the part of the variance of a fresh tuning's fresh run that is tuning's, with its 95 % interval. `p`: that tuning adds none.
+    Attributes:
+        arm: the arm.
+        block: the block.
+        studies: independent tunings, each with the setting that it chose.
+        n: seeds, dealt out to the studies.
+        seed_sd: standard deviation of seeds at one setting, in units of the score.
+        tuning_sd: standard deviation of the settings' means, in units of the score.
+        share: tuning's share of the variance of a run with a new tuning and a new seed.
+        share_low: lower end of the 95 % interval of `share`.
+        share_high: upper end.
+        p: p of the F test that tuning adds no variance.
     """
 
     arm: str
@@ -33,37 +42,39 @@ class TuningVariance:
     p: float
 
 
-def tuning_variances(scores: Scores, arms: Sequence[str], unit_of: Mapping[int, int]) -> tuple[TuningVariance, ...]:
-    """One for every arm and block with two or more studies, one of them with two or more seeds; `unit_of` is seed -> study."""
-    found: list[TuningVariance] = []
-    for block, table in scores.items():
+def tuning_variances(scores: Scores, arms: Sequence[str], study_of_seed: Mapping[int, int]) -> tuple[TuningVariance, ...]:
+    """The variance components of every arm in every block.
+
+    Args:
+        scores: block -> arm -> seed -> score.
+        arms: the arms.
+        study_of_seed: seed -> study.
+
+    Returns:
+        One for each arm and block with two or more studies, at least one of them with two or more seeds.
+    """
+    variances: list[TuningVariance] = []
+    for block, scores_by_arm in scores.items():
         for arm in arms:
-            groups: dict[int, list[float]] = {}
-            for seed, score in table.get(arm, {}).items():
-                groups.setdefault(unit_of[seed], []).append(score)
-            told = variance_components(list(groups.values()))
-            if told is not None:
-                found.append(TuningVariance(arm, block, len(groups), sum(map(len, groups.values())), *told))
-    return tuple(found)
-
-
-def mean_over_studies(scores: Scores, unit_of: Mapping[int, int]) -> dict[str, dict[str, dict[int, float]]]:
-    """`Scores` with the mean over the seeds of each study in place of the seeds: block -> arm -> study -> score."""
-    found: dict[str, dict[str, dict[int, float]]] = {}
-    for block, table in scores.items():
-        for arm, seeds in table.items():
-            groups: dict[int, list[float]] = {}
-            for seed, score in seeds.items():
-                groups.setdefault(unit_of[seed], []).append(score)
-            found.setdefault(block, {})[arm] = {study: statistics.fmean(group) for study, group in groups.items()}
-    return found
+            groups = list(group_by_study(scores_by_arm.get(arm, {}), study_of_seed).values())
+            components = variance_components(groups)
+            if components is not None:
+                variances.append(TuningVariance(arm, block, len(groups), sum(map(len, groups)), *components))
+    return tuple(variances)
 
 
 def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float, float, float, float, float] | None:
-    """(sd within, sd between, share between, its low and high end, p) of a one-way random effects model; None where it has no answer.
+    """The variance components of a one-way random effects model.
 
     The analysis of variance estimator, (MSB - MSW) / n0 with n0 = (N - sum n^2 / N) / (k - 1), cut off at 0 (Searle, Casella and
-    McCulloch 1992, section 3.6). The interval of the share is that of F (section 3.6d), exact where all groups are alike in size.
+    McCulloch 1992, section 3.6). The interval of the share is that of F (section 3.6d), exact where all groups have the same size.
+
+    Args:
+        groups: the values of each group.
+
+    Returns:
+        (sd within groups, sd between them, share of the variance between, lower and upper end of its 95 % interval, p); None with fewer
+        than two groups, without a group of two, or without any variance within groups.
     """
     k, total = len(groups), sum(map(len, groups))
     if k < 2 or total <= k:
@@ -76,7 +87,7 @@ def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float
         return None
     size = (total - sum(len(group) ** 2 for group in groups) / total) / (k - 1)
     tuning, ratio = max(0.0, (between - within) / size), between / within
-    ends = (max(0.0, (ratio / stats.f.ppf(at, k - 1, total - k) - 1) / size) for at in (1 - ALPHA / 2, ALPHA / 2))
+    ends = (max(0.0, (ratio / stats.f.ppf(quantile, k - 1, total - k) - 1) / size) for quantile in (1 - ALPHA / 2, ALPHA / 2))
     low, high = (end / (1 + end) for end in ends)
     p = float(stats.f.sf(ratio, k - 1, total - k))
     return math.sqrt(within), math.sqrt(tuning), tuning / (tuning + within), float(low), float(high), p

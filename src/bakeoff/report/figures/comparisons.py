@@ -31,7 +31,8 @@ from bakeoff.report.figures.context import (
     heatmap_height,
     rows_height,
 )
-from bakeoff.stats.paired import ALL_BLOCKS, PairedDifference
+from bakeoff.stats.paired import PairedDifference
+from bakeoff.stats.scores import ALL_BLOCKS
 
 GRADES = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "unknown"}
 #: Up to so many arms, profiles have bands.
@@ -154,19 +155,19 @@ def rank_figure(context: FigureContext) -> FigureSpec | None:
     if ranks is None:
         return None
     rows_by_arm = {arm: len(ranks.arms) - 1 - i for i, arm in enumerate(ranks.arms)}
-    half, marks, rows = ranks.critical / 2, list[Mark](), list[dict[str, object]]()
+    half, marks, rows = ranks.critical_difference / 2, list[Mark](), list[dict[str, object]]()
     for arm, rank in zip(ranks.arms, ranks.ranks, strict=True):
-        hover = f"{arm}: mean rank {rank:.2f} over {ranks.votes} votes, critical difference {ranks.critical:.2f}"
+        hover = f"{arm}: mean rank {rank:.2f} over {ranks.rankings} votes, critical difference {ranks.critical_difference:.2f}"
         marks.append(ErrorBar(rank, rows_by_arm[arm], rank - half, rank + half, arm, hover))
-        columns = {"arm": arm, "mean rank": rank, "critical difference": ranks.critical}
-        rows.append({**columns, "votes": ranks.votes, "unit": ranks.unit})
+        columns = {"arm": arm, "mean rank": rank, "critical difference": ranks.critical_difference}
+        rows.append({**columns, "votes": ranks.rankings, "unit": ranks.unit})
     if len(ranks.arms) <= MAX_LABELLED:
         right = max(ranks.ranks) + half
         step = 0.04 * (right - min(ranks.ranks) + half)
         offsets = _bar_offsets([(rows_by_arm[clique[-1]], rows_by_arm[clique[0]]) for clique in ranks.cliques])
         marks += [Line([right + step * (2 + offset)] * 2, [low - 0.22, high + 0.22], width=5) for (low, high), offset in offsets.items()]
     axes = AxesSpec("mean rank, 1 is best", rows=[*reversed(ranks.arms)], height=rows_height(len(ranks.arms)))
-    title = f"Mean ranks, critical difference {ranks.critical:.2f}"
+    title = f"Mean ranks, critical difference {ranks.critical_difference:.2f}"
     return context.figure("ranks", "ranks", title, marks, axes, data=pd.DataFrame(rows))
 
 

@@ -16,7 +16,8 @@ from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.design import SweepDesign
 from bakeoff.report.results import SweepResults
-from bakeoff.stats.paired import ALL_BLOCKS, MeanInterval, mean_over_blocks
+from bakeoff.stats.intervals import MeanInterval
+from bakeoff.stats.scores import ALL_BLOCKS, mean_over_blocks
 
 #: With more arms than this, figures with a line for each arm start with the best few of them.
 MANY_ARMS, FEW_ARMS = 12, 8
