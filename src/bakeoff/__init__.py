@@ -27,31 +27,31 @@ __all__ = ["compose", "make_loss", "make_model", "make_optimizer", "runs", "trai
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> RunConfig:
-    """The run that `bakeoff train OVERRIDES` describes. Raises `bakeoff.errors.ConfigError` for the first thing that is wrong."""
-    from bakeoff.config.compose import compose as composed
+    """Compose the run that `bakeoff train OVERRIDES` describes. Raises `bakeoff.errors.ConfigError` for the first thing that is wrong."""
+    from bakeoff.config import compose as composition
 
-    return composed(overrides, config_dir=config_dir)
+    return composition.compose(overrides, config_dir=config_dir)
 
 
 def make_model(run: RunConfig) -> nn.Module:
-    """The run's net on the CPU, initialized from the run's seed; takes images (N, C, S, S), gives scores (N, classes)."""
-    from bakeoff.builders import make_model as made
+    """Build the run's net on the CPU, initialized from the run's seed; takes images (N, C, S, S), gives scores (N, classes)."""
+    from bakeoff import builders
 
-    return made(run)
+    return builders.make_model(run)
 
 
 def make_optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The run's optimizer over the parameters of `model`."""
-    from bakeoff.builders import make_optimizer as made
+    """Build the run's optimizer over the parameters of `model`."""
+    from bakeoff import builders
 
-    return made(run, model)
+    return builders.make_optimizer(run, model)
 
 
 def make_loss(run: RunConfig) -> nn.Module:
-    """The run's loss, called as loss(scores (N, classes), targets (N,) int64) -> mean over the batch."""
-    from bakeoff.builders import make_loss as made
+    """Build the run's loss, called as loss(scores (N, classes), targets (N,) int64) -> mean over the batch."""
+    from bakeoff import builders
 
-    return made(run)
+    return builders.make_loss(run)
 
 
 def train(run: RunConfig, *, progress: bool = False) -> RunResult:
@@ -59,13 +59,13 @@ def train(run: RunConfig, *, progress: bool = False) -> RunResult:
 
     Raises `bakeoff.errors.BakeoffError` before anything is written where the run cannot be built; an error of the training is raised on.
     """
-    from bakeoff.training.run_lifecycle import train_run as trained
+    from bakeoff.training.run_lifecycle import train_run
 
-    return trained(run, progress=progress).result
+    return train_run(run, progress=progress).result
 
 
 def runs(query: str | None = None, *, uri: str | None = None) -> pd.DataFrame:
-    """The runs that an MLflow filter selects (`params.model = 'vgg11'`; None: all), newest first, one row each.
+    """Return the runs that an MLflow filter selects (`params.model = 'vgg11'`; None: all), newest first, one row each.
 
     Columns: id, mlflow_id, name, experiment, kind, status, start, end, params.*, metrics.* (last values) and tags.*. `uri` is the
     store's address; by default the SQLite file of the working folder.

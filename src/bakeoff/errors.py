@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 
 
 class BakeoffError(Exception):
-    """The user can mend it: the shell prints the message as one line and exits with code 2."""
+    """An error that the user can mend: the shell prints its message as one line and exits with code 2."""
 
     def __init__(self, message: str) -> None:
+        """Put the message on one line."""
         super().__init__(" ".join(message.split()))
 
 
@@ -19,7 +20,7 @@ class ConfigError(BakeoffError, ValueError):
 
 
 class ChoiceError(ConfigError):
-    """A choice, or one of its arguments, is not to be had or does not fit the others."""
+    """A choice, or one of its arguments, does not exist or does not fit the others."""
 
 
 class ArgumentError(BakeoffError, ValueError):
@@ -59,13 +60,13 @@ class PlanError(ConfigError):
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:
-    """' (did you mean X?)' for the choice closest to `word`, or '' where none is close."""
+    """Return ' (did you mean X?)' for the choice closest to `word`, or '' where none is close."""
     matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def join_choices(choices: Iterable[str]) -> str:
-    """The choices as one comma-separated string in their own order."""
+    """Join the choices with commas, in their own order."""
     return ", ".join(choices)
 
 

@@ -16,13 +16,19 @@ STREAMS = ("init", "order", "augment", "step")
 
 
 def derive_seed(seed: int, stream: str, *counters: int) -> int:
-    """An integer in [0, 2**63) that depends on all arguments and on nothing else (BLAKE2b, RFC 7693)."""
+    """Return an integer in [0, 2**63) that depends on all arguments and on nothing else (BLAKE2b, RFC 7693).
+
+    Args:
+        seed: The run's seed.
+        stream: What is drawn; see the module's docstring.
+        *counters: Epoch, step, rank or the like.
+    """
     text = repr((int(seed), stream, *(int(c) for c in counters)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def make_generator(seed: int, stream: str, *counters: int) -> torch.Generator:
-    """A CPU generator seeded with `key(seed, stream, *counters)`."""
+    """Return a CPU generator seeded with `derive_seed(seed, stream, *counters)`."""
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, stream, *counters))

@@ -1,4 +1,4 @@
-"""`bakeoff check [key=value ...]`: before hours are spent, whether data, net, gradients and rate are in order. Trains nothing that is kept.
+"""`bakeoff check [key=value ...]`: checks data, net, gradients and learning rate before hours are spent. No trained net is saved.
 
 Exit code 0 where nothing is wrong, 1 where something is.
 """
@@ -22,7 +22,7 @@ COLOURS = {"ok": "green", "look": "yellow", "wrong": "bold red", "info": ""}
 
 
 def main(argv: list[str]) -> int:
-    """Check one run, print the table, and keep it in the store as a run of kind `check`."""
+    """Check one run, print the table, and log it as a run of kind `check`."""
     parser = argparse.ArgumentParser(prog="bakeoff check", description=__doc__)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
@@ -40,10 +40,10 @@ def main(argv: list[str]) -> int:
     from bakeoff.builders import validate_run
 
     validate_run(run)
-    return report(run, as_json=args.json, command=shlex.join(["bakeoff", "check", *argv]))
+    return check_run(run, as_json=args.json, command=shlex.join(["bakeoff", "check", *argv]))
 
 
-def report(run: RunConfig, *, as_json: bool, command: str) -> int:
+def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     """Make all checks of a valid run, and write the results to its folder, the store and the terminal; return the exit code."""
     import torch
 
@@ -58,7 +58,7 @@ def report(run: RunConfig, *, as_json: bool, command: str) -> int:
     set_determinism(run)
     start = time.perf_counter()
     context = CheckContext(run)
-    results = list(progress(all_checks(context)))
+    results = list(show_progress(all_checks(context)))
     layers = describe_layers(context)
     seconds = time.perf_counter() - start
     run_dir, lagging = log_check(run, results, layers, command=command, seconds=seconds)
@@ -87,7 +87,7 @@ def all_checks(context: CheckContext) -> Iterator[tuple[str, Iterable[CheckResul
 
 
 def check_cost(run: RunConfig) -> Iterator[CheckResult]:
-    """Speed, memory and the time of the whole run, from a few real steps."""
+    """Measure speed, memory and the time of the whole run by a few real steps."""
     import resource
 
     import torch
@@ -98,26 +98,26 @@ def check_cost(run: RunConfig) -> Iterator[CheckResult]:
     gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    step, whole = cost_probe.measure_cost(run, max_seconds=2.0)
-    # Linux tells the peak of a process in KiB.
+    step, total = cost_probe.measure_cost(run, max_seconds=2.0)
+    # Linux gives the peak of a process in KiB.
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     speed = run.data.batch_size / run.trainer.devices / step
     kind = "of the GPU" if gpu else "of this process"
     figures = {"step_seconds": step, "images_per_second": speed, "memory_mb": peak / 1e6}
     yield CheckResult("speed", "info", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
     yield CheckResult("memory", "info", f"{peak / 1e6:,.0f} MB {kind} at most")
-    yield CheckResult("time of the whole run", "info", f"about {lasting(whole)}", "", "", {"run_seconds": whole})
+    yield CheckResult("time of the whole run", "info", f"about {format_duration(total)}", "", "", {"run_seconds": total})
 
 
-def lasting(seconds: float) -> str:
-    """`42 s`, `3.5 min`, `2.1 h`, `3 days`."""
+def format_duration(seconds: float) -> str:
+    """Write a duration as `42 s`, `3.5 min`, `2.1 h` or `3 days`."""
     for unit, size in (("days", 172800), ("h", 7200), ("min", 120)):
         if seconds >= size:
             return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def progress(checks: Iterable[tuple[str, Iterable[CheckResult]]]) -> Iterator[CheckResult]:
+def show_progress(checks: Iterable[tuple[str, Iterable[CheckResult]]]) -> Iterator[CheckResult]:
     """Yield the results, while standard error says what is being checked."""
     from rich.console import Console
 

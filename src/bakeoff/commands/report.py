@@ -1,6 +1,6 @@
 """`bakeoff report NAME ...`: builds a sweep's report again from the tracking store alone.
 
-Several names compare sweeps, and --query takes any runs of the store; neither was planned, so both are told as exploratory.
+Several names compare sweeps, and --query takes any runs of the store; neither was planned, so both are reported as exploratory.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import json
 import sys
 from pathlib import Path
 
-from bakeoff.commands.site import arguments
+from bakeoff.commands.arguments import parse_arguments
 
 
 def main(argv: list[str]) -> int:
     """Print the verdict and the table, and say where the page is."""
-    args, composed = arguments("report", __doc__, argv, more=flags, named="sweeps: quickstart, or quickstart-1a2b3c4d for one plan of it")
+    args, composed = parse_arguments(
+        "report", __doc__, argv, add_flags=add_flags, names_help="sweeps: quickstart, or quickstart-1a2b3c4d for one plan of it"
+    )
     site = composed.run.tracking
     from bakeoff.errors import ConfigError
     from bakeoff.report import build_report, export_figure, render_terminal
@@ -35,23 +37,23 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"files": paths}) if args.json else "\n".join(paths))
         return 0
     report = build_report(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
-    behind = lagging(folder / report.sweep.title)
+    behind = count_lagging(folder / report.sweep.title)
     if behind:
         print(f"bakeoff: the store lags behind {count_noun(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
     print(json.dumps(report.plain(), allow_nan=False) if args.json else render_terminal(report))
     return 0
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and where the report goes."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which runs, and where the report goes."""
     parser.add_argument("--query", metavar="FILTER", help="any runs, by an MLflow filter: \"params.model = 'vgg16'\"")
     parser.add_argument("--figure", metavar="NAME", help="one figure alone, as PNG, SVG and CSV; its line stands below it on the page")
     parser.add_argument("--out", type=Path, help="folder of the report (default: reports/<name>-<hash>)")
     parser.add_argument("--hash", help="the plan, where there are several of that name (default: the newest)")
 
 
-def lagging(experiment: Path) -> int:
-    """How many runs of the experiment's folder the store does not have whole yet; 0 where the runs are not on this machine."""
+def count_lagging(experiment: Path) -> int:
+    """Return how many runs of an experiment's folder the store lags behind; 0 where the runs are not on this machine."""
     from bakeoff.runs.run_dir import RunDir
     from bakeoff.tracking.replay import is_behind
 

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bakeoff.commands.site import arguments
+from bakeoff.commands.arguments import parse_arguments
 from bakeoff.errors import BakeoffError, ConfigError, StoreError
 
 KEYS = ("tracking.uri", "tracking.folder", "tracking.experiment", "data.root", "data.download", "trust")
 
 
 def main(argv: list[str]) -> int:
-    """Fetch, check, train, compare."""
-    args, composed = arguments("reproduce", __doc__, argv, more=flags, keys=KEYS)
+    """Fetch a logged run, validate it, train it again, and compare."""
+    args, composed = parse_arguments("reproduce", __doc__, argv, add_flags=add_flags, keys=KEYS)
     if not args.tolerance >= 0:
         raise ConfigError(f"--tolerance={args.tolerance}: must be 0 or more")
     from bakeoff.config.targets import trust_modules
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     trust_modules(composed.trust)
     uri = composed.run.tracking.uri or default_uri(Path.cwd())
     if args.at_commit:
-        return at_commit(args.run, uri, argv)
+        return reproduce_at_commit(args.run, uri, argv)
     from bakeoff.builders import validate_run
     from bakeoff.training import reproduction, run_lifecycle
 
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     curves = reproduction.journal_metrics(outcome.run_dir / "journal.jsonl")
     comparison = reproduction.compare_metrics(logged.curves, curves, tolerance=args.tolerance)
     sentence = comparison.describe(tolerance=args.tolerance)
-    lagging = record(outcome.run_dir, sentence)
+    lagging = log_verdict(outcome.run_dir, sentence)
     if args.json:
         tree = {
             "run": outcome.result.id,
@@ -79,15 +79,15 @@ def main(argv: list[str]) -> int:
     return 1 if comparison.kind == "different" else 0
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
-    """The run and how strictly to compare."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the run and how strictly to compare."""
     parser.add_argument("run", metavar="RUN_ID", help="id of a logged run, ours or MLflow's")
     parser.add_argument("--tolerance", type=float, default=0.0, help="largest absolute difference of a value that still counts as the same")
     parser.add_argument("--at-commit", action="store_true", help="by the code of the logged commit with the logged diff, in a git worktree")
 
 
-def record(folder: Path, sentence: str) -> bool:
-    """Tag the new run with the verdict; True where the store could not be told now."""
+def log_verdict(folder: Path, sentence: str) -> bool:
+    """Tag the new run with the verdict; return whether the store lags behind it."""
     from bakeoff.runs.journal import Journal
     from bakeoff.runs.run_dir import RunDir
     from bakeoff.tracking.replay import replay_run
@@ -102,8 +102,8 @@ def record(folder: Path, sentence: str) -> bool:
     return False
 
 
-def at_commit(run_id: str, uri: str, argv: list[str]) -> int:
-    """The same command by the code of the logged commit."""
+def reproduce_at_commit(run_id: str, uri: str, argv: list[str]) -> int:
+    """Run the same command with the code of the logged commit; return its exit code."""
     from bakeoff.tracking import store
 
     stored = store.resolve_run(uri, run_id)
@@ -111,7 +111,7 @@ def at_commit(run_id: str, uri: str, argv: list[str]) -> int:
     if commit is None:
         raise ConfigError(f"--at-commit: run {run_id} was trained by an installed package, not from a checkout; leave --at-commit out")
     if stored.data.tags.get("git.diff_cut") == "True":
-        raise ConfigError(f"--at-commit: the changes on top of {commit[:12]} were too large to be logged whole")
+        raise ConfigError(f"--at-commit: the changes on top of {commit[:12]} were too large to be logged in full")
     diff = None
     if stored.data.tags.get("git.dirty") == "True":
         try:
@@ -127,16 +127,16 @@ def at_commit(run_id: str, uri: str, argv: list[str]) -> int:
 
 @contextmanager
 def worktree(commit: str, diff: Path | None) -> Iterator[Path]:
-    """A git worktree of `commit` with `diff` applied, gone at the end; `ConfigError` where there is no such commit here."""
+    """Make a git worktree of `commit` with `diff` applied, and remove it at the end; `ConfigError` where there is no such commit."""
     top = Path(__file__).resolve().parents[3]
     if git(top, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
         raise ConfigError(f"--at-commit: {top} is no checkout that has commit {commit[:12]}")
     with tempfile.TemporaryDirectory(prefix="bakeoff-") as folder:
         place = Path(folder) / "tree"
         try:
-            made = git(top, "worktree", "add", "--detach", str(place), commit)
-            if made.returncode:
-                raise ConfigError(f"--at-commit: git worktree add failed: {made.stderr.strip()}")
+            added = git(top, "worktree", "add", "--detach", str(place), commit)
+            if added.returncode:
+                raise ConfigError(f"--at-commit: git worktree add failed: {added.stderr.strip()}")
             if diff is not None:
                 applied = git(place, "apply", "--whitespace=nowarn", str(diff.resolve()))
                 if applied.returncode:
@@ -147,5 +147,5 @@ def worktree(commit: str, diff: Path | None) -> Iterator[Path]:
 
 
 def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """One git command, its output kept."""
+    """Run one git command and capture its output."""
     return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
     # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
-    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGTERM, interrupt_on_signal)
 
     from bakeoff.config.targets import trust_modules
     from bakeoff.sweep.fairness import FairnessError
@@ -49,19 +49,19 @@ def main(argv: list[str]) -> int:
         # The fork server imports for seconds, meanwhile the other arms are composed.
         trust_modules(first.trust)
         jobs = max(1, len(request.spec.factors)) * request.spec.trials
-        team = allot_resources(first.run, workers=request.workers, jobs=jobs)
-        prepared.append((processes.forkserver_context(threads=team.threads, preload=PRELOAD), team))
+        resources = allot_resources(first.run, workers=request.workers, jobs=jobs)
+        prepared.append((processes.forkserver_context(threads=resources.threads, preload=PRELOAD), resources))
 
     try:
         plan = make_plan(args.name, overrides=args.overrides, config_dir=args.config_dir, early=early)
-        (context, team) = prepared[0]
+        (context, resources) = prepared[0]
         plan = validate_arms(plan, context=context)
     except FairnessError as error:
         for line in error.lines:
             print(f"bakeoff: {line}", file=sys.stderr)
         return 2
     if args.plan:
-        preview(plan, context=context, workers=team.workers, as_json=args.json)
+        print_preview(plan, context=context, workers=resources.workers, as_json=args.json)
         return 0
     if args.more:
         from bakeoff.sweep.extend import extend_sweep
@@ -71,29 +71,29 @@ def main(argv: list[str]) -> int:
         if not queued.seeds:
             return 0
     try:
-        outcome = run_sweep(plan, context=context, resources=team)
+        outcome = run_sweep(plan, context=context, resources=resources)
     except KeyboardInterrupt as stop:
         print(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", file=sys.stderr)
         raise
-    tell(outcome, as_json=args.json)
+    print_outcome(outcome, as_json=args.json)
     return 0 if any(arm_progress.best is not None for arm_progress in outcome.arms_progress) else 1
 
 
-def preview(plan: Plan, *, context: ForkServerContext, workers: int, as_json: bool) -> None:
-    """The plan and its cost on standard output; nothing is written anywhere."""
+def print_preview(plan: Plan, *, context: ForkServerContext, workers: int, as_json: bool) -> None:
+    """Print the plan and its cost; nothing is written anywhere."""
     from bakeoff.sweep.cost_preview import block_costs, expected, lines
 
     cost = expected(plan, block_costs(plan, context=context), workers=workers)
     print(json.dumps({**plan.tree(), "runs": plan.runs, "cost": cost}) if as_json else "\n".join(lines(plan, cost)))
 
 
-def terminated(number: int, frame: object) -> None:
-    """SIGTERM stops as Ctrl-C does, and is told from it."""
+def interrupt_on_signal(number: int, frame: object) -> None:
+    """Turn SIGTERM into the KeyboardInterrupt of Ctrl-C, with the signal's name."""
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-def tell(outcome: SweepOutcome, *, as_json: bool) -> None:
-    """The verdict and the table on standard output, and what to do next on standard error."""
+def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:
+    """Print the verdict and the table on standard output, and what to do next on standard error."""
     plan, report = outcome.plan, outcome.report
     if outcome.problem:
         print(f"bakeoff: no report yet: {outcome.problem}; bakeoff sync, then bakeoff report {plan.title}", file=sys.stderr)

@@ -6,12 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from bakeoff.commands.site import arguments
+from bakeoff.commands.arguments import parse_arguments
 
 
 def main(argv: list[str]) -> int:
     """Replay every journal that the store lags behind; exit code 1 where something could not be brought over."""
-    args, composed = arguments("sync", __doc__, argv)
+    args, composed = parse_arguments("sync", __doc__, argv)
     site = composed.run.tracking
     from bakeoff.tracking.writer import sync_runs
 

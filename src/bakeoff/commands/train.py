@@ -33,8 +33,7 @@ def main(argv: list[str]) -> int:
     args = parse_flags(argv)
     hydra_words = [word for word in argv if word != "--json"]
     if any(getattr(args, flag) for flag in HELP_FLAGS):
-        compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
-        return 0
+        return compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
     with compose.hydra_session(args.config_dir):
         lines = compose.split_multirun(args.overrides) if args.multirun else [args.overrides]
         jobs = [compose.compose_in_session(line) for line in lines]
@@ -44,8 +43,7 @@ def main(argv: list[str]) -> int:
                 validate_jobs(jobs)
                 compose.record_multirun(args.overrides)
     if any(getattr(args, flag) for flag in SHOW_FLAGS):
-        compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
-        return 0
+        return compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
     resumed = any(job.resume is not None for job in jobs)
     if resumed and len(jobs) > 1:
         raise ConfigError("resume: goes on with one run; leave -m out")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bakeoff.commands.site import arguments
+from bakeoff.commands.arguments import parse_arguments
 from bakeoff.errors import ConfigError
 
 
 def main(argv: list[str]) -> int:
     """Serve until Ctrl-C."""
-    args, composed = arguments("ui", __doc__, argv, more=flags)
+    args, composed = parse_arguments("ui", __doc__, argv, add_flags=add_flags)
     if not 1 <= args.port <= 65535:
         raise ConfigError(f"--port={args.port}: must be at least 1 and at most 65535")
     from bakeoff.tracking.store import default_uri
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
-    """Where to listen."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where to listen."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine by default")
     parser.add_argument("--port", type=int, default=5000)

@@ -185,12 +185,15 @@ def record_multirun(overrides: Sequence[str]) -> None:
     OmegaConf.save(config, folder / "multirun.yaml")
 
 
-def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> None:
+def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> int:
     """Let Hydra answer a line that runs nothing: --help, --cfg, --info, --shell-completion and their kin.
 
     Args:
         words: The words of `bakeoff train`.
         config_dir: The folder that --config-dir names.
+
+    Returns:
+        The exit code.
     """
     import hydra
 
@@ -200,13 +203,17 @@ def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> None:
     flags.add_argument("--config-dir", "-cd")
     sys.argv = ["bakeoff", *flags.parse_known_args(list(words))[1]]
     page = io.StringIO()
+    code = 0
     try:
         with contextlib.redirect_stdout(page):
             hydra.main(config_path=_first_folder(config_dir), config_name="run", version_base="1.3")(lambda config: None)()
+    except SystemExit as exit_request:
+        code = int(exit_request.code or 0)
     finally:
         # Bases are for the files of conf/, and no choices: Hydra knows no way to hide a group.
         lines = [line for line in page.getvalue().splitlines(keepends=True) if not re.match(rf"\w+/{BASE_FOLDER}: ", line)]
         print(re.sub(rf"\S+/{BASE_FOLDER}\S*[ \t]?", "", "".join(lines)) if "query" in " ".join(words) else "".join(lines), end="")
+    return code
 
 
 def dump_frozen(run: RunConfig) -> str:

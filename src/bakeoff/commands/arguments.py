@@ -1,4 +1,4 @@
-"""What commands beside `train` and `sweep` take from the shell: flags of their own, and overrides of where things are."""
+"""The command-line arguments of commands that train no new run: flags of their own, and overrides of where things are."""
 
 from __future__ import annotations
 
@@ -12,30 +12,42 @@ if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
 
 
-def arguments(
+def parse_arguments(
     name: str,
     about: str | None,
     argv: list[str],
     *,
-    more: Callable[[argparse.ArgumentParser], None] | None = None,
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
     keys: tuple[str, ...] = ("tracking.uri", "tracking.folder"),
-    named: str | None = None,
+    names_help: str | None = None,
 ) -> tuple[argparse.Namespace, ComposedConfig]:
-    """The flags, and the composition of the `key=value` words; `ConfigError` for any other word.
+    """Parse a command's flags and compose its `key=value` words.
 
-    With `named` words without '=' are allowed and are `args.names`; it says in the help what they are.
+    Args:
+        name: The command.
+        about: Its help.
+        argv: The words behind it.
+        add_flags: Adds the command's own flags to the parser.
+        keys: The keys that it takes.
+        names_help: Says in the help what words without `=` are; they are then `args.names`, and refused otherwise.
+
+    Returns:
+        The flags, and the composition.
+
+    Raises:
+        ConfigError: There is another word.
     """
     from bakeoff.config.compose import compose_config
 
     parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
-    if more is not None:
-        more(parser)
+    if add_flags is not None:
+        add_flags(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     parser.add_argument("--config-dir", help="a folder of your own, laid over conf/")
-    start, word = (f"{named}; ", "NAME or key=value") if named is not None else ("", "key=value")
-    parser.add_argument("overrides", nargs="*", metavar=word, help=f"{start}{', '.join(keys)}")
+    names_prefix, metavar = (f"{names_help}; ", "NAME or key=value") if names_help is not None else ("", "key=value")
+    parser.add_argument("overrides", nargs="*", metavar=metavar, help=f"{names_prefix}{', '.join(keys)}")
     args = parser.parse_intermixed_args(argv)
-    args.names = [word for word in args.overrides if named is not None and "=" not in word]
+    args.names = [word for word in args.overrides if names_help is not None and "=" not in word]
     args.overrides = [word for word in args.overrides if word not in args.names]
     for word in args.overrides:
         key, equals, _ = word.partition("=")
