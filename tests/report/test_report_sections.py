@@ -16,6 +16,7 @@ from bakeoff.report.analysis import analyse, section_tables
 from bakeoff.report.budget import budgets, curve
 from bakeoff.report.design import PlannedArm, SearchRange
 from bakeoff.report.importance import tuning_importances
+from bakeoff.report.narrative import section_sentences
 from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import regions
 from bakeoff.report.survival import log_ranks, times_to_target
@@ -261,7 +262,7 @@ def test_one_analysis_has_all(simulated: Make) -> None:
     assert set(found.arm_means) == set(found.blocks)
     assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(section_tables(found))
     assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in section_tables(found).values())
-    assert all(line.endswith(".") for lines in found.narrative.values() for line in lines)
+    assert all(line.endswith(".") for lines in section_sentences(found).values() for line in lines)
 
 
 def test_a_complement_s_places_and_edges_are_those_of_one_less_x() -> None:

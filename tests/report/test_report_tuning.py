@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bakeoff.report.analysis import analyse, section_tables
+from bakeoff.report.narrative import section_sentences
 from bakeoff.report.results import SweepResults
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.intervals import clustered_mean_interval
@@ -115,9 +116,12 @@ def test_a_report_tells_tuning_from_seeds(simulated: Callable[..., SweepResults]
 
     sweep = simulated({"adam": 0.0, "sgd": 0.0}, rng=np.random.default_rng(8), seeds=12)
     plain = analyse(sweep)
-    assert not plain.tuning_variances and "once" in plain.narrative["tuning"][0] and "tuning_variance" not in section_tables(plain)
+    assert not plain.tuning_variances and "once" in section_sentences(plain)["tuning"][0] and "tuning_variance" not in section_tables(plain)
     found = analyse(replace(sweep, design=replace(sweep.design, sequential=replace(sweep.design.sequential, studies=3))))
     assert [(one.arm, one.studies, one.n) for one in found.tuning_variances] == [("adam", 3, 12), ("sgd", 3, 12)]
-    assert len(section_tables(found)["tuning_variance"]) == 2 and "tuning again moves test accuracy by" in found.narrative["tuning"][0]
+    assert (
+        len(section_tables(found)["tuning_variance"]) == 2
+        and "tuning again moves test accuracy by" in section_sentences(found)["tuning"][0]
+    )
     assert any("a study counts once" in note for note in found.verdict.caveats)
     assert "n = 3 studies of 12 seeds in all" in " ".join(found.verdict.details)

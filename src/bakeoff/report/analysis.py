@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bakeoff.report import narrative
 from bakeoff.report.budget import Budgets, budgets
 from bakeoff.report.importance import Importance, tuning_importances
 from bakeoff.report.results import SweepResults
@@ -26,11 +25,23 @@ from bakeoff.stats.variance_components import TuningVariance, tuning_variances
 
 @dataclass(frozen=True)
 class Analysis:
-    """A sweep and all that was found out about it.
+    """A sweep's results and all statistics of them.
 
-    `whole` has every run; `sweep` has those that the verdict rests on (confirm runs beyond the last complete look are left out).
-    `standings`: block (or all blocks) -> arm -> mean and interval, best first. `says`: section (aggregate, ranks, effects, families,
-    importance, budget, target, region, tuning) -> sentences made from its numbers; a section without numbers says why.
+    Attributes:
+        full_sweep: every run.
+        sweep: the runs that the verdict rests on; confirm runs beyond the last complete analysis are left out.
+        verdict: the verdict.
+        arm_means: block (or all blocks) -> arm -> mean and interval, best first.
+        aggregates: interquartile means of the arms.
+        profiles: performance profiles of the arms.
+        simultaneous: comparisons by Tukey's and Dunnett's procedures.
+        ranks: mean ranks of the arms.
+        factorials: analyses of variance, for sweeps with two or more factors.
+        importances: importances of the tuned keys.
+        budgets: best score by tuning budget.
+        targets: time to target.
+        regions: sensitivity to the learning rate.
+        tuning_variances: variance components, for sweeps that repeat tuning.
     """
 
     full_sweep: SweepResults
@@ -47,7 +58,6 @@ class Analysis:
     targets: tuple[TimeToTarget, ...]
     regions: tuple[Region, ...]
     tuning_variances: tuple[TuningVariance, ...]
-    narrative: Mapping[str, tuple[str, ...]]
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -56,91 +66,115 @@ class Analysis:
         return (ALL_BLOCKS, *plan.blocks) if len(plan.blocks) > 1 else plan.blocks
 
 
-def analyse(whole: SweepResults) -> Analysis:
-    """The analysis of a sweep that is read; sections for which the runs are too few are empty."""
-    verdict = compute_verdict(whole)
-    sweep = whole.first_seeds(verdict.seeds) if verdict.analyses else whole
+def analyse(full_sweep: SweepResults) -> Analysis:
+    """Compute all statistics of a sweep.
+
+    Args:
+        full_sweep: the sweep with every run.
+
+    Returns:
+        The analysis; parts for which the runs are too few are empty.
+    """
+    verdict = compute_verdict(full_sweep)
+    sweep = full_sweep.first_seeds(verdict.seeds) if verdict.analyses else full_sweep
     plan, scores = sweep.design, sweep.scores()
-    tables = {ALL_BLOCKS: mean_over_blocks(scores, plan.arms)} if len(plan.blocks) > 1 else {}
-    tables |= {block: {arm: dict(seeds) for arm, seeds in arms.items()} for block, arms in scores.items()}
-    unit_of = plan.study_of_seed(set(sweep.seed_order))
+    families = {ALL_BLOCKS: mean_over_blocks(scores, plan.arms)} if len(plan.blocks) > 1 else {}
+    families |= {block: {arm: dict(by_seed) for arm, by_seed in by_arm.items()} for block, by_arm in scores.items()}
+    study_of_seed = plan.study_of_seed(set(sweep.seed_order))
+    independent = scores
     if plan.studies > 1:
         # Seeds of one study share its setting: only studies are independent.
-        tables = mean_over_studies(tables, unit_of)
-    votes = mean_over_studies(scores, unit_of) if plan.studies > 1 else scores
-    choices = {cell.arm: cell.choices for cell in plan.planned_arms}
-    main = next(iter(tables))
-    families = tukey_all_pairs(main, tables[main], plan.arms, goal=plan.goal)
-    families += dunnett_vs_baseline(main, tables[main], plan.baseline, goal=plan.goal) if plan.baseline is not None else ()
-    found = [factorial_anova(block, table, choices, plan.factors) for block, table in tables.items()] if len(plan.factors) > 1 else []
-    scored = [arm for arm in plan.arms if all(scores[block][arm] for block in plan.blocks)]
-    made = Analysis(
-        full_sweep=whole,
+        families = mean_over_studies(families, study_of_seed)
+        independent = mean_over_studies(scores, study_of_seed)
+    choices = {planned.arm: planned.choices for planned in plan.planned_arms}
+    main, main_scores = next(iter(families.items()))
+    simultaneous = tukey_all_pairs(main, main_scores, plan.arms, goal=plan.goal)
+    if plan.baseline is not None:
+        simultaneous += dunnett_vs_baseline(main, main_scores, plan.baseline, goal=plan.goal)
+    anovas = [factorial_anova(block, by_arm, choices, plan.factors) for block, by_arm in families.items() if len(plan.factors) > 1]
+    arms_in_all_blocks = [arm for arm in plan.arms if all(scores[block][arm] for block in plan.blocks)]
+    return Analysis(
+        full_sweep=full_sweep,
         sweep=sweep,
         verdict=verdict,
-        arm_means={block: arm_means(sweep, block) for block in tables},
+        arm_means={block: arm_means(sweep, block) for block in families},
         aggregates=interquartile_means(scores, plan.arms),
         profiles=performance_profiles(scores, plan.arms, goal=plan.goal),
-        simultaneous=families,
-        ranks=mean_ranks(votes, scored, goal=plan.goal),
-        factorials=tuple(one for one in found if one is not None),
+        simultaneous=simultaneous,
+        ranks=mean_ranks(independent, arms_in_all_blocks, goal=plan.goal),
+        factorials=tuple(anova for anova in anovas if anova is not None),
         importances=tuning_importances(sweep),
         budgets=budgets(sweep),
         targets=times_to_target(sweep),
         regions=regions(sweep),
-        tuning_variances=tuning_variances(scores, plan.arms, unit_of) if plan.studies > 1 else (),
-        narrative={},
+        tuning_variances=tuning_variances(scores, plan.arms, study_of_seed) if plan.studies > 1 else (),
     )
-    return dataclasses.replace(made, narrative=narrative.all_of(made))
 
 
-def section_tables(found: Analysis) -> dict[str, pd.DataFrame]:
-    """Name -> one flat table for each section that has numbers: the data behind its figure."""
+def section_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """The data behind the figures, as flat tables.
+
+    Args:
+        analysis: the analysis of a sweep.
+
+    Returns:
+        Name -> table, for each section that has numbers.
+    """
+    frames = {name: pd.DataFrame(rows) for name, rows in _section_rows(analysis).items() if rows}
+    curves: dict[str, list[pd.DataFrame]] = {
+        "profiles": [_curve_frame(p, ("arm", "n"), ("levels", "share", "low", "high")) for p in analysis.profiles],
+        "budget": [_curve_frame(c, ("arm", "block", "n", "bands"), ("budgets", "median", "low", "high")) for c in analysis.budgets.curves],
+        "targets": [
+            _curve_frame(
+                reach,
+                ("arm", "n", "reached", "median"),
+                ("times", "waiting", "low", "high"),
+                block=target.block,
+                unit=target.unit,
+                target=target.target,
+            )
+            for target in analysis.targets
+            for reach in target.arms
+        ],
+    }
+    return frames | {name: pd.concat(parts) for name, parts in curves.items() if parts}
+
+
+def _curve_frame(curve: object, scalars: tuple[str, ...], columns: tuple[str, ...], **constants: object) -> pd.DataFrame:
+    """One row per point of a curve: the constants and scalar attributes repeated, beside the attributes that are columns."""
+    repeated = constants | {name: getattr(curve, name) for name in scalars}
+    return pd.DataFrame({**repeated, **{name: getattr(curve, name) for name in columns}})
+
+
+def _section_rows(analysis: Analysis) -> dict[str, list[dict[str, object]]]:
+    """Name -> rows of the tables that have one row per result."""
     rows: dict[str, list[dict[str, object]]] = {
-        "aggregates": [dataclasses.asdict(one) for one in found.aggregates],
-        "families": [dataclasses.asdict(one) for one in found.simultaneous],
-        "effects": [dataclasses.asdict(one) for each in found.factorials for one in each.effects],
+        "aggregates": [dataclasses.asdict(iqm) for iqm in analysis.aggregates],
+        "families": [dataclasses.asdict(comparison) for comparison in analysis.simultaneous],
+        "effects": [dataclasses.asdict(effect) for anova in analysis.factorials for effect in anova.effects],
         "levels": [
-            {"block": one.block, "factor": one.factor, "value": one.value, **dataclasses.asdict(one.interval)}
-            for each in found.factorials
-            for one in each.levels
+            {"block": level.block, "factor": level.factor, "value": level.value, **dataclasses.asdict(level.interval)}
+            for anova in analysis.factorials
+            for level in anova.levels
         ],
         "importances": [
-            {"arm": one.arm, "block": one.block, "n": one.n, "key": key, "share": share}
-            for one in found.importances
-            for key, share in one.shares
+            {"arm": importance.arm, "block": importance.block, "n": importance.n, "key": key, "share": share}
+            for importance in analysis.importances
+            for key, share in importance.shares
         ],
-        "regions": [dataclasses.asdict(one) for one in found.regions],
-        "tuning_variance": [dataclasses.asdict(one) for one in found.tuning_variances],
-        "overtakes": [dataclasses.asdict(one) for one in found.budgets.overtakes],
+        "regions": [dataclasses.asdict(region) for region in analysis.regions],
+        "tuning_variance": [dataclasses.asdict(variance) for variance in analysis.tuning_variances],
+        "overtakes": [dataclasses.asdict(overtake) for overtake in analysis.budgets.overtakes],
         "logrank": [
-            {"block": each.block, "unit": each.unit, "target": each.target, **dataclasses.asdict(one)}
-            for each in found.targets
-            for one in each.pairs
+            {"block": target.block, "unit": target.unit, "target": target.target, **dataclasses.asdict(pair)}
+            for target in analysis.targets
+            for pair in target.pairs
         ],
     }
-    if found.ranks is not None:
-        told = found.ranks
-        apart = [dict(zip((f"p against {arm}" for arm in told.arms), row, strict=True)) for row in told.pairwise_p]
-        rows["ranks"] = [{"arm": arm, "rank": rank, **ps} for arm, rank, ps in zip(told.arms, told.ranks, apart, strict=True)]
-    frames = {name: pd.DataFrame(given) for name, given in rows.items() if given}
-    columns: dict[str, list[tuple[object, dict[str, object], tuple[str, ...]]]] = {
-        "profiles": [(p, {"arm": p.arm, "n": p.n}, ("levels", "share", "low", "high")) for p in found.profiles],
-        "budget": [
-            (c, {"arm": c.arm, "block": c.block, "n": c.n, "bands": c.bands}, ("budgets", "median", "low", "high"))
-            for c in found.budgets.curves
-        ],
-        "targets": [
-            (
-                r,
-                {"block": t.block, "unit": t.unit, "target": t.target, "arm": r.arm, "n": r.n, "reached": r.reached, "median": r.median},
-                ("times", "waiting", "low", "high"),
-            )
-            for t in found.targets
-            for r in t.arms
-        ],
-    }
-    for name, parts in columns.items():
-        if parts:
-            frames[name] = pd.concat([pd.DataFrame({**fixed, **{key: getattr(one, key) for key in keys}}) for one, fixed, keys in parts])
-    return frames
+    if analysis.ranks is not None:
+        ranks = analysis.ranks
+        rows["ranks"] = [
+            {"arm": arm, "rank": rank, **{f"p against {rival}": p for rival, p in zip(ranks.arms, ps, strict=True)}}
+            for arm, rank, ps in zip(ranks.arms, ranks.ranks, ranks.pairwise_p, strict=True)
+        ]
+    return rows

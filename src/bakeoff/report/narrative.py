@@ -1,170 +1,195 @@
-"""One or two sentences for each section, made from its numbers."""
+"""One or two sentences for each section of a report, made from its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from bakeoff.report import formatting
-from bakeoff.report.importance import MIN_TRIALS as LEAST_TRIALS
+from bakeoff.report.analysis import Analysis
+from bakeoff.report.importance import MIN_TRIALS
 from bakeoff.stats.aggregates import N_RESAMPLES
 from bakeoff.stats.intervals import ALPHA, LEVEL
 from bakeoff.stats.multiple_comparisons import MAX_ARMS
 from bakeoff.stats.scores import ALL_BLOCKS
 
-if TYPE_CHECKING:
-    from bakeoff.report.analysis import Analysis
-
-#: Statements of one kind that are told in words; the table has all of them.
-MOST = 6
+#: Most statements of one kind that are put into words; the tables have all of them.
+MAX_STATEMENTS = 6
 
 
-def all_of(found: Analysis) -> Mapping[str, tuple[str, ...]]:
-    """Section -> its sentences."""
-    makers = {
-        "aggregate": aggregate, "families": families, "ranks": ranks, "effects": effects, "importance": importance, "budget": budget,
-        "target": target, "region": region, "tuning": tuning,
-    }  # fmt: skip
-    return {name: tuple(make(found)) for name, make in makers.items()}
+def section_sentences(analysis: Analysis) -> Mapping[str, tuple[str, ...]]:
+    """Put the numbers of every section into words.
+
+    Args:
+        analysis: the analysis of a sweep.
+
+    Returns:
+        Section key -> sentences; those of a section without numbers say why it has none.
+    """
+    writers = {
+        "aggregate": aggregate,
+        "families": families,
+        "ranks": ranks,
+        "effects": effects,
+        "importance": importance,
+        "budget": budget,
+        "target": target,
+        "region": region,
+        "tuning": tuning,
+    }
+    return {section: tuple(write(analysis)) for section, write in writers.items()}
 
 
-def aggregate(found: Analysis) -> Iterator[str]:
+def aggregate(analysis: Analysis) -> Iterator[str]:
     """How good bootstrap intervals are at this size."""
-    if not found.aggregates:
+    if not analysis.aggregates:
         yield "No arm has scores in every block, so there is no interquartile mean."
         return
-    covers = sorted({one.coverage for one in found.aggregates if one.coverage is not None})
-    if covers:
-        span = " to ".join(formatting.percent(one) for one in dict.fromkeys((covers[0], covers[-1])))
+    coverages = sorted({iqm.coverage for iqm in analysis.aggregates if iqm.coverage is not None})
+    if coverages:
+        span = " to ".join(formatting.percent(coverage) for coverage in dict.fromkeys((coverages[0], coverages[-1])))
         yield (
-            f"Interquartile mean of all runs, with a stratified bootstrap of {N_RESAMPLES:,} resamples. Intervals of this kind and size held "  # noqa: E501
-            f"the truth in {span} of simulated sweeps, not in {formatting.percent(LEVEL)}: they are shown, and decide nothing."
+            f"Interquartile mean of all runs, with a stratified bootstrap of {N_RESAMPLES:,} resamples. "
+            f"Intervals of this kind and size held the truth in {span} of simulated sweeps, "
+            f"not in {formatting.percent(LEVEL)}: they are shown, and decide nothing."
         )
     else:
         yield "Interquartile mean of all runs; with fewer than three seeds in a block a bootstrap tells nothing about its spread."
 
 
-def families(found: Analysis) -> Iterator[str]:
+def families(analysis: Analysis) -> Iterator[str]:
     """How many pairs the procedures for independent samples tell apart."""
-    if not found.simultaneous:
+    if not analysis.simultaneous:
         yield f"Tukey's procedure is made for 2 to {MAX_ARMS} arms with two scores each."
     for procedure, name in (("tukey", "Tukey's HSD"), ("dunnett", "Dunnett's test against the baseline")):
-        rows = [one for one in found.simultaneous if one.procedure == procedure]
-        if rows:
-            apart = sum(one.p < ALPHA for one in rows)
-            yield f"{name} tells {apart} of {formatting.count_noun(len(rows), 'pair')} apart at 5 %, without use of the shared seeds."
+        comparisons = [comparison for comparison in analysis.simultaneous if comparison.procedure == procedure]
+        if comparisons:
+            significant = sum(comparison.p < ALPHA for comparison in comparisons)
+            pairs = formatting.count_noun(len(comparisons), "pair")
+            yield f"{name} tells {significant} of {pairs} apart at 5 %, without use of the shared seeds."
 
 
-def ranks(found: Analysis) -> Iterator[str]:
-    """What Friedman's and Nemenyi's tests carry."""
-    told = found.ranks
-    if told is None:
+def ranks(analysis: Analysis) -> Iterator[str]:
+    """What Friedman's and Nemenyi's tests show."""
+    mean_ranks = analysis.ranks
+    if mean_ranks is None:
         yield "Ranks need three arms with scores in every block, and three blocks or seeds."
         return
-    what = (
-        formatting.count_noun(told.rankings, "block")
-        if told.unit == "block"
-        else f"{formatting.count_noun(told.rankings, 'seed')} and block pairs"
-    )
-    what = formatting.count_noun(told.rankings, "seed") if told.unit == "seed" and len(found.sweep.design.blocks) == 1 else what
-    best = f"{told.arms[0]} has the best mean rank, {told.ranks[0]:.2f}, over {what}"
-    if told.p >= ALPHA:
-        yield f"{best}, but Friedman's test finds no difference between the arms ({formatting.p_value(told.p)})."
+    rankings = formatting.count_noun(mean_ranks.rankings, mean_ranks.unit)
+    if mean_ranks.unit == "seed" and len(analysis.sweep.design.blocks) > 1:
+        rankings += " and block pairs"
+    best = f"{mean_ranks.arms[0]} has the best mean rank, {mean_ranks.ranks[0]:.2f}, over {rankings}"
+    if mean_ranks.p >= ALPHA:
+        yield f"{best}, but Friedman's test finds no difference between the arms ({formatting.p_value(mean_ranks.p)})."
         return
-    level = next((clique for clique in told.cliques if told.arms[0] in clique), (told.arms[0],))
-    rest = [arm for arm in level if arm != told.arms[0]]
+    clique = next((arms for arms in mean_ranks.cliques if mean_ranks.arms[0] in arms), (mean_ranks.arms[0],))
+    rest = [arm for arm in clique if arm != mean_ranks.arms[0]]
     tail = f"it cannot be told from {formatting.join_names(rest, last='or')}" if rest else "no other arm is within the critical difference"
-    yield f"{best} (Friedman {formatting.p_value(told.p)}); {tail} (critical difference {told.critical_difference:.2f})."
+    yield f"{best} (Friedman {formatting.p_value(mean_ranks.p)}); {tail} (critical difference {mean_ranks.critical_difference:.2f})."
 
 
-def effects(found: Analysis) -> Iterator[str]:
+def effects(analysis: Analysis) -> Iterator[str]:
     """Which factors, and which combinations, make a difference."""
-    family = ALL_BLOCKS if len(found.sweep.design.blocks) > 1 else found.sweep.design.blocks[0]
-    for one in found.factorials:
-        if one.block != family:
+    family = ALL_BLOCKS if len(analysis.sweep.design.blocks) > 1 else analysis.sweep.design.blocks[0]
+    for anova in analysis.factorials:
+        if anova.block != family:
             continue
-        known = [f"{e.name} ({formatting.p_value(e.p)}, partial eta squared {e.share:.2f})" for e in one.effects if e.p < ALPHA]
-        rest = [e.name for e in one.effects if e.p >= ALPHA]
-        if known:
-            yield f"Found at 5 %: {formatting.join_names(known)}."
-        if rest:
-            yield f"Not found at 5 %: {formatting.join_names(rest)}; that is no proof of absence."
-        if one.interactions:
-            names = formatting.join_names([e.name for e in one.interactions])
+        significant = [
+            f"{effect.name} ({formatting.p_value(effect.p)}, partial eta squared {effect.share:.2f})"
+            for effect in anova.effects
+            if effect.p < ALPHA
+        ]
+        others = [effect.name for effect in anova.effects if effect.p >= ALPHA]
+        if significant:
+            yield f"Found at 5 %: {formatting.join_names(significant)}."
+        if others:
+            yield f"Not found at 5 %: {formatting.join_names(others)}; that is no proof of absence."
+        if anova.interactions:
+            names = formatting.join_names([effect.name for effect in anova.interactions])
             yield f"Because of {names}, a factor's mean over the other's values does not hold for each of them."
 
 
-def importance(found: Analysis) -> Iterator[str]:
+def importance(analysis: Analysis) -> Iterator[str]:
     """The key that mattered most, arm by arm."""
-    if not found.importances:
-        keys = len(found.sweep.design.numeric_keys) + len(found.sweep.design.categorical_keys)
-        few = f"Importances need {LEAST_TRIALS} tuning runs of an arm."
-        yield few if keys > 1 else "Importances need two or more tuned keys."
-    for one in found.importances[:MOST]:
-        key, share = max(one.shares, key=lambda item: item[1])
-        where = f" in {one.block}" if len(found.sweep.design.blocks) > 1 else ""
-        yield f"{one.arm}{where}: {key} makes up {formatting.percent(share)} of what sets good trials apart (PED-ANOVA, {one.n} trials)."
+    if not analysis.importances:
+        keys = len(analysis.sweep.design.numeric_keys) + len(analysis.sweep.design.categorical_keys)
+        too_few = f"Importances need {MIN_TRIALS} tuning runs of an arm."
+        yield too_few if keys > 1 else "Importances need two or more tuned keys."
+    for result in analysis.importances[:MAX_STATEMENTS]:
+        key, share = max(result.shares, key=lambda item: item[1])
+        where = f" in {result.block}" if len(analysis.sweep.design.blocks) > 1 else ""
+        yield (
+            f"{result.arm}{where}: {key} makes up {formatting.percent(share)} of what sets good trials apart "
+            f"(PED-ANOVA, {result.n} trials)."
+        )
 
 
-def budget(found: Analysis) -> Iterator[str]:
+def budget(analysis: Analysis) -> Iterator[str]:
     """From how many tuning runs on one arm is ahead."""
-    if found.budgets.missing:
-        yield found.budgets.missing
+    if analysis.budgets.missing:
+        yield analysis.budgets.missing
         return
-    several = len(found.sweep.design.blocks) > 1
-    for one in found.budgets.overtakes[:MOST]:
-        where = f" in {one.block}" if several else ""
-        yield f"With {one.budget} to {one.until} tuning runs {one.better} is ahead of {one.worse}{where} in median best score."
-    if not found.budgets.overtakes:
+    several = len(analysis.sweep.design.blocks) > 1
+    for overtake in analysis.budgets.overtakes[:MAX_STATEMENTS]:
+        where = f" in {overtake.block}" if several else ""
+        yield (
+            f"With {overtake.budget} to {overtake.until} tuning runs {overtake.better} is ahead of {overtake.worse}{where} "
+            "in median best score."
+        )
+    if not analysis.budgets.overtakes:
         yield "At no budget that was tried can the bands of two arms be told apart."
 
 
-def target(found: Analysis) -> Iterator[str]:
+def target(analysis: Analysis) -> Iterator[str]:
     """Who reaches the target, and how soon."""
-    steps = [one for one in found.targets if one.unit == "steps"]
+    steps = [result for result in analysis.targets if result.unit == "steps"]
     if not steps:
         yield "Time to target needs validation curves of two confirm runs in two arms."
-    for one in steps:
-        where = f" in {one.block}" if len(found.sweep.design.blocks) > 1 else ""
-        met = [f"{r.arm} {r.reached} of {r.n}{f' (median {r.median:,.0f} steps)' if r.median is not None else ''}" for r in one.arms]
-        goal = f"{formatting.metric_name(one.metric)} {formatting.score(one.target, one.metric)}"
-        yield f"Runs that reach {goal}{where}: {formatting.join_names(met)}. The target was taken from these runs."
-        sure = [f"{pair.faster} before {pair.slower}" for pair in one.pairs if pair.p_holm < ALPHA]
+    for result in steps:
+        where = f" in {result.block}" if len(analysis.sweep.design.blocks) > 1 else ""
+        counts = []
+        for arm in result.arms:
+            median = f" (median {arm.median:,.0f} steps)" if arm.median is not None else ""
+            counts.append(f"{arm.arm} {arm.reached} of {arm.n}{median}")
+        goal = f"{formatting.metric_name(result.metric)} {formatting.score(result.target, result.metric)}"
+        yield f"Runs that reach {goal}{where}: {formatting.join_names(counts)}. The target was taken from these runs."
+        significant = [f"{pair.faster} before {pair.slower}" for pair in result.pairs if pair.p_holm < ALPHA]
         yield (
-            f"Log-rank at 5 %, corrected: {formatting.join_names(sure)}."
-            if sure
+            f"Log-rank at 5 %, corrected: {formatting.join_names(significant)}."
+            if significant
             else "No pair differs by the log-rank test at 5 %, corrected."
         )
 
 
-def region(found: Analysis) -> Iterator[str]:
+def region(analysis: Analysis) -> Iterator[str]:
     """How much care each arm's learning rate asks for."""
-    if not found.regions:
+    if not analysis.regions:
         yield "The width of the good region needs a tuned learning rate and four tuning runs."
-    metric, several = found.sweep.design.metric, len(found.sweep.design.blocks) > 1
-    for one in found.regions[:MOST]:
-        where = f" in {one.block}" if several else ""
-        least = "at least " if one.open_low or one.open_high else ""
-        cost = [(one.third, "a third of it"), (one.triple, "three times it")]
-        told = [f"{formatting.difference(value, metric)} at {word}" for value, word in cost if value is not None]
-        worse = f"; the score is worse by {formatting.join_names(told)}" if told else ""
+    metric, several_blocks = analysis.sweep.design.metric, len(analysis.sweep.design.blocks) > 1
+    for result in analysis.regions[:MAX_STATEMENTS]:
+        where = f" in {result.block}" if several_blocks else ""
+        least = "at least " if result.open_low or result.open_high else ""
+        costs = [(result.third, "a third of it"), (result.triple, "three times it")]
+        losses = [f"{formatting.difference(value, metric)} at {factor}" for value, factor in costs if value is not None]
+        worse = f"; the score is worse by {formatting.join_names(losses)}" if losses else ""
         yield (
-            f"{one.arm}{where}: within {formatting.difference(one.margin, metric)} of its best over {least}{one.width:.1f} decades of {one.key}, "  # noqa: E501
-            f"best at {formatting.significant(one.best)}{worse}."
+            f"{result.arm}{where}: within {formatting.difference(result.margin, metric)} of its best over "
+            f"{least}{result.width:.1f} decades of {result.key}, best at {formatting.significant(result.best)}{worse}."
         )
 
 
-def tuning(found: Analysis) -> Iterator[str]:
+def tuning(analysis: Analysis) -> Iterator[str]:
     """How much of what a fresh tuning would give is luck of the tuning, beside that of the seed."""
-    if not found.tuning_variances:
-        few = "no arm has two studies, one of them with two confirm seeds" if found.sweep.design.studies > 1 else "each arm was tuned once"
-        yield f"The variance of tuning is not known: {few} (budget.studies)."
-    metric, several = found.sweep.score_metric, len(found.sweep.design.blocks) > 1
-    for one in found.tuning_variances[:MOST]:
-        where = f" in {one.block}" if several else ""
-        span = f"{formatting.percent(one.share_low)} to {formatting.percent(one.share_high)}"
+    if not analysis.tuning_variances:
+        repeated = analysis.sweep.design.studies > 1
+        reason = "no arm has two studies, one of them with two confirm seeds" if repeated else "each arm was tuned once"
+        yield f"The variance of tuning is not known: {reason} (budget.studies)."
+    metric, several_blocks = analysis.sweep.score_metric, len(analysis.sweep.design.blocks) > 1
+    for variance in analysis.tuning_variances[:MAX_STATEMENTS]:
+        where = f" in {variance.block}" if several_blocks else ""
+        span = f"{formatting.percent(variance.share_low)} to {formatting.percent(variance.share_high)}"
         yield (
-            f"{one.arm}{where}: tuning again moves {formatting.metric_name(metric)} by {formatting.difference(one.tuning_sd, metric)} (standard "  # noqa: E501
-            f"deviation over {one.studies} studies), a new seed by {formatting.difference(one.seed_sd, metric)}; tuning's share of the variance is "  # noqa: E501
-            f"{formatting.percent(one.share)} ({formatting.percent(LEVEL)} interval {span}; {formatting.p_value(one.p)})."
+            f"{variance.arm}{where}: tuning again moves {formatting.metric_name(metric)} by "
+            f"{formatting.difference(variance.tuning_sd, metric)} (standard deviation over {variance.studies} studies), a new seed by "
+            f"{formatting.difference(variance.seed_sd, metric)}; tuning's share of the variance is {formatting.percent(variance.share)} "
+            f"({formatting.percent(LEVEL)} interval {span}; {formatting.p_value(variance.p)})."
         )

@@ -11,6 +11,7 @@ from bakeoff.report import formatting, tables
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.figures.context import MAX_LABELLED
 from bakeoff.report.figures.curves import QUARTILES_FROM
+from bakeoff.report.narrative import section_sentences
 from bakeoff.stats.intervals import LEVEL
 from bakeoff.stats.paired import PairedDifference
 
@@ -41,7 +42,7 @@ def evidence_sections(analysis: Analysis, arm_rows: pd.DataFrame, plots: Mapping
 
 def missing_evidence(analysis: Analysis, sections_with_figures: Collection[str]) -> list[str]:
     """Why sections have no figure, in the words of the statistics."""
-    lines = {key: reasons for key, reasons in analysis.narrative.items() if key not in sections_with_figures and key != "families"}
+    lines = {key: reasons for key, reasons in section_sentences(analysis).items() if key not in sections_with_figures and key != "families"}
     return [line for reasons in lines.values() for line in reasons]
 
 
@@ -54,7 +55,7 @@ def table_block(head: Sequence[str], rows: Sequence[Sequence[str]], *, tall_from
 
 def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str, str, Sequence[str], Sequence[Block]]]:
     """(key, title, notes, tables) of every section."""
-    sweep, design, narrative, level = analysis.sweep, analysis.sweep.design, analysis.narrative, formatting.percent(LEVEL)
+    sweep, design, narrative, level = analysis.sweep, analysis.sweep.design, section_sentences(analysis), formatting.percent(LEVEL)
     metric, margin = formatting.metric_name(sweep.score_metric), formatting.difference(design.margin, sweep.score_metric)
     note = (
         f"A small dot is one seed. The large mark is the mean, with its {level} Student t interval. In the table, validation is the mean "

@@ -15,6 +15,7 @@ import pandas as pd
 from bakeoff.report import analysis, formatting
 from bakeoff.report.analysis import Analysis
 from bakeoff.report.design import SearchRange
+from bakeoff.report.narrative import section_sentences
 from bakeoff.report.results import SweepResults, count_states
 from bakeoff.report.verdict import Verdict
 from bakeoff.stats.intervals import LEVEL, mean_interval
@@ -115,7 +116,7 @@ def report_summary(found: Analysis, table: pd.DataFrame) -> dict[str, Any]:
             "done": verdict.analyses,
             "seeds": verdict.seeds,
         },
-        "sections": {name: list(lines) for name, lines in found.narrative.items()},
+        "sections": {name: list(lines) for name, lines in section_sentences(found).items()},
         "exploratory_runs": sweep.unplanned_runs,
         "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirm_runs, "seeds": plan.seeds, "sampler": plan.sampler},
         "arms": table.to_dict("records"),
