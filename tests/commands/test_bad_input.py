@@ -48,6 +48,8 @@ LINES = [
     (["train", "data.val_fraction=0.9999"], "data.val_fraction"),
     (["train", "data.num_classes=7"], "data.num_classes=7"),
     (["train", "seed=1,2"], "seed=1,2: several values make a grid, which -m asks for"),
+    (["train", "-m", "hydra/launcher=joblib", "seed=1,2"], "hydra/launcher=joblib: bakeoff runs the jobs of -m itself"),
+    (["train", "-m", "seed=1,2", "--cfg", "job"], "--multirun and --cfg: only one of them goes on a line"),
     (["train", "-m", "optimizer=sgd,adamm"], "optimizer=adamm: no such choice"),
     (["train", "model._target_=os.system"], "model._target_=os.system: not a public name of"),
     (["train", "model._target_=bakeoff.nets.vgg.require"], "model._target_=bakeoff.nets.vgg.require"),

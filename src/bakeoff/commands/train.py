@@ -81,7 +81,11 @@ def parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--experimental-rerun")
     parser.add_argument("overrides", nargs="*")
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    modes = [flag for flag in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(args, flag)]
+    if len(modes) > 1:
+        raise ConfigError(f"{' and '.join('--' + mode.replace('_', '-') for mode in modes)}: only one of them goes on a line")
+    return args
 
 
 def train_single(run: RunConfig) -> TrainedRun:
