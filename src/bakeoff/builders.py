@@ -163,10 +163,13 @@ def load_trained_net(run: RunConfig, name: str | None) -> nn.Module:
 
 
 def load_trained_model(run_dir: Path) -> nn.Module:
-    """The net of a run that is done, with its last weights, on the CPU in eval mode.
+    """Build the net of a run, and load its last weights.
 
     Args:
         run_dir: The run's folder: its frozen config and its checkpoints.
+
+    Returns:
+        The net on the CPU in eval mode.
 
     Raises:
         FolderError: There is no checkpoint that can be read.

@@ -25,12 +25,12 @@ def checkout(tmp_path):
 
 def test_clean_then_changed_checkout(checkout):
     file = checkout / "src" / "code.py"
-    clean = module._checkout(file)
+    clean = module.describe_checkout(file)
     assert clean is not None and (clean["branch"], clean["dirty"], clean["diff"], clean["untracked"]) == ("trunk", False, "", [])
     assert len(clean["commit"]) == 40
     file.write_text("x = 2\n")
     (checkout / "src" / "new file.py").write_text("")
-    changed = module._checkout(file)
+    changed = module.describe_checkout(file)
     assert changed is not None and changed["dirty"] and changed["untracked"] == ["src/new file.py"]
     subprocess.run(["git", "checkout", "src/code.py"], cwd=checkout, check=True, capture_output=True)
     subprocess.run(["git", "apply"], cwd=checkout, check=True, input=changed["diff"].encode())
@@ -41,13 +41,13 @@ def test_environment_within_somebodys_checkout_is_not_ours(checkout):
     (checkout / "env").mkdir()
     installed = checkout / "env" / "code.py"
     installed.write_text("")
-    assert module._checkout(installed) is None
+    assert module.describe_checkout(installed) is None
 
 
 def test_long_diff_is_cut_and_says_so(checkout, monkeypatch):
     monkeypatch.setattr(module, "DIFF_BYTES", 100)
     (checkout / "src" / "code.py").write_text("y = 1\n" * 1000)
-    found = module._checkout(checkout / "src" / "code.py")
+    found = module.describe_checkout(checkout / "src" / "code.py")
     assert found is not None and found["diff_cut"] and len(found["diff"]) == 100
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 from bakeoff.runs.journal import Journal
 from bakeoff.runs.run_dir import RunDir
@@ -57,7 +58,7 @@ def test_killed_writer_loses_nothing(written, uri, tmp_path):
     folder = written(steps=20_000)
     with Writer(tmp_path / "runs", uri=uri) as follower:
         wait_for(folder.cursor.exists)
-        follower._child.process.kill()
+        os.kill(follower.pid, signal.SIGKILL)
         assert follower.close(timeout=2) is True
     assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
     assert len(store.metric_history(uri, store.runs_table(uri).iloc[0]["mlflow_id"], "train/loss")) == 20_000
@@ -65,7 +66,7 @@ def test_killed_writer_loses_nothing(written, uri, tmp_path):
 
 def test_ends_when_its_parent_is_killed(tmp_path):
     code = "import sys, time; from bakeoff.tracking.writer import Writer\n"
-    code += "w = Writer(sys.argv[1])\nprint(w._child.process.pid, flush=True)\ntime.sleep(60)"
+    code += "w = Writer(sys.argv[1])\nprint(w.pid, flush=True)\ntime.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
@@ -91,21 +92,25 @@ def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeyp
         other.path.mkdir()
         for path, content in zip((other.journal, other.cursor, other.job), text, strict=True):
             path.write_bytes(content)
-    work = writer._Pass(tmp_path / "runs", uri)
+    follower = writer.JournalFollower(tmp_path / "runs", uri)
     monkeypatch.setattr(writer, "replay_run", None)  # nothing is to be replayed
-    assert work.once() is False
-    start = time.process_time()
+    read, listed = mock.Mock(wraps=writer.is_behind), mock.Mock(wraps=os.scandir)
+    monkeypatch.setattr(writer, "is_behind", read)
+    assert follower.replay_grown() is False
+    assert read.call_count == 1001
+    monkeypatch.setattr(os, "scandir", listed)
     for _ in range(5):
-        work.once()
-    assert (time.process_time() - start) / 5 < 0.1
+        assert follower.replay_grown() is False
+    assert read.call_count == 1001, "a journal that has not grown was read again"
+    assert listed.call_count == 5 * 2 * 2, "folders of runs were listed"  # the root and one experiment, for lines and for nets
 
 
 def test_a_resumed_run_is_followed_again(tmp_path, written, uri):
     folder = written(steps=2)
-    work = writer._Pass(tmp_path / "runs", uri)
-    work.once()
+    follower = writer.JournalFollower(tmp_path / "runs", uri)
+    follower.replay_grown()
     with Journal(folder.journal) as journal:
         journal.start(folder.read_job())
         journal.metrics({"train/loss": 1 / 3}, step=2)
-    work.once()
+    follower.replay_grown()
     assert store.runs_table(uri).iloc[0]["status"] == "RUNNING" and store.runs_table(uri).iloc[0]["metrics.train/loss"] == 1 / 3

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: a reader, a kill or a power cut sees the old content or the new one and nothing between."""
+"""Atomic writes: a reader, a kill or a power cut sees the old content of a file or the new one, and nothing between."""
 
 from __future__ import annotations
 

@@ -47,7 +47,14 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, name: str = "last") 
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state in one checkpoint file, with its tensors on the CPU; None where the file is missing or torn."""
+    """Read one checkpoint file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The state, with its tensors on the CPU; None where the file is missing or torn.
+    """
     import torch
 
     try:
@@ -61,7 +68,14 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def read_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest state in a folder of checkpoints that is not torn; None where there is none."""
+    """Read the newest checkpoint that is not torn.
+
+    Args:
+        folder: The run's folder of checkpoints.
+
+    Returns:
+        The state, with its tensors on the CPU; None where there is none.
+    """
     for name in ("last", "last-1"):
         state = read_checkpoint(folder / f"{name}.ckpt")
         if state is not None:
@@ -70,11 +84,14 @@ def read_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def read_model_weights(folder: Path, *, name: str = "last") -> dict[str, Tensor]:
-    """The weights of the net in a folder of checkpoints, by name, on the CPU.
+    """Read the weights of the net from a folder of checkpoints.
 
     Args:
         folder: The run's folder of checkpoints.
         name: `last` (or the one before it, where that is torn) or `best`.
+
+    Returns:
+        The weights by name, on the CPU.
 
     Raises:
         FolderError: There is no such checkpoint that can be read.

@@ -21,14 +21,22 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Journal:
-    """Appends to a run's journal, and, opened again after a kill, leaves out the metrics that are already there.
+    """The journal of a run, opened for appending.
 
     A resumed run repeats the steps between its checkpoint and the kill with the same values; the journal keeps each (metric, step)
-    of the earlier process once. One write(2) a line; start, params and end are on the disk when the call returns. Thread-safe.
-    FolderError where the file cannot be written.
+    of the earlier process once. Each line is one write(2); start, params and end are on the disk when the call returns. Thread-safe.
+    Every method raises `FolderError` where the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
+        """Open or make the file.
+
+        Args:
+            path: The journal's path in the run's folder.
+
+        Raises:
+            FolderError: The file cannot be opened.
+        """
         self.path = Path(path)
         self._present: dict[str, set[int]] = {}
         self._nonfinite: set[str] = set()
@@ -48,43 +56,61 @@ class Journal:
             self._remember(line)
 
     def start(self, job: RunManifest) -> None:
-        """The run begins, or begins again."""
+        """Log that the run begins, or begins again, with what its manifest says."""
         tags = {**job.tags, "kind": job.kind}
         self._append({"kind": "start", "id": job.id, "name": job.name, "experiment": job.experiment, "tags": tags, "ts": now()}, sync=True)
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Names and values that stay the same for the whole run; values are kept as str(value)."""
+        """Log params, which stay the same for the whole run; a value is kept as `str(value)`."""
         if values:
             self._append({"kind": "params", "values": {str(k): str(v) for k, v in values.items()}}, sync=True)
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Names and values that may change; the last one counts."""
+        """Log tags, which may change: the last value counts."""
         if values:
             self._append({"kind": "tags", "values": {str(k): str(v) for k, v in values.items()}})
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        """Numbers at a step; a metric that is not finite also gives the tag `nonfinite/<metric>` = its first such step."""
+        """Log metrics at a step.
+
+        Args:
+            values: Metrics by name. One that is not finite also gives the tag `nonfinite/<metric>`: its first such step.
+            step: The step; what an earlier process has logged at it is left out.
+        """
         fresh = {k: float(v) for k, v in values.items() if step not in self._present.get(k, ())}
         if not fresh:
             return
-        told: dict[str, float | str] = {k: v if math.isfinite(v) else str(v) for k, v in fresh.items()}
-        self._append({"kind": "metrics", "step": int(step), "ts": now(), "values": told})
-        broken = [k for k, v in fresh.items() if not math.isfinite(v) and k not in self._nonfinite]
-        self._nonfinite.update(broken)
-        self.tags({f"nonfinite/{k}": step for k in broken})
+        json_values: dict[str, float | str] = {k: v if math.isfinite(v) else str(v) for k, v in fresh.items()}
+        self._append({"kind": "metrics", "step": int(step), "ts": now(), "values": json_values})
+        nonfinite = [k for k, v in fresh.items() if not math.isfinite(v) and k not in self._nonfinite]
+        self._nonfinite.update(nonfinite)
+        self.tags({f"nonfinite/{k}": step for k in nonfinite})
 
     def dataset(self, name: str, *, digest: str, source: str, context: str, profile: Mapping[str, object]) -> None:
-        """A dataset that the run reads: `context` is training, validation or test; `profile` is plain JSON about it."""
+        """Log a dataset that the run reads.
+
+        Args:
+            name: Its name.
+            digest: A hash of its content.
+            source: Where it lies.
+            context: `training`, `validation` or `test`.
+            profile: Plain JSON about it.
+        """
         self._append({"kind": "dataset", "name": name, "digest": digest, "source": source, "context": context, "profile": dict(profile)})
 
     def artifact(self, path: Path | str, *, artifact_path: str = "") -> None:
-        """A file or folder of the run folder, to be stored under `artifact_path` ('' is the run's own top). It must lie there."""
+        """Log an artifact, which the tracking store is to copy.
+
+        Args:
+            path: A file or folder within the run's folder, relative to it.
+            artifact_path: The folder of the run's artifacts that it goes into; '' is their top.
+        """
         source = self.path.parent / path
         relative = source.resolve().relative_to(self.path.parent.resolve())
         self._append({"kind": "artifact", "path": relative.as_posix(), "artifact_path": artifact_path, "ts": now()})
 
     def model(self, *, input_shape: Sequence[int], classes: int, requirements: Sequence[str], name: str = "model") -> None:
-        """The trained net is to be exported to the tracking store.
+        """Log that the trained net is to be exported to the tracking store.
 
         Args:
             input_shape: (C, H, W) of one image.
@@ -104,15 +130,20 @@ class Journal:
         )
 
     def end(self, status: Status, *, reason: str = "") -> None:
-        """The run is over: FINISHED, FAILED or KILLED, and why in one line."""
+        """Log the end of the run.
+
+        Args:
+            status: How it ended.
+            reason: Why, in one line.
+        """
         self._append({"kind": "end", "status": status, "ts": now(), "reason": " ".join(reason.split())}, sync=True)
 
     def last_step(self, metric: str) -> int | None:
-        """The highest step of a metric that an earlier process of this run has written; None where there is none."""
+        """Return the highest step of a metric that an earlier process of this run has logged; None where there is none."""
         return max(self._present[metric]) if metric in self._present else None
 
     def close(self) -> None:
-        """Flushes to the disk and closes; a second call does nothing."""
+        """Flush to the disk and close; a second call does nothing."""
         with self._guard:
             if self._fd >= 0:
                 os.fsync(self._fd)
@@ -120,9 +151,11 @@ class Journal:
                 self._fd = -1
 
     def __enter__(self) -> Journal:
+        """Return the journal itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the file."""
         self.close()
 
     def _remember(self, line: Mapping[str, Any]) -> None:
@@ -154,30 +187,46 @@ class NullJournal(Journal):
     """A journal that keeps nothing, for every rank but 0."""
 
     def __init__(self) -> None:
+        """Open no file."""
         self.path = Path(os.devnull)
         self._present = {}
         self._nonfinite = set()
         self.resumed = False
 
     def artifact(self, path: Path | str, *, artifact_path: str = "") -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def _append(self, line: Mapping[str, object], *, sync: bool = False) -> None:
         pass
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a journal; torn ones, and a last one that is still being written, are left out. A missing file has none."""
+    """Read the lines of a journal.
+
+    Args:
+        path: The journal; a missing file has no lines.
+
+    Yields:
+        Each line but the torn ones and a last one that is still being written.
+    """
     for _, line in scan_journal(path):
         if line is not None:
             yield line
 
 
 def scan_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """(offset of the line's end in bytes, the line; None for a torn or empty one) from a line's start at `offset` on."""
+    """Read the lines of a journal with their places.
+
+    Args:
+        path: The journal; a missing file has no lines.
+        offset: The byte at which the first line to read begins.
+
+    Yields:
+        The offset of the line's end in bytes, and the line: None for a torn or empty one.
+    """
     try:
         file = open(path, "rb")  # noqa: SIM115 - the try is for the opening alone
     except FileNotFoundError:
@@ -192,6 +241,7 @@ def scan_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, dict[str
 
 
 def _parse(raw: bytes) -> dict[str, Any] | None:
+    """Decode one line; None where it is torn."""
     try:
         line = json.loads(raw)
     except ValueError:
@@ -200,5 +250,5 @@ def _parse(raw: bytes) -> dict[str, Any] | None:
 
 
 def now() -> int:
-    """Milliseconds since 1970."""
+    """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000

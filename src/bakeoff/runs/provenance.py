@@ -19,13 +19,13 @@ UNTRACKED = 200
 
 
 def collect_provenance() -> dict[str, Any]:
-    """Plain JSON: git, packages, python, os, cpu, cores, memory_gb, gpus.
+    """Describe the code, the packages and the machine of this process.
 
-    `git` is None where the package does not run from a checkout of its own (a wheel: then its version says what it is), else commit,
-    branch, dirty, diff (against the commit, applicable by `git apply`, at most 1 MB), diff_cut and untracked (names of at most 200).
+    Returns:
+        Plain JSON: `git` (see `describe_checkout`; a wheel has none), packages, python, os, cpu, cores, memory_gb and gpus.
     """
     return {
-        "git": _checkout(Path(__file__).resolve()),
+        "git": describe_checkout(Path(__file__).resolve()),
         "packages": _versions(),
         "python": platform.python_version(),
         "os": platform.platform(),
@@ -36,19 +36,34 @@ def collect_provenance() -> dict[str, Any]:
     }
 
 
-def provenance_tags(found: Mapping[str, Any]) -> dict[str, str]:
-    """What of a `provenance` fits into tags: all but the diff and the list of files."""
-    git = found["git"] or {}
+def provenance_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a run's provenance.
+
+    Args:
+        provenance: What `collect_provenance` returned.
+
+    Returns:
+        Values by tag: all but the diff and the list of files.
+    """
+    git = provenance["git"] or {}
     tags = {f"git.{k}": str(git[k]) for k in ("commit", "branch", "dirty", "diff_cut") if k in git}
     if "commit" in git:
         tags["mlflow.source.git.commit"] = git["commit"]
-    tags |= {f"version.{name}": version for name, version in found["packages"].items()}
-    tags |= {name: str(found[name]) for name in ("python", "os", "cpu", "cores", "memory_gb")}
-    return {**tags, **({"gpus": ", ".join(found["gpus"])} if found["gpus"] else {})}
+    tags |= {f"version.{name}": version for name, version in provenance["packages"].items()}
+    tags |= {name: str(provenance[name]) for name in ("python", "os", "cpu", "cores", "memory_gb")}
+    return {**tags, **({"gpus": ", ".join(provenance["gpus"])} if provenance["gpus"] else {})}
 
 
-def _checkout(file: Path) -> dict[str, Any] | None:
-    """The checkout that tracks `file`; an environment within somebody's checkout is none of ours."""
+def describe_checkout(file: Path) -> dict[str, Any] | None:
+    """Describe the git checkout of a source file.
+
+    Args:
+        file: The source file.
+
+    Returns:
+        commit, branch, dirty, diff (against the commit, applicable by `git apply`, at most 1 MB), diff_cut and untracked (the first 200
+        names). None where no checkout tracks the file, as in an environment that lies within another project's checkout.
+    """
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
     top = (_git(file.parent, "rev-parse", "--show-toplevel") or b"").decode().strip()
@@ -73,20 +88,20 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     """What git prints, None where it fails or is not installed. Settings of the user's shell must not point it elsewhere."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, timeout=30, check=False)
+        completed = subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return completed.stdout if completed.returncode == 0 else None
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _cpu() -> str:

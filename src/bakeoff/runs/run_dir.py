@@ -25,7 +25,7 @@ PREFIX_LENGTH = 6
 
 
 def new_run_id() -> str:
-    """A fresh run id: 12 hexadecimal digits from the operating system's randomness, never from a seeded stream."""
+    """Return a fresh run id: 12 hexadecimal digits from the operating system's randomness, never from a seeded stream."""
     return secrets.token_hex(ID_LENGTH // 2)
 
 
@@ -42,16 +42,27 @@ class RunManifest:
     tracking_uri: str = ""
 
     def __post_init__(self) -> None:
+        """Check the id and the kind."""
         assert re.fullmatch(rf"[0-9a-f]{{{ID_LENGTH}}}", self.id), f"a run id is {ID_LENGTH} hex digits, not {self.id!r}"
         assert self.kind in KINDS, self.kind
 
     def to_json(self) -> str:
-        """One JSON object, keys in the order of the fields."""
+        """Return the text of job.json."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunManifest:
-        """The job of `to_json`'s text; keys of a later version are ignored. FolderError where it is no such text."""
+        """Parse the text of job.json.
+
+        Args:
+            text: The text; keys of a later version are ignored.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            FolderError: The text is damaged.
+        """
         try:
             raw = json.loads(text)
             return cls(**{f.name: raw[f.name] for f in dataclasses.fields(cls) if f.name in raw})
@@ -72,7 +83,7 @@ class RunDir:
 
     @property
     def job(self) -> Path:
-        """Id, name, experiment, kind and tags: a `Job`."""
+        """Id, name, experiment, kind and tags: a `RunManifest`."""
         return self.path / "job.json"
 
     @property
@@ -107,7 +118,19 @@ class RunDir:
 
     @classmethod
     def create(cls, root: Path, *, config_text: str, job: RunManifest) -> RunDir:
-        """A new folder, there with config and job or not at all. FolderError where `root` cannot be written."""
+        """Make the folder of a new run; a kill leaves it complete or not there.
+
+        Args:
+            root: The folder of all runs.
+            config_text: The text of config.yaml.
+            job: The run's manifest.
+
+        Returns:
+            The new folder.
+
+        Raises:
+            FolderError: `root` cannot be written.
+        """
         parent = Path(root) / _safe(job.experiment)
         final = parent / f"{_safe(job.name)}-{job.id}"
         draft = parent / f".{final.name}.{os.getpid()}"
@@ -128,7 +151,14 @@ class RunDir:
         return cls(final)
 
     def read_job(self) -> RunManifest:
-        """The job of this folder. FolderError where job.json is missing or damaged."""
+        """Read the run's manifest.
+
+        Returns:
+            The content of job.json.
+
+        Raises:
+            FolderError: The file is missing or damaged.
+        """
         try:
             text = self.job.read_text(encoding="utf-8")
         except OSError as error:
@@ -139,7 +169,14 @@ class RunDir:
             raise FolderError(f"{self.path}: {error}") from error
 
     def read_result(self) -> dict[str, Any] | None:
-        """What the run wrote at its end; None while there is no result. FolderError where the file is damaged."""
+        """Read the run's result.
+
+        Returns:
+            The content of result.json; None while there is none.
+
+        Raises:
+            FolderError: The file is damaged.
+        """
         try:
             raw = json.loads(self.result.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -151,12 +188,16 @@ class RunDir:
         return raw
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Puts result.json there as a whole; non-finite numbers must have been turned into strings."""
+        """Write result.json in one piece; non-finite numbers must have been turned into strings."""
         write_atomic(self.result, json.dumps(dict(result), indent=2, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for one training process; ends with that process, however it dies. BusyError where another has it."""
+        """Lock the folder for the process that trains; the lock ends with the process, however it dies.
+
+        Raises:
+            BusyError: Another process holds it; the message names its pid.
+        """
         fd = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -171,7 +212,7 @@ class RunDir:
             os.close(fd)
 
     def busy(self) -> bool:
-        """Whether a living process holds the lock at this moment."""
+        """Return whether a living process holds the lock at this moment."""
         try:
             fd = os.open(self.lock, os.O_RDONLY)
         except FileNotFoundError:
@@ -186,25 +227,43 @@ class RunDir:
 
 
 def iter_run_dirs(root: Path) -> Iterator[RunDir]:
-    """Every complete run folder below `root`, in the order of their paths; none where `root` does not exist."""
+    """List the complete run folders.
+
+    Args:
+        root: The folder of all runs; it may be missing.
+
+    Yields:
+        The folders, in the order of their paths.
+    """
     for job in sorted(Path(root).glob("[!.]*/[!.]*/job.json")):
         yield RunDir(job.parent)
 
 
 def find_run_dir(root: Path, run_id: str) -> RunDir:
-    """The folder of a run by its id, or by a unique beginning of at least 6 digits. NotFoundError names the near miss."""
-    known = {folder.path.name.rpartition("-")[2]: folder for folder in iter_run_dirs(root)}
-    if run_id in known:
-        return known[run_id]
-    found = [name for name in known if name.startswith(run_id)] if len(run_id) >= PREFIX_LENGTH else []
-    if len(found) == 1:
-        return known[found[0]]
-    if found:
-        raise NotFoundError(f"run {run_id}: {len(found)} runs in {root} begin like this: {', '.join(sorted(found)[:5])}")
-    raise NotFoundError(f"run {run_id}: no such run in tracking.folder={root}{near_miss(run_id, known)}")
+    """Find the folder of a run.
+
+    Args:
+        root: The folder of all runs.
+        run_id: The run's id, or a unique beginning of at least 6 digits.
+
+    Returns:
+        The folder.
+
+    Raises:
+        NotFoundError: There is no such run, or more than one; the message names the near miss.
+    """
+    run_dirs = {folder.path.name.rpartition("-")[2]: folder for folder in iter_run_dirs(root)}
+    if run_id in run_dirs:
+        return run_dirs[run_id]
+    matches = [name for name in run_dirs if name.startswith(run_id)] if len(run_id) >= PREFIX_LENGTH else []
+    if len(matches) == 1:
+        return run_dirs[matches[0]]
+    if matches:
+        raise NotFoundError(f"run {run_id}: {len(matches)} runs in {root} begin like this: {', '.join(sorted(matches)[:5])}")
+    raise NotFoundError(f"run {run_id}: no such run in tracking.folder={root}{near_miss(run_id, run_dirs)}")
 
 
 def _safe(name: str) -> str:
-    """A folder name out of any text: separators and control characters become '_'; long ones are cut (255 bytes is the limit)."""
+    """Make a folder name of any text: separators and control characters become '_'; long ones are cut (255 bytes is the limit)."""
     cleaned = re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII).lstrip(".")
     return cleaned[:120] or "_"

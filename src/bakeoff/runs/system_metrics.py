@@ -13,12 +13,18 @@ LAST = "system/cpu_utilization_percentage"
 
 
 class SystemMetricsSampler:
-    """A thread that writes CPU, memory and GPU use every `every` seconds and at the end, as a context manager; step is the sample's index.
+    """A thread that logs CPU, memory and GPU use, as a context manager; the step is the sample's index.
 
     MB are 10^6 bytes, as in MLflow. GPUs are those that NVML sees, where pynvml can be imported.
     """
 
     def __init__(self, journal: Journal, *, every: float) -> None:
+        """Prepare the thread.
+
+        Args:
+            journal: Where the samples go.
+            every: Seconds between two samples; there is one at the end, too.
+        """
         assert every > 0, every
         self._journal, self._every = journal, every
         last = journal.last_step(LAST)
@@ -27,20 +33,22 @@ class SystemMetricsSampler:
         self._thread = threading.Thread(target=self._run, name="system-metrics", daemon=True)
 
     def start(self) -> None:
-        """Begins to sample."""
+        """Begin to sample."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; returns when it has written its last line."""
+        """End the thread, and return when it has written its last line."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def __enter__(self) -> SystemMetricsSampler:
+        """Begin to sample."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the thread."""
         self.stop()
 
     def _run(self) -> None:
@@ -84,14 +92,14 @@ def _open_nvml(stack: contextlib.ExitStack) -> tuple[Any, list[Any]]:
 
 
 def _gpu(nvml: Any, device: Any, index: int) -> dict[str, float]:
-    """What this device tells; some models do not tell their power or their load."""
-    found: dict[str, float] = {}
+    """Read the state of one device; some models do not report their power or their load."""
+    values: dict[str, float] = {}
     with contextlib.suppress(nvml.NVMLError):
         memory = nvml.nvmlDeviceGetMemoryInfo(device)
-        found[f"system/gpu_{index}_memory_usage_megabytes"] = memory.used / 1e6
-        found[f"system/gpu_{index}_memory_usage_percentage"] = round(100 * memory.used / memory.total, 1)
+        values[f"system/gpu_{index}_memory_usage_megabytes"] = memory.used / 1e6
+        values[f"system/gpu_{index}_memory_usage_percentage"] = round(100 * memory.used / memory.total, 1)
     with contextlib.suppress(nvml.NVMLError):
-        found[f"system/gpu_{index}_utilization_percentage"] = nvml.nvmlDeviceGetUtilizationRates(device).gpu
+        values[f"system/gpu_{index}_utilization_percentage"] = nvml.nvmlDeviceGetUtilizationRates(device).gpu
     with contextlib.suppress(nvml.NVMLError):
-        found[f"system/gpu_{index}_power_usage_watts"] = nvml.nvmlDeviceGetPowerUsage(device) / 1000
-    return found
+        values[f"system/gpu_{index}_power_usage_watts"] = nvml.nvmlDeviceGetPowerUsage(device) / 1000
+    return values

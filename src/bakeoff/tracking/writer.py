@@ -30,9 +30,17 @@ LAGS = "store lags: bakeoff sync"
 
 
 def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
-    """Replays every run below `root` that the store lags behind on, says KILLED of the dead ones, and returns what was done.
+    """Replay every run below a folder that its store lags behind on, and mark the dead ones as KILLED.
 
-    StoreError where a store is away. A damaged run folder is told as a problem of its Progress.
+    Args:
+        root: The folder of all runs.
+        uri: The store; None: the one that each run names.
+
+    Returns:
+        The progress of every run that was changed. A damaged run folder is a problem of its progress.
+
+    Raises:
+        StoreError: A store is away.
     """
     done: list[ReplayProgress] = []
     for folder in iter_run_dirs(root):
@@ -49,26 +57,36 @@ def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
     return done
 
 
-class _Pass:
-    """One look at all journals after the other; a journal that has not grown since it was replayed costs one stat."""
+class JournalFollower:
+    """Replays the journals below a folder as they grow; one that has not grown since it was replayed costs one stat."""
 
     def __init__(self, root: Path, uri: str | None) -> None:
+        """Follow all journals below `root` into the store at `uri` (None: the one that each run names)."""
         self.root, self.uri = Path(root), uri
         self.sizes: dict[Path, int] = {}
         self.away: dict[str, float] = {}
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
-    def once(self, *, deadline: float | None = None) -> bool:
-        """Replays what has grown; True where something is left over. Trained nets go last."""
+    def replay_grown(self, *, deadline: float | None = None) -> bool:
+        """Replay the journals that have grown, and export trained nets after everything else.
+
+        Args:
+            deadline: The value of `time.monotonic()` after which no further journal is begun. With one, stores that were away a moment
+                ago are tried again.
+
+        Returns:
+            Whether something is left over.
+        """
         left = False
         for models in (False, True):
             for path in _journals(self.root):
                 if deadline is not None and time.monotonic() > deadline:
                     return True
-                left |= self._one(RunDir(path.parent), models=models, last=deadline is not None)
+                left |= self._replay(RunDir(path.parent), models=models, last=deadline is not None)
         return left
 
-    def _one(self, folder: RunDir, *, models: bool, last: bool) -> bool:
+    def _replay(self, folder: RunDir, *, models: bool, last: bool) -> bool:
+        """Replay one run if its journal has grown; True where something is left over."""
         try:
             size = folder.journal.stat().st_size
             if self.sizes.get(folder.path) == size:
@@ -85,31 +103,31 @@ class _Pass:
                 self.away[address] = time.monotonic() + RETRY
                 raise
         except FileNotFoundError:
-            return False  # the folder was thrown away under our eyes
+            return False  # the folder has been deleted meanwhile
         except BakeoffError as error:
-            self._tell(str(error))
+            self._report(str(error))
             return True
         for problem in progress.problems:
-            self._tell(problem)
+            self._report(problem)
         if not progress.pending:
-            # The size from before the replay: what came meanwhile is looked at again.
+            # The size from before the replay: what was added meanwhile is read again.
             self.sizes[folder.path] = size
         return False
 
-    def _tell(self, message: str) -> None:
-        if message not in self.told:
-            self.told.add(message)
+    def _report(self, message: str) -> None:
+        if message not in self.reported:
+            self.reported.add(message)
             print(f"writer: {message}", file=sys.stderr, flush=True)
 
 
 def _journals(root: Path) -> list[Path]:
-    found = []
-    for experiment in _entries(root):
-        found += [journal for run in _entries(experiment) if os.path.exists(journal := f"{run}/journal.jsonl")]
-    return [Path(path) for path in found]
+    """List the journals of all runs below a folder."""
+    journals = (f"{run}/journal.jsonl" for experiment in _subdirs(root) for run in _subdirs(experiment))
+    return [Path(journal) for journal in journals if os.path.exists(journal)]
 
 
-def _entries(folder: Path | str) -> list[str]:
+def _subdirs(folder: Path | str) -> list[str]:
+    """List the folders in a folder, without the hidden ones; a missing folder has none."""
     try:
         with os.scandir(folder) as entries:
             return [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
@@ -118,14 +136,24 @@ def _entries(folder: Path | str) -> list[str]:
 
 
 def run_writer(root: Path, uri: str | None, stop: Callable[[float], float | None]) -> bool:
-    """Replays until `stop(seconds to wait)` returns a bound in seconds for the last drain; returns whether the store still lags."""
-    work = _Pass(root, uri)
+    """Replay what grows below a folder until the training is over.
+
+    Args:
+        root: The folder of all runs.
+        uri: The store; None: the one that each run names.
+        stop: Waits the given seconds for the order to stop. It returns the longest time in seconds that the last replay may take, or
+            None to go on.
+
+    Returns:
+        Whether the store still lags behind the journals.
+    """
+    follower = JournalFollower(root, uri)
     bound = stop(0.0)
     while bound is None:
-        work.once()
+        follower.replay_grown()
         bound = stop(POLL)
     deadline = time.monotonic() + bound
-    while work.once(deadline=deadline):
+    while follower.replay_grown(deadline=deadline):
         if time.monotonic() + POLL > deadline:
             return True
         time.sleep(POLL)
@@ -133,21 +161,38 @@ def run_writer(root: Path, uri: str | None, stop: Callable[[float], float | None
 
 
 class _Child(Protocol):
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
     def stop(self, timeout: float) -> bool | None:
-        """Asks for the last drain, waits; True where the store lags, None where the process had to be ended."""
+        """Ask for the last replay and wait; True where the store lags, None where the process had to be ended."""
 
 
 class Writer:
-    """Keeps a writer process beside the training, as a context manager; `close` drains within a bound.
-
-    With a multiprocessing `context` (a forkserver that has MLflow imported, say) it starts at once, else as a fresh interpreter.
-    """
+    """A writer process beside the training, as a context manager; its end brings the store up to the journals."""
 
     def __init__(self, root: Path, *, uri: str | None = None, context: Any = None) -> None:
+        """Start the process.
+
+        Args:
+            root: The folder of all runs.
+            uri: The store; None: the one that each run names.
+            context: A multiprocessing context, such as a forkserver that has MLflow imported; it saves the start of a fresh interpreter.
+        """
         self._child: _Child | None = _Forked(Path(root), uri, context) if context is not None else _Spawned(Path(root), uri)
+        #: Process id of the writer.
+        self.pid = self._child.pid
 
     def close(self, timeout: float = DRAIN) -> bool:
-        """Drains for at most `timeout` seconds, ends the process, and returns whether the store lags; tells the caller's shell if so."""
+        """Replay what is left, and end the process.
+
+        Args:
+            timeout: The longest time in seconds that the last replay may take.
+
+        Returns:
+            Whether the store lags behind the journals; if so, standard error says it.
+        """
         if self._child is None:
             return False
         child, self._child = self._child, None
@@ -157,25 +202,30 @@ class Writer:
         return lagging
 
     def __enter__(self) -> Writer:
+        """Return the writer itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the writer."""
         self.close()
 
 
 class _Spawned:
+    """A writer in a fresh interpreter, which its standard input tells to stop."""
+
     def __init__(self, root: Path, uri: str | None) -> None:
         command = [sys.executable, "-m", "bakeoff.tracking.writer", str(root.absolute()), "--parent", str(os.getpid())]
         # An address may hold a password, and everyone on a machine can read command lines.
         environment = {**os.environ, **({URI: uri} if uri else {})}
         # A session of its own: Ctrl-C is for the training, which then tells the writer.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+        self.pid = self.process.pid
 
     def stop(self, timeout: float) -> bool | None:
         pipe = self.process.stdin
         assert pipe is not None
         try:
-            # Said in words, since a forked sibling may hold the pipe's other end open.
+            # Written out, since a forked sibling may hold the pipe's other end open.
             pipe.write(f"{timeout}\n".encode())
             pipe.close()
         except BrokenPipeError:
@@ -189,11 +239,14 @@ class _Spawned:
 
 
 class _Forked:
+    """A writer of a multiprocessing context, which a pipe tells to stop."""
+
     def __init__(self, root: Path, uri: str | None, context: Any) -> None:
-        theirs, self.pipe = context.Pipe(duplex=False)
-        self.process = context.Process(target=_serve_pipe, args=(root.absolute(), uri, theirs, os.getpid()), daemon=True)
+        receiver, self.pipe = context.Pipe(duplex=False)
+        self.process = context.Process(target=_serve_pipe, args=(root.absolute(), uri, receiver, os.getpid()), daemon=True)
         self.process.start()
-        theirs.close()
+        self.pid: int = self.process.pid
+        receiver.close()
 
     def stop(self, timeout: float) -> bool | None:
         try:
@@ -210,19 +263,20 @@ class _Forked:
 
 
 def _serve_pipe(root: Path, uri: str | None, pipe: Connection, parent: int) -> None:
+    """Run the writer as a child of a multiprocessing context."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def stop(seconds: float) -> float | None:
         try:
-            return float(pipe.recv()) if pipe.poll(seconds) else _bereft(parent)
+            return float(pipe.recv()) if pipe.poll(seconds) else _parent_gone(parent)
         except EOFError:
             return DRAIN
 
     sys.exit(3 if run_writer(root, uri, stop) else 0)
 
 
-def _bereft(parent: int) -> float | None:
-    """A bound for the last drain where the parent is gone."""
+def _parent_gone(parent: int) -> float | None:
+    """Return the bound of the last replay where the parent is gone, else None."""
     try:
         os.kill(parent, 0)
     except ProcessLookupError:
@@ -232,26 +286,34 @@ def _bereft(parent: int) -> float | None:
     return None
 
 
-def _listen(file: IO[str], told: threading.Event, bound: list[float]) -> None:
+def _listen(file: IO[str], stopped: threading.Event, bound: list[float]) -> None:
+    """Wait for the line that stops the writer and names the bound of the last replay."""
     line = file.readline().strip()
     bound.append(float(line) if line else DRAIN)
-    told.set()
+    stopped.set()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process: exit code 0 where everything is in the store, 3 where the store lags."""
+    """Run the writer as a program.
+
+    Args:
+        arguments: The command line; None: that of the process.
+
+    Returns:
+        The exit code: 0 where everything is in the store, 3 where the store lags.
+    """
     parser = argparse.ArgumentParser(prog="bakeoff.tracking.writer", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("root", type=Path)
     parser.add_argument("--parent", type=int, required=True)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told, bound = threading.Event(), list[float]()
-    threading.Thread(target=_listen, args=(sys.stdin, told, bound), daemon=True).start()
+    stopped, bound = threading.Event(), list[float]()
+    threading.Thread(target=_listen, args=(sys.stdin, stopped, bound), daemon=True).start()
 
     def stop(seconds: float) -> float | None:
-        return bound[0] if told.wait(seconds) else _bereft(given.parent)
+        return bound[0] if stopped.wait(seconds) else _parent_gone(options.parent)
 
-    return 3 if run_writer(given.root, os.environ.get(URI) or None, stop) else 0
+    return 3 if run_writer(options.root, os.environ.get(URI) or None, stop) else 0
 
 
 if __name__ == "__main__":
