@@ -1,0 +1,16 @@
+"""The statistics as a package: its example runs, and it exports what it says."""
+
+from __future__ import annotations
+
+import doctest
+
+from bakeoff import stats
+
+
+def test_the_example_runs() -> None:
+    results = doctest.testmod(stats)
+    assert results.attempted == 4 and results.failed == 0
+
+
+def test_every_exported_name_exists() -> None:
+    assert all(hasattr(stats, name) for name in stats.__all__)
