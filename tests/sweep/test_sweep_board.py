@@ -94,7 +94,7 @@ def test_a_dead_owner_s_point_is_taken_over_as_it_is(small: Small) -> None:
     again = claimed(TrialQueue(plan, folder=home(plan)))
     assert (again.stage, again.arm_index, again.point, again.params) == (lost.stage, lost.arm_index, lost.point, lost.params)
     assert again.token == lost.token + 1
-    # The fenced owner's late word is not heard, and it cannot renew.
+    # The fenced owner's late result is ignored, and it cannot renew.
     assert not queue.tell(lost, result(0.99)) and not queue.renew(lost) and not queue.requeue(lost, died=True)
     assert queue.tell(again, result(0.25)) and queue.tell(kept, result(0.5)) and queue.renew(claimed(queue))
     best = [arm_progress.best for arm_progress in queue.arms_progress()]
@@ -252,10 +252,10 @@ def test_the_run_of_a_lease(small: Small) -> None:
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:
     with (
-        leases.exclusive(tmp_path / "lock", what="sweep x"),
+        leases.exclusive_lock(tmp_path / "lock", name="sweep x"),
         pytest.raises(BusyError, match="sweep x is being run by pid"),
-        leases.exclusive(tmp_path / "lock", what="sweep x"),
+        leases.exclusive_lock(tmp_path / "lock", name="sweep x"),
     ):
         pass
-    with leases.exclusive(tmp_path / "lock", what="sweep x"):
+    with leases.exclusive_lock(tmp_path / "lock", name="sweep x"):
         pass

@@ -1,4 +1,4 @@
-"""More seeds come look by look, as the plan says and the report asks, the same for all arms, and never beyond the plan."""
+"""`--more` queues the seeds of the plan's next analysis when the report asks for them: the same for all arms, never beyond the plan."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("confirm", "first", "all_looks"),
+    ("confirm", "first", "analyses"),
     [
         ({}, 10, [10, 20, 30, 40, 50]),
         ({"seeds": 4}, 4, [4, 8, 12, 16, 20]),
@@ -67,11 +67,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ({"seeds": [7, 3]}, 2, [2, 4, 6, 8, 10]),
     ],
 )
-def test_looks_are_multiples_of_the_first_up_to_the_most(small: Small, confirm: dict[str, Any], first: int, all_looks: list[int]) -> None:
+def test_analyses_are_multiples_of_the_first_up_to_the_most(small: Small, confirm: dict[str, Any], first: int, analyses: list[int]) -> None:
     plan = small(confirm=confirm)
     written = json.loads(json.dumps(plan.tree()))["confirm"]
-    assert written["looks"] == all_looks and len(written["seeds"]) == first
-    assert written["max_seeds"] == len(written["pool"]) == (all_looks[-1] if all_looks else 0)
+    assert written["looks"] == analyses and len(written["seeds"]) == first
+    assert written["max_seeds"] == len(written["pool"]) == (analyses[-1] if analyses else 0)
     assert written["pool"][:first] == written["seeds"] and len(set(written["pool"])) == len(written["pool"])
 
 
@@ -83,13 +83,15 @@ def test_the_most_must_hold_the_first_and_is_part_of_the_plan(small: Small) -> N
 
 
 @pytest.mark.parametrize("studies", [1, 2])
-def test_more_queues_one_look_for_all_arms_and_ends_with_the_plan(small: Small, asked: dict[str, Any], studies: int) -> None:
+def test_more_queues_one_analysis_for_all_arms_and_ends_with_the_plan(small: Small, asked: dict[str, Any], studies: int) -> None:
     plan = started(small(confirm={"seeds": 2, "max_seeds": 6}, budget={"trials": 2, "studies": studies}))
     done = finish(plan)
     for seeds in ((1003, 1004), (1005, 1006)):
         queued = extend.extend_sweep(plan)
         assert queued.seeds == seeds and f"queued 4 runs: seeds {seeds[0]} to {seeds[1]} for 2 arms" in queued.line
-        with pytest.raises(PlanError, match=r"--more: 4 runs of the present look are still to come; bakeoff sweep small runs them first"):
+        with pytest.raises(
+            PlanError, match=r"--more: 4 runs of the current analysis are still to come; bakeoff sweep small runs them first"
+        ):
             extend.extend_sweep(plan)
         new = finish(plan)
         assert sorted((arm, seed) for arm, _, seed in new) == [(arm, seed) for arm in ("adam", "momentum") for seed in seeds]
@@ -98,7 +100,7 @@ def test_more_queues_one_look_for_all_arms_and_ends_with_the_plan(small: Small, 
     assert last.seeds == () and "the plan ends at confirm.max_seeds=6: So it stands." in last.line
     assert Counter(seed for *_, seed in done) == dict.fromkeys(range(1001, 1007), 2) and finish(plan) == []
     assert {(study, seed) for _, study, seed in done} == {((seed - 1001) % studies, seed) for seed in range(1001, 1007)}
-    with pytest.raises(PlanError, match="the last look"):
+    with pytest.raises(PlanError, match="the plan's last analysis"):
         interim.queue(plan, folder=home(plan))
 
 
@@ -118,7 +120,7 @@ def test_more_is_for_the_same_plan_that_has_been_run(small: Small, asked: dict[s
         extend.extend_sweep(plan)
     assert not Path("runs").exists()
     started(plan)
-    with pytest.raises(PlanError, match="10 runs of the present look"):
+    with pytest.raises(PlanError, match="10 runs of the current analysis"):
         extend.extend_sweep(plan)
     finish(plan)
     other = small("budget.trials=4")
@@ -126,7 +128,7 @@ def test_more_is_for_the_same_plan_that_has_been_run(small: Small, asked: dict[s
         extend.extend_sweep(other)
     with pytest.raises(PlanError, match="no confirming stage"):
         extend.extend_sweep(started(small("confirm.seeds=0")))
-    with leases.exclusive(home(plan) / LOCK, what="this"), pytest.raises(BusyError):
+    with leases.exclusive_lock(home(plan) / LOCK, name="this"), pytest.raises(BusyError):
         extend.extend_sweep(plan)
     assert extend.extend_sweep(plan).seeds == (1003, 1004)
 
@@ -137,7 +139,7 @@ def test_a_damaged_count_is_told(small: Small) -> None:
     with pytest.raises(BakeoffError, match=r"looks\.json: damaged"):
         TrialQueue(plan, folder=home(plan))
     (home(plan) / interim.LOOKS).write_text('{"seeds": 3}')
-    with pytest.raises(BakeoffError, match="seeds=3: no look of the plan; looks: 2, 4"):
+    with pytest.raises(BakeoffError, match="seeds=3: not an analysis of the plan; analyses: 2, 4"):
         TrialQueue(plan, folder=home(plan))
 
 

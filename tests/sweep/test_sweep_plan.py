@@ -92,7 +92,7 @@ def test_an_arm_without_the_key_is_not_tuned_in_it(small: Small) -> None:
         ({}, ("workers=two",), ("workers=two", "whole number")),
         ({}, ("scale=smok",), ("scale=smok", "did you mean smoke")),
         ({}, ("metric.name=val/f1",), ("val/f1", "never logged")),
-        ({}, ("resume=abc",), ("resume", "same line")),
+        ({}, ("resume=abc",), ("resume", "same command")),
         ({}, ("fast",), ("fast", "key=value")),
     ],
 )

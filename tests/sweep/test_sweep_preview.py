@@ -28,7 +28,7 @@ def test_a_plan_says_what_would_run(small: Small) -> None:
     text = "\n".join(lines(plan, cost))
     for part in (
         "Which optimizer?",
-        f"{plan.title}; judged by val/accuracy (maximize), margin 0.005",
+        f"{plan.title}; compared by val/accuracy (maximize), margin 0.005",
         "arms      2: momentum, adam",
         "blocks    2: alexnet, vgg11",
         *(f"optimizer.lr in {space.low:g} .. {space.high:g} log: {arm}" for arm, space in rates.items()),

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
+from bakeoff.sweep import optuna_studies
 from bakeoff.sweep.candidates import Point, points
 from bakeoff.sweep.leases import Owner
 from bakeoff.sweep.plan import Plan
@@ -251,3 +253,20 @@ def test_a_complement_s_wrong_space_is_told_in_one_line(small: Small) -> None:
     for space in ({"low": 0.5, "high": 1.0, "complement": True}, {"low": 0.5, "high": 0.9, "log": True, "complement": True}):
         with pytest.raises(PlanError, match="high must be below 1, and log is left out"):
             small("optimizer=momentum", tune={"optimizer.momentum": space})
+
+
+def test_optuna_lets_another_process_go_on_with_a_running_trial() -> None:
+    """`resume_trial` rests on a private attribute of Optuna: this fails when a release drops or changes it."""
+    storage = optuna.storages.InMemoryStorage()
+    first = optuna.create_study(storage=storage, study_name="s", sampler=optuna.samplers.RandomSampler(seed=0))
+    first.ask()
+    began = first.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+    again = optuna.load_study(storage=storage, study_name="s")
+    resumed = optuna_studies.resume_trial(again, again.get_trials()[began.number])
+    assert resumed.number == began.number and resumed.suggest_float("x", 0.0, 1.0) == began.params["x"], "what was drawn stays"
+    resumed.report(0.5, 1)
+    resumed.set_user_attr("owner", "b")
+    again.tell(resumed.number, 0.5)
+    trial = first.get_trials()[began.number]
+    assert (trial.value, trial.intermediate_values, trial.user_attrs) == (0.5, {1: 0.5}, {"owner": "b"})
+    assert first.get_trials()[0].state == optuna.trial.TrialState.RUNNING, "the other trial is untouched"

@@ -22,18 +22,18 @@ Cost = tuple[float, float]
 
 
 def block_costs(plan: Plan, *, context: ForkServerContext, probe: Callable[..., None] = worker.probe) -> dict[str, Cost]:
-    """block -> (seconds a step, seconds a run), from a few real steps of its first arm in a process of its own."""
+    """Measure (seconds a step, seconds a run) of each block, from a few real steps of its first arm in a process of its own."""
     first: dict[str, PlannedArm] = {}
     for planned_arm in plan.planned_arms:
         first.setdefault(planned_arm.block, planned_arm)
-    facts = from_child(context, probe, [planned_arm.run for planned_arm in first.values()], what="the timed probe")
+    facts = from_child(context, probe, [planned_arm.run for planned_arm in first.values()], label="the timed probe")
     if isinstance(facts, str):
         raise PlanError(facts)
     return dict(zip(first, facts, strict=True))
 
 
 def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str, Any]:
-    """Seconds of training in all and on `workers` at a time: up to the first look, and with every look of the plan."""
+    """Seconds of training in all and on `workers` at a time: up to the first analysis, and with every analysis of the plan."""
     trials = sum(len(planned_arm.points) * costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
     seed = sum(costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
     first, whole = trials + seed * len(plan.spec.confirm.first_seeds), trials + seed * len(plan.spec.confirm.pool)
@@ -53,7 +53,7 @@ def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
         list(dict.fromkeys(planned_arm.arm for planned_arm in plan.planned_arms)),
         list(dict.fromkeys(planned_arm.block for planned_arm in plan.planned_arms)),
     )
-    facts.append(row("plan", f"{plan.title}; judged by {spec.metric.name} ({spec.metric.goal}), margin {spec.margin:g}"))
+    facts.append(row("plan", f"{plan.title}; compared by {spec.metric.name} ({spec.metric.goal}), margin {spec.margin:g}"))
     facts.append(row("arms", f"{len(arms)}: {', '.join(arms)}"))
     if blocks != [WHOLE]:
         facts.append(row("blocks", f"{len(blocks)}: {', '.join(blocks)}"))
@@ -74,7 +74,7 @@ def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
         name = "" if block == WHOLE else f"{block}: "
         facts.append(row("probe", f"{name}{found['seconds_a_step'] * 1000:.3g} ms a step, about {found['seconds_a_run']:.3g} s a run"))
     total = f"about {cost['hours']:.2g} h ({clock(cost['seconds'])}) at workers={cost['workers']}"
-    later = f"; with every look {clock(cost['seconds_with_all_looks'])}" if len(spec.confirm.analyses) > 1 else ""
+    later = f"; with every interim analysis {clock(cost['seconds_with_all_looks'])}" if len(spec.confirm.analyses) > 1 else ""
     facts.append(row("cost", f"{total}{later}; pruning and diverged runs make it less"))
     return [*facts, "", f"nothing has been started; {plan.command} runs it"]
 

@@ -1,4 +1,4 @@
-"""`--more`: the seeds that a sweep's report asks for, queued as the next look that its plan holds."""
+"""`--more`: the seeds that a sweep's report asks for, queued as the next interim analysis of its plan."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Queued:
 
 
 def extend_sweep(plan: Plan) -> Queued:
-    """Ask the report whether it needs more seeds, and queue the next look for all arms, so that each seed stays shared by all.
+    """Ask the report whether it needs more seeds, and queue the next analysis for all arms, so that they share every seed.
 
-    `PlanError` where this plan has not been run, or its present look is not done; nothing is queued then, nor behind `max_seeds`.
+    `PlanError` where this plan has not been run, or its current analysis is not complete; nothing is queued then, nor beyond `max_seeds`.
     """
     folder = Path(plan.site.tracking.folder) / plan.title
     if not (folder / PLAN).exists():
@@ -39,10 +39,10 @@ def extend_sweep(plan: Plan) -> Queued:
         raise PlanError(f"--more: {plan.title} has not been run yet; {plan.command} runs it{f' ({beside[0]})' if beside else ''}")
     if not plan.spec.confirm.first_seeds:
         raise PlanError("--more: confirm.seeds=0: this plan has no confirming stage")
-    with leases.exclusive(folder / LOCK, what=f"sweep {plan.title}"):
+    with leases.exclusive_lock(folder / LOCK, name=f"sweep {plan.title}"):
         left = remaining(plan, folder=folder)
         if left:
-            raise PlanError(f"--more: {left} runs of the present look are still to come; {plan.command} runs them first")
+            raise PlanError(f"--more: {left} runs of the current analysis are still to come; {plan.command} runs them first")
         report = verdict(plan)
         now, then = interim.reached(plan, folder=folder), interim.following(plan, folder=folder)
         if report.verdict.grade not in OPEN:

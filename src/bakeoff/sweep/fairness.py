@@ -43,6 +43,7 @@ class FairnessError(PlanError):
     """The arms of a sweep differ in something that its file does not declare; `lines` has one complaint each."""
 
     def __init__(self, lines: Sequence[str]) -> None:
+        """Keep the complaints and join them into the message."""
         super().__init__("; ".join(lines))
         self.lines = tuple(lines)
 
@@ -52,7 +53,7 @@ def raise_unallowed(request: SweepRequest, findings: Sequence[FairnessFinding]) 
     refused = [found for found in findings if found.rule not in request.spec.allow]
     if refused:
         raise FairnessError(
-            [f"{request.path.name}: {found.rule}: {found.text}; where that is meant, say allow: [{found.rule}]" for found in refused]
+            [f"{request.path.name}: {found.rule}: {found.text}; if that is intended, set allow: [{found.rule}]" for found in refused]
         )
     return tuple(findings)
 

@@ -35,7 +35,12 @@ class Owner:
 
 
 def alive(owner: Mapping[str, Any] | None, deadline: float | None) -> bool:
-    """Whether an owner still is at work: its process, on this host; its lease, on another."""
+    """Return whether an owner is still at work.
+
+    Args:
+        owner: Host, pid and start of the owner's process. On this host the process itself is looked up.
+        deadline: When the lease ends, in seconds since the epoch. It decides for owners on other hosts.
+    """
     if not owner:
         return False
     if owner["host"] != socket.gethostname():
@@ -53,30 +58,39 @@ class Lock:
     """A file lock that the kernel frees with its holder; Optuna's own ones outlive a killed process by half a minute."""
 
     def __init__(self, path: Path) -> None:
+        """Name the lock file; nothing is opened yet."""
         self.path, self.descriptor = path, -1
 
     def acquire(self) -> bool:
-        """Wait for it."""
+        """Wait for the lock and hold it."""
         self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
-        """Let it go."""
+        """Free the lock."""
         os.close(self.descriptor)
         self.descriptor = -1
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, what: str) -> Iterator[None]:
-    """Hold a lock for a block, or `BusyError` where another process has it."""
+def exclusive_lock(path: Path, *, name: str) -> Iterator[None]:
+    """Hold a lock for a `with` block, without waiting for it.
+
+    Args:
+        path: The lock file, which keeps its holder's process number for the message.
+        name: What the lock is for, as the message calls it.
+
+    Raises:
+        BusyError: Another process holds the lock.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
-            raise BusyError(f"{what} is being run by pid {holder}; wait for it, or stop it with Ctrl-C there") from None
+            raise BusyError(f"{name} is being run by pid {holder}; wait for it, or stop it with Ctrl-C there") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -85,7 +99,11 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
 
 
 def truncate_torn_line(path: Path) -> None:
-    """Cut off what a killed process wrote of a last line: another line after it would make the whole journal unreadable."""
+    """Cut off the unfinished last line of a killed process: a line appended to it would make the whole journal unreadable.
+
+    Args:
+        path: The journal, which need not exist.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ class MetricTail:
     """Follows one metric of a run's journal, which it may share with processes that come and go."""
 
     def __init__(self, path: Path, *, metric: str) -> None:
+        """Begin before the first line of the journal at `path`."""
         self.path, self.metric = path, metric
         self.offset = 0
         self.steps: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Optuna at arm's length: the studies of a plan on one journal file, what draws a point, and what stops a trial."""
+"""All use of Optuna in a sweep: the studies of a plan on one journal file, what draws a point, and what stops a trial."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ State = TrialState
 REDUCTION = 3
 """Of the trials at a rung of asha and hyperband, one in so many goes on."""
 IDLE = RandomSampler(seed=0)
-"""The sampler of a study that is not being asked: it looks at nothing."""
+"""The sampler of a study that is not being asked: it reads no trial."""
 
 
 def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
@@ -63,8 +63,15 @@ def trials_of(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
+def resume_trial(study: Study, trial: FrozenTrial) -> Trial:
+    """Return a running trial as the live object that suggests, reports and takes attributes, whichever process began it."""
+    # `Study.ask` returns a live trial only when it begins one. Optuna has no public way to go on with a trial that another process
+    # began, and a FrozenTrial shows the id of its storage row only as `_trial_id`.
+    return Trial(study, trial._trial_id)
+
+
 def distributions(planned_arm: PlannedArm) -> dict[str, BaseDistribution]:
-    """A cell's spaces as Optuna's: a complement's parameter is 1 - x, on a log scale as its points are; `values` turns it back."""
+    """An arm's spaces as Optuna's: a complement's parameter is 1 - x, on a log scale as its points are; `values` turns it back."""
     by_key: dict[str, BaseDistribution] = {}
     for key, space in planned_arm.spaces.items():
         if space.choices:
@@ -115,7 +122,7 @@ def again(study: Study, number: int, space: dict[str, BaseDistribution], *, name
     """A trial whose owner is gone, with what it had drawn already, and the rest drawn now."""
 
     def draw() -> Trial:
-        trial = Trial(study, trials_of(study)[number]._trial_id)
+        trial = resume_trial(study, trials_of(study)[number])
         for key, limits in space.items():
             if isinstance(limits, CategoricalDistribution):
                 trial.suggest_categorical(key, limits.choices)
@@ -129,13 +136,13 @@ def again(study: Study, number: int, space: dict[str, BaseDistribution], *, name
 
 
 def with_sampler(study: Study, name: str, seed: int, draw: Any) -> Trial:
-    """What `draw` gives while the study has its sampler; at other times no trial that is looked at must ask it."""
+    """Call `draw` while the study has its sampler. At other times reading a trial must not draw from it."""
     study.sampler = sampler(name, seed=seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            made: Trial = draw()
-            return made
+            trial: Trial = draw()
+            return trial
     finally:
         study.sampler = IDLE
 
@@ -143,12 +150,12 @@ def with_sampler(study: Study, name: str, seed: int, draw: Any) -> Trial:
 def drawn_apart(study: Study, space: dict[str, BaseDistribution], *, seed: int) -> Point:
     """A Gaussian process's point, from a child: torch's threads, once started, would not survive the fork of a worker's trials."""
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=draw_and_send, args=(there, trials_of(study), study.direction, space, seed))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=draw_and_send, args=(sender, trials_of(study), study.direction, space, seed))
     process.start()
-    there.close()
+    sender.close()
     try:
-        by_key: Point = here.recv()
+        by_key: Point = receiver.recv()
     except EOFError:
         process.join()
         raise BakeoffError(f"budget.sampler=gp: its process ended with exit code {process.exitcode}") from None
@@ -178,17 +185,17 @@ def pruner(prune: Prune, *, epochs: int) -> BasePruner:
 
 
 def should_stop(study: Study, trial: FrozenTrial, *, prune: Prune, epoch: int, value: float, epochs: int) -> bool:
-    """Tell a trial's value after an epoch, and whether it is to stop. A value that is no number says nothing, nor does a repeated epoch."""
+    """Report a trial's value after an epoch, and return whether to stop it. NaN and a repeated epoch are ignored."""
     if math.isnan(value) or epoch in trial.intermediate_values:
         return False
     study.pruner = pruner(prune, epochs=epochs)
-    running = Trial(study, trial._trial_id)
+    running = resume_trial(study, trial)
     running.report(value, epoch)
     return epoch < epochs and bool(running.should_prune())
 
 
 def mark(study: Study, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
     """Set a trial's user attributes."""
-    running = Trial(study, trial._trial_id)
+    running = resume_trial(study, trial)
     for name, value in attributes.items():
         running.set_user_attr(name, value)

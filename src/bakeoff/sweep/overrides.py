@@ -13,11 +13,11 @@ LITERALS = ("true", "false", "null", "nan", "inf")
 
 
 def split_word(word: str) -> tuple[str, str]:
-    """(key, value) of one word; `+` in front of the key makes no difference here. `PlanError` for anything else."""
+    """Split one override into (key, value); a `+` before the key is dropped. `PlanError` for anything else."""
     key, equals, value = word.partition("=")
     key = key.lstrip("+")
     if not equals or not key or key.startswith("~"):
-        raise PlanError(f"{word}: not understood; a sweep takes words of the form key=value")
+        raise PlanError(f"{word}: not understood; a sweep takes overrides of the form key=value")
     return key, value
 
 

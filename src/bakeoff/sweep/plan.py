@@ -84,7 +84,7 @@ class Plan:
         return self.spec.confirm.pool[:count][self.tuning_studies[study_index][1] :: self.spec.budget.studies]
 
     def examined(self, facts: Sequence[tuple[int, int]]) -> Plan:
-        """The plan with each cell's (parameters, steps), and what arms differ in by them. `FairnessError`."""
+        """Return the plan with (parameters, steps) of each planned arm, and the differences between arms that follow. `FairnessError`."""
         planned_arms = tuple(
             replace(planned_arm, parameters=size, steps=steps) for planned_arm, (size, steps) in zip(self.planned_arms, facts, strict=True)
         )
@@ -154,7 +154,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a sweep: read, composed and checked as far as that goes without torch. `PlanError` or `ConfigError` in one line.
 
-    `early` is called with the first cell's composition, for what can start while the others are composed.
+    `early` is called with the first planned arm's composition, for what can start while the others are composed.
     """
     request = read_request(name, overrides=overrides, config_dir=config_dir)
     with compose.hydra_session(config_dir):
@@ -218,7 +218,7 @@ def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, 
 
 
 def tuning_spaces(request: SweepRequest, composed_config: ComposedConfig, choices: Mapping[str, Any], label: str) -> dict[str, SearchSpace]:
-    """key -> the space that one planned arm is tuned in: the first entry that is for it. Keys that its run does not have are left out."""
+    """Return the space of each tuned key for one planned arm, by the first entry that fits it, without keys that its run lacks."""
     held, spaces = composed_config.run.flat(), {}
     for key, entries in request.spec.tune.items():
         mine = next((tuning for tuning in entries if tuning.fits(choices)), None)
@@ -290,9 +290,9 @@ def resolved(planned_arm: PlannedArm) -> dict[str, Any]:
 
 
 def digest(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> str:
-    """SHA-256 over what decides the outcome and how it is judged: recipes, spaces, budget, pruner, looks, metric, margin,
-    and what arms may differ in.
+    """Return the SHA-256 over what decides the outcome and the verdict.
 
+    That is recipes, spaces, budget, pruner, analyses, metric, margin, and what arms may differ in.
     Workers, devices, threads, folders, addresses, the wording of the question and the order of the arms are no part of it.
     """
     science = {

@@ -19,6 +19,7 @@ class SweepProgress:
     """Shows where a sweep is while a block lasts."""
 
     def __init__(self, plan: Plan, *, workers: int) -> None:
+        """Write to standard error; `workers` scales the time left."""
         from rich.console import Console
 
         self.plan, self.workers = plan, workers
@@ -27,6 +28,7 @@ class SweepProgress:
         self.decided = 0
 
     def __enter__(self) -> SweepProgress:
+        """Start the live table on a terminal."""
         if self.console.is_terminal:
             from rich.live import Live
 
@@ -35,6 +37,7 @@ class SweepProgress:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        """Remove the live table."""
         if self.live is not None:
             self.live.__exit__(*error)
             self.live = None
@@ -50,7 +53,7 @@ class SweepProgress:
             self.live.update(progress_table(self.plan, arms_progress, left=seconds_left(list(arms_progress), workers=self.workers)))
 
     def event(self, event: Mapping[str, Any], arms_progress: Sequence[ArmProgress]) -> None:
-        """A run has been decided, or put back."""
+        """Show that a run has been decided, or requeued."""
         self.update(arms_progress)
         good = event["status"] in ("finished", "pruned")
         if self.live is None or not good:

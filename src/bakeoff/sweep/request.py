@@ -19,10 +19,10 @@ from bakeoff.sweep.spec import SweepSpec
 SETTINGS = ("margin", "metric", "prune", "allow", "baseline", "budget", "confirm")
 """Keys of a sweep file that the command line may set, with everything below them."""
 SHORT_FORMS = {"metric": "name", "prune": "by"}
-"""Nodes that a file may write as one word, and the key that the word is for."""
+"""Nodes that a file may write as one plain value, and the key that the value is for."""
 RESERVED = {
     "test": "the test set is for the confirming stage, which scores it once",
-    "resume": "a sweep resumes by itself: run the same line again",
+    "resume": "a sweep resumes by itself: run the same command again",
     "name": "a sweep names its own runs",
     "tracking.experiment": "a sweep is an experiment of its own, <name>-<hash>",
 }

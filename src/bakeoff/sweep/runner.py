@@ -50,31 +50,61 @@ class SweepOutcome:
 
 
 def validate_arms(plan: Plan, *, context: ForkServerContext) -> Plan:
-    """Validate all planned arms and their data in a process of the fork server; return the plan with the sizes of its nets.
+    """Validate all planned arms and their data in a process of the fork server.
 
-    Raises the first complaint, or `FairnessError` where the nets are too far apart in size.
+    Args:
+        plan: The plan to validate.
+        context: The fork server.
+
+    Returns:
+        The plan with the sizes of its nets.
+
+    Raises:
+        PlanError: The first complaint.
+        FairnessError: The nets are too far apart in size.
     """
-    message = from_child(context, worker.validate_arms, plan, what="the check of the arms")
+    message = from_child(context, worker.validate_arms, plan, label="the check of the arms")
     if isinstance(message, str):
         raise PlanError(message)
     return plan.examined(message)
 
 
-def from_child(context: ForkServerContext, target: Callable[..., None], *given: Any, what: str) -> Any:
-    """What a process of the fork server sends over the wire that it gets behind `given`."""
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(*given, there), daemon=True)
+def from_child(context: ForkServerContext, target: Callable[..., None], *arguments: Any, label: str) -> Any:
+    """Return what `target` sends from a process of the fork server.
+
+    Args:
+        context: The fork server.
+        target: Called with `arguments` and, last, the pipe to send over.
+        arguments: What `target` gets.
+        label: What the process does, as an error message calls it.
+
+    Raises:
+        PlanError: The process ended without sending anything.
+    """
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(*arguments, sender), daemon=True)
     process.start()
-    there.close()
+    sender.close()
     try:
-        return here.recv()
+        return receiver.recv()
     except EOFError:
         process.join()
-        raise PlanError(f"{what} ended with exit code {process.exitcode}, without an answer") from None
+        raise PlanError(f"{label} ended with exit code {process.exitcode}, without an answer") from None
 
 
 def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, trial: str = processes.TRAIN_FUNCTION) -> SweepOutcome:
-    """Run what is left of a sweep and report on it. `BusyError` where another process runs it; `KeyboardInterrupt` leaves it resumable."""
+    """Run what is left of a sweep and report on it; `KeyboardInterrupt` leaves it resumable.
+
+    Args:
+        plan: The validated plan.
+        context: The fork server that starts workers and writer.
+        resources: Workers, and the threads and devices of each.
+        trial: The function that trains a run folder, as `module:name`.
+
+    Raises:
+        BusyError: Another process runs this sweep.
+        FolderError: The sweep's folder cannot be made.
+    """
     root, uri = Path(plan.site.tracking.folder), plan.site.tracking.uri or default_uri(Path.cwd())
     notes = siblings(plan, root=root)
     folder = root / plan.title
@@ -82,7 +112,7 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"tracking.folder={root}: cannot make a folder there: {error.strerror}") from None
-    with leases.exclusive(folder / LOCK, what=f"sweep {plan.title}"):
+    with leases.exclusive_lock(folder / LOCK, name=f"sweep {plan.title}"):
         readdress(folder, uri=uri)
         summary = Summary(plan, root=root, uri=uri)
         writer = Writer(root, context=context)
@@ -99,19 +129,20 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
                     display.say(note)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
-            summary.end("KILLED" if stopped else "FAILED", reason="stopped; the same line goes on with it" if stopped else str(error))
+            summary.end("KILLED" if stopped else "FAILED", reason="stopped; run the same command to resume it" if stopped else str(error))
             writer.close(CLOSING)
             raise
-        summary.tell(arms_progress, seeds=interim.reached(plan, folder=folder))
+        summary.record_counts(arms_progress, seeds=interim.reached(plan, folder=folder))
         return close(plan, summary, writer, arms_progress, uri=uri)
 
 
 def audits(arms_progress: Sequence[ArmProgress]) -> list[str]:
-    """One line for each arm and block whose pruned trials were looked at again."""
+    """One line for each arm and block whose pruned trials were audited."""
     return [
-        f"{one.arm} in {one.block}: {one.pruned} trials pruned; {one.wrong} of {one.audited} run to their end would have been chosen"
-        for one in arms_progress
-        if one.audited
+        f"{progress.arm} in {progress.block}: {progress.pruned} trials pruned; "
+        f"{progress.wrong} of {progress.audited} run to their end would have been chosen"
+        for progress in arms_progress
+        if progress.audited
     ]
 
 
@@ -163,7 +194,7 @@ def close(plan: Plan, summary: Summary, writer: Writer, arms_progress: list[ArmP
 def work(
     plan: Plan, *, resources: Resources, root: Path, uri: str, context: ForkServerContext, trial: str, display: SweepProgress
 ) -> list[ArmProgress]:
-    """Keep the workers going until every point is decided; a worker that is lost is replaced."""
+    """Run workers until every point is decided, and replace those that die."""
     from bakeoff.sweep.trial_queue import TrialQueue
 
     queue = TrialQueue(plan, folder=root / plan.title)
@@ -187,6 +218,7 @@ class Team:
     """The worker processes of a sweep, by their number."""
 
     def __init__(self, plan: Plan, *, resources: Resources, root: Path, uri: str, context: ForkServerContext, trial: str) -> None:
+        """Describe the workers; none is started yet."""
         self.context, self.losses = context, 0
         self.silent: set[int] = set()
         self.live: dict[int, tuple[BaseProcess, Connection]] = {}
@@ -213,30 +245,30 @@ class Team:
             self.stop()
 
     def start(self, index: int) -> None:
-        """One worker."""
-        here, there = self.context.Pipe()
-        process = self.context.Process(target=worker.serve, args=(self.worker_specs[index], there), name=f"worker-{index}")
+        """Start one worker."""
+        command_end, worker_end = self.context.Pipe()
+        process = self.context.Process(target=worker.serve, args=(self.worker_specs[index], worker_end), name=f"worker-{index}")
         process.start()
-        there.close()
-        self.live[index] = (process, here)
+        worker_end.close()
+        self.live[index] = (process, command_end)
 
     def listen(self, *, seconds: float = 1.0) -> list[Mapping[str, Any]]:
-        """What workers have message."""
-        message: list[Mapping[str, Any]] = []
+        """Return the messages that workers have sent, waiting for the first up to `seconds`."""
+        messages: list[Mapping[str, Any]] = []
         wires = {wire: index for index, (_, wire) in self.live.items() if index not in self.silent}
         for ready in wait(list(wires), timeout=seconds):
             if isinstance(ready, Connection):
                 try:
-                    message.append(ready.recv())
+                    messages.append(ready.recv())
                     self.losses = 0
                 except (EOFError, ConnectionResetError):
                     self.silent.add(wires[ready])
-        return message
+        return messages
 
     def replace_lost(self, *, over: Callable[[], bool]) -> None:
-        """Forget workers that are done, and start others for those that died."""
+        """Forget workers that have finished, and start others for those that died; `over` says whether every point is decided."""
         for index, (process, wire) in list(self.live.items()):
-            # Its last words come before its end: the wire closes with the process.
+            # Its last messages arrive before its end: the pipe closes with the process.
             if index not in self.silent:
                 continue
             process.join()
@@ -251,9 +283,9 @@ class Team:
             self.start(index)
 
     def stop(self) -> None:
-        """Say stop, wait a little, then kill; a killed worker's trial takes itself down."""
+        """Ask all workers to stop, wait a little, then kill them; a killed worker's trial ends itself."""
         for _, wire in self.live.values():
-            with contextlib.suppress(OSError):  # it has gone already
+            with contextlib.suppress(OSError):  # the worker has ended already
                 wire.send("stop")
         for process, wire in self.live.values():
             process.join(CLOSING)

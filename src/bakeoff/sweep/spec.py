@@ -74,9 +74,9 @@ def _tune_entries(value: Any) -> Any:
     """The entries of a tuned key; the word `space` is an entry with nothing in it."""
     entries = tuple({} if entry == "space" else entry for entry in _as_tuple(value))
     if not entries:
-        raise ValueError("an empty list; give a space, or the word space")
+        raise ValueError("an empty list; give a space, or write space for the declared one")
     if not all(isinstance(entry, Mapping | TuneEntry) for entry in entries):
-        raise ValueError("must be the word space, {low: 1e-4, high: 1, log: true} or {choices: [a, b]}")
+        raise ValueError("must be space, {low: 1e-4, high: 1, log: true} or {choices: [a, b]}")
     return entries
 
 
@@ -281,7 +281,7 @@ class SweepSpec(_Node):
                 try:
                     entry.parse_space(key)
                 except ConfigError as error:
-                    raise _complete(f"{error}, or the word space for the range that the choice declares") from None
+                    raise _complete(f"{error}, or write space for the range that the choice declares") from None
                 for factor, values in entry.only_for.items():
                     _check_condition(f"tune.{key}.for.{factor}", factor, values, swept)
         return self

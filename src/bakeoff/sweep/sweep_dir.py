@@ -33,6 +33,7 @@ class Summary:
     """The summary run of a plan: open while the sweep runs."""
 
     def __init__(self, plan: Plan, *, root: Path, uri: str) -> None:
+        """Open the summary run under `root`, or make it; `uri` is the store's address."""
         own = hashlib.sha256(f"{plan.hash}/summary".encode()).hexdigest()[:ID_LENGTH]
         there = next((root / plan.title).glob(f"[!.]*-{own}"), None)
         whole = json.dumps(plan.tree(), indent=2) + "\n"
@@ -61,9 +62,9 @@ class Summary:
         self.journal.start(self.folder.read_job())
         self.journal.artifact(PLAN)
 
-    def tell(self, arms_progress: Sequence[ArmProgress], *, seeds: int) -> None:
-        """Counts that a report needs beside the runs: how many seeds the look that is done has, and how often pruning was wrong."""
-        sums = {name: sum(getattr(one, name) for one in arms_progress) for name in ("pruned", "audited", "wrong")}
+    def record_counts(self, arms_progress: Sequence[ArmProgress], *, seeds: int) -> None:
+        """Write the counts that a report needs beside the runs: seeds of the completed analysis, and how often pruning was wrong."""
+        sums = {name: sum(getattr(arm_progress, name) for arm_progress in arms_progress) for name in ("pruned", "audited", "wrong")}
         self.journal.tags({"sweep.seeds": seeds, **{f"prune.{name}": count for name, count in sums.items()}})
 
     def attach(self, report: Path) -> None:

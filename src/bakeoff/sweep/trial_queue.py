@@ -1,9 +1,9 @@
-"""Who tries which point, and how each ended: Optuna studies by ask and tell, on a journal that several processes share.
+"""The queue of a sweep's trials: Optuna studies by ask and tell, on a journal that several processes share.
 
 One study for each stage and study (an arm in a block, or one of its studies where tuning is replicated); the number of a trial is the
 number of its point, so a point has one trial for good. A trial that runs carries its owner (host, process, start of that process), a
 deadline, and a fencing token. When the owner is gone, the next worker adopts the result that the owner left in the run folder, or takes
-over the same trial, with the same point, under a higher token; what a fenced owner tells later is not heard. Everything happens under
+over the same trial, with the same point, under a higher token; a late result of the fenced owner is ignored. Everything happens under
 one file lock, so that a budget is kept to the trial.
 """
 
@@ -34,9 +34,10 @@ LOCK = "study.lock"
 
 
 class TrialQueue:
-    """The studies of one plan, in the sweep's folder, up to the look that is under way."""
+    """The studies of one plan, in the sweep's folder, up to the current interim analysis."""
 
     def __init__(self, plan: Plan, *, folder: Path) -> None:
+        """Open the studies of `plan` on the journal in `folder`, the sweep's own."""
         self.plan, self.folder = plan, folder
         self.seeds = interim.reached(plan, folder=folder)
         with self.alone():
@@ -54,7 +55,14 @@ class TrialQueue:
             lock.release()
 
     def lease(self, owner: Owner) -> TrialLease | None:
-        """The next point for `owner`: one whose owner is gone, else the next in turn; None where there is none at this moment."""
+        """Lease the next point: one whose owner is gone, else the next in turn.
+
+        Args:
+            owner: The worker's process.
+
+        Returns:
+            The lease, or None where there is no point to give at this moment.
+        """
         with self.alone():
             for (stage, study_index), optuna_study in self.studies.items():
                 for trial in optuna_study.get_trials(deepcopy=False, states=(State.RUNNING,)):
@@ -82,7 +90,14 @@ class TrialQueue:
             )
 
     def renew(self, lease: TrialLease) -> bool:
-        """Lengthen the lease; False where the lease has been given to another."""
+        """Lengthen a lease.
+
+        Args:
+            lease: The caller's lease.
+
+        Returns:
+            Whether the caller still holds it.
+        """
         with self.alone():
             trial = self.held(lease)
             if trial is not None:
@@ -90,7 +105,15 @@ class TrialQueue:
             return trial is not None
 
     def requeue(self, lease: TrialLease, *, died: bool) -> bool:
-        """Give the point up for the next worker; `died` counts that its process ended without a result."""
+        """Give a point back for the next worker.
+
+        Args:
+            lease: The caller's lease.
+            died: Whether the trial's process ended without a result, which is counted.
+
+        Returns:
+            Whether the caller held the lease.
+        """
         with self.alone():
             trial = self.held(lease)
             if trial is not None:
@@ -99,7 +122,15 @@ class TrialQueue:
             return trial is not None
 
     def tell(self, lease: TrialLease, result: Mapping[str, Any]) -> bool:
-        """Decide a point by its run's result; False, and nothing told, where the lease has been given to another."""
+        """Decide a point by its run's result.
+
+        Args:
+            lease: The caller's lease.
+            result: The run's result file.
+
+        Returns:
+            Whether the caller held the lease; otherwise nothing is recorded.
+        """
         with self.alone():
             trial = self.held(lease)
             if trial is not None:
@@ -107,7 +138,17 @@ class TrialQueue:
             return trial is not None
 
     def should_prune(self, lease: TrialLease, *, epoch: int, value: float, epochs: int) -> bool:
-        """Report what a tuning run has reached after an epoch; True where the pruner stops it, by runs of the same study alone."""
+        """Report what a tuning run has reached after an epoch, and return whether the pruner stops it.
+
+        Args:
+            lease: The caller's lease.
+            epoch: The epoch that has ended, from 1.
+            value: The sweep's metric after it.
+            epochs: Epochs of the whole run.
+
+        Returns:
+            Whether to stop the run, decided by the runs of the same study alone.
+        """
         prune = self.plan.spec.prune
         if prune is None or lease.stage != "tune":
             return False
@@ -152,10 +193,16 @@ class TrialQueue:
         else:
             params, seed = self.setting(study_index), self.plan.seeds_of(study_index, self.seeds)[number]
         own = run_id(self.plan, optuna_study.study_name, number)
-        self.mark(stage, study_index, self.trials(stage, study_index)[number], {
-            "point": number, "seed": seed, "run": own, "token": token, "deadline": time.time() + leases.SECONDS, "owner": vars(owner),
+        attributes = {
+            "point": number,
+            "seed": seed,
+            "run": own,
+            "token": token,
+            "deadline": time.time() + leases.SECONDS,
+            "owner": vars(owner),
             **({"of": of} if stage == "audit" else {}),
-        })  # fmt: skip
+        }
+        self.mark(stage, study_index, self.trials(stage, study_index)[number], attributes)
         return TrialLease(stage, index, number, params, seed, token, int(before.get("deaths", 0)), replicate, of)
 
     def planned_arm_of(self, study_index: int) -> PlannedArm:
@@ -185,7 +232,7 @@ class TrialQueue:
         ]
 
     def adopt(self, stage: Stage, study_index: int, trial: FrozenTrial) -> bool:
-        """Decide a trial by the result that its owner wrote and did not live to tell."""
+        """Decide a trial by the result that its owner wrote before it died."""
         own = run_id(self.plan, self.studies[stage, study_index].study_name, trial.number)
         for path in self.folder.glob(f"[!.]*-{own}"):
             result = RunDir(path).read_result()
@@ -195,7 +242,7 @@ class TrialQueue:
         return False
 
     def decide(self, stage: Stage, study_index: int, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        """Attributes first: whoever dies between them and the end leaves a trial that is adopted again."""
+        """Record a trial's end; attributes first, so that a process that dies in between leaves a trial that is adopted again."""
         status, reason = str(result["status"]), str(result.get("reason") or "")
         value = score(result, metric=self.plan.spec.metric.name)
         if value is None and status == "finished":
@@ -210,10 +257,10 @@ class TrialQueue:
             optuna_study.tell(trial.number, state=State.PRUNED if status == "pruned" else State.FAIL)
 
     def held(self, lease: TrialLease) -> FrozenTrial | None:
-        """The claim's trial, where it still is the claim's."""
+        """The trial of a lease, or None where the lease has passed to another worker."""
         trial = self.trials(lease.stage, lease.study_index(self.plan))[lease.point]
-        mine = trial.state == State.RUNNING and trial.user_attrs.get("token") == lease.token
-        return trial if mine else None
+        valid = trial.state == State.RUNNING and trial.user_attrs.get("token") == lease.token
+        return trial if valid else None
 
     def mark(self, stage: Stage, study_index: int, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
         """Set a trial's user attributes."""
@@ -236,7 +283,7 @@ class TrialQueue:
         return room and (stage != "confirm" or (self.decided("tune", study_index) and self.best(study_index) is not None))
 
     def decided(self, stage: Stage, study_index: int) -> bool:
-        """Whether every point of a study has been told."""
+        """Whether every point of a study has been decided."""
         if stage == "audit" and not self.decided("tune", study_index):
             return False
         trials = self.trials(stage, study_index)

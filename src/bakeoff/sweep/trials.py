@@ -1,4 +1,4 @@
-"""One point of a plan as a job, and the run folder that it trains in: the same folder however often the point is put back."""
+"""One point of a plan as a job, and the run folder that it trains in: the same folder however often the point is requeued."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bakeoff.sweep.plan import Plan
 
 Stage = Literal["tune", "confirm", "audit"]
 STAGES: tuple[Stage, ...] = ("tune", "confirm", "audit")
-"""Audits run pruned trials to their end: they are looked at, and choose nothing."""
+"""Audits run pruned trials to their end: they are only counted, and choose nothing."""
 FINAL = ("finished", "diverged", "failed", "pruned")
-"""Statuses of a result that decide a point; a killed run is taken up again."""
+"""Statuses of a result that decide a point; a killed run is resumed."""
 KINDS: dict[Stage, RunKind] = {"tune": "trial", "confirm": "confirm", "audit": "audit"}
 
 
@@ -58,7 +58,7 @@ def run_id(plan: Plan, study: str, point: int) -> str:
 
 
 def run_of(plan: Plan, lease: TrialLease, *, threads: int) -> RunConfig:
-    """The run of a lease: the cell's own, at the point, with the claim's seed, and the test set for confirming runs alone.
+    """The run of a lease: its arm's run at the point, with the lease's seed, and with the test set for confirming runs alone.
 
     Confirming seeds vary the split as well: a setting tuned to one split is found out. With `data.folds`, each round of as many seeds is
     one cross-validation: one split, every fold of it once.
@@ -95,11 +95,11 @@ def name_of(plan: Plan, lease: TrialLease) -> str:
 
 
 def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: str) -> RunDir:
-    """The claim's run folder, made where it is not there yet. `FolderError` where it cannot be."""
+    """The lease's run folder, made where it does not exist yet. `FolderError` where it cannot be made."""
     planned_arm = plan.planned_arms[lease.arm_index]
     own = run_id(plan, study_of(plan, lease.stage, lease.study_index(plan)), lease.point)
-    for there in (root / plan.title).glob(f"[!.]*-{own}"):
-        return RunDir(there)
+    for path in (root / plan.title).glob(f"[!.]*-{own}"):
+        return RunDir(path)
     run = run_of(plan, lease, threads=threads)
     tags = {
         "sweep": plan.name,
@@ -126,7 +126,7 @@ def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: s
 
 
 def score(result: Mapping[str, Any], *, metric: str) -> float | None:
-    """What Optuna is told: the last value of the metric, the worst there is for a diverged run, None for a failed or a pruned one.
+    """The value that Optuna gets: the last value of the metric, the worst there is for a diverged run, None for a failed or a pruned one.
 
     The worst accuracy is 0 and the worst loss is infinite. A run that finished with a metric that is not finite has diverged.
     """

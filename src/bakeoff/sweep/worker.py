@@ -1,4 +1,4 @@
-"""A worker: asks for a point, trains it in a child process of its own, tells what the result file says, and asks again."""
+"""A worker: leases a point, trains it in a child process, hands its result to the queue, and leases the next."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PRELOAD = (*processes.PRELOAD_MODULES, "bakeoff.sweep.worker", "bakeoff.sweep.tr
 DEATHS = 3
 """How often a point's process may end without a result before the point counts as failed."""
 IDLE = 0.5
-LOOK = 0.2
-"""Seconds between two looks at the journal of a run that a pruner may stop."""
+POLL = 0.2
+"""Seconds between two reads of the journal of a run that a pruner may stop."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ class StopError(Exception):
 
 
 def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
-    """The life of a worker process: jobs until there are none, or until a word comes over the wire or it closes.
+    """Run trials in a worker process until none is left, or until the command sends a message or closes the pipe.
 
-    Sends `{"name", "status", "value", "reason", "seconds"}` for every point that is decided, and `{"error"}` where it cannot go on.
+    Args:
+        worker_spec: The plan, folders and devices of this worker.
+        wire: Gets `{"name", "status", "value", "reason", "seconds"}` for every decided point, and `{"error"}` where it cannot go on.
     """
     # Ctrl-C is for the command, which then says stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -82,7 +84,20 @@ def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
 
 
 def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire: Connection) -> dict[str, Any]:
-    """Train one point, tell the queue, and say how it went. `StopError`, with the point put back, when it is to stop."""
+    """Train one point and hand its result to the queue.
+
+    Args:
+        worker_spec: The plan, folders and devices of this worker.
+        queue: Where the lease is from.
+        lease: The point to train.
+        wire: The pipe to the command; any message on it means stop.
+
+    Returns:
+        Name, status, value, reason and seconds of the run.
+
+    Raises:
+        StopError: The command said stop; the point has been requeued.
+    """
     plan = worker_spec.plan
     folder = folder_of(plan, lease, root=worker_spec.root, threads=worker_spec.threads, uri=worker_spec.uri)
     result = final(folder)
@@ -93,18 +108,18 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
         if result is None and isinstance(ended, Pruned):
             result = pruned(folder, ended)
         if result is None and ended == "stopped":
-            close(folder, "KILLED", "the sweep was stopped; the same line goes on with it")
+            close(folder, "KILLED", "the sweep was stopped; run the same command to resume it")
             queue.requeue(lease, died=False)
             raise StopError
         if result is None and lease.deaths + 1 < DEATHS:
             queue.requeue(lease, died=True)
-            return {"name": name_of(plan, lease), "status": "put back", "reason": processes.last_log_line(folder)}
+            return {"name": name_of(plan, lease), "status": "requeued", "reason": processes.last_log_line(folder)}
         if result is None:
             result = failed(folder, f"its process ended {DEATHS} times without a result: {processes.last_log_line(folder)}")
     accepted = queue.tell(lease, result)
     return {
         "name": name_of(plan, lease),
-        "status": str(result["status"]) if accepted else "not heard",
+        "status": str(result["status"]) if accepted else "ignored: another worker has the trial",
         "reason": str(result.get("reason") or ""),
         "value": result.get("metrics", {}).get(plan.spec.metric.name),
         "seconds": result.get("seconds"),
@@ -133,7 +148,7 @@ def train(
     renewed = time.monotonic()
     try:
         while True:
-            ready = wait([process.sentinel, wire], timeout=leases.SECONDS / 3 if watch is None else LOOK)
+            ready = wait([process.sentinel, wire], timeout=leases.SECONDS / 3 if watch is None else POLL)
             if process.sentinel in ready:
                 return "ended"
             if wire in ready:
@@ -184,16 +199,18 @@ def failed(folder: RunDir, reason: str) -> Mapping[str, Any]:
 
 
 def close(folder: RunDir, status: Any, reason: str) -> None:
-    """The end of a run in its journal, said by another than the run itself."""
+    """Write the end of a run into its journal on behalf of a process that is gone."""
     with Journal(folder.journal) as journal:
         journal.start(folder.read_job())
         journal.end(status, reason=reason)
 
 
 def validate_arms(plan: Plan, wire: Connection) -> None:
-    """Validate every planned arm, at the ends of its spaces too, and its data.
+    """Validate every planned arm and its data, at the ends of its spaces too.
 
-    Sends the first complaint, or [(parameters, steps) of each planned arm].
+    Args:
+        plan: The plan whose arms are built.
+        wire: Gets the first complaint, or [(parameters, steps) of each planned arm].
     """
     from bakeoff import builders
     from bakeoff.training.cost_probe import count_parameters, count_steps
@@ -219,7 +236,12 @@ def validate_arms(plan: Plan, wire: Connection) -> None:
 
 
 def probe(runs: Sequence[RunConfig], wire: Connection) -> None:
-    """A few real steps of each run, in this process; sends [(seconds a step, seconds a run)], or the first complaint."""
+    """Train a few real steps of each run in this process.
+
+    Args:
+        runs: The runs to time.
+        wire: Gets [(seconds a step, seconds a run)], or the first complaint.
+    """
     from bakeoff.training.cost_probe import probe_main
 
     probe_main(runs, wire)
