@@ -12,7 +12,8 @@ import yaml
 
 import bakeoff
 from bakeoff.commands.main import main
-from bakeoff.config.compose import load_frozen, package_data_dir
+from bakeoff.config.compose import load_frozen
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ConfigError
 from bakeoff.tracking import store
 from bakeoff.tracking.writer import sync_runs

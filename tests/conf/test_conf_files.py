@@ -19,7 +19,8 @@ from bakeoff.config.schema import SCIENCE, AugmentConfig, DataConfig, FieldKind,
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import ALLOWED_TARGETS
 from bakeoff.errors import ConfigError
-from bakeoff.sweep.plan import Plan, ends
+from bakeoff.sweep.candidates import ends
+from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.request import read_request
 
 Compose = Callable[..., ComposedConfig]
