@@ -65,13 +65,13 @@ class Budgets:
 def budgets(sweep: SweepResults) -> Budgets:
     """Median tuning curves with simultaneous bands (Lourie, Cho and He 2024; the library is theirs).
 
-    They hold where points are drawn without a look at the scores; a sampler that learns, and a pruner, are refused. Trials that
+    They hold where points are drawn independently of the scores; a sampler that learns, and a pruner, are refused. Trials that
     diverged count as worse than all others.
     """
     plan = sweep.design
     if plan.sampler not in INDEPENDENT_SAMPLERS:
-        told = f"Budget curves hold for independent draws only, and sampler {plan.sampler} chose its points by the scores before them."
-        return Budgets(missing=told if plan.sampler != "grid" else "Budget curves hold for independent draws only, and a grid has none.")
+        reason = f"Budget curves hold for independent draws only, and sampler {plan.sampler} chose its points by the scores before them."
+        return Budgets(missing=reason if plan.sampler != "grid" else "Budget curves hold for independent draws only, and a grid has none.")
     if plan.pruner is not None:
         return Budgets(missing=f"Budget curves need every trial's final score, and pruner {plan.pruner} stopped some.")
     curves, overtakes = list[Curve](), list[Overtake]()
@@ -83,7 +83,7 @@ def budgets(sweep: SweepResults) -> Budgets:
             low, median, high, kind = curve(values, level=1 - ALPHA, minimize=plan.goal == "minimize")
             bounds = _bounds(plan.metric)
             count = tuple(range(1, len(values) + 1))
-            curves.append(Curve(arm, block, len(values), count, _told(median, bounds), _told(low, bounds), _told(high, bounds), kind))  # type: ignore[arg-type]
+            curves.append(Curve(arm, block, len(values), count, _finite(median, bounds), _finite(low, bounds), _finite(high, bounds), kind))  # type: ignore[arg-type]
         overtakes += _overtakes(block, wide, minimize=plan.goal == "minimize")
     if not curves:
         return Budgets(missing=f"No arm has {formatting.count_noun(LEAST, 'tuning run')} with a score, so there is no budget curve.")
@@ -94,7 +94,7 @@ def _bounds(metric: str) -> tuple[float, float]:
     return (0.0, 1.0) if metric.endswith("accuracy") else (0.0, np.inf)
 
 
-def _told(values: Array, bounds: tuple[float, float]) -> tuple[float | None, ...]:
+def _finite(values: Array, bounds: tuple[float, float]) -> tuple[float | None, ...]:
     clipped = np.clip(values, *bounds)
     return tuple(float(value) if np.isfinite(value) else None for value in clipped)
 
@@ -130,11 +130,11 @@ def rank_bands(n: int, level: float, minimize: bool) -> tuple[tuple[npt.NDArray[
     curves = [band.quantile_tuning_curve(np.arange(1, n + 1), minimize=minimize) for band in bands]
     middle = curves[1]
     outer = np.sort([curves[0], curves[2]], axis=0)
-    return tuple(np.rint(one).astype(int) for one in (outer[0], middle, outer[1])), kind
+    return tuple(np.rint(ranks).astype(int) for ranks in (outer[0], middle, outer[1])), kind
 
 
 def _overtakes(block: str, bands: dict[str, tuple[Array, Array, Array, str]], *, minimize: bool) -> Sequence[Overtake]:
-    found: list[Overtake] = []
+    overtakes: list[Overtake] = []
     for a, (low_a, _, high_a, _) in bands.items():
         for b, (low_b, _, high_b, _) in bands.items():
             n = min(len(low_a), len(low_b))
@@ -142,5 +142,5 @@ def _overtakes(block: str, bands: dict[str, tuple[Array, Array, Array, str]], *,
             if a != b and ahead.any():
                 first = int(np.argmax(ahead))
                 behind = np.flatnonzero(~ahead[first:])
-                found.append(Overtake(block, a, b, first + 1, first + int(behind[0]) if len(behind) else n))
-    return found
+                overtakes.append(Overtake(block, a, b, first + 1, first + int(behind[0]) if len(behind) else n))
+    return overtakes

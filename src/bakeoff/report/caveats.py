@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bakeoff.report import formatting
 from bakeoff.report.results import ENDED, SweepResults
 
-SMALL = 6  # below this many pairs the t interval leans on the differences being normal, which so few cannot show
+#: Below this many pairs the t interval depends on the differences being normal, which so few cannot show.
+FEW_SEEDS = 6
 
 
 def caveats(sweep: SweepResults) -> list[str]:
-    """What a reader must know before using the verdict."""
-    plan, runs, scores = sweep.design, sweep.runs, sweep.scores()
-    found: list[str] = []
-    for cell in plan.planned_arms:
-        best = sweep.best_trial(cell.arm, cell.block)
-        for key, space in cell.spaces.items():
+    """What a reader must know before using the verdict.
+
+    Args:
+        sweep: the results that the verdict rests on.
+
+    Returns:
+        One or two sentences for each caveat.
+    """
+    return [*_edges_of_spaces(sweep), *_unscored_runs(sweep), *_tuning(sweep), *_scores(sweep), *_origin(sweep)]
+
+
+def _edges_of_spaces(sweep: SweepResults) -> Iterator[str]:
+    """Best settings that lie at an end of what was searched."""
+    plan = sweep.design
+    for planned in plan.planned_arms:
+        best = sweep.best_trial(planned.arm, planned.block)
+        for key, space in planned.spaces.items():
             side = space.near_edge(float(best[key])) if best is not None else None
             if best is not None and side is not None:
-                where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
+                where = f" in {planned.block}" if len(plan.blocks) > 1 else ""
                 low, high = formatting.significant(space.low), formatting.significant(space.high)
-                found.append(
-                    f"Edge of the space: {cell.arm}'s best {key}{where} is {formatting.significant(float(best[key]))}, at the {side} end of "  # noqa: E501
+                yield (
+                    f"Edge of the space: {planned.arm}'s best {key}{where} is {formatting.significant(float(best[key]))}, at the {side} end of "  # noqa: E501
                     f"{low} to {high}; a better value may lie outside."
                 )
+
+
+def _unscored_runs(sweep: SweepResults) -> Iterator[str]:
+    """Runs that diverged, failed or were pruned."""
+    plan, runs = sweep.design, sweep.runs
     states = runs.groupby(["stage", "arm", "state"]).size().to_dict()
     totals = runs.groupby(["stage", "arm"]).size().to_dict()
     for stage, word in (("tune", "tuning"), ("confirm", "confirm")):
@@ -32,45 +51,61 @@ def caveats(sweep: SweepResults) -> list[str]:
             if diverged:
                 worst = "count as the worst outcome" if stage == "tune" else "count as guessing"
                 kept = worst if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
-                found.append(f"{arm}: {diverged} of {total} diverged and {kept}.")
+                yield f"{arm}: {diverged} of {total} diverged and {kept}."
             if failed:
-                found.append(f"{arm}: {failed} of {total} failed and have no score.")
+                yield f"{arm}: {failed} of {total} failed and have no score."
             if pruned:
-                found.append(f"{arm}: {pruned} of {total} were stopped early by pruner {plan.pruner}.")
+                yield f"{arm}: {pruned} of {total} were stopped early by pruner {plan.pruner}."
+
+
+def _tuning(sweep: SweepResults) -> Iterator[str]:
+    """Wrongly pruned runs, arms that never trained, and unequal budgets."""
+    plan, runs = sweep.design, sweep.runs
     if sweep.pruning_audit is not None:
         audited, wrong = sweep.pruning_audit
-        found.append(f"Of {formatting.count_noun(audited, 'pruned run')} run to their end, {wrong} would have been chosen.")
-    untrained = [cell for cell in plan.planned_arms if sweep.never_trained(cell.arm, cell.block)]
-    for cell in untrained:
-        where = f" in {cell.block}" if len(plan.blocks) > 1 else ""
-        found.append(f"{cell.arm}: no tuning run trained to its end{where}, so there was nothing to confirm.")
+        yield f"Of {formatting.count_noun(audited, 'pruned run')} run to their end, {wrong} would have been chosen."
+    for planned in plan.planned_arms:
+        if not sweep.never_trained(planned.arm, planned.block):
+            continue
+        where = f" in {planned.block}" if len(plan.blocks) > 1 else ""
+        yield f"{planned.arm}: no tuning run trained to its end{where}, so there was nothing to confirm."
     tried = runs[(runs["stage"] == "tune") & runs["state"].isin(ENDED)].groupby(["arm", "block"]).size()
-    budgets = [int(tried.get((cell.arm, cell.block), 0)) for cell in plan.planned_arms]
+    budgets = [int(tried.get((planned.arm, planned.block), 0)) for planned in plan.planned_arms]
     if len(set(budgets)) > 1:
-        found.append(f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block.")
+        yield f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block."
+
+
+def _scores(sweep: SweepResults) -> Iterator[str]:
+    """What the number of scores, studies and blocks leaves open."""
+    plan, scores = sweep.design, sweep.scores()
     lacking = [a for a in plan.arms if not any(scores[b][a] for b in plan.blocks)]
     if len(sweep.stage_runs("confirm")) and lacking:
-        found.append(f"{formatting.join_names(lacking)}: no confirm run has a score, so the verdict says nothing about it.")
+        yield f"{formatting.join_names(lacking)}: no confirm run has a score, so the verdict says nothing about it."
     shared = min((len(seeds) for block in scores.values() for seeds in block.values() if seeds), default=0)
     if plan.studies > 1 and shared:
-        found.append(
+        yield (
             f"Each arm was tuned {plan.studies} times: in intervals, tests, ranks and effects a study counts once, by the mean of its "
             "seeds. The interquartile mean, the profiles and the log-rank test take runs one by one and know nothing of tuning's share."
         )
-    if 0 < shared < SMALL:
-        found.append(f"Few seeds (n = {shared}): intervals lean on scores being normally distributed, which so few cannot show.")
+    if 0 < shared < FEW_SEEDS:
+        yield f"Few seeds (n = {shared}): intervals lean on scores being normally distributed, which so few cannot show."
     if len(plan.blocks) > 1:
-        found.append(f"The mean is over these {len(plan.blocks)} blocks and says nothing about others.")
+        yield f"The mean is over these {len(plan.blocks)} blocks and says nothing about others."
+
+
+def _origin(sweep: SweepResults) -> Iterator[str]:
+    """Where the runs come from, and which were left out."""
+    plan = sweep.design
     commits = sweep.origin.get("git.commit", ())
     if len(commits) > 1:
-        found.append(f"The runs come from {len(commits)} commits of the code.")
-    found += [f"Arms differ in what the sweep file allows: {text}." for text in plan.allowed_differences]
+        yield f"The runs come from {len(commits)} commits of the code."
+    for text in plan.allowed_differences:
+        yield f"Arms differ in what the sweep file allows: {text}."
     if sweep.unplanned_runs and not plan.declared:
         hidden = formatting.count_noun(sweep.unplanned_runs, "run")
-        found.append(f"{hidden} more: tuning runs, repeats of a newer run with the same settings and seed, or runs off a plan; left out.")
+        yield f"{hidden} more: tuning runs, repeats of a newer run with the same settings and seed, or runs off a plan; left out."
     if sweep.unplanned_runs and plan.declared:
         verb = "is no part of the plan and is" if sweep.unplanned_runs == 1 else "are no part of the plan and are"
-        found.append(f"{formatting.count_noun(sweep.unplanned_runs, 'run')} of this experiment {verb} left out as exploratory.")
+        yield f"{formatting.count_noun(sweep.unplanned_runs, 'run')} of this experiment {verb} left out as exploratory."
     if sweep.score_metric == plan.metric and len(sweep.stage_runs("confirm")):
-        found.append(f"No confirm run has a test score: the verdict rests on {formatting.metric_name(plan.metric)}.")
-    return found
+        yield f"No confirm run has a test score: the verdict rests on {formatting.metric_name(plan.metric)}."

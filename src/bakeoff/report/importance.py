@@ -1,5 +1,7 @@
-"""How much each tuned setting mattered, arm by arm. Here and in the sweep's studies is Optuna used, nowhere else: the report starts from
-the store alone, so it puts the trials into a study in memory."""
+"""How much each tuned setting mattered, arm by arm.
+
+A report starts from the store alone, so it puts the trials into an Optuna study in memory.
+"""
 
 from __future__ import annotations
 
@@ -25,38 +27,38 @@ class Importance:
 
 
 def tuning_importances(sweep: SweepResults) -> tuple[Importance, ...]:
-    """PED-ANOVA (Watanabe et al. 2023) for each cell with two or more tuned keys and `LEAST` trials.
+    """PED-ANOVA (Watanabe et al. 2023) for each cell with two or more tuned keys and `MIN_TRIALS` trials.
 
     Of what sets the better quarter of the trials apart from all of them. Trials that diverged count as the worst that trained.
     """
-    found = (_of(sweep, cell) for cell in sweep.design.planned_arms if len(cell.spaces) + len(cell.menus) > 1)
-    return tuple(one for one in found if one is not None)
+    importances = (_importance(sweep, planned) for planned in sweep.design.planned_arms if len(planned.spaces) + len(planned.menus) > 1)
+    return tuple(importance for importance in importances if importance is not None)
 
 
-def _of(sweep: SweepResults, cell: PlannedArm) -> Importance | None:
+def _importance(sweep: SweepResults, planned: PlannedArm) -> Importance | None:
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     rows = sweep.stage_runs("tune")
-    rows = rows[(rows["arm"] == cell.arm) & (rows["block"] == cell.block) & rows["state"].isin(["finished", "diverged"])]
-    rows = rows.dropna(subset=list(cell.spaces))
-    known = [float(score) for score in rows["score"] if math.isfinite(score)]
-    if len(rows) < MIN_TRIALS or len(set(known)) < 2:
+    rows = rows[(rows["arm"] == planned.arm) & (rows["block"] == planned.block) & rows["state"].isin(["finished", "diverged"])]
+    rows = rows.dropna(subset=list(planned.spaces))
+    scores = [float(score) for score in rows["score"] if math.isfinite(score)]
+    if len(rows) < MIN_TRIALS or len(set(scores)) < 2:
         return None
-    worst = min(known) if sweep.design.goal == "maximize" else max(known)
+    worst = min(scores) if sweep.design.goal == "maximize" else max(scores)
     # By places in the spaces, 0 to 1: that is the scale that each was searched on.
-    space: dict[str, BaseDistribution] = {key: FloatDistribution(0.0, 1.0) for key in cell.spaces}
-    space |= {key: CategoricalDistribution([str(item) for item in items]) for key, items in cell.menus.items()}
+    space: dict[str, BaseDistribution] = {key: FloatDistribution(0.0, 1.0) for key in planned.spaces}
+    space |= {key: CategoricalDistribution([str(item) for item in items]) for key, items in planned.menus.items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=sweep.design.goal)
     for row in rows.to_dict("records"):
-        params: dict[str, float | str] = {key: min(max(r.position(float(row[key])), 0.0), 1.0) for key, r in cell.spaces.items()}
-        params |= {key: str(row[key]) for key in cell.menus}
+        params: dict[str, float | str] = {key: min(max(r.position(float(row[key])), 0.0), 1.0) for key, r in planned.spaces.items()}
+        params |= {key: str(row[key]) for key in planned.menus}
         score = float(row["score"])
         value = score if math.isfinite(score) else worst
         study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        told = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.25))
-    return Importance(cell.arm, cell.block, len(rows), tuple((key, float(share)) for key, share in told.items()))
+        importances = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.25))
+    return Importance(planned.arm, planned.block, len(rows), tuple((key, float(share)) for key, share in importances.items()))

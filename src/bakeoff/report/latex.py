@@ -26,28 +26,28 @@ def escape(text: object) -> str:
     return "".join(ESCAPES.get(letter, letter) for letter in str(text))
 
 
-def write_latex_tables(found: Analysis, out: Path) -> list[Path]:
-    """Writes arms-<block>.tex for each block with scores into `out`, which is there."""
+def write_latex_tables(analysis: Analysis, out: Path) -> list[Path]:
+    """Write arms-<block>.tex for each block with scores into the existing folder `out`."""
     written: dict[str, Path] = {}
-    for block in found.blocks:
-        if found.arm_means[block]:
+    for block in analysis.blocks:
+        if analysis.arm_means[block]:
             name = file_stem("arms", block_stem(block))
             while name in written:
                 name += "-2"
             written[name] = out / f"{name}.tex"
-            written[name].write_text(latex_table(found, block, name), encoding="utf-8")
+            written[name].write_text(latex_table(analysis, block, name), encoding="utf-8")
     return list(written.values())
 
 
-def latex_table(found: Analysis, block: str, name: str) -> str:
+def latex_table(analysis: Analysis, block: str, name: str) -> str:
     r"""One table: n, mean, interval, the paired difference to the leader (or the baseline) with Holm's p, and tuned settings.
 
     `\usepackage{booktabs}`, and for more than `LONG` arms `\usepackage{longtable}`.
     """
-    sweep, plan, metric = found.sweep, found.sweep.design, found.sweep.score_metric
-    means = found.arm_means[block]
+    sweep, plan, metric = analysis.sweep, analysis.sweep.design, analysis.sweep.score_metric
+    means = analysis.arm_means[block]
     against = plan.baseline if plan.baseline is not None and plan.baseline in means else next(iter(means))
-    pairs = {(d.better, d.worse): d for d in found.verdict.differences if d.block == block}
+    pairs = {(d.better, d.worse): d for d in analysis.verdict.differences if d.block == block}
     keys = (
         (*plan.numeric_keys, *(key for key in plan.categorical_keys if key not in plan.numeric_keys))[:SETTINGS]
         if block in plan.blocks
@@ -57,12 +57,12 @@ def latex_table(found: Analysis, block: str, name: str) -> str:
     level = formatting.percent(LEVEL).replace(" ", r"\,")
     units = " (%)" if percent else ""
     head = ["Arm", "$n$", f"{formatting.metric_name(metric).capitalize()}{units}", f"{level} interval", f"$-$ {against}", "interval", "$p$"]
-    head = [one if one.startswith("$") and "$-$" not in one else escape(one) for one in head]
+    head = [title if title.startswith("$") and "$-$" not in title else escape(title) for title in head]
     head[3], head[4] = level.replace("%", r"\%") + " interval", "$-$ " + escape(against)
     head += [escape(key) for key in keys]
     lines: list[list[str]] = []
-    for arm, told in means.items():
-        cells = [escape(arm), str(told.n), _score(told.mean, percent), _ends(told.low, told.high, percent)]
+    for arm, interval in means.items():
+        cells = [escape(arm), str(interval.n), _score(interval.mean, percent), _ends(interval.low, interval.high, percent)]
         d = pairs.get((arm, against)) or pairs.get((against, arm))
         if d is None:
             cells += ["", "", ""]
@@ -86,7 +86,7 @@ def latex_table(found: Analysis, block: str, name: str) -> str:
         head,
         caption,
         label=f"tab:{file_stem(plan.name, name)}",
-        line=tables.reproduction_commands(found.full_sweep)["report"],
+        line=tables.reproduction_commands(analysis.full_sweep)["report"],
         long=len(lines) > LONG,
     )
 

@@ -73,7 +73,7 @@ class SweepResults:
         return self.runs[self.runs["stage"] == name]
 
     def scores(self, stage: str = "confirm") -> Scores:
-        """block -> arm -> seed (a point, for tuning) -> score, of the runs that have one; every arm and block is there."""
+        """Block -> arm -> seed (for tuning: point) -> score, of the runs that have one; every arm and block is a key."""
         return self._confirmed if stage == "confirm" else self._scores(stage)
 
     @cached_property
@@ -147,7 +147,7 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     frame = store.runs_table(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
     frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
     planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
-    strangers, frame = int((~planned).sum()), frame[planned]
+    unplanned, frame = int((~planned).sum()), frame[planned]
     scored = _scored(frame, plan)
     runs = runs_table(frame, plan, score_metric=scored)
     curves = read_curves(runs, plan, uri=uri)
@@ -156,7 +156,7 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
     return SweepResults(
         plan, summary["mlflow_id"], uri, runs, curves, scored, run_origins(frame),
-        unplanned_runs=strangers, queued_seeds=counts.get("sweep.seeds"), pruning_audit=audits,
+        unplanned_runs=unplanned, queued_seeds=counts.get("sweep.seeds"), pruning_audit=audits,
     )  # fmt: skip
 
 
@@ -197,9 +197,11 @@ def runs_table(frame: pd.DataFrame, plan: SweepDesign, *, score_metric: str) -> 
     table = pd.DataFrame({key: _text(rows, key) for key in ("id", "mlflow_id", "name")})
     table["stage"] = [STAGES[kind] for kind in _text(rows, "tags.kind")]
     table["arm"], table["block"] = _text(rows, "tags.arm"), _text(rows, "tags.block")
-    strange = sorted((set(table["arm"]) - set(plan.arms)) | (set(table["block"]) - set(plan.blocks)))
-    if strange:
-        raise StoreError(f"sweep {plan.name}-{plan.hash[:8]}: the store has runs of {', '.join(map(repr, strange))}, which its plan lacks")
+    unknown_names = sorted((set(table["arm"]) - set(plan.arms)) | (set(table["block"]) - set(plan.blocks)))
+    if unknown_names:
+        raise StoreError(
+            f"sweep {plan.name}-{plan.hash[:8]}: the store has runs of {', '.join(map(repr, unknown_names))}, which its plan lacks"
+        )
     table["seed"] = _number(rows, "tags.seed").fillna(_number(rows, "params.seed"))
     table["point"] = _number(rows, "tags.point")
     told = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)

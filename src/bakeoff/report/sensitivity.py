@@ -49,13 +49,13 @@ def regions(sweep: SweepResults) -> tuple[Region, ...]:
     With that key alone tuned, scores between trials are interpolated on the logarithm; with others as well, the best trial within a
     quarter of a decade stands for a learning rate. Tuning scores flatter the best point, so costs are rather too large.
     """
-    found = [
+    candidates = [
         _region(sweep, cell, key)
         for cell in sweep.design.planned_arms
         for key in cell.spaces
         if (name := key.rpartition(".")[2]) == "lr" or name.endswith("_lr")
     ]
-    return tuple(one for one in found if one is not None)
+    return tuple(region for region in candidates if region is not None)
 
 
 def _region(sweep: SweepResults, cell: PlannedArm, key: str) -> Region | None:

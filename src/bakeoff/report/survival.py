@@ -69,12 +69,12 @@ def times_to_target(sweep: SweepResults) -> tuple[TimeToTarget, ...]:
     The target is the median of all arms' median last values: about half of the arms reach it in most runs, the others are censored at
     the end of their budget. Runs that diverge never reach it. Seconds are at the run's own mean speed, validation included.
     """
-    found: list[TimeToTarget] = []
+    results: list[TimeToTarget] = []
     for block in sweep.design.blocks:
-        told = first_steps(sweep, block)
-        if told is None:
+        block_steps = first_steps(sweep, block)
+        if block_steps is None:
             continue
-        target, table = told
+        target, table = block_steps
         for unit in UNITS:
             factor = {"steps": pd.Series(1.0, table.index), "images": table["batch"], "seconds": table["pace"]}[unit]
             known = table[factor.notna() & (factor > 0)]
@@ -83,8 +83,8 @@ def times_to_target(sweep: SweepResults) -> tuple[TimeToTarget, ...]:
                 continue
             data = {arm: _censored(known[known["arm"] == arm], factor) for arm in arms}
             reaches = tuple(_reach(arm, *data[arm]) for arm in arms)
-            found.append(TimeToTarget(block, unit, sweep.design.metric, target, reaches, log_ranks(data)))
-    return tuple(found)
+            results.append(TimeToTarget(block, unit, sweep.design.metric, target, reaches, log_ranks(data)))
+    return tuple(results)
 
 
 def first_steps(sweep: SweepResults, block: str) -> tuple[float, pd.DataFrame] | None:
@@ -120,16 +120,16 @@ def _censored(rows: pd.DataFrame, factor: pd.Series[float]) -> tuple[npt.NDArray
 
 
 def _reach(arm: str, seen: npt.NDArray[np.float64], lost: npt.NDArray[np.float64]) -> Reach:
-    told = stats.ecdf(stats.CensoredData(uncensored=seen, right=lost)).sf
-    times, waiting = told.quantiles, told.probabilities
+    survival = stats.ecdf(stats.CensoredData(uncensored=seen, right=lost)).sf
+    times, waiting = survival.quantiles, survival.probabilities
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.filterwarnings("ignore", message="The confidence interval is undefined", category=RuntimeWarning)
-        band = told.confidence_interval(1 - ALPHA, method="log-log")
+        band = survival.confidence_interval(1 - ALPHA, method="log-log")
     # Where all wait, or none, the formula has no answer: the band is the estimate widened to all that is possible.
     low, high = np.nan_to_num(band.low.probabilities, nan=0.0), np.nan_to_num(band.high.probabilities, nan=1.0)
     below = np.flatnonzero(waiting <= 0.5)
     median = float(times[below[0]]) if len(below) else None
-    return Reach(arm, len(seen) + len(lost), len(seen), median, *(tuple(map(float, one)) for one in (times, waiting, low, high)))
+    return Reach(arm, len(seen) + len(lost), len(seen), median, *(tuple(map(float, column)) for column in (times, waiting, low, high)))
 
 
 def log_ranks(data: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> tuple[Faster, ...]:
@@ -142,15 +142,15 @@ def log_ranks(data: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.f
     if len(data) > MOST_ARMS:
         best = max(data, key=lambda arm: (len(data[arm][0]), -float(np.median(data[arm][0])) if len(data[arm][0]) else -math.inf))
         pairs = [pair for pair in pairs if best in pair]
-    found = list[tuple[str, str, float]]()
+    tests = list[tuple[str, str, float]]()
     for a, b in pairs:
         if len(data[a][0]) + len(data[b][0]) == 0:
             continue
         x, y = (stats.CensoredData(uncensored=data[arm][0], right=data[arm][1]) for arm in (a, b))
         with np.errstate(invalid="ignore", divide="ignore"):
-            told = stats.logrank(x, y)
+            test = stats.logrank(x, y)
         # Positive: more of a's runs have reached the target by any time than if the two were alike.
-        if math.isfinite(told.statistic):
-            found.append((a, b, float(told.pvalue)) if told.statistic >= 0 else (b, a, float(told.pvalue)))
-    corrected = holm(np.array([p for _, _, p in found]))
-    return tuple(Faster(a, b, p, float(q)) for (a, b, p), q in zip(found, corrected, strict=True))
+        if math.isfinite(test.statistic):
+            tests.append((a, b, float(test.pvalue)) if test.statistic >= 0 else (b, a, float(test.pvalue)))
+    corrected = holm(np.array([p for _, _, p in tests]))
+    return tuple(Faster(a, b, p, float(q)) for (a, b, p), q in zip(tests, corrected, strict=True))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.report import analysis, formatting
-from bakeoff.report.analysis import Analysis
+from bakeoff.report import formatting
+from bakeoff.report.analysis import Analysis, section_tables
 from bakeoff.report.design import SearchRange
 from bakeoff.report.narrative import section_sentences
 from bakeoff.report.results import SweepResults, count_states
@@ -28,39 +28,39 @@ def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
     from bakeoff.tracking import store
 
     where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.nondefault_store else ""
-    whole = store.redact(sweep.design.command)
+    sweep_command = store.redact(sweep.design.command)
     return {
-        "sweep": whole,
-        "report": f"bakeoff report {shlex.quote(sweep.title)}{where}" if sweep.design.declared else whole,
+        "sweep": sweep_command,
+        "report": f"bakeoff report {shlex.quote(sweep.title)}{where}" if sweep.design.declared else sweep_command,
         "run": f"bakeoff reproduce ID{where}",
     }
 
 
-def arms_table(found: Analysis) -> pd.DataFrame:
+def arms_table(analysis: Analysis) -> pd.DataFrame:
     """One row an arm and block (and one over the blocks, where there are several), best first within a block.
 
     Scores and validation are fractions as logged; `low`, `high` are the ends of the 95 % t interval of the mean, empty for n = 1.
     """
-    sweep = found.sweep
+    sweep = analysis.sweep
     plan, rows = sweep.design, list[dict[str, Any]]()
-    for block in found.blocks:
-        means = found.arm_means[block]
+    for block in analysis.blocks:
+        means = analysis.arm_means[block]
         for arm in [*means, *(a for a in plan.arms if a not in means)]:
-            mine = sweep.runs[sweep.runs["arm"] == arm]
-            mine = mine if block == ALL_BLOCKS else mine[mine["block"] == block]
-            tune, confirm = mine[mine["stage"] == "tune"], mine[mine["stage"] == "confirm"]
-            told, seen = means.get(arm), [float(v) for v in confirm["tuned"] if math.isfinite(v)]
+            runs = sweep.runs[sweep.runs["arm"] == arm]
+            runs = runs if block == ALL_BLOCKS else runs[runs["block"] == block]
+            tune, confirm = runs[runs["stage"] == "tune"], runs[runs["stage"] == "confirm"]
+            interval, seen = means.get(arm), [float(v) for v in confirm["tuned"] if math.isfinite(v)]
             best = sweep.best_trial(arm, block) if block != ALL_BLOCKS else None
-            row: dict[str, Any] = {"block": block, "arm": arm, "n": told.n if told else 0}
-            row |= {key: getattr(told, key) if told else None for key in ("mean", "low", "high", "sd")}
+            row: dict[str, Any] = {"block": block, "arm": arm, "n": interval.n if interval else 0}
+            row |= {key: getattr(interval, key) if interval else None for key in ("mean", "low", "high", "sd")}
             row["validation"] = mean_interval(seen).mean if seen else None
             row["tuned_score"] = float(best["score"]) if best is not None else None
             row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.numeric_keys}
             row |= {f"best {key}": str(best[key]) if best is not None else None for key in plan.categorical_keys}
             row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.numeric_keys}
             row |= {"trials": len(tune), "confirm_runs": len(confirm)}
-            row |= {state: count_states(mine, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
-            row |= {"seconds_per_run": _mean(mine["seconds"]), "parameters": _mean(mine["parameters"])}
+            row |= {state: count_states(runs, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
+            row |= {"seconds_per_run": _mean(runs["seconds"]), "parameters": _mean(runs["parameters"])}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -76,8 +76,8 @@ def describe_range(space: SearchRange) -> str:
 
 
 def _mean(column: pd.Series[float]) -> float | None:
-    known = [float(v) for v in column if math.isfinite(v)]
-    return mean_interval(known).mean if known else None
+    finite = [float(v) for v in column if math.isfinite(v)]
+    return mean_interval(finite).mean if finite else None
 
 
 def differences_table(verdict: Verdict) -> pd.DataFrame:
@@ -92,9 +92,9 @@ def runs_table(sweep: SweepResults) -> pd.DataFrame:
     return sweep.runs.assign(command=[command.replace(" ID", f" {run}", 1) for run in sweep.runs["id"]])
 
 
-def report_summary(found: Analysis, table: pd.DataFrame) -> dict[str, Any]:
+def report_summary(analysis: Analysis, table: pd.DataFrame) -> dict[str, Any]:
     """The whole report but the runs, as plain JSON, with the table of `arms`: unknown numbers are null."""
-    sweep, verdict = found.full_sweep, found.verdict
+    sweep, verdict = analysis.full_sweep, analysis.verdict
     plan = sweep.design
     tree = {
         "sweep": plan.name,
@@ -116,7 +116,7 @@ def report_summary(found: Analysis, table: pd.DataFrame) -> dict[str, Any]:
             "done": verdict.analyses,
             "seeds": verdict.seeds,
         },
-        "sections": {name: list(lines) for name, lines in section_sentences(found).items()},
+        "sections": {name: list(lines) for name, lines in section_sentences(analysis).items()},
         "exploratory_runs": sweep.unplanned_runs,
         "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirm_runs, "seeds": plan.seeds, "sampler": plan.sampler},
         "arms": table.to_dict("records"),
@@ -177,18 +177,18 @@ def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def write_tables(found: Analysis, table: pd.DataFrame, out: Path) -> list[Path]:
+def write_tables(analysis: Analysis, table: pd.DataFrame, out: Path) -> list[Path]:
     """With the table of `arms`: writes a CSV file for every section that has numbers, summary.json and report.md into `out`."""
     tables = {
         "arms": table,
-        "runs": runs_table(found.full_sweep),
-        "curves": found.full_sweep.curves,
-        "differences": differences_table(found.verdict),
+        "runs": runs_table(analysis.full_sweep),
+        "curves": analysis.full_sweep.curves,
+        "differences": differences_table(analysis.verdict),
     }
-    tables |= analysis.section_tables(found)
+    tables |= section_tables(analysis)
     for name, rows in tables.items():
         rows.to_csv(out / f"{name}.csv", index=False)
-    text = json.dumps(report_summary(found, table), indent=2, allow_nan=False)
+    text = json.dumps(report_summary(analysis, table), indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(found.sweep, found.verdict, table), encoding="utf-8")
+    (out / "report.md").write_text(markdown(analysis.sweep, analysis.verdict, table), encoding="utf-8")
     return [*(out / f"{name}.csv" for name in tables), out / "summary.json", out / "report.md"]

@@ -17,9 +17,17 @@ from bakeoff.stats.scores import ALL_BLOCKS, mean_over_blocks
 
 @dataclass(frozen=True)
 class Verdict:
-    """`winner` is None unless the grade is supported. `differences` has every pair over the blocks and in each.
+    """What the runs of a sweep support.
 
-    `look` is how many of the plan's looks the verdict rests on, `seeds` how many seeds those are; 0 where there is no verdict yet.
+    Attributes:
+        grade: the grade of the family that the verdict rests on.
+        winner: the best arm; None unless the grade is supported.
+        headline: the verdict in one sentence.
+        details: sentences with the evidence.
+        caveats: what a reader must know before using the verdict.
+        differences: every pair of arms, over the blocks and in each.
+        analyses: how many of the plan's analyses the verdict rests on; 0 where there is no verdict yet.
+        seeds: how many seeds those are.
     """
 
     grade: Grade
@@ -33,30 +41,41 @@ class Verdict:
 
 
 def compute_verdict(sweep: SweepResults) -> Verdict:
-    """What the confirm runs carry at the last look that is complete; before the first one, and without a plan, nobody wins."""
+    """Conclude from the confirm runs of the last complete analysis.
+
+    Before the first analysis, and without a plan, no winner is named.
+
+    Args:
+        sweep: the results with every run.
+
+    Returns:
+        The verdict.
+    """
     plan = sweep.design
     if not plan.declared:
         return _pooled(sweep)
     if not any(seeds for block in sweep.scores().values() for seeds in block.values()):
         return _exploratory(sweep, tuple(caveats(sweep)))
-    look = plan.sequential.completed_analyses(sweep.complete_seeds())
-    if look == 0:
+    analyses = plan.sequential.completed_analyses(sweep.complete_seeds())
+    if analyses == 0:
         return _interim(sweep)
-    size = plan.sequential.sizes[look - 1]
+    size = plan.sequential.sizes[analyses - 1]
     seen = sweep.first_seeds(size)
     flags = tuple(caveats(seen))
-    found = compare_pairs(seen.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=plan.sequential, seed_order=seen.seed_order)
+    differences = compare_pairs(
+        seen.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=plan.sequential, seed_order=seen.seed_order
+    )
     family = ALL_BLOCKS if len(plan.blocks) > 1 else plan.blocks[0]
-    kind, winner, headline, details = conclude_family(seen, family, found)
+    grade, winner, headline, details = conclude_family(seen, family, differences)
     if len(plan.blocks) > 1:
-        details += [f"In {block}: {conclude_family(seen, block, found)[2]}" for block in plan.blocks]
+        details += [f"In {block}: {conclude_family(seen, block, differences)[2]}" for block in plan.blocks]
     rows = seen.stage_runs("confirm")
     if winner is not None and ((rows["arm"] == winner) & (rows["state"] == "diverged") & rows["score"].isna()).any():
         # Without its diverged runs an arm would look better than it is.
         headline = f"No winner: {winner} leads where it trains, but some of its confirm runs diverged and cannot be counted in a mean."
-        kind, winner = "unknown", None
+        grade, winner = "unknown", None
     details += _pending(sweep, size)
-    return Verdict(kind, winner, headline, tuple(details), flags, tuple(found), look, size)
+    return Verdict(grade, winner, headline, tuple(details), flags, tuple(differences), analyses, size)
 
 
 def missing_confirm_runs(sweep: SweepResults) -> int:
@@ -68,12 +87,20 @@ def missing_confirm_runs(sweep: SweepResults) -> int:
 
 
 def arm_means(sweep: SweepResults, block: str) -> dict[str, MeanInterval]:
-    """arm -> mean and interval in a block, or over the blocks, best first; arms without a score are left out."""
+    """The mean of each arm that has a score, with its interval.
+
+    Args:
+        sweep: the results.
+        block: a block, or `ALL_BLOCKS`.
+
+    Returns:
+        Arm -> mean and interval, best first.
+    """
     scores = sweep.scores()
-    table: Mapping[str, Mapping[int, float]] = mean_over_blocks(scores, sweep.design.arms) if block == ALL_BLOCKS else scores[block]
-    unit_of = sweep.design.study_of_seed(set(sweep.seed_order))
-    found = {arm: clustered_mean_interval(seeds, unit_of) for arm, seeds in table.items() if seeds}
-    return dict(sorted(found.items(), key=lambda item: item[1].mean, reverse=sweep.design.goal == "maximize"))
+    scores_by_arm: Mapping[str, Mapping[int, float]] = mean_over_blocks(scores, sweep.design.arms) if block == ALL_BLOCKS else scores[block]
+    study_of_seed = sweep.design.study_of_seed(set(sweep.seed_order))
+    means = {arm: clustered_mean_interval(by_seed, study_of_seed) for arm, by_seed in scores_by_arm.items() if by_seed}
+    return dict(sorted(means.items(), key=lambda item: item[1].mean, reverse=sweep.design.goal == "maximize"))
 
 
 def conclude_family(sweep: SweepResults, block: str, differences: Sequence[PairedDifference]) -> tuple[Grade, str | None, str, list[str]]:
@@ -87,18 +114,18 @@ def conclude_family(sweep: SweepResults, block: str, differences: Sequence[Paire
     against = {arm: pairs.get((leader, arm)) or pairs.get((arm, leader)) for arm in rest}
     beaten = [arm for arm in rest if (d := against[arm]) is not None and d.grade == "supported" and d.better == leader]
     level = [arm for arm in rest if arm not in beaten]
-    told, looks = formatting.metric_name(metric), len(sweep.design.sequential.sizes)
+    metric_name, analyses = formatting.metric_name(metric), len(sweep.design.sequential.sizes)
     if not level:
         nearest = min((d for d in against.values() if d is not None), key=lambda d: d.advantage)
         head = f"{leader} beats {rest[0]}" if len(rest) == 1 else f"{leader} is the best of the {len(means)} arms"
-        runner = f"{leader} reaches {formatting.score(means[leader].mean, metric)} mean {told}, "
+        runner = f"{leader} reaches {formatting.score(means[leader].mean, metric)} mean {metric_name}, "
         runner += f"{nearest.worse} {formatting.score(means[nearest.worse].mean, metric)}"
-        size = f"by {formatting.difference(nearest.advantage, metric)} of {told}{_rival(rest, nearest)}"
-        proof = [f"{runner}. {evidence(nearest, metric, pairs=len(pairs), looks=looks)}", *_small(nearest, sweep)]
+        size = f"by {formatting.difference(nearest.advantage, metric)} of {metric_name}{_rival(rest, nearest)}"
+        proof = [f"{runner}. {evidence(nearest, metric, pairs=len(pairs), analyses=analyses)}", *_small(nearest, sweep)]
         return "supported", leader, f"{head} {size}.", proof
     details = [_behind(leader, beaten, against)] if beaten else []
     open_pairs = [d for arm in level if (d := against[arm]) is not None]
-    details += [f"{leader} against {_other(d, leader)}: {evidence(d, metric, pairs=len(pairs), looks=looks)}" for d in open_pairs[:4]]
+    details += [f"{leader} against {_other(d, leader)}: {evidence(d, metric, pairs=len(pairs), analyses=analyses)}" for d in open_pairs[:4]]
     if len(open_pairs) < len(level) and any(against[arm] is None for arm in level):
         details.append(f"{formatting.join_names([arm for arm in level if against[arm] is None])}: no seed in common with {leader}.")
     if open_pairs and all(d.grade == "tie" for d in open_pairs) and len(open_pairs) == len(level):
@@ -106,16 +133,26 @@ def conclude_family(sweep: SweepResults, block: str, differences: Sequence[Paire
         return (
             "tie",
             None,
-            f"A tie: {formatting.join_names([leader, *level])} differ by less than the margin of {margin} of {told}.",
+            f"A tie: {formatting.join_names([leader, *level])} differ by less than the margin of {margin} of {metric_name}.",
             details,
         )
     grade: Grade = "under-powered" if any(d.grade == "under-powered" for d in open_pairs) else "unknown"
-    head = f"No winner: these runs cannot tell {leader} from {formatting.join_names(level, last='or')} in {told}."
+    head = f"No winner: these runs cannot tell {leader} from {formatting.join_names(level, last='or')} in {metric_name}."
     return grade, None, head, details + _more(open_pairs, sweep, len(pairs))
 
 
-def evidence(d: PairedDifference, metric: str, *, pairs: int, looks: int = 1) -> str:
-    """One comparison with everything that it rests on, in a plan of so many looks."""
+def evidence(d: PairedDifference, metric: str, *, pairs: int, analyses: int = 1) -> str:
+    """Put one comparison into words, with everything that it rests on.
+
+    Args:
+        d: the comparison.
+        metric: the metric of the scores.
+        pairs: pairs in the family, over which p values are corrected.
+        analyses: analyses that the plan declares.
+
+    Returns:
+        A sentence.
+    """
     start = f"{d.better} is ahead by {formatting.difference(d.advantage, metric)}" if d.advantage > 0 else "no difference"
     if d.n < 2:
         return f"{start}; a single shared seed gives no interval."
@@ -128,7 +165,7 @@ def evidence(d: PairedDifference, metric: str, *, pairs: int, looks: int = 1) ->
         return f"{start} on each of {each}, without any spread to test against ({formatting.p_value(d.p_holm)})."
     corrected = f", corrected over {pairs} pairs" if pairs > 1 else ""
     low, high = formatting.difference(d.low, metric, unit=False), formatting.difference(d.high, metric, unit=False)
-    over = f", good for all {looks} looks" if looks > 1 else ""
+    over = f", good for all {analyses} looks" if analyses > 1 else ""
     interval = f"{formatting.percent(LEVEL)} interval of the paired difference {low} to {high}{over}"
     votes, rests = (d.n, f"n = {d.n} seeds") if d.studies is None else (d.studies, f"n = {d.studies} studies of {d.n} seeds in all")
     on = f"; ahead on {d.ahead * votes:.3g} of them" if d.ahead is not None and d.advantage > 0 else ""
@@ -137,11 +174,11 @@ def evidence(d: PairedDifference, metric: str, *, pairs: int, looks: int = 1) ->
 
 def _small(d: PairedDifference, sweep: SweepResults) -> list[str]:
     """What a supported difference is worth, where it is not clearly more than the margin."""
-    margin, told = sweep.design.margin, formatting.difference(sweep.design.margin, sweep.score_metric)
+    margin, margin_text = sweep.design.margin, formatting.difference(sweep.design.margin, sweep.score_metric)
     if d.low is None or d.high is None or d.low >= margin:
         return []
     small = "is smaller than" if d.high <= margin else "may be smaller than"
-    return [f"The difference {small} the margin of {told}, below which the sweep file says that none matters."]
+    return [f"The difference {small} the margin of {margin_text}, below which the sweep file says that none matters."]
 
 
 def _rival(rest: Sequence[str], nearest: PairedDifference) -> str:
@@ -201,20 +238,22 @@ def _interim(sweep: SweepResults) -> Verdict:
     plan, missing = sweep.design, missing_confirm_runs(sweep)
     planned = plan.seeds * sum(not sweep.never_trained(cell.arm, cell.block) for cell in plan.planned_arms)
     so_far = SequentialDesign((max(1, len(sweep.seed_order)),), plan.studies)
-    found = compare_pairs(
+    differences = compare_pairs(
         sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=so_far, seed_order=sweep.seed_order, permutation_tests=False
     )
     headline = (
         f"No verdict yet: {planned - missing} of {formatting.count_noun(planned, 'confirm run')} are done. "
         "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."
     )
-    return Verdict("interim", None, headline, (), tuple(caveats(sweep)), tuple(replace(d, grade="interim", more_seeds=None) for d in found))
+    return Verdict(
+        "interim", None, headline, (), tuple(caveats(sweep)), tuple(replace(d, grade="interim", more_seeds=None) for d in differences)
+    )
 
 
 def _pooled(sweep: SweepResults) -> Verdict:
     """Runs that were put together afterwards: differences with plain intervals, and no winner however clear they look."""
     plan, scores = sweep.design, sweep.scores()
-    found = compare_pairs(scores, plan.arms, goal=plan.goal, margin=plan.margin)
+    differences = compare_pairs(scores, plan.arms, goal=plan.goal, margin=plan.margin)
     scored = sum(len(seeds) for block in scores.values() for seeds in block.values())
     headline = (
         f"Exploratory: {formatting.count_noun(scored, 'run')} with a score in {formatting.count_noun(len(plan.arms), 'group')}, put together after they "  # noqa: E501
@@ -224,13 +263,13 @@ def _pooled(sweep: SweepResults) -> Verdict:
     for block in plan.blocks:
         means = arm_means(sweep, block)
         words = [
-            f"{arm} {formatting.score(told.mean, sweep.score_metric)} (n = {told.n})"
-            for arm, told in list(means.items())[: formatting.LISTED]
+            f"{arm} {formatting.score(mean.mean, sweep.score_metric)} (n = {mean.n})"
+            for arm, mean in list(means.items())[: formatting.LISTED]
         ]
         if words:
             where = f" in {block}" if len(plan.blocks) > 1 else ""
             details.append(f"Mean {formatting.metric_name(sweep.score_metric)}{where}: {', '.join(words)}.")
-    graded = tuple(replace(d, grade="exploratory", more_seeds=None) for d in found)
+    graded = tuple(replace(d, grade="exploratory", more_seeds=None) for d in differences)
     return Verdict("exploratory", None, headline, tuple(details), tuple(caveats(sweep)), graded)
 
 
