@@ -24,9 +24,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from bakeoff.data.batches import Normalizer
+from bakeoff.data.batches import Augmentation, Normalizer
 from bakeoff.data.decoding import Decoder
-from bakeoff.data.file_batches import FileBatches, sides
+from bakeoff.data.epoch_sampler import BatchPlan
+from bakeoff.data.file_batches import FileBatches, LabelledFiles
 from bakeoff.data.pca_lighting import Lighting
 
 SIZE, BATCH, WIDTH, HEIGHT = 224, 64, 500, 375
@@ -80,15 +81,11 @@ def measure(*, images: int, repeats: int, workers: int, device: torch.device) ->
         )
         paths, labels = [path for path, _ in dataset.samples], torch.tensor(dataset.targets)
         ours = FileBatches(
-            paths,
-            labels,
+            LabelledFiles(paths, labels),
             decoder=Decoder(channels=3, workers=workers, pinned=device.type == "cuda"),
             pixels=Normalizer(channels=3, size=SIZE, mean=MEAN, std=STD, channels_last=True, device=device),
-            size=SIZE,
-            side=sides([], size=SIZE),
-            batch_size=BATCH,
-            seed=0,
-            flip=True,
+            plan=BatchPlan(BATCH, seed=0),
+            augmentation=Augmentation(flip=True),
             lighting=Lighting(torch.eye(3, dtype=torch.float64) / 20, std=0.1),
         )
 

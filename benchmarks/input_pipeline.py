@@ -20,8 +20,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from bakeoff.data.batches import Normalizer, TrainBatches
+from bakeoff.data.batches import Augmentation, Normalizer, TrainBatches
 from bakeoff.data.datamodule import moments
+from bakeoff.data.epoch_sampler import BatchPlan
 
 SIZE, CROP, BATCH = 32, 4, 128
 
@@ -60,7 +61,7 @@ def measure(*, images: int, repeats: int, workers: list[int]) -> dict[str, Any]:
     loaders: dict[str, Iterable[Any]] = {}
     for name, last in (("bakeoff", False), ("bakeoff channels_last", True)):
         pixels = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
-        loaders[name] = TrainBatches(x, y, pixels=pixels, batch_size=BATCH, seed=0, crop=CROP, flip=True)
+        loaders[name] = TrainBatches(x, y, pixels=pixels, plan=BatchPlan(BATCH, seed=0), augmentation=Augmentation(CROP, flip=True))
     for count in workers:
         loaders[f"torchvision workers={count}"] = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=count)
     rates: dict[str, list[float]] = {name: [] for name in loaders}

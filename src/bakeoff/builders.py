@@ -221,32 +221,20 @@ def make_loss(run: RunConfig) -> nn.Module:
 
 def make_data(run: RunConfig) -> ImageDataModule:
     """Return the run's data module; nothing is read until its `setup`."""
-    from bakeoff.data.datamodule import ImageDataModule
+    from bakeoff.data.batches import Augmentation
+    from bakeoff.data.datamodule import ImageDataModule, InputFormat
+    from bakeoff.data.epoch_sampler import BatchPlan
     from bakeoff.data.eval_views import ViewPlan
+    from bakeoff.data.splits import SplitSpec
 
     data, source = run.data, resolve_component("data.source", run.data.source)
     return ImageDataModule(
         functools.partial(source.target, **source.arguments, root=Path(data.root).expanduser(), download=data.download),
-        size=data.size,
-        fit=data.fit,
-        crop=data.augment.crop,
-        flip=data.augment.flip,
-        normalize=data.normalize,
-        batch_size=data.batch_size,
-        accumulate=run.trainer.accumulate,
-        val_fraction=data.val_fraction,
-        split_seed=data.split_seed,
-        subset=data.subset,
-        folds=data.folds,
-        fold=data.fold,
-        seed=run.seed,
-        eval_batch_size=data.eval_batch_size,
-        max_steps=run.trainer.max_steps,
-        channels_last=run.trainer.channels_last,
-        lighting=data.augment.lighting,
-        scale=data.augment.scale,
+        input_format=InputFormat(data.size, data.fit, data.normalize, channels=data.channels, channels_last=run.trainer.channels_last),
+        batch_plan=BatchPlan(data.batch_size, run.seed, run.trainer.accumulate, run.trainer.max_steps, data.eval_batch_size),
+        split_spec=SplitSpec(data.val_fraction, data.split_seed, data.subset, data.folds, data.fold),
+        augmentation=Augmentation(data.augment.crop, data.augment.flip, tuple(data.augment.scale), data.augment.lighting),
         views=ViewPlan(kind=data.views.kind, flip=data.views.flip, scales=tuple(data.views.scales)),
-        channels=data.channels,
         workers=data.workers if data.workers is not None else threads_per_process(run),
     )
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bakeoff.data.batches import EvalBatches, Normalizer, TrainBatches, micro_batch_size
+from bakeoff.data.batches import Augmentation, EvalBatches, Normalizer, TrainBatches
+from bakeoff.data.epoch_sampler import BatchPlan, Shard, micro_batch_size
 from bakeoff.errors import ChoiceError, DataError
 
 N, C, S = 50, 3, 8
@@ -15,9 +16,23 @@ LABELS = torch.arange(N)  # each image its own label: a batch says which images 
 RAW = Normalizer(channels=C, size=S)
 
 
-def batches(**changes: object) -> TrainBatches:
-    settings: dict[str, object] = {"pixels": RAW, "batch_size": 12, "seed": 7, "crop": 2, "flip": True}
-    return TrainBatches(IMAGES, LABELS, **(settings | changes))  # type: ignore[arg-type]
+def batches(
+    *,
+    pixels: Normalizer = RAW,
+    batch_size: int = 12,
+    seed: int = 7,
+    accumulate: int = 1,
+    max_steps: int | None = None,
+    crop: int = 2,
+    flip: bool = True,
+    rank: int = 0,
+    world: int = 1,
+    epoch: int = 0,
+) -> TrainBatches:
+    plan = BatchPlan(batch_size, seed, accumulate, max_steps)
+    loader = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, augmentation=Augmentation(crop, flip), shard=Shard(rank, world))
+    loader.set_epoch(epoch)
+    return loader
 
 
 def listed(loader: TrainBatches) -> list[tuple[Tensor, Tensor]]:
@@ -126,7 +141,7 @@ def test_pixels_are_normalized() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_sees_each_image_once_in_order(world: int) -> None:
-    shares = [EvalBatches(IMAGES, LABELS, pixels=RAW, batch_size=7, rank=r, world=world) for r in range(world)]
+    shares = [EvalBatches(IMAGES, LABELS, pixels=RAW, batch_size=7, shard=Shard(r, world)) for r in range(world)]
     for rank, share in enumerate(shares):
         assert len(share) == len(list(share))
         assert torch.cat([y for _, y in share]).tolist() == list(range(rank, N, world))

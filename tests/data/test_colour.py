@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bakeoff.data.batches import Normalizer, TrainBatches
+from bakeoff.data.batches import Augmentation, Normalizer, TrainBatches
 from bakeoff.data.datamodule import moments
+from bakeoff.data.epoch_sampler import BatchPlan, Shard
 from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 
 N = 60
@@ -72,8 +73,9 @@ def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, norm
     tally = ChannelStatistics(3)
     tally.add(IMAGES)
     lighting = Lighting(tally.covariance, std=2.0)
-    plain = TrainBatches(IMAGES, LABELS, pixels=pixels, batch_size=12, seed=4, crop=1, flip=True)
-    lit = TrainBatches(IMAGES, LABELS, pixels=pixels, batch_size=12, seed=4, crop=1, flip=True, lighting=lighting)
+    plan, augmentation = BatchPlan(12, seed=4), Augmentation(crop=1, flip=True)
+    plain = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, augmentation=augmentation)
+    lit = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, augmentation=augmentation, lighting=lighting)
     shifts = []
     for epoch in range(2):
         plain.set_epoch(epoch)
@@ -92,13 +94,14 @@ def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, norm
 
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (3, 2)])
 def test_lighting_is_the_same_whatever_the_devices(world: int, accumulate: int) -> None:
-    settings = {"pixels": Normalizer(channels=3, size=8), "batch_size": 12, "seed": 4}
+    pixels, plan = Normalizer(channels=3, size=8), BatchPlan(12, seed=4)
     lighting = Lighting(torch.eye(3, dtype=torch.float64), std=0.1)
-    whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, lighting=lighting, **settings)])  # type: ignore[arg-type]
-    order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, **settings)])  # type: ignore[arg-type]
+    whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, lighting=lighting)])
+    order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan)])
     found = torch.empty_like(whole)
     for rank in range(world):
-        share = TrainBatches(IMAGES, LABELS, lighting=lighting, world=world, rank=rank, accumulate=accumulate, **settings)  # type: ignore[arg-type]
+        plan, shard = BatchPlan(12, seed=4, accumulate=accumulate), Shard(rank, world)
+        share = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, lighting=lighting, shard=shard)
         for x, y in share:
             found[[int((order == label).nonzero()) for label in y]] = x
     assert torch.equal(found, whole)

@@ -13,8 +13,11 @@ import pytest
 RANK = """
 import json, logging, sys
 import pytorch_lightning as pl, torch
-from bakeoff.data.datamodule import ImageData
+from bakeoff.data.batches import Augmentation
+from bakeoff.data.datamodule import ImageDataModule, InputFormat
+from bakeoff.data.epoch_sampler import BatchPlan
 from bakeoff.data.sources import Images
+from bakeoff.data.splits import SplitSpec
 logging.disable(logging.WARNING)
 
 def toy():
@@ -32,8 +35,8 @@ class Net(pl.LightningModule):
     def validation_step(self, batch, i): self.val += (batch[0][:, 0, 1, 1] * 255).round().int().tolist()
 
 devices, out = int(sys.argv[1]), sys.argv[2]
-data = ImageData(toy, size=4, fit="pad", crop=1, flip=False, normalize=False, batch_size=12, accumulate=1, val_fraction=0.11, split_seed=0,
-                 subset=None, seed=1, eval_batch_size=3)
+data = ImageDataModule(toy, input_format=InputFormat(4, "pad", normalize=False), batch_plan=BatchPlan(12, seed=1, eval_batch_size=3),
+                       split_spec=SplitSpec(val_fraction=0.11, seed=0), augmentation=Augmentation(crop=1))
 trainer = pl.Trainer(max_epochs=2, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", logger=False,
                      enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
                      use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from bakeoff.data.batches import Normalizer
+from bakeoff.data.batches import Augmentation, Normalizer, TrainBatches
 from bakeoff.data.decoding import Decoder, Request, decode
+from bakeoff.data.epoch_sampler import BatchPlan, Shard
 from bakeoff.data.eval_views import ViewPlan
-from bakeoff.data.file_batches import EvalFiles, FileBatches, sides
+from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles, sides
 from bakeoff.data.file_store import FileStore
 from bakeoff.data.pca_lighting import Lighting
 from bakeoff.errors import ChoiceError
@@ -43,11 +42,32 @@ def workers() -> Decoder:
     return Decoder(channels=3, workers=2)
 
 
-def batches(paths: list[str], **changes: Any) -> FileBatches:
-    settings: dict[str, Any] = {
-        "decoder": Decoder(channels=3, workers=0), "pixels": RAW, "size": SIZE, "side": (18, 24), "batch_size": 6, "seed": 7, "flip": True,
-    }  # fmt: skip
-    return FileBatches(paths, LABELS, **(settings | changes))
+def batches(
+    paths: list[str],
+    *,
+    loader_class: type[FileBatches] = FileBatches,
+    decoder: Decoder | None = None,
+    pixels: Normalizer = RAW,
+    seed: int = 7,
+    accumulate: int = 1,
+    flip: bool = True,
+    scale: tuple[int, ...] = (18, 24),
+    lighting: Lighting | None = None,
+    rank: int = 0,
+    world: int = 1,
+    epoch: int = 0,
+) -> FileBatches:
+    loader = loader_class(
+        LabelledFiles(paths, LABELS),
+        decoder=decoder or Decoder(channels=3, workers=0),
+        pixels=pixels,
+        plan=BatchPlan(6, seed, accumulate),
+        augmentation=Augmentation(flip=flip, scale=scale),
+        lighting=lighting,
+        shard=Shard(rank, world),
+    )
+    loader.set_epoch(epoch)
+    return loader
 
 
 def same(a: Batches, b: Batches) -> bool:
@@ -79,9 +99,7 @@ def test_a_resumed_epoch_is_its_rest_and_decodes_nothing_else(paths: list[str], 
             return super()._requests(epoch, index, k)
 
     decoder = workers if count else Decoder(channels=3, workers=0)
-    loader = Counting(
-        paths, LABELS, decoder=decoder, pixels=RAW, size=SIZE, side=(18, 24), batch_size=6, seed=7, flip=True, accumulate=2, epoch=3
-    )
+    loader = batches(paths, loader_class=Counting, decoder=decoder, accumulate=2, epoch=3)
     loader.resume(epoch=3, skip=skip)
     assert len(loader) == len(whole) - skip
     assert same(list(loader), whole[skip:])
@@ -105,9 +123,8 @@ def test_the_global_batch_is_the_same_whatever_the_devices(paths: list[str], wor
 
 
 def test_the_order_is_that_of_images_in_memory(paths: list[str]) -> None:
-    from bakeoff.data.batches import TrainBatches
-
-    memory = TrainBatches(torch.zeros(N, 3, 4, 4, dtype=torch.uint8), LABELS, pixels=Normalizer(channels=3, size=4), batch_size=6, seed=7)
+    images, pixels = torch.zeros(N, 3, 4, 4, dtype=torch.uint8), Normalizer(channels=3, size=4)
+    memory = TrainBatches(images, LABELS, pixels=pixels, plan=BatchPlan(6, seed=7))
     assert [y.tolist() for _, y in memory] == [y.tolist() for _, y in batches(paths)]
 
 
@@ -147,7 +164,7 @@ def test_requests_draw_sides_and_places_evenly(paths: list[str]) -> None:
     assert places.min() >= 0 and places.max() < 1
     assert (places.mean(0) - 0.5).abs().max() < 4 * (1 / 12 / 1800) ** 0.5
     assert abs(float(torch.corrcoef(places.T)[0, 1])) < 4 / 1800**0.5
-    assert {r.side for r in batches(paths, side=(20, 20))._requests(0, list(range(6)), 0)} == {20}
+    assert {r.side for r in batches(paths, scale=(20, 20))._requests(0, list(range(6)), 0)} == {20}
 
 
 def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
@@ -166,7 +183,7 @@ def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
 @pytest.mark.parametrize("world", [1, 3])
 def test_evaluation_sees_each_file_once_cut_from_the_middle(paths: list[str], workers: Decoder, world: int) -> None:
     for rank in range(world):
-        share = EvalFiles(paths, LABELS, decoder=workers, pixels=RAW, size=SIZE, side=20, batch_size=5, rank=rank, world=world)
+        share = EvalFiles(LabelledFiles(paths, LABELS), decoder=workers, pixels=RAW, side=20, batch_size=5, shard=Shard(rank, world))
         found = list(share)
         assert len(found) == len(share)
         assert torch.cat([y for _, y in found]).tolist() == list(range(rank, N, world))
@@ -184,23 +201,23 @@ def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
     for wrong in ([200], [512, 256], [100, 300]):
         with pytest.raises(ChoiceError, match=r"data\.augment\.scale=.*at least data\.size=224"):
             sides(wrong, size=224)
-    assert FileStore(size=224, scale=[256, 512], channels=3, workers=0, eval_batch_size=8).middle == 384
+    assert FileStore(decoder=Decoder(channels=3, workers=0), size=224, scale=[256, 512], eval_batch_size=8).middle == 384
 
 
 def test_moments_are_measured_on_cuts_from_the_middle(paths: list[str]) -> None:
-    store = FileStore(size=SIZE, scale=[20], channels=3, workers=2, eval_batch_size=8)
+    store = FileStore(decoder=Decoder(channels=3, workers=2), size=SIZE, scale=[20], eval_batch_size=8)
     tally = store.tally(paths, key="test", seed=0)
     raw = Normalizer(channels=3, size=SIZE)
-    x = torch.cat([x for x, _ in store.evaluation(paths, LABELS, pixels=raw)]).double().movedim(1, 0).reshape(3, -1)
+    x = torch.cat([x for x, _ in store.evaluation(LabelledFiles(paths, LABELS), pixels=raw)]).double().movedim(1, 0).reshape(3, -1)
     assert torch.allclose(torch.tensor(tally.mean, dtype=torch.float64), x.mean(1), atol=1e-6)
     assert torch.allclose(tally.covariance, torch.cov(x, correction=0), atol=1e-6)
     assert store.tally(["/nowhere.png"], key="test", seed=0) is tally
 
 
 def test_views_of_files_come_at_each_scale_in_groups_of_one_shape(paths: list[str], workers: Decoder) -> None:
-    store = FileStore(size=SIZE, scale=[20], channels=3, workers=0, eval_batch_size=7)
-    store.decoder = workers
-    dense = list(store.views(paths, LABELS, pixels=RAW, plan=ViewPlan("dense", scales=(16, 24))))
+    store = FileStore(decoder=workers, size=SIZE, scale=[20], eval_batch_size=7)
+    files = LabelledFiles(paths, LABELS)
+    dense = list(store.views(files, pixels=RAW, plan=ViewPlan("dense", scales=(16, 24))))
     assert torch.cat([y for _, y in dense]).tolist() == list(range(N))
     for scaled, labels in dense:
         assert len(scaled) == 2
@@ -211,4 +228,4 @@ def test_views_of_files_come_at_each_scale_in_groups_of_one_shape(paths: list[st
                 assert torch.allclose(images[:, 2].mean((1, 2)) * 255, 9.0 * labels[rows], atol=0.01)
     for kind, shape in (("ten_crop", (20, 20)), ("whole", (SIZE, SIZE))):
         plan = ViewPlan(kind, flip=kind == "whole")  # type: ignore[arg-type]
-        assert {images.shape[2:] for scaled, _ in store.views(paths, LABELS, pixels=RAW, plan=plan) for images, _ in scaled[0]} == {shape}
+        assert {images.shape[2:] for scaled, _ in store.views(files, pixels=RAW, plan=plan) for images, _ in scaled[0]} == {shape}

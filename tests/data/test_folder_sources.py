@@ -17,7 +17,7 @@ from bakeoff.commands.main import main
 from bakeoff.config import compose
 from bakeoff.data import sources
 from bakeoff.data.sources import ImageFiles
-from bakeoff.data.splits import split
+from bakeoff.data.splits import SplitSpec, split
 from bakeoff.errors import DataError
 
 
@@ -204,7 +204,7 @@ def test_files_are_split_by_folds_and_subsets_like_images(one_level: Path) -> No
     found = sources.folder(root=one_level, download=False)
     union: list[int] = []
     for fold in range(3):
-        train, val = split(found.train_y, val_fraction=0.1, seed=0, subset=15, folds=3, fold=fold)
+        train, val = split(found.train_y, SplitSpec(val_fraction=0.1, seed=0, subset=15, folds=3, fold=fold))
         assert len(train) + len(val) == 15
         union += val.tolist()
     assert len(set(union)) == 15

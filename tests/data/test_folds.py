@@ -12,9 +12,10 @@ import torch
 
 from bakeoff.builders import make_data
 from bakeoff.config import compose
-from bakeoff.data.datamodule import ImageDataModule
+from bakeoff.data.datamodule import ImageDataModule, InputFormat
+from bakeoff.data.epoch_sampler import BatchPlan
 from bakeoff.data.sources import digits
-from bakeoff.data.splits import ranked, split, stratified_folds, stratified_split
+from bakeoff.data.splits import SplitSpec, ranked, split, stratified_folds, stratified_split
 from bakeoff.errors import DataError
 
 UNEVEN = torch.tensor([0] * 61 + [1] * 58 + [2] * 23)[torch.randperm(142, generator=torch.Generator().manual_seed(0))]
@@ -95,7 +96,7 @@ def test_a_beginning_has_each_class_in_its_proportion() -> None:
 )
 def test_impossible_folds_name_the_key(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError) as error:
-        split(UNEVEN, val_fraction=0.1, seed=0, **changes)
+        split(UNEVEN, SplitSpec(val_fraction=0.1, seed=0, **changes))
     assert words in str(error.value)
 
 
@@ -116,9 +117,11 @@ def test_a_run_trains_on_the_folds_of_its_config() -> None:
 def test_val_fraction_is_not_used_beside_folds() -> None:
     def digest(val_fraction: float) -> str:
         data = ImageDataModule(
-            functools.partial(digits, root=Path(), download=False), size=8, fit="pad", crop=0, flip=False, normalize=False, batch_size=8,
-            accumulate=1, val_fraction=val_fraction, split_seed=0, subset=200, seed=0, folds=3, fold=1,
-        )  # fmt: skip
+            functools.partial(digits, root=Path(), download=False),
+            input_format=InputFormat(8, "pad", normalize=False),
+            batch_plan=BatchPlan(8, seed=0),
+            split_spec=SplitSpec(val_fraction, seed=0, subset=200, folds=3, fold=1),
+        )
         data.setup("fit")
         return data.split_digest
 

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytorch_lightning as pl
@@ -15,8 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff.data import datamodule, sources
-from bakeoff.data.datamodule import ImageDataModule, fitted, home, load_source, moments
+from bakeoff.data.batches import Augmentation
+from bakeoff.data.datamodule import Fit, ImageDataModule, InputFormat, fitted, home, load_source, moments
+from bakeoff.data.epoch_sampler import BatchPlan
 from bakeoff.data.sources import Images
+from bakeoff.data.splits import SplitSpec
 from bakeoff.errors import ChoiceError, DataError
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -30,12 +33,29 @@ def toy(n: int = 100, *, channels: int = 1, size: int = 6) -> Images:
     return Images(x[:n], y[:n], x[n:], y[n:], ("a", "b", "c", "d"))
 
 
-def image_data(source: Callable[[], Images] = toy, **changes: Any) -> ImageDataModule:
-    settings: dict[str, Any] = {
-        "size": 8, "fit": "pad", "crop": 1, "flip": True, "normalize": True, "batch_size": 16, "accumulate": 1,
-        "val_fraction": 0.1, "split_seed": 0, "subset": None, "seed": 3,
-    }  # fmt: skip
-    return ImageDataModule(source, **(settings | changes))
+def image_data(
+    source: Callable[[], Images] = toy,
+    *,
+    fit: Fit = "pad",
+    normalize: bool | Literal["mean"] = True,
+    crop: int = 1,
+    flip: bool = True,
+    batch_size: int = 16,
+    seed: int = 3,
+    accumulate: int = 1,
+    max_steps: int | None = None,
+    eval_batch_size: int = 512,
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    subset: int | None = None,
+) -> ImageDataModule:
+    return ImageDataModule(
+        source,
+        input_format=InputFormat(8, fit, normalize),
+        batch_plan=BatchPlan(batch_size, seed, accumulate, max_steps, eval_batch_size),
+        split_spec=SplitSpec(val_fraction, split_seed, subset),
+        augmentation=Augmentation(crop, flip),
+    )
 
 
 def test_setup_measures_the_training_split_and_loads_once() -> None:
@@ -192,7 +212,7 @@ def trainer(epochs: int, *callbacks: pl.Callback, accumulate: int = 1) -> pl.Tra
 
 
 def train(data: ImageDataModule, net: Linear, epochs: int, *callbacks: pl.Callback, epoch: int = 0, momentum: Any = None) -> pl.Trainer:
-    made = trainer(epochs, *callbacks, accumulate=data.accumulate)
+    made = trainer(epochs, *callbacks, accumulate=data.batch_plan.accumulate)
     for counter in ("ready", "started", "processed", "completed"):
         setattr(made.fit_loop.epoch_progress.current, counter, epoch)
     if momentum is not None:

@@ -14,6 +14,7 @@ from bakeoff import builders
 from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import EvalViews
+from bakeoff.data.epoch_sampler import Shard
 from bakeoff.data.eval_views import ImageViews, ViewPlan
 from bakeoff.errors import ChoiceError
 from bakeoff.nets.fully_convolutional import to_fully_convolutional
@@ -164,7 +165,7 @@ def test_view_batches_share_the_images_out_over_ranks() -> None:
     for last in (False, True):
         pixels = Normalizer(channels=3, size=6, channels_last=last)
         for rank in range(2):
-            loader = ImageViews([x, x[..., :7, :7]], y, pixels=pixels, batch_size=4, rank=rank, world=2)
+            loader = ImageViews([x, x[..., :7, :7]], y, pixels=pixels, batch_size=4, shard=Shard(rank, 2))
             found = list(loader)
             assert len(found) == len(loader)
             assert torch.cat([labels for _, labels in found]).tolist() == list(range(rank, 11, 2))

@@ -15,7 +15,7 @@ from torch import nn
 from bakeoff import builders
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import RunConfig
-from bakeoff.data.epoch_sampler import EpochSampler
+from bakeoff.data.epoch_sampler import BatchPlan, EpochSampler
 from bakeoff.runs import checkpoints
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
@@ -114,13 +114,13 @@ def test_a_look_at_the_average_leaves_no_trace() -> None:
         net(torch.randn(8, 3)).square().mean().backward()
         optimizer.step()
         before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        loader = Batches(40, batch_size=4, seed=0)
+        loader = Batches(40, plan=BatchPlan(4, seed=0))
         loader.resume(epoch=0, skip=k)  # where training stands has no say
         with torch.inference_mode():
             averaged = averaging.swap_in(net, optimizer, loader, Precision())
             assert torch.equal(net[0].get_parameter("weight"), averaged["0.weight"])
             assert torch.equal(net[0].get_parameter("weight"), before["0.weight"]) == (k == 0)  # the average of one point is that point
-            inputs = torch.cat([images for images, _ in itertools.islice(Batches(40, batch_size=4, seed=0), 10)])
+            inputs = torch.cat([images for images, _ in itertools.islice(Batches(40, plan=BatchPlan(4, seed=0)), 10)])
             torch.testing.assert_close(net[1].running_mean, net[0](inputs).mean(0))
             averaging.swap_out(net, optimizer)
         assert optimizer.param_groups[0]["train_mode"]

@@ -8,15 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bakeoff.data.epoch_sampler import Batch, EpochSampler, micro_batch_size
+from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Batch, BatchPlan, EpochSampler, Shard, micro_batch_size
 from bakeoff.data.pca_lighting import Lighting
 from bakeoff.seeds import make_generator
 
-__all__ = ["Batch", "EvalBatches", "Normalizer", "TrainBatches", "layout", "micro_batch_size"]
+__all__ = ["NO_AUGMENTATION", "Augmentation", "Batch", "EvalBatches", "Normalizer", "TrainBatches", "layout", "micro_batch_size"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied at random.
+
+    Attributes:
+        crop: Zero padding in pixels on each side before a random cut; for images in memory.
+        flip: Mirror with probability 1/2.
+        scale: Shorter side, or its least and greatest value, to which image files are resized; empty for the default.
+        lighting: Standard deviation of PCA lighting; 0 switches it off.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    scale: tuple[int, ...] = ()
+    lighting: float = 0.0
+
+
+NO_AUGMENTATION = Augmentation()
 
 
 class Normalizer:
@@ -42,7 +63,7 @@ class Normalizer:
         scale, shift = ((v.view(-1, 1, 1).expand(shape)) for v in (1 / (255 * spread), -centre / spread))
         if channels_last:  # written out in full: a broadcast over an innermost dimension of 3 is slow
             scale, shift = scale.permute(1, 2, 0), shift.permute(1, 2, 0)
-        self.channels_last, self.device = channels_last, torch.device(device)
+        self.size, self.channels_last, self.device = size, channels_last, torch.device(device)
         self._scale, self._shift = (v.to(self.device, torch.float32).contiguous() for v in (scale, shift))
         self._unit = 1 / spread
 
@@ -70,9 +91,9 @@ class TrainBatches(EpochSampler):
     """One rank's training micro-batches (float32[m, C, S, S], int64[m]) of one epoch at a time, from images in memory.
 
     images: uint8[N, C, S, S] at the trained size; labels: int64[N]; both on the device where they are to live (the batches come
-    out on `pixels.device`). crop: zero padding on each side before a random cut of S x S; flip: mirror with probability 1/2, both
-    decided for each image on its own. The padded images, and a mirrored copy of them, are kept; nothing is copied where nothing
-    is augmented. lighting: noise along the principal components of the colours. The other arguments, and the errors: see Order.
+    out on `pixels.device`). augmentation: its crop and flip, decided for each image on its own. The padded images, and a mirrored
+    copy of them, are kept; nothing is copied where nothing is augmented. lighting: noise along the principal components of the
+    colours. Errors: see EpochSampler.
     """
 
     def __init__(
@@ -81,28 +102,13 @@ class TrainBatches(EpochSampler):
         labels: Tensor,
         *,
         pixels: Normalizer,
-        batch_size: int,
-        seed: int,
-        crop: int = 0,
-        flip: bool = False,
+        plan: BatchPlan,
+        augmentation: Augmentation = NO_AUGMENTATION,
         lighting: Lighting | None = None,
-        accumulate: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        max_steps: int | None = None,
-        epoch: int = 0,
+        shard: Shard = SINGLE_PROCESS,
     ) -> None:
-        super().__init__(
-            len(images),
-            batch_size=batch_size,
-            seed=seed,
-            accumulate=accumulate,
-            rank=rank,
-            world=world,
-            max_steps=max_steps,
-            epoch=epoch,
-        )
-        self.size, self.crop, self.flip, self.lighting = images.shape[-1], crop, flip, lighting
+        super().__init__(len(images), plan=plan, shard=shard)
+        self.size, self.crop, self.flip, self.lighting = images.shape[-1], augmentation.crop, augmentation.flip, lighting
         self._pixels, self._labels = pixels, labels
         self._windows = self._cuts(images)
 
@@ -128,7 +134,7 @@ class TrainBatches(EpochSampler):
         first = self.start // self.accumulate
         draws = self._draw(self.epoch, first).to(self._labels.device)
         for k in range(self.start, self.steps * self.accumulate):
-            index, mirrored, dy, dx = draws[k // self.accumulate - first, :, k % self.accumulate, self.rank]
+            index, mirrored, dy, dx = draws[k // self.accumulate - first, :, k % self.accumulate, self.shard.rank]
             if self.crop or self.flip:
                 images = self._windows[index + self.n * mirrored if self.flip else index, dy, dx]
             else:
@@ -151,7 +157,7 @@ class TrainBatches(EpochSampler):
                 draw = make_generator(self.seed, "augment", epoch, step)
                 draws[step - first, 1] = torch.randint(0, 2, (self.batch_size,), generator=draw)
                 draws[step - first, 2:] = torch.randint(0, 2 * self.crop + 1, (2, self.batch_size), generator=draw)
-        return draws.view(-1, 4, self.accumulate, self.world, self.micro)
+        return draws.view(-1, 4, self.accumulate, self.shard.world_size, self.micro)
 
 
 class EvalBatches:
@@ -161,9 +167,9 @@ class EvalBatches:
     have a batch more or less than others, so results are to be summed over ranks at the end, never per batch.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, pixels: Normalizer, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        self._images = layout(images[rank::world], channels_last=pixels.channels_last)
-        self._labels, self._pixels, self.batch_size = labels[rank::world], pixels, batch_size
+    def __init__(self, images: Tensor, labels: Tensor, *, pixels: Normalizer, batch_size: int, shard: Shard = SINGLE_PROCESS) -> None:
+        self._images = layout(images[shard.slice], channels_last=pixels.channels_last)
+        self._labels, self._pixels, self.batch_size = labels[shard.slice], pixels, batch_size
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / self.batch_size)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bakeoff.data.batches import EvalBatches, Normalizer, TrainBatches, micro_batch_size
+from bakeoff.data.batches import NO_AUGMENTATION, Augmentation, EvalBatches, Normalizer, TrainBatches
+from bakeoff.data.decoding import Decoder
+from bakeoff.data.epoch_sampler import BatchPlan, Shard, micro_batch_size
 from bakeoff.data.eval_views import FileViews, ImageViews, ViewPlan
-from bakeoff.data.file_batches import EvalFiles, FileBatches
+from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles
 from bakeoff.data.file_store import FileStore
 from bakeoff.data.memory import Fit, fitted, home, moments
 from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 from bakeoff.data.sources import ImageFiles, Images
-from bakeoff.data.splits import split
+from bakeoff.data.splits import SplitSpec, split
 from bakeoff.errors import ChoiceError, DataError
 
-__all__ = ["Fit", "ImageDataModule", "fitted", "home", "load_source", "moments"]
+__all__ = ["Fit", "ImageDataModule", "InputFormat", "fitted", "home", "load_source", "moments"]
 
 Source = Callable[[], Images | ImageFiles]
 _loaded: dict[Hashable, tuple[Images | ImageFiles, str]] = {}
@@ -40,15 +43,31 @@ def load_source(source: Source) -> tuple[Images | ImageFiles, str]:
     return _loaded[key]
 
 
+@dataclass(frozen=True)
+class InputFormat:
+    """The form in which images reach the net.
+
+    Attributes:
+        size: Height and width in pixels.
+        fit: How images in memory are brought to this size, once, before training.
+        normalize: Whether each channel gets zero mean and unit variance, measured on the training split at this size; "mean" takes
+            the mean off and keeps the steps of 0..255.
+        channels: Channels to which image files are decoded; images in memory have their own.
+        channels_last: Whether batches are in torch's channels_last memory format.
+    """
+
+    size: int
+    fit: Fit
+    normalize: bool | Literal["mean"]
+    channels: int = 3
+    channels_last: bool = False
+
+
 class ImageDataModule(pl.LightningDataModule):
     """Training, validation and test batches of one image source.
 
-    source: gives the images. size, fit: the trained size and how images get there, once, before training. crop, flip, batch_size
-    (global), accumulate: see TrainBatches. normalize: to zero mean and unit variance per channel, measured on the training split
-    at the trained size; "mean" takes the mean off and keeps the steps of 0..255. val_fraction, split_seed, subset, folds, fold: see
-    splits.split. seed: of order and augmentation. eval_batch_size: per device. lighting: the std of PCA lighting, off at 0. scale,
-    workers, channels: of image files, see FileStore. views: how the test looks at an image. max_steps: optimizer steps after which
-    training ends; it shortens the last epoch, so that validation follows it.
+    source: gives the images. views: in which views the test scores an image; None for one view. workers: processes that decode image
+    files.
 
     Images live as uint8 on the training device where at most half of its free memory goes for them, else in main memory; image files
     stay on disk and are decoded for every batch.
@@ -77,37 +96,18 @@ class ImageDataModule(pl.LightningDataModule):
         self,
         source: Source,
         *,
-        size: int,
-        fit: Fit,
-        crop: int,
-        flip: bool,
-        normalize: bool | Literal["mean"],
-        batch_size: int,
-        accumulate: int,
-        val_fraction: float,
-        split_seed: int,
-        subset: int | None,
-        seed: int,
-        folds: int | None = None,
-        fold: int = 0,
-        eval_batch_size: int = 512,
-        channels_last: bool = False,
-        max_steps: int | None = None,
-        lighting: float = 0.0,
-        scale: Sequence[int] = (),
+        input_format: InputFormat,
+        batch_plan: BatchPlan,
+        split_spec: SplitSpec,
+        augmentation: Augmentation = NO_AUGMENTATION,
         views: ViewPlan | None = None,
-        channels: int = 3,
         workers: int = 0,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no validation image where there are few
-        self.source, self.size, self.fit, self.crop, self.flip, self.normalize = source, size, fit, crop, flip, normalize
-        self.batch_size, self.accumulate, self.eval_batch_size = batch_size, accumulate, eval_batch_size
-        self.val_fraction, self.split_seed, self.subset, self.seed = val_fraction, split_seed, subset, seed
-        self.folds, self.fold = folds, fold
-        self.channels_last, self.max_steps = channels_last, max_steps
-        self.lighting, self.scale, self.views, self._workers = lighting, scale, views or ViewPlan(), workers
-        self.channels = channels
+        self.source, self.input_format, self.batch_plan, self.split_spec = source, input_format, batch_plan, split_spec
+        self.augmentation, self.views, self._workers = augmentation, views or ViewPlan(), workers
+        self.channels = input_format.channels
         self._store: FileStore | None = None
         self._train: TrainBatches | FileBatches | None = None
         self._val: EvalBatches | EvalFiles
@@ -117,109 +117,93 @@ class ImageDataModule(pl.LightningDataModule):
         """Load, split, fit and measure; does nothing the second time."""
         if self._train is not None:
             return
-        micro_batch_size(self.batch_size, devices=self._world, accumulate=self.accumulate)
+        batch_size = self.batch_plan.batch_size
+        micro_batch_size(batch_size, devices=self._shard.world_size, accumulate=self.batch_plan.accumulate)
         images, self.digest = load_source(self.source)
-        train, val = split(
-            images.train_y,
-            val_fraction=self.val_fraction,
-            seed=self.split_seed,
-            subset=self.subset,
-            folds=self.folds,
-            fold=self.fold,
-        )
+        train, val = split(images.train_y, self.split_spec)
         self.split_digest = hashlib.sha256(train.numpy().tobytes() + b"|" + val.numpy().tobytes()).hexdigest()
         self.classes, self.n_train, self.n_val, self.n_test = images.classes, len(train), len(val), len(images.test_y)
-        self.steps_per_epoch = self.n_train // self.batch_size
+        self.steps_per_epoch = self.n_train // batch_size
         if self.steps_per_epoch == 0:
             raise DataError(
-                f"data.batch_size={self.batch_size}: is larger than the {self.n_train} training images (see data.subset, data.val_fraction)"
+                f"data.batch_size={batch_size}: is larger than the {self.n_train} training images (see data.subset, data.val_fraction)"
             )
-        self.views.check(size=self.size, crop=None if isinstance(images, ImageFiles) else self.crop)
+        self.views.check(size=self.input_format.size, crop=None if isinstance(images, ImageFiles) else self.augmentation.crop)
         if isinstance(images, ImageFiles):
             self._set_up_files(images, train, val)
         else:
             self._set_up_images(images, train, val)
 
     def _set_up_images(self, images: Images, train: Tensor, val: Tensor) -> None:
-        if self.scale:
+        size, augmentation = self.input_format.size, self.augmentation
+        if augmentation.scale:
             raise ChoiceError(
-                f"data.augment.scale={list(self.scale)}: is for image files, which are resized as they are decoded; these images are in "
-                "memory: use data.augment.crop"
+                f"data.augment.scale={list(augmentation.scale)}: is for image files, which are resized as they are decoded; these images "
+                "are in memory: use data.augment.crop"
             )
         self.channels = images.train_x.shape[1]
-        cut = self.channels * (self.size + 2 * self.crop) ** 2 * (2 if self.flip else 1)
-        self._home = home(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * self.size**2)
-        train_x = fitted(images.train_x[train], size=self.size, fit=self.fit)
-        val_x = fitted(images.train_x[val], size=self.size, fit=self.fit)
+        cut = self.channels * (size + 2 * augmentation.crop) ** 2 * (2 if augmentation.flip else 1)
+        self._placement = home(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * size**2)
+        train_x = self._fitted(images.train_x[train])
+        val_x = self._fitted(images.train_x[val])
         self.mean, self.std = moments(train_x)
         covariance: Tensor | None = None
-        if self.lighting:
+        if augmentation.lighting:
             tally = ChannelStatistics(self.channels)
             tally.add(train_x)
             covariance = tally.covariance
         self._make_pixels()
         self._val = self._eval_batches(val_x, images.train_y[val])
         self._train = TrainBatches(
-            train_x.to(self._home),
-            images.train_y[train].to(self._home),
+            train_x.to(self._placement),
+            images.train_y[train].to(self._placement),
             pixels=self._pixels,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            crop=self.crop,
-            flip=self.flip,
-            lighting=Lighting(covariance, std=self.lighting) if covariance is not None else None,
-            accumulate=self.accumulate,
-            rank=self._rank,
-            world=self._world,
-            max_steps=self.max_steps,
+            plan=self.batch_plan,
+            augmentation=augmentation,
+            lighting=Lighting(covariance, std=augmentation.lighting) if covariance is not None else None,
+            shard=self._shard,
         )
 
     def _set_up_files(self, files: ImageFiles, train: Tensor, val: Tensor) -> None:
-        if self.crop or self.fit != "resize":
-            name, value = ("augment.crop", str(self.crop)) if self.crop else ("fit", self.fit)
+        input_format, augmentation = self.input_format, self.augmentation
+        if augmentation.crop or input_format.fit != "resize":
+            name, value = ("augment.crop", str(augmentation.crop)) if augmentation.crop else ("fit", input_format.fit)
             raise ChoiceError(f"data.{name}={value}: is for images in memory; image files are resized and cut, see data.augment.scale")
         self._store = FileStore(
-            size=self.size,
-            scale=self.scale,
-            channels=self.channels,
-            workers=self._workers,
-            eval_batch_size=self.eval_batch_size,
-            rank=self._rank,
-            world=self._world,
-            pinned=self._device.type == "cuda",
+            decoder=Decoder(channels=self.channels, workers=self._workers, pinned=self._device.type == "cuda"),
+            size=input_format.size,
+            scale=augmentation.scale,
+            eval_batch_size=self.batch_plan.eval_batch_size,
+            shard=self._shard,
         )
         paths = [str(files.train[i]) for i in train.tolist()]
-        tally = self._store.tally(paths, key=(self.digest, self.split_digest), seed=self.split_seed)
+        tally = self._store.tally(paths, key=(self.digest, self.split_digest), seed=self.split_spec.seed)
         self.mean, self.std = tally.mean, tally.std
         self._make_pixels()
-        self._val = self._store.evaluation([str(files.train[i]) for i in val.tolist()], files.train_y[val], pixels=self._pixels)
+        self._val = self._store.evaluation(
+            LabelledFiles([str(files.train[i]) for i in val.tolist()], files.train_y[val]), pixels=self._pixels
+        )
         self._train = FileBatches(
-            paths,
-            files.train_y[train],
+            LabelledFiles(paths, files.train_y[train]),
             decoder=self._store.decoder,
             pixels=self._pixels,
-            size=self.size,
-            side=self._store.side,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            flip=self.flip,
-            lighting=Lighting(tally.covariance, std=self.lighting) if self.lighting else None,
-            accumulate=self.accumulate,
-            rank=self._rank,
-            world=self._world,
-            max_steps=self.max_steps,
+            plan=self.batch_plan,
+            augmentation=augmentation,
+            lighting=Lighting(tally.covariance, std=augmentation.lighting) if augmentation.lighting else None,
+            shard=self._shard,
         )
 
     def _make_pixels(self) -> None:
-        if self.normalize is True and min(self.std) == 0:
+        normalize = self.input_format.normalize
+        if normalize is True and min(self.std) == 0:
             raise DataError(f"data.normalize=true: a channel of the {self.n_train} training images is constant: set data.normalize=false")
         self._pixels = Normalizer(
             channels=self.channels,
-            size=self.size,
-            mean=self.mean if self.normalize else None,
+            size=self.input_format.size,
+            mean=self.mean if normalize else None,
             # Of pixels scaled to 0..1: this keeps the steps of 0..255.
-            std=(1 / 255,) * self.channels if self.normalize == "mean" else self.std if self.normalize else None,
-            channels_last=self.channels_last,
+            std=(1 / 255,) * self.channels if normalize == "mean" else self.std if normalize else None,
+            channels_last=self.input_format.channels_last,
             device=self._device,
         )
 
@@ -234,12 +218,13 @@ class ImageDataModule(pl.LightningDataModule):
 
     def epochs(self, max_epochs: int) -> int:
         """How many epochs are begun: `max_epochs`, or fewer where max_steps ends training before."""
-        return max_epochs if self.max_steps is None else min(max_epochs, math.ceil(self.max_steps / self.steps_per_epoch))
+        max_steps = self.batch_plan.max_steps
+        return max_epochs if max_steps is None else min(max_epochs, math.ceil(max_steps / self.steps_per_epoch))
 
     def total_steps(self, max_epochs: int) -> int:
         """Optimizer steps of the whole training: what a scheduler's length is."""
         steps = max_epochs * self.steps_per_epoch
-        return steps if self.max_steps is None else min(steps, self.max_steps)
+        return steps if self.batch_plan.max_steps is None else min(steps, self.batch_plan.max_steps)
 
     def train_dataloader(self) -> TrainBatches | FileBatches:
         """This rank's micro-batches, standing at the Trainer's epoch: the same object each time, so that reloading costs nothing."""
@@ -258,38 +243,40 @@ class ImageDataModule(pl.LightningDataModule):
         images, _ = load_source(self.source)
         if isinstance(images, ImageFiles):
             assert self._store is not None, "setup comes first"
-            paths = [str(path) for path in images.test]
+            files = LabelledFiles([str(path) for path in images.test], images.test_y)
             if self.views.plain:
-                return self._store.evaluation(paths, images.test_y, pixels=self._pixels)
-            return self._store.views(paths, images.test_y, pixels=self._pixels, plan=self.views)
+                return self._store.evaluation(files, pixels=self._pixels)
+            return self._store.views(files, pixels=self._pixels, plan=self.views)
         if self.views.plain:
-            return self._eval_batches(fitted(images.test_x, size=self.size, fit=self.fit), images.test_y)
+            return self._eval_batches(self._fitted(images.test_x), images.test_y)
         return ImageViews(
-            self.views.images(images.test_x, fit=functools.partial(fitted, fit=self.fit), size=self.size, crop=self.crop),
+            self.views.images(
+                images.test_x,
+                fit=functools.partial(fitted, fit=self.input_format.fit),
+                size=self.input_format.size,
+                crop=self.augmentation.crop,
+            ),
             images.test_y,
             pixels=self._pixels,
-            batch_size=self.eval_batch_size,
-            rank=self._rank,
-            world=self._world,
+            batch_size=self.batch_plan.eval_batch_size,
+            shard=self._shard,
         )
 
     def _eval_batches(self, images: Tensor, labels: Tensor) -> EvalBatches:
         return EvalBatches(
-            images.to(self._home),
-            labels.to(self._home),
+            images.to(self._placement),
+            labels.to(self._placement),
             pixels=self._pixels,
-            batch_size=self.eval_batch_size,
-            rank=self._rank,
-            world=self._world,
+            batch_size=self.batch_plan.eval_batch_size,
+            shard=self._shard,
         )
 
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer is not None else 0
+    def _fitted(self, images: Tensor) -> Tensor:
+        return fitted(images, size=self.input_format.size, fit=self.input_format.fit)
 
     @property
-    def _world(self) -> int:
-        return self.trainer.world_size if self.trainer is not None else 1
+    def _shard(self) -> Shard:
+        return Shard(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Shard()
 
     @property
     def _device(self) -> torch.device:

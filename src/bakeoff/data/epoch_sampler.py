@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,41 @@ from bakeoff.errors import ChoiceError, DataError
 from bakeoff.seeds import make_generator
 
 Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How training images are shared out into batches.
+
+    Attributes:
+        batch_size: Images of a global batch, over all devices and accumulated micro-batches.
+        seed: Seed of the order and the augmentation.
+        accumulate: Micro-batches of an optimizer step.
+        max_steps: Optimizer steps after which training ends; it shortens the last epoch.
+        eval_batch_size: Images of a validation or test batch on one device.
+    """
+
+    batch_size: int
+    seed: int
+    accumulate: int = 1
+    max_steps: int | None = None
+    eval_batch_size: int = 512
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One process's share of the data: every `world_size`-th item, from number `rank` on."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def slice(self) -> slice:
+        """The share as a slice of a sequence or tensor."""
+        return slice(self.rank, None, self.world_size)
+
+
+SINGLE_PROCESS = Shard()
 
 
 def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
@@ -26,29 +62,20 @@ def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
 class EpochSampler:
     """One rank's training micro-batches of one epoch at a time, as a sized iterable; the kinds of it say where the images come from.
 
-    n: training images. batch_size is global; the last, incomplete batch of an epoch is dropped. max_steps ends the last epoch early.
+    n: training images. The last, incomplete batch of an epoch is dropped.
     Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself.
 
     Errors: ChoiceError where the batch does not divide, DataError where it is larger than the split.
     """
 
-    def __init__(
-        self,
-        n: int,
-        *,
-        batch_size: int,
-        seed: int,
-        accumulate: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        max_steps: int | None = None,
-        epoch: int = 0,
-    ) -> None:
-        self.micro = micro_batch_size(batch_size, devices=world, accumulate=accumulate)
-        if batch_size > n:
-            raise DataError(f"data.batch_size={batch_size}: is larger than the {n} training images (see data.subset, data.val_fraction)")
-        self.n, self.batch_size, self.accumulate, self.rank, self.world = n, batch_size, accumulate, rank, world
-        self.seed, self.epoch, self.max_steps = seed, epoch, max_steps
+    def __init__(self, n: int, *, plan: BatchPlan, shard: Shard = SINGLE_PROCESS) -> None:
+        self.micro = micro_batch_size(plan.batch_size, devices=shard.world_size, accumulate=plan.accumulate)
+        if plan.batch_size > n:
+            raise DataError(
+                f"data.batch_size={plan.batch_size}: is larger than the {n} training images (see data.subset, data.val_fraction)"
+            )
+        self.n, self.shard, self.epoch = n, shard, 0
+        self.batch_size, self.accumulate, self.seed, self.max_steps = plan.batch_size, plan.accumulate, plan.seed, plan.max_steps
         self._skip = (-1, 0)
 
     @property
@@ -95,7 +122,7 @@ class EpochSampler:
 
     def part(self, drawn: Tensor, k: int) -> Tensor:
         """Of something drawn for a whole global batch (batch_size first), what this rank's micro-batch number k gets (micro first)."""
-        return drawn.view(self.accumulate, self.world, self.micro, *drawn.shape[1:])[k % self.accumulate, self.rank]
+        return drawn.view(self.accumulate, self.shard.world_size, self.micro, *drawn.shape[1:])[k % self.accumulate, self.shard.rank]
 
     def alphas(self, epoch: int, step: int, *, channels: int, std: float) -> Tensor:
         """float64[batch_size, channels]: the lighting's alpha ~ N(0, std), drawn for each image of a global batch and each component.

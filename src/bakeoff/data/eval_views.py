@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from bakeoff.data.batches import Normalizer, layout
 from bakeoff.data.decoding import Decoded, Decoder, Request
-from bakeoff.data.file_batches import ordered
+from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Shard
+from bakeoff.data.file_batches import LabelledFiles, ordered
 from bakeoff.errors import ChoiceError
 
 Kind = Literal["whole", "ten_crop", "dense"]
@@ -74,10 +75,10 @@ class ImageViews:
     """
 
     def __init__(
-        self, scaled: Sequence[Tensor], labels: Tensor, *, pixels: Normalizer, batch_size: int, rank: int = 0, world: int = 1
+        self, scaled: Sequence[Tensor], labels: Tensor, *, pixels: Normalizer, batch_size: int, shard: Shard = SINGLE_PROCESS
     ) -> None:
-        self._scaled = [layout(images[rank::world], channels_last=pixels.channels_last) for images in scaled]
-        self._labels, self._pixels, self.batch_size = labels[rank::world], pixels, batch_size
+        self._scaled = [layout(images[shard.slice], channels_last=pixels.channels_last) for images in scaled]
+        self._labels, self._pixels, self.batch_size = labels[shard.slice], pixels, batch_size
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / self.batch_size)
@@ -93,26 +94,22 @@ class ImageViews:
 class FileViews:
     """One rank's share (every world-th file) of image files, in fixed order.
 
-    scales: shorter sides Q. square: the Q x Q square in the middle (of `cut` pixels where it is given), else the whole image.
+    scales: pairs of the shorter side and the side of the square cut from the middle, which is 0 for the whole image.
     """
 
     def __init__(
         self,
-        paths: Sequence[str],
-        labels: Tensor,
+        files: LabelledFiles,
         *,
         decoder: Decoder,
         pixels: Normalizer,
-        scales: Sequence[int],
-        square: bool,
+        scales: Sequence[tuple[int, int]],
         batch_size: int,
-        cut: int | None = None,
-        rank: int = 0,
-        world: int = 1,
+        shard: Shard = SINGLE_PROCESS,
     ) -> None:
-        self._paths, self._labels, self.batch_size = paths[rank::world], labels[rank::world], batch_size
-        self._decoder, self._pixels, self._scales = decoder, pixels, [(q, (cut or q) if square else 0) for q in scales]
-        decoder.check_room(batch=batch_size, images=len(self._labels) * len(scales), side=max(scales))
+        self._paths, self._labels, self.batch_size = files.paths[shard.slice], files.labels[shard.slice], batch_size
+        self._decoder, self._pixels, self._scales = decoder, pixels, scales
+        decoder.check_room(batch=batch_size, images=len(self._labels) * len(scales), side=max(side for side, _ in scales))
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / self.batch_size)

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bakeoff.data.batches import Normalizer
+from bakeoff.data.batches import NO_AUGMENTATION, Augmentation, Normalizer
 from bakeoff.data.decoding import Decoder, Request
-from bakeoff.data.epoch_sampler import Batch, EpochSampler
+from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Batch, BatchPlan, EpochSampler, Shard
 from bakeoff.data.pca_lighting import Lighting
 from bakeoff.errors import ChoiceError
 from bakeoff.seeds import make_generator
 
 PAPER = (256, 224)
 """The shorter side that both papers resize to, and the size of their cuts."""
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Image files and their labels int64[N]."""
+
+    paths: Sequence[str]
+    labels: Tensor
 
 
 def sides(scale: Sequence[int], *, size: int) -> tuple[int, int]:
@@ -41,43 +50,27 @@ def sides(scale: Sequence[int], *, size: int) -> tuple[int, int]:
 class FileBatches(EpochSampler):
     """One rank's training micro-batches (float32[m, C, size, size], int64[m]) of one epoch at a time, from image files.
 
-    paths, labels (int64[N]): of the training split. side: (least, greatest) shorter side, see `sides`. flip: mirror with probability
-    1/2. lighting: noise along the principal components of the colours. A resumed epoch decodes nothing of what is skipped. The
-    other arguments, and the errors: see Order and Decoder.
+    files: the training split. pixels: its size is that of the cuts. augmentation: its scale (see `sides`) and flip. lighting: noise
+    along the principal components of the colours. A resumed epoch decodes nothing of what is skipped. Errors: see EpochSampler,
+    Decoder and `sides`.
     """
 
     def __init__(
         self,
-        paths: Sequence[str],
-        labels: Tensor,
+        files: LabelledFiles,
         *,
         decoder: Decoder,
         pixels: Normalizer,
-        size: int,
-        side: tuple[int, int],
-        batch_size: int,
-        seed: int,
-        flip: bool = False,
+        plan: BatchPlan,
+        augmentation: Augmentation = NO_AUGMENTATION,
         lighting: Lighting | None = None,
-        accumulate: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        max_steps: int | None = None,
-        epoch: int = 0,
+        shard: Shard = SINGLE_PROCESS,
     ) -> None:
-        super().__init__(
-            len(paths),
-            batch_size=batch_size,
-            seed=seed,
-            accumulate=accumulate,
-            rank=rank,
-            world=world,
-            max_steps=max_steps,
-            epoch=epoch,
-        )
-        decoder.check_room(batch=self.micro, images=self.n, side=size)
-        self.size, self.side, self.flip, self.lighting = size, side, flip, lighting
-        self._paths, self._labels, self._decoder, self._pixels = paths, labels, decoder, pixels
+        super().__init__(len(files.paths), plan=plan, shard=shard)
+        decoder.check_room(batch=self.micro, images=self.n, side=pixels.size)
+        self.size, self.side = pixels.size, sides(augmentation.scale, size=pixels.size)
+        self.flip, self.lighting = augmentation.flip, lighting
+        self._paths, self._labels, self._decoder, self._pixels = files.paths, files.labels, decoder, pixels
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing is decoded before the first batch is asked for, when Lightning has set the epoch.
@@ -112,25 +105,22 @@ class FileBatches(EpochSampler):
 class EvalFiles:
     """One rank's share (every world-th file) in fixed order, each file exactly once overall: (float32[b, C, S, S], int64[b]).
 
-    The shorter side is resized to `side` and the size x size square in the middle is taken. batch_size is that of one device.
+    The shorter side is resized to `side` and the square of `pixels.size` in the middle is taken. batch_size is that of one device.
     """
 
     def __init__(
         self,
-        paths: Sequence[str],
-        labels: Tensor,
+        files: LabelledFiles,
         *,
         decoder: Decoder,
         pixels: Normalizer,
-        size: int,
         side: int,
         batch_size: int,
-        rank: int = 0,
-        world: int = 1,
+        shard: Shard = SINGLE_PROCESS,
     ) -> None:
-        decoder.check_room(batch=batch_size, images=len(labels[rank::world]), side=size)
-        self._paths, self._labels, self.batch_size = paths[rank::world], labels[rank::world], batch_size
-        self._decoder, self._pixels, self.size, self.side = decoder, pixels, size, side
+        self._paths, self._labels, self.batch_size = files.paths[shard.slice], files.labels[shard.slice], batch_size
+        decoder.check_room(batch=batch_size, images=len(self._labels), side=pixels.size)
+        self._decoder, self._pixels, self.size, self.side = decoder, pixels, pixels.size, side
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / self.batch_size)

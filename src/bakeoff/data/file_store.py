@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import torch
-from torch import Tensor
 
 from bakeoff.data.batches import Normalizer
 from bakeoff.data.decoding import Decoder, Request
+from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Shard
 from bakeoff.data.eval_views import FileViews, ViewPlan
-from bakeoff.data.file_batches import EvalFiles, sides
+from bakeoff.data.file_batches import EvalFiles, LabelledFiles, sides
 from bakeoff.data.pca_lighting import ChannelStatistics
 from bakeoff.seeds import make_generator
 
@@ -23,25 +23,12 @@ class FileStore:
     """One rank's access to image files.
 
     scale: the shorter side that training images are resized to, see `sides`; validation takes the middle of the range, as the test
-    does without scales of its own (arXiv:1409.1556, section 3.2). channels, workers, pinned: see Decoder. eval_batch_size: per device.
+    does without scales of its own (arXiv:1409.1556, section 3.2). eval_batch_size: per device.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        scale: Sequence[int],
-        channels: int,
-        workers: int,
-        eval_batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        pinned: bool = False,
-    ) -> None:
-        self.size, self.side = size, sides(scale, size=size)
-        self.middle = sum(self.side) // 2
-        self.eval_batch_size, self.rank, self.world = eval_batch_size, rank, world
-        self.decoder = Decoder(channels=channels, workers=workers, pinned=pinned)
+    def __init__(self, *, decoder: Decoder, size: int, scale: Sequence[int], eval_batch_size: int, shard: Shard = SINGLE_PROCESS) -> None:
+        self.decoder, self.size, self.eval_batch_size, self.shard = decoder, size, eval_batch_size, shard
+        self.middle = sum(sides(scale, size=size)) // 2
 
     def tally(self, paths: Sequence[str], *, key: Hashable, seed: int) -> ChannelStatistics:
         """Moments of (at most SURVEYED of) the training images, cut from the middle as in validation; (seed, "survey") draws which.
@@ -57,31 +44,11 @@ class FileStore:
             _tallies[name] = tally
         return _tallies[name]
 
-    def evaluation(self, paths: Sequence[str], labels: Tensor, *, pixels: Normalizer) -> EvalFiles:
+    def evaluation(self, files: LabelledFiles, *, pixels: Normalizer) -> EvalFiles:
         """Each image once, cut from the middle."""
-        return EvalFiles(
-            paths,
-            labels,
-            decoder=self.decoder,
-            pixels=pixels,
-            size=self.size,
-            side=self.middle,
-            batch_size=self.eval_batch_size,
-            rank=self.rank,
-            world=self.world,
-        )
+        return EvalFiles(files, decoder=self.decoder, pixels=pixels, side=self.middle, batch_size=self.eval_batch_size, shard=self.shard)
 
-    def views(self, paths: Sequence[str], labels: Tensor, *, pixels: Normalizer, plan: ViewPlan) -> FileViews:
+    def views(self, files: LabelledFiles, *, pixels: Normalizer, plan: ViewPlan) -> FileViews:
         """Each image as `plan` says: the size x size middle (whole), the Q x Q middle (ten_crop), or all of it (dense)."""
-        return FileViews(
-            paths,
-            labels,
-            decoder=self.decoder,
-            pixels=pixels,
-            scales=plan.scales or (self.middle,),
-            square=plan.kind != "dense",
-            cut=self.size if plan.kind == "whole" else None,
-            batch_size=self.eval_batch_size,
-            rank=self.rank,
-            world=self.world,
-        )
+        scales = [(side, {"whole": self.size, "ten_crop": side, "dense": 0}[plan.kind]) for side in plan.scales or (self.middle,)]
+        return FileViews(files, decoder=self.decoder, pixels=pixels, scales=scales, batch_size=self.eval_batch_size, shard=self.shard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,18 +11,35 @@ from bakeoff.errors import DataError
 from bakeoff.seeds import make_generator
 
 
-def split(
-    labels: Tensor, *, val_fraction: float, seed: int, subset: int | None = None, folds: int | None = None, fold: int = 0
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class SplitSpec:
+    """How the images are split into training and validation.
+
+    Attributes:
+        val_fraction: Share of the images that validates; not used beside `folds`.
+        seed: Seed of the split.
+        subset: Images of both parts together; None for all.
+        folds: Number of cross-validation folds; None for a split by `val_fraction`.
+        fold: Number of the fold that validates, from 0.
+    """
+
+    val_fraction: float
+    seed: int
+    subset: int | None = None
+    folds: int | None = None
+    fold: int = 0
+
+
+def split(labels: Tensor, spec: SplitSpec) -> tuple[Tensor, Tensor]:
     """Sorted indices of the training and of the validation images: by `stratified_folds` where folds is a number, else by fraction.
 
     Errors: DataError, also for a fold without folds, which would go unheard.
     """
-    if folds is not None:
-        return stratified_folds(labels, folds=folds, fold=fold, seed=seed, subset=subset)
-    if fold != 0:
-        raise DataError(f"data.fold={fold}: needs data.folds, the number of folds; it is null")
-    return stratified_split(labels, val_fraction=val_fraction, seed=seed, subset=subset)
+    if spec.folds is not None:
+        return stratified_folds(labels, folds=spec.folds, fold=spec.fold, seed=spec.seed, subset=spec.subset)
+    if spec.fold != 0:
+        raise DataError(f"data.fold={spec.fold}: needs data.folds, the number of folds; it is null")
+    return stratified_split(labels, val_fraction=spec.val_fraction, seed=spec.seed, subset=spec.subset)
 
 
 def stratified_split(labels: Tensor, *, val_fraction: float, seed: int, subset: int | None = None) -> tuple[Tensor, Tensor]:

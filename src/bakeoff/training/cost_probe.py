@@ -100,7 +100,7 @@ def measure_cost(run: RunConfig, *, max_seconds: float = MAX_SECONDS) -> RunCost
     data.setup("fit")
     trainer.fit(ClassificationModule(short_run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch), datamodule=data)
     epochs = math.ceil(total_steps / full_data.steps_per_epoch)
-    steps_of_validation = EVAL_COST * epochs * full_data.n_val / full_data.batch_size
+    steps_of_validation = EVAL_COST * epochs * full_data.n_val / full_data.batch_plan.batch_size
     return RunCost(timer.seconds_per_step, timer.seconds_per_step * (total_steps + steps_of_validation))
 
 

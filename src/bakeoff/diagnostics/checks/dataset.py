@@ -27,9 +27,7 @@ def check_dataset(context: CheckContext) -> Iterator[CheckResult]:
     """Yield the results of all checks of the data."""
     data = context.data
     images, _ = load_source(data.source)
-    train, val = split(
-        images.train_y, val_fraction=data.val_fraction, seed=data.split_seed, subset=data.subset, folds=data.folds, fold=data.fold
-    )
+    train, val = split(images.train_y, data.split_spec)
     yield check_balance(images.train_y[train], images.classes)
     if isinstance(images, Images):
         other_digests = {"validation": image_digests(images.train_x[val]), "test": image_digests(images.test_x)}

@@ -99,7 +99,7 @@ def first_training_images(loader: EpochSampler) -> Iterator[Tensor]:
     first_epoch = copy.copy(loader)
     first_epoch.resume(epoch=-1, skip=0)
     first_epoch.set_epoch(0)
-    batches = math.ceil(BATCH_NORM_IMAGES / (first_epoch.micro * first_epoch.world))
+    batches = math.ceil(BATCH_NORM_IMAGES / (first_epoch.micro * first_epoch.shard.world_size))
     return (images for images, _ in itertools.islice(first_epoch, batches))
 
 
