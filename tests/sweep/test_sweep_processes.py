@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -79,7 +80,9 @@ def attempts() -> list[list[str]]:
 
 def fake(**how: Any) -> None:
     Path("runs").mkdir(exist_ok=True)
-    Path("runs/fake.json").write_text(json.dumps(how))
+    # Replaced whole: a trial that begins meanwhile reads the old or the new.
+    Path("runs/fake.tmp").write_text(json.dumps(how))
+    os.replace("runs/fake.tmp", "runs/fake.json")
 
 
 def work(plan: Plan, server: Any, *, workers: int = 2) -> list[Any]:
@@ -140,7 +143,7 @@ def test_a_killed_worker_s_point_is_taken_up_once(small: Small, server: Any) -> 
 
     def strike() -> None:
         for seen in (1, 4):
-            wait_for(lambda seen=seen: len([line for line in attempts() if line[0] == "begin"]) >= seen)
+            wait_for(functools.partial(begun_at_least, seen))
             wait_for(lambda: bool(at_work()))
             killed.append(psutil.Process(at_work()[-1]).ppid())
             os.kill(killed[-1], signal.SIGKILL)
@@ -158,7 +161,7 @@ def test_a_killed_worker_s_point_is_taken_up_once(small: Small, server: Any) -> 
 def test_a_sweep_gives_up_when_its_workers_keep_dying(small: Small, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = small()
     (Path("runs") / plan.title).mkdir(parents=True)
-    monkeypatch.setattr(runner.worker, "serve", os.abort)
+    monkeypatch.setattr("bakeoff.sweep.worker.serve", os.abort)
     with pytest.raises(BakeoffError, match="workers died in a row"), SweepProgress(plan, workers=2) as display:
         runner.work(plan, resources=Resources(2, 1, None), root=Path("runs"), uri="", context=server, trial=TRIAL, display=display)
 
@@ -184,6 +187,10 @@ def test_a_child_s_tree_goes_down_with_its_parent(small: Small) -> None:
     wait_for(lambda: not folder.busy(), seconds=3)
 
 
+def begun_at_least(count: int) -> bool:
+    return sum(word == "begin" for word, _, _ in attempts()) >= count
+
+
 def wait_for(reached: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
@@ -204,6 +211,8 @@ def test_ctrl_c_stops_in_seconds_and_the_same_line_goes_on(small: Small) -> None
     first = line()
     wait_for(lambda: len([words for words in attempts() if words[0] == "end"]) >= 2)
     wait_for(lambda: len(begun()) >= 4)
+    # Trials that begin from now on outlast the second command, however slowly it starts.
+    fake(sleep=120)
     # A second command beside it is refused, and harms nothing.
     second = line()
     _, told = second.communicate(timeout=60)
@@ -236,6 +245,7 @@ def check_store(plan: Plan) -> None:
 
     client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
     experiment = client.get_experiment_by_name(plan.title)
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert Counter(run.data.tags["kind"] for run in runs) == {"trial": plan.trials, "confirm": plan.runs - plan.trials, "summary": 1}
     assert {run.info.status for run in runs} == {"FINISHED"}

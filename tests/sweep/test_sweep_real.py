@@ -79,7 +79,9 @@ def check_store(plan: Plan) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name(plan.title).experiment_id], max_results=1000)
+    experiment = client.get_experiment_by_name(plan.title)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert len(runs) == plan.runs + 1 and {run.info.status for run in runs} == {"FINISHED"}
     ids = [run.data.tags["bakeoff.id"] for run in runs]
     assert len(set(ids)) == len(ids)

@@ -55,7 +55,7 @@ def loss(params: Point) -> float:
 
 def told(plan: Plan, queue: TrialQueue, *, stop: int | None = None) -> list[tuple[int, int, Point]]:
     """Works through tuning as one worker would, up to `stop` points."""
-    given = []
+    given: list[tuple[int, int, Point]] = []
     while (stop is None or len(given) < stop) and (lease := queue.lease(Owner.here())) is not None:
         if lease.stage != "tune":
             queue.requeue(lease, died=False)
@@ -67,7 +67,7 @@ def told(plan: Plan, queue: TrialQueue, *, stop: int | None = None) -> list[tupl
 
 @pytest.mark.parametrize("sampler", LISTED)
 def test_listed_points_lie_in_their_spaces_and_cover_them(sampler: str) -> None:
-    budget = Budget(trials=81 if sampler == "grid" else 96, sampler=sampler)
+    budget = Budget.model_validate({"trials": 81 if sampler == "grid" else 96, "sampler": sampler})
     spaces = {key: space for key, space in SPACES.items() if sampler != "grid" or key != "data.augment.crop"}
     made = points(spaces, budget=budget, seed=3) if sampler != "grid" else points(spaces, budget=Budget(sampler="grid", points=5), seed=3)
     assert made == points(spaces, budget=budget if sampler != "grid" else Budget(sampler="grid", points=5), seed=3)
