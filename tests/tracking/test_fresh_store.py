@@ -42,7 +42,7 @@ def test_half_made_or_foreign_file_is_told(tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").unlink()
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("CREATE TABLE experiments (id INTEGER)")
-    monkeypatch.setattr("bakeoff.tracking.client._wait_complete", lambda file: False)
+    monkeypatch.setattr("bakeoff.tracking.client.COMPLETION", 0.0)
     with pytest.raises(StoreError, match="move it away"):
         ensure_schema(uri)
 

@@ -114,10 +114,10 @@ def test_plain_mlflow_finds_the_store_and_its_artifacts(written, tmp_path, port,
     command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(command, env={**settings, "MLFLOW_DISABLE_TELEMETRY": "true"}, start_new_session=True)
     try:
-        from bakeoff.tracking.ui import _wait_ready
+        from bakeoff.tracking.ui import wait_ready
 
         with open(os.devnull, "rb") as log:
-            _wait_ready(f"http://127.0.0.1:{port}", process, log)
+            wait_ready(f"http://127.0.0.1:{port}", process, log)
         address = f"http://127.0.0.1:{port}/get-artifact?path=recipe/config.yaml&run_uuid={run}"
         assert urllib.request.urlopen(address).read() == b"seed: 1\n"
     finally:

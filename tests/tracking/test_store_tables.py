@@ -54,7 +54,7 @@ def test_curves_are_those_of_the_client(uri: str, monkeypatch: pytest.MonkeyPatc
     runs = list(store.runs_table(uri, experiment="one")["mlflow_id"])
     monkeypatch.setattr(db_reader, "CHUNK", 2)
     ours = store.metric_histories(uri, runs, [*VALUES, "nothing"])
-    monkeypatch.setattr(db_reader, "readable", lambda uri: False)
+    monkeypatch.setattr(db_reader, "is_database", lambda uri: False)
     theirs = store.metric_histories(uri, runs, [*VALUES, "nothing"])
     assert repr(ours) == repr(theirs) and ours[runs[0], "inf"] == [(1, math.inf, 1), (2, math.inf, 2), (3, math.inf, 3)]
     assert all(ours[run, "nothing"] == [] for run in runs)

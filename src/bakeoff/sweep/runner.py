@@ -155,10 +155,10 @@ def uri_shown(uri: str) -> str:
 
 def patience(uri: str) -> float:
     """Seconds that the store gets to take in what is left: few where it does not even answer."""
-    from bakeoff.tracking.client import reach
+    from bakeoff.tracking.client import check_reachable
 
     try:
-        reach(uri)
+        check_reachable(uri)
     except StoreError:
         return AWAY
     return DRAIN

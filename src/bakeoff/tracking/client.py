@@ -28,6 +28,8 @@ ID_TAG = "bakeoff.id"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 #: Seconds that a server has to take a connection before it counts as away.
 PATIENCE = 4.0
+#: Seconds that another program has to finish a store that it is making.
+COMPLETION = 30.0
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -45,30 +47,30 @@ _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=password=)[^&\s]+|(?<=token=)[^&\s]
 
 
 def default_uri(cwd: Path) -> str:
-    """The SQLite store that a plain `mlflow ui` in `cwd` opens too."""
+    """Return the address of the SQLite store that a plain `mlflow ui` in `cwd` opens, too."""
     return f"sqlite:///{Path(cwd).absolute()}/mlflow.db"
 
 
 def redact(text: str) -> str:
-    """An address, or a text with addresses in it, without user names, passwords and tokens."""
-    return _SECRETS.sub(lambda found: "***@" if found.group().endswith("@") else "***", text)
+    """Return an address, or a text with addresses in it, without user names, passwords and tokens."""
+    return _SECRETS.sub(lambda match: "***@" if match.group().endswith("@") else "***", text)
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The absolute path of an SQLite store's file; None for other stores."""
+    """Return the absolute path of an SQLite store's file; None for other stores."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
 def artifact_root(uri: str) -> Path | None:
-    """Where artifacts of new experiments go: beside an SQLite file; None where a server decides."""
+    """Return where artifacts of new experiments go: beside an SQLite file; None where a server decides."""
     if uri.startswith(("http://", "https://")):
         return None
     file = sqlite_path(uri)
     return (file.parent if file else Path.cwd()) / ARTIFACTS
 
 
-def quiet() -> None:
-    """Sets MLflow's telemetry, log chatter and long retries off in this process; values that the user has set stay."""
+def quiet_mlflow() -> None:
+    """Set MLflow's telemetry, log chatter and long retries off in this process; values that the user has set stay."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
@@ -76,20 +78,38 @@ def quiet() -> None:
 
 
 def open_client(uri: str, *, create: bool = False) -> MlflowClient:
-    """A client of the store at `uri`; `create` makes the schema of a fresh one. StoreError where it is away or not there."""
+    """Open a store.
+
+    Args:
+        uri: Its address.
+        create: Whether a fresh store gets its schema.
+
+    Returns:
+        MLflow's client of it.
+
+    Raises:
+        StoreError: It is away or not there.
+    """
     if create:
         ensure_schema(uri)
     else:
-        reach(uri)
-    quiet()
-    with guarded(uri):
+        check_reachable(uri)
+    quiet_mlflow()
+    with store_errors(uri):
         from mlflow import MlflowClient
 
         return MlflowClient(uri)
 
 
-def reach(uri: str) -> None:
-    """Returns where the store answers. StoreError, within seconds, where it does not; makes nothing."""
+def check_reachable(uri: str) -> None:
+    """Check that a store answers; it is not made.
+
+    Args:
+        uri: Its address.
+
+    Raises:
+        StoreError: It does not answer within seconds.
+    """
     file = sqlite_path(uri)
     if file is not None:
         if not file.is_file():
@@ -108,8 +128,8 @@ def reach(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def guarded(uri: str) -> Iterator[None]:
-    """Turns what a store or its client raises into a StoreError of one line without secrets."""
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what a store or its client raises in the block into a `StoreError` of one line without secrets."""
     import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
@@ -119,30 +139,36 @@ def guarded(uri: str) -> Iterator[None]:
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
         if isinstance(error, BakeoffError):
             raise
-        said = redact(str(error).replace(uri, redact(uri))).strip() or type(error).__name__
-        raise StoreError(f"tracking.uri={redact(uri)}: {said.splitlines()[0][:400]}") from error
+        message = redact(str(error).replace(uri, redact(uri))).strip() or type(error).__name__
+        raise StoreError(f"tracking.uri={redact(uri)}: {message.splitlines()[0][:400]}") from error
 
 
 def ensure_schema(uri: str) -> None:
-    """Makes a fresh store ready, safely against other processes that do the same. StoreError where it cannot be made.
+    """Make a fresh store ready, safely against other processes that do the same.
 
     MLflow's migrations race on a fresh database and leave it unusable; so they run under a lock, and for SQLite in a file of another
-    name, which is given its own name when it is whole.
+    name, which is given its own name when it is complete.
+
+    Args:
+        uri: The store's address.
+
+    Raises:
+        StoreError: It cannot be made.
     """
     file = sqlite_path(uri)
     if file is None:
-        reach(uri)
+        check_reachable(uri)
         if artifact_root(uri) is None:
             return
     elif file.is_file() and _complete(file):
         return
-    quiet()
+    quiet_mlflow()
     import filelock
 
     name = hashlib.sha256((str(file) if file else redact(uri)).encode()).hexdigest()[:16]
     lock = file.with_name(f".{file.name}.lock") if file else Path(tempfile.gettempdir()) / f"bakeoff-{name}.lock"
     try:
-        with filelock.FileLock(lock, timeout=300), guarded(uri):
+        with filelock.FileLock(lock, timeout=300), store_errors(uri):
             if file is None:
                 from mlflow import MlflowClient
 
@@ -175,9 +201,9 @@ def _make_sqlite(file: Path) -> None:
             rest.unlink(missing_ok=True)
 
 
-def _wait_complete(file: Path, *, seconds: float = 30.0) -> bool:
+def _wait_complete(file: Path) -> bool:
     """Another program (`mlflow ui`, say) may be making the file at this moment."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + COMPLETION
     while not _complete(file):
         if time.monotonic() > until:
             return False

@@ -25,68 +25,90 @@ LARGEST = 1.7976931348623157e308
 ACTIVE = "active"
 
 
-def readable(uri: str) -> bool:
-    """Whether the address is a database's, not a server's."""
+def is_database(uri: str) -> bool:
+    """Return whether the address is a database's, not a server's."""
     return not uri.startswith(("http://", "https://"))
 
 
-def restored(value: float, *, is_nan: bool = False) -> float:
-    """A metric's value as it was logged."""
+def restore_value(value: float, *, is_nan: bool = False) -> float:
+    """Return a metric's value as it was logged, of the one that the database keeps."""
     if is_nan:
         return math.nan
     return math.copysign(math.inf, value) if abs(value) >= LARGEST else float(value)
 
 
-def frame(uri: str, *, experiment: str | None) -> pd.DataFrame:
-    """All runs, or those of one experiment, newest first, with the columns of `store.frame`. SQLAlchemyError where it cannot be read."""
+def read_runs(uri: str, *, experiment: str | None) -> pd.DataFrame:
+    """Read the runs of a store.
+
+    Args:
+        uri: The database's address.
+        experiment: The name of one experiment; None: all.
+
+    Returns:
+        The runs, newest first, with the columns of `store.runs_table`.
+
+    Raises:
+        SQLAlchemyError: The database cannot be read.
+    """
     import numpy as np
     import pandas as pd
     from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlParam, SqlRun, SqlTag
     from sqlalchemy import select
 
-    def chosen(*columns: Any, home: Any = SqlRun) -> Select[Any]:
-        told = select(*columns).select_from(home)
-        told = told if home is SqlRun else told.join(SqlRun, SqlRun.run_uuid == home.run_uuid)
-        told = told.join(SqlExperiment, SqlExperiment.experiment_id == SqlRun.experiment_id)
-        told = told.where(SqlRun.lifecycle_stage == ACTIVE, SqlExperiment.lifecycle_stage == ACTIVE)
-        return told if experiment is None else told.where(SqlExperiment.name == experiment)
+    def select_active(*columns: Any, table: Any = SqlRun) -> Select[Any]:
+        statement = select(*columns).select_from(table)
+        statement = statement if table is SqlRun else statement.join(SqlRun, SqlRun.run_uuid == table.run_uuid)
+        statement = statement.join(SqlExperiment, SqlExperiment.experiment_id == SqlRun.experiment_id)
+        statement = statement.where(SqlRun.lifecycle_stage == ACTIVE, SqlExperiment.lifecycle_stage == ACTIVE)
+        return statement if experiment is None else statement.where(SqlExperiment.name == experiment)
 
-    with opened(uri) as connection:
+    with connect(uri) as connection:
         about = (SqlRun.run_uuid, SqlRun.name, SqlExperiment.name, SqlRun.status, SqlRun.start_time, SqlRun.end_time)
-        rows = connection.execute(chosen(*about).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)).all()
-        at, words = {row[0]: place for place, row in enumerate(rows)}, dict[str, str]()
+        rows = connection.execute(select_active(*about).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)).all()
+        row_of, texts = {row[0]: place for place, row in enumerate(rows)}, dict[str, str]()
         columns: dict[str, Any] = {}
 
-        def put(prefix: str, table: Any, *, numbers: bool = False) -> None:
+        def add_columns(prefix: str, table: Any, *, numbers: bool = False) -> None:
             more = (table.is_nan,) if numbers else ()
-            for run, key, value, *is_nan in streamed(connection, chosen(table.run_uuid, table.key, table.value, *more, home=table)):
-                place = at.get(run)
+            for run, key, value, *is_nan in stream_rows(
+                connection, select_active(table.run_uuid, table.key, table.value, *more, table=table)
+            ):
+                place = row_of.get(run)
                 if place is None or value is None:  # a run that came in between the two statements
                     continue
                 name = prefix + key
                 if name not in columns:
                     columns[name] = np.full(len(rows), np.nan, dtype=float if numbers else object)
                 # Most values are those of other runs, too: one object for all of them.
-                columns[name][place] = restored(value, is_nan=is_nan[0]) if numbers else words.setdefault(value, value)
+                columns[name][place] = restore_value(value, is_nan=is_nan[0]) if numbers else texts.setdefault(value, value)
 
-        put("params.", SqlParam)
-        put("metrics.", SqlLatestMetric, numbers=True)
-        put("tags.", SqlTag)
+        add_columns("params.", SqlParam)
+        add_columns("metrics.", SqlLatestMetric, numbers=True)
+        add_columns("tags.", SqlTag)
     heads = ("mlflow_id", "name", "experiment", "status", "start", "end")
-    found = {head: [row[i] for row in rows] for i, head in enumerate(heads)}
+    facts = {head: [row[i] for row in rows] for i, head in enumerate(heads)}
     for head, tag in (("id", ID_TAG), ("kind", "kind")):
-        found[head] = columns.get(f"tags.{tag}", [None] * len(rows))
-    return pd.DataFrame({**found, **columns})
+        facts[head] = columns.get(f"tags.{tag}", [None] * len(rows))
+    return pd.DataFrame({**facts, **columns})
 
 
-def histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
-    """(run, metric) -> (step, value, ms since 1970) of every point, in no order; a metric that a run does not have is an empty list."""
+def read_histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
+    """Read every point of some metrics.
+
+    Args:
+        uri: The database's address.
+        mlflow_ids: MLflow's ids of the runs.
+        keys: The metrics.
+
+    Returns:
+        (run, metric) -> (step, value, ms since 1970) of its points, in no order; empty for a metric that a run does not have.
+    """
     from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import select
 
-    found: dict[tuple[str, str], list[tuple[int, float, int]]] = {(run, key): [] for run in mlflow_ids for key in keys}
-    with opened(uri) as connection:
-        for part in parts(mlflow_ids):
+    points: dict[tuple[str, str], list[tuple[int, float, int]]] = {(run, key): [] for run in mlflow_ids for key in keys}
+    with connect(uri) as connection:
+        for ids in chunked(mlflow_ids):
             about: tuple[Any, ...] = (
                 SqlMetric.run_uuid,
                 SqlMetric.key,
@@ -95,20 +117,20 @@ def histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[
                 SqlMetric.timestamp,
                 SqlMetric.is_nan,
             )
-            told = select(*about).where(SqlMetric.run_uuid.in_(part), SqlMetric.key.in_(keys))
-            for run, key, step, value, timestamp, is_nan in streamed(connection, told):
-                found[run, key].append((int(step), restored(value, is_nan=is_nan), int(timestamp)))
-    return found
+            statement = select(*about).where(SqlMetric.run_uuid.in_(ids), SqlMetric.key.in_(keys))
+            for run, key, step, value, timestamp, is_nan in stream_rows(connection, statement):
+                points[run, key].append((int(step), restore_value(value, is_nan=is_nan), int(timestamp)))
+    return points
 
 
-def parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    """`CHUNK` at a time."""
+def chunked(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split a sequence into pieces of `CHUNK`."""
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
 @contextmanager
-def opened(uri: str) -> Iterator[Connection]:
-    """One connection, closed behind the block; nothing is written over it."""
+def connect(uri: str) -> Iterator[Connection]:
+    """Open a connection for the block; nothing is written over it."""
     from sqlalchemy import create_engine
 
     engine = create_engine(uri)
@@ -119,6 +141,6 @@ def opened(uri: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def streamed(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
-    """The rows of a statement, `BATCH` of them in memory at a time."""
+def stream_rows(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
+    """Return the rows of a statement, `BATCH` of them in memory at a time."""
     return iter(connection.execution_options(yield_per=BATCH).execute(statement))

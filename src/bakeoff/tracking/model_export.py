@@ -18,10 +18,20 @@ DONE_TAG = "bakeoff.model"
 
 
 def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: dict[str, Any]) -> str:
-    """Exports the net of a journal's `model` line into run `run`, once; returns what went wrong in one line, or ''.
+    """Export the net of a journal's `model` line, once.
 
     The net maps float32 (N, C, H, W) to (N, classes). A `builder` that an earlier version named in the line is ignored: a run folder
     never says which code to import.
+
+    Args:
+        client: The store's client.
+        uri: The store's address.
+        run: MLflow's id of the run.
+        folder: The run's folder.
+        line: The journal's line.
+
+    Returns:
+        What went wrong, in one line, or ''.
     """
     if client.get_run(run).data.tags.get(DONE_TAG):
         return ""

@@ -6,17 +6,21 @@ tags, datasets and artifacts of the same content replace themselves; and the cur
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.runs.atomic import write_atomic
 from bakeoff.runs.journal import now, scan_journal
 from bakeoff.runs.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
-from bakeoff.tracking.client import ID_TAG, artifact_root, default_uri, guarded, open_client, redact, sqlite_path
-from bakeoff.tracking.replay_state import alone, read_cursors, write_cursor
+from bakeoff.tracking.client import ID_TAG, artifact_root, default_uri, open_client, redact, sqlite_path, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,32 +45,53 @@ class ReplayProgress:
 
 
 def store_of(folder: RunDir, *, uri: str | None = None) -> str:
-    """The address that a run is replayed into: the given one, else its job's, else the working folder's SQLite store."""
+    """Return the address of the store that a run is replayed into.
+
+    Args:
+        folder: The run's folder.
+        uri: The address; None: the one of the run's manifest, or else the working folder's SQLite store.
+
+    Returns:
+        The address, absolute for SQLite.
+    """
     address = uri or folder.read_job().tracking_uri or default_uri(Path.cwd())
     file = sqlite_path(address)
     return f"sqlite:///{file}" if file else address
 
 
 def is_behind(folder: RunDir, *, uri: str | None = None, models: bool = True) -> bool:
-    """Whether the journal holds something that the store has not taken yet (a line still being written does not count).
+    """Return whether the journal holds something that the store has not taken yet; a line still being written does not count.
 
-    With `models` false, trained nets that are still to be exported do not count either.
+    Args:
+        folder: The run's folder.
+        uri: The store; None: see `store_of`.
+        models: Whether trained nets that are still to be exported count.
     """
-    cursor = read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
+    cursor = _read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
     if models and cursor.get("pending"):
         return True
     return any(line is not None for _, line in scan_journal(folder.journal, offset=cursor.get("offset", 0)))
 
 
 def replay_run(folder: RunDir, *, uri: str | None = None, models: bool = True) -> ReplayProgress:
-    """Brings the store up to the journal. With `models` false, trained nets are left for a later replay.
+    """Bring the store up to the journal. After an error a later replay goes on from the same place.
 
-    StoreError where the store is away, FolderError where the folder is none; both leave everything as it can be taken up again.
+    Args:
+        folder: The run's folder.
+        uri: The store; None: see `store_of`.
+        models: Whether trained nets are exported, or left for a later replay.
+
+    Returns:
+        What was done.
+
+    Raises:
+        StoreError: The store is away.
+        FolderError: The folder is not that of a run.
     """
     address = store_of(folder, uri=uri)
-    with alone(folder):
+    with _replay_lock(folder):
         client = open_client(address, create=True)
-        with guarded(address):
+        with store_errors(address):
             task = _Replay(folder, client, address)
             try:
                 task.run()
@@ -78,21 +103,54 @@ def replay_run(folder: RunDir, *, uri: str | None = None, models: bool = True) -
 
 
 def mark_dead(folder: RunDir, *, uri: str | None = None) -> ReplayProgress | None:
-    """Says KILLED in the store of a run whose journal has no end and which no process trains any more; None of every other run.
+    """Mark a run as KILLED in the store if its journal has no end and no process trains it; resumed, it is RUNNING again.
 
-    A resumed run says RUNNING again.
+    Args:
+        folder: The run's folder.
+        uri: The store; None: see `store_of`.
+
+    Returns:
+        The progress of the dead run; None for every other run.
+
+    Raises:
+        StoreError: The store is away.
     """
     address = store_of(folder, uri=uri)
-    with alone(folder):
-        cursor = read_cursors(folder).get(redact(address), {})
+    with _replay_lock(folder):
+        cursor = _read_cursors(folder).get(redact(address), {})
         if not cursor.get("run") or cursor.get("status") != "RUNNING" or folder.busy():
             return None
         client = open_client(address)
-        with guarded(address):
+        with store_errors(address):
             client.set_tag(cursor["run"], "reason", "its process died without a word")
             client.set_terminated(cursor["run"], "KILLED", end_time=int(folder.journal.stat().st_mtime * 1000))
-        write_cursor(folder, address, {**cursor, "status": "KILLED"})
+        _write_cursor(folder, address, {**cursor, "status": "KILLED"})
         return ReplayProgress(folder.path, folder.read_job().id, mlflow_id=cursor["run"], offset=cursor["offset"], status="KILLED")
+
+
+@contextlib.contextmanager
+def _replay_lock(folder: RunDir) -> Iterator[None]:
+    """Let the replays of one run take turns."""
+    descriptor = os.open(folder.path / "cursor.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read_cursors(folder: RunDir) -> dict[str, dict[str, Any]]:
+    """Read cursor.json: a cursor for each store's address without secrets. Where it is missing or damaged everything is replayed again."""
+    try:
+        raw = json.loads(folder.cursor.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def _write_cursor(folder: RunDir, uri: str, cursor: dict[str, Any]) -> None:
+    """Write one store's cursor, and leave those of other stores as they are."""
+    write_atomic(folder.cursor, json.dumps({**_read_cursors(folder), redact(uri): cursor}) + "\n")
 
 
 class _DeletedError(Exception):
@@ -100,16 +158,19 @@ class _DeletedError(Exception):
 
 
 class _Replay:
+    """One replay of one run."""
+
     def __init__(self, folder: RunDir, client: MlflowClient, uri: str) -> None:
         self.folder, self.client, self.uri = folder, client, uri
         self.job = folder.read_job()
         self.cursor: dict[str, Any] = {"offset": 0, "run": None, "status": "", "pending": []}
-        self.cursor |= read_cursors(folder).get(redact(uri), {})
+        self.cursor |= _read_cursors(folder).get(redact(uri), {})
         self.metrics: list[Any] = []
         self.tags: dict[str, str] = {}
         self.progress = ReplayProgress(folder.path, self.job.id)
 
     def run(self) -> None:
+        """Replay every line but those of trained nets."""
         self._check_cursor()
         offset = self.cursor["offset"]
         for offset, line in scan_journal(self.folder.journal, offset=self.cursor["offset"]):
@@ -144,7 +205,7 @@ class _Replay:
         self.progress.pending = len(self.cursor["pending"])
 
     def _check_cursor(self) -> None:
-        """The store may have been thrown away or put back to an earlier state since: then everything is told again."""
+        """The store may have been thrown away or put back to an earlier state since: then everything is replayed again."""
         from mlflow.exceptions import MlflowException
 
         if self.cursor["run"] is None:
@@ -163,12 +224,12 @@ class _Replay:
 
         experiment = self._experiment()
         query = f"tags.`{ID_TAG}` = '{self.job.id}'"
-        found = self.client.search_runs([experiment], filter_string=query, run_view_type=ViewType.ALL, max_results=1)
-        if found and found[0].info.lifecycle_stage == "deleted":
+        matches = self.client.search_runs([experiment], filter_string=query, run_view_type=ViewType.ALL, max_results=1)
+        if matches and matches[0].info.lifecycle_stage == "deleted":
             raise _DeletedError(f"run {self.job.id}")
         all_tags = {**tags, "kind": self.job.kind, ID_TAG: self.job.id}
-        if found:
-            run = found[0]
+        if matches:
+            run = matches[0]
             if run.info.status != "RUNNING":
                 self.client.update_run(run.info.run_id, status="RUNNING")
             self.tags |= {_name(k): v for k, v in all_tags.items()}
@@ -183,8 +244,8 @@ class _Replay:
         from mlflow.exceptions import MlflowException
 
         name = self.job.experiment
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             root = artifact_root(self.uri)
             location = (root / re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII)).as_uri() if root else None
             try:
@@ -192,10 +253,10 @@ class _Replay:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = self.client.get_experiment_by_name(name)  # another process was faster
-        if found is None or found.lifecycle_stage == "deleted":
+            experiment = self.client.get_experiment_by_name(name)  # another process was faster
+        if experiment is None or experiment.lifecycle_stage == "deleted":
             raise _DeletedError(f"experiment {name}")
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _start(self, line: dict[str, Any]) -> None:
         self._open(line["tags"], line["ts"])
@@ -212,11 +273,11 @@ class _Replay:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             # A param cannot change in MLflow; what a resumed run has otherwise is kept as a tag beside it.
-            known = self.client.get_run(self.cursor["run"]).data.params
-            fresh = [p for p in params if p.key not in known]
+            stored = self.client.get_run(self.cursor["run"]).data.params
+            fresh = [p for p in params if p.key not in stored]
             for i in range(0, len(fresh), PARAMS):
                 self.client.log_batch(self.cursor["run"], params=fresh[i : i + PARAMS])
-            self.tags |= {f"resumed/{p.key}": p.value for p in params if known.get(p.key, p.value) != p.value}
+            self.tags |= {f"resumed/{p.key}": p.value for p in params if stored.get(p.key, p.value) != p.value}
 
     def _tags(self, line: dict[str, Any]) -> None:
         self.tags |= {_name(k): str(v) for k, v in line["values"].items()}
@@ -270,10 +331,10 @@ class _Replay:
 
     def _flush(self, offset: int) -> None:
         self._send()
-        before = read_cursors(self.folder).get(redact(self.uri))
+        before = _read_cursors(self.folder).get(redact(self.uri))
         self.cursor["offset"] = offset
         if self.cursor != before:
-            write_cursor(self.folder, self.uri, self.cursor)
+            _write_cursor(self.folder, self.uri, self.cursor)
 
 
 def _name(key: str) -> str:

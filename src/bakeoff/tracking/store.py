@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.runs.run_dir import ID_LENGTH, PREFIX_LENGTH
 from bakeoff.tracking import db_reader
-from bakeoff.tracking.client import ID_TAG, default_uri, ensure_schema, guarded, open_client, redact, sqlite_path
-from bakeoff.tracking.db_reader import restored
+from bakeoff.tracking.client import ID_TAG, default_uri, ensure_schema, open_client, redact, sqlite_path, store_errors
+from bakeoff.tracking.db_reader import restore_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,21 +37,30 @@ PAGE = 1000
 
 
 def resolve_run(uri: str, run_id: str) -> Run:
-    """The MLflow run of our id, of a unique beginning of it (6 digits or more), or of MLflow's own id.
+    """Find a run in the store.
 
-    NotFoundError names the near miss; StoreError where the store is away.
+    Args:
+        uri: The store.
+        run_id: The run's id, a unique beginning of it (6 digits or more), or MLflow's own id.
+
+    Returns:
+        MLflow's run.
+
+    Raises:
+        NotFoundError: There is no such run, or more than one; the message names the near miss.
+        StoreError: The store is away.
     """
     client = open_client(uri)
-    with guarded(uri):
+    with store_errors(uri):
         if run_id.isalnum():
             query = f"tags.`{ID_TAG}` LIKE '{run_id}%'" if len(run_id) >= PREFIX_LENGTH else f"tags.`{ID_TAG}` = '{run_id}'"
-            found = list(_runs(client, query)) if len(run_id) <= ID_LENGTH else []
-            exact = [run for run in found if run.data.tags[ID_TAG] == run_id]
-            if len(exact or found) == 1:
-                return (exact or found)[0]
-            if found:
-                ids = ", ".join(sorted(run.data.tags[ID_TAG] for run in found)[:5])
-                raise NotFoundError(f"run {run_id}: {len(found)} runs in {redact(uri)} begin like this: {ids}")
+            matches = list(_runs(client, query)) if len(run_id) <= ID_LENGTH else []
+            exact = [run for run in matches if run.data.tags[ID_TAG] == run_id]
+            if len(exact or matches) == 1:
+                return (exact or matches)[0]
+            if matches:
+                ids = ", ".join(sorted(run.data.tags[ID_TAG] for run in matches)[:5])
+                raise NotFoundError(f"run {run_id}: {len(matches)} runs in {redact(uri)} begin like this: {ids}")
             run = _by_mlflow_id(client, run_id)
             if run is not None:
                 return run
@@ -60,23 +69,32 @@ def resolve_run(uri: str, run_id: str) -> Run:
 
 
 def runs_table(uri: str, query: str | None = None, *, experiment: str | None = None) -> pd.DataFrame:
-    """The runs that an MLflow filter selects (None: all), newest first, one row each.
+    """Read runs as a table.
 
-    Columns: id, mlflow_id, name, experiment, kind, status, start, end (ms since 1970), then params.*, metrics.* (last values) and
-    tags.* as they occur. NotFoundError where there is no such experiment.
+    Args:
+        uri: The store.
+        query: An MLflow filter; None: all runs.
+        experiment: The name of one experiment; None: all.
+
+    Returns:
+        One row for each run, newest first. Columns: id, mlflow_id, name, experiment, kind, status, start, end (ms since 1970), then
+        params.*, metrics.* (last values) and tags.* as they occur.
+
+    Raises:
+        NotFoundError: There is no such experiment.
     """
     import pandas as pd
 
     client = open_client(uri)
-    with guarded(uri):
+    with store_errors(uri):
         names = {e.experiment_id: e.name for e in _experiments(client)}
         if experiment is not None and experiment not in names.values():
             raise NotFoundError(f"experiment {experiment}: not in tracking.uri={redact(uri)}{near_miss(experiment, names.values())}")
         chosen = [i for i, name in names.items() if experiment in (None, name)]
         first = ["id", "mlflow_id", "name", "experiment", "kind", "status", "start", "end"]
-        if query is None and db_reader.readable(uri):
-            whole = db_reader.frame(uri, experiment=experiment)
-            return whole[first + sorted(set(whole.columns) - set(first))]
+        if query is None and db_reader.is_database(uri):
+            table = db_reader.read_runs(uri, experiment=experiment)
+            return table[first + sorted(set(table.columns) - set(first))]
         with _uncollected():
             rows = [_row(run, names) for run in _runs(client, query, experiments=chosen)]
     table = pd.DataFrame(rows, columns=first if not rows else None)
@@ -84,33 +102,55 @@ def runs_table(uri: str, query: str | None = None, *, experiment: str | None = N
 
 
 def metric_history(uri: str, mlflow_id: str, key: str) -> list[tuple[int, float, int]]:
-    """(step, value, ms since 1970) of every point of a metric, by step; values exact, nan and inf as they were logged."""
+    """Read one metric of one run: (step, value, ms since 1970) of every point, by step; values are exact, nan and inf included."""
     return metric_histories(uri, [mlflow_id], [key])[mlflow_id, key]
 
 
 def metric_histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
-    """`history` of several runs and metrics; a metric that a run does not have is an empty list."""
+    """Read several metrics of several runs.
+
+    Args:
+        uri: The store.
+        mlflow_ids: MLflow's ids of the runs.
+        keys: The metrics.
+
+    Returns:
+        (run, metric) -> its points as in `metric_history`; empty for a metric that a run does not have.
+    """
     client = open_client(uri)
-    with guarded(uri):
-        if db_reader.readable(uri):
-            return {which: sorted(points, key=_by_step) for which, points in db_reader.histories(uri, mlflow_ids, keys).items()}
+    with store_errors(uri):
+        if db_reader.is_database(uri):
+            return {which: sorted(points, key=_by_step) for which, points in db_reader.read_histories(uri, mlflow_ids, keys).items()}
         return {
-            (run, key): sorted(((m.step, restored(m.value), m.timestamp) for m in client.get_metric_history(run, key)), key=_by_step)
+            (run, key): sorted(((m.step, restore_value(m.value), m.timestamp) for m in client.get_metric_history(run, key)), key=_by_step)
             for run in mlflow_ids
             for key in keys
         }
 
 
 def download_artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None = None) -> Path:
-    """Downloads a run's artifact (a file or a folder) below `into`, or a fresh temporary folder. NotFoundError where it is not there."""
+    """Download an artifact.
+
+    Args:
+        uri: The store.
+        mlflow_id: MLflow's id of the run.
+        path: The artifact, a file or a folder.
+        into: The folder to put it in; None: a fresh temporary one.
+
+    Returns:
+        The local path.
+
+    Raises:
+        NotFoundError: The run has no such artifact.
+    """
     client = open_client(uri)
-    with guarded(uri):
+    with store_errors(uri):
         from mlflow.exceptions import MlflowException
 
         parent = path.rpartition("/")[0]
-        there = [item.path for item in client.list_artifacts(mlflow_id, parent or None)]
-        if path and path not in there:
-            raise NotFoundError(f"artifact {path}: not in run {mlflow_id}{near_miss(path, there)}")
+        siblings = [item.path for item in client.list_artifacts(mlflow_id, parent or None)]
+        if path and path not in siblings:
+            raise NotFoundError(f"artifact {path}: not in run {mlflow_id}{near_miss(path, siblings)}")
         try:
             return Path(client.download_artifacts(mlflow_id, path, str(into) if into else None))
         except MlflowException as error:
@@ -118,7 +158,7 @@ def download_artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None 
 
 
 def analyze_database(uri: str) -> None:
-    """Lets SQLite look at its own tables, which makes sorting a runs page of thousands 50 times faster; other stores do it themselves."""
+    """Let SQLite analyze its tables: sorting a page of thousands of runs gets 50 times faster. Other stores do it themselves."""
     file = sqlite_path(uri)
     if file is None:
         return
@@ -133,9 +173,9 @@ def analyze_database(uri: str) -> None:
 
 
 def experiment_id(uri: str, *, name: str | None = None) -> str | None:
-    """MLflow's id of an experiment by name, or of the newest one that has runs; None where there is none."""
+    """Return MLflow's id of an experiment by name, or of the newest one that has runs; None where there is none."""
     client = open_client(uri)
-    with guarded(uri):
+    with store_errors(uri):
         if name is not None:
             found = client.get_experiment_by_name(name)
             return str(found.experiment_id) if found else None
@@ -167,7 +207,7 @@ def _row(run: Run, names: dict[str, str]) -> dict[str, Any]:
         "start": info.start_time,
         "end": info.end_time,
         **{f"params.{k}": v for k, v in data.params.items()},
-        **{f"metrics.{k}": restored(v) for k, v in data.metrics.items()},
+        **{f"metrics.{k}": restore_value(v) for k, v in data.metrics.items()},
         **{f"tags.{k}": v for k, v in data.tags.items()},
     }
 

@@ -29,10 +29,19 @@ class Trained:
 
 
 def load_trained_weights(run_id: str, *, root: Path, uri: str) -> Trained:
-    """The run of an id, of a unique beginning of it (6 digits or more), of MLflow's own id, or of a run folder's path.
+    """Load the trained weights of a run.
 
-    It is looked for in the run folders below `root`, and where it is not there in the store at `uri`, which keeps the weights of single
-    runs. NotFoundError where neither has it, or the store has no weights of it; FolderError where the run has not come to its end.
+    Args:
+        run_id: The run's id, a unique beginning of it (6 digits or more), MLflow's own id, or the path of a run folder.
+        root: The folder of all runs, where it is looked for first.
+        uri: The store that is asked next; it keeps the weights of single runs.
+
+    Returns:
+        The run's config and weights.
+
+    Raises:
+        NotFoundError: Neither has the run, or the store has no weights of it.
+        FolderError: The run has not come to its end.
     """
     if (Path(run_id) / "job.json").is_file():
         return _local(RunDir(Path(run_id)), run_id)
@@ -64,18 +73,18 @@ def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
     except BakeoffError as unknown:
         raise NotFoundError(f"{missing}; {unknown}") from None
     tags, mlflow_id = stored.data.tags, stored.info.run_id
-    there = RunDir(Path(tags["bakeoff.folder"])) if "bakeoff.folder" in tags else None
-    if there is not None and there.job.is_file():
-        return _local(there, run_id)
+    local_dir = RunDir(Path(tags["bakeoff.folder"])) if "bakeoff.folder" in tags else None
+    if local_dir is not None and local_dir.job.is_file():
+        return _local(local_dir, run_id)
     if stored.info.status != "FINISHED" or tags.get("diverged") == "true":
         status = "diverged" if stored.info.status == "FINISHED" else stored.info.status
         raise FolderError(f"run {run_id}: its weights cannot be taken, for it is {status}")
     config = store.download_artifact(uri, mlflow_id, "config.yaml").read_text(encoding="utf-8")
-    own = tags.get("bakeoff.id", mlflow_id)
+    stored_id = tags.get("bakeoff.id", mlflow_id)
     try:
-        return Trained(own, config, load_file(store.download_artifact(uri, mlflow_id, WEIGHTS)))
+        return Trained(stored_id, config, load_file(store.download_artifact(uri, mlflow_id, WEIGHTS)))
     except NotFoundError:
         state = read_checkpoint(store.download_artifact(uri, mlflow_id, LAST))
     if state is None:
         raise FolderError(f"run {run_id}: its checkpoint in the store is torn")
-    return Trained(own, config, state["net"])
+    return Trained(stored_id, config, state["net"])

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from bakeoff.errors import PortError, StoreError
-from bakeoff.tracking.client import SETTINGS, artifact_root, reach, redact
+from bakeoff.tracking.client import SETTINGS, artifact_root, check_reachable, redact
 from bakeoff.tracking.store import experiment_id
 from bakeoff.tracking.ui_tags import runs_page
 
@@ -25,13 +25,19 @@ READY = 90.0
 
 
 def open_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
-    """Shows the store until Ctrl-C; prints the address of the newest experiment's runs and curves on stdout once it answers.
+    """Show the store until Ctrl-C, and print the address of the newest experiment's runs and curves.
 
-    PortError where the port is taken, StoreError where there is no store or its server does not come up. A store that is a server
-    already has its pages: their address is printed, and that is all.
+    Args:
+        uri: The store. One that is a server has its own pages: only their address is printed.
+        host: The interface that the pages are served on.
+        port: Their port.
+
+    Raises:
+        PortError: The port is taken.
+        StoreError: There is no store, or its server does not come up.
     """
     if uri.startswith(("http://", "https://")):
-        reach(uri)
+        check_reachable(uri)
         print(f"{redact(uri).rstrip('/')}/{_page(uri)}", flush=True)
         return
     try:
@@ -45,9 +51,22 @@ def open_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
 
 @contextlib.contextmanager
 def serve_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """An MLflow server on the store at `uri`, ready: (address, process). At the end it is gone with all its children."""
+    """Run an MLflow server for the block; at its end the server and all its children are gone.
+
+    Args:
+        uri: The store.
+        host: The interface to serve on.
+        port: The port.
+
+    Yields:
+        The server's address and process, once it answers.
+
+    Raises:
+        PortError: The port is taken.
+        StoreError: There is no store, or its server does not come up.
+    """
     _check_port(host, port)
-    reach(uri)
+    check_reachable(uri)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     # By the environment, since an address may hold a password. The job runner would be eight processes and an API without a lock.
     settings = {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -61,7 +80,7 @@ def serve_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator
         try:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-            _wait_ready(url, process, log)
+            wait_ready(url, process, log)
             yield url, process
         finally:
             _end(process)
@@ -84,7 +103,17 @@ def _check_port(host: str, port: int) -> None:
         raise PortError(f"port={port}: cannot be used on {host}: {error.strerror} (try port={port % 65535 + 1})") from error
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def wait_ready(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Wait until a server answers.
+
+    Args:
+        url: Its address.
+        process: Its process.
+        log: What it prints, for the message.
+
+    Raises:
+        StoreError: It has ended, or does not answer in time.
+    """
     until = time.monotonic() + READY
     while time.monotonic() < until:
         if process.poll() is not None:
@@ -96,8 +125,8 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> N
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     log.seek(0)
-    said = [line for line in redact(log.read().decode(errors="replace")).splitlines() if line.strip()]
-    raise StoreError(f"the MLflow server did not come up on {url}: {said[-1] if said else 'it said nothing'}")
+    printed = [line for line in redact(log.read().decode(errors="replace")).splitlines() if line.strip()]
+    raise StoreError(f"the MLflow server did not come up on {url}: {printed[-1] if printed else 'it said nothing'}")
 
 
 @contextlib.contextmanager

@@ -26,7 +26,11 @@ def runs_page(experiment: str) -> str:
 def introduce(client: MlflowClient, experiment: str, *, summary: str, tags: Mapping[str, str]) -> None:
     """Give a sweep's experiment the question, links to the report and the table, and the columns of that table.
 
-    `tags` are those of the summary run with MLflow's id `summary`.
+    Args:
+        client: The store's client.
+        experiment: MLflow's id of the experiment.
+        summary: MLflow's id of the sweep's summary run.
+        tags: The tags of the summary run.
     """
     report = f"#/experiments/{experiment}/runs/{summary}/artifacts/report/index.html"
     table = f"#/experiments/{experiment}/runs?{TRAINING}&viewStateShareKey={VIEW}"
