@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bakeoff.data import datamodule, sources
 from bakeoff.data.batches import Augmentation
-from bakeoff.data.datamodule import Fit, ImageDataModule, InputFormat, fitted, home, load_source, moments
+from bakeoff.data.datamodule import Fit, ImageDataModule, InputFormat, choose_placement, fitted, load_source, moments
 from bakeoff.data.epoch_sampler import BatchPlan
 from bakeoff.data.sources import Images
 from bakeoff.data.splits import SplitSpec
@@ -155,10 +155,10 @@ def test_constant_images_cannot_be_normalized() -> None:
 def test_images_live_on_the_device_only_where_they_leave_half_of_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     gpu = torch.device("cuda", 0)
-    assert home(gpu, need=500) == gpu
-    assert home(gpu, need=501) == torch.device("cpu")
+    assert choose_placement(gpu, need=500) == gpu
+    assert choose_placement(gpu, need=501) == torch.device("cpu")
     with pytest.raises(DataError, match=r"data\.size, data\.subset"):
-        home(torch.device("cpu"), need=2**60)
+        choose_placement(torch.device("cpu"), need=2**60)
 
 
 def test_a_source_is_read_once_by_what_it_is_called_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ class TrainBatches(EpochSampler):
         return kept.unfold(2, self.size, 1).unfold(3, self.size, 1).permute(0, 2, 3, 1, 4, 5)
 
     def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches."""
         # A generator: nothing is read before the first batch is asked for, when Lightning has set the epoch.
         first = self.start // self.accumulate
         draws = self._draw(self.epoch, first).to(self._labels.device)
@@ -172,9 +173,11 @@ class EvalBatches:
         self._labels, self._pixels, self.batch_size = labels[shard.slice], pixels, batch_size
 
     def __len__(self) -> int:
+        """Return the number of batches."""
         return math.ceil(len(self._labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches."""
         for start in range(0, len(self._labels), self.batch_size):
             part = slice(start, start + self.batch_size)
             yield self._pixels(self._images[part]), self._labels[part].to(self._pixels.device, non_blocking=True)

@@ -19,13 +19,13 @@ from bakeoff.data.epoch_sampler import BatchPlan, Shard, micro_batch_size
 from bakeoff.data.eval_views import FileViews, ImageViews, ViewPlan
 from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles
 from bakeoff.data.file_store import FileStore
-from bakeoff.data.memory import Fit, fitted, home, moments
+from bakeoff.data.memory import Fit, choose_placement, fitted, moments
 from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 from bakeoff.data.sources import ImageFiles, Images
 from bakeoff.data.splits import SplitSpec, split
 from bakeoff.errors import ChoiceError, DataError
 
-__all__ = ["Fit", "ImageDataModule", "InputFormat", "fitted", "home", "load_source", "moments"]
+__all__ = ["Fit", "ImageDataModule", "InputFormat", "choose_placement", "fitted", "load_source", "moments"]
 
 Source = Callable[[], Images | ImageFiles]
 _loaded: dict[Hashable, tuple[Images | ImageFiles, str]] = {}
@@ -143,7 +143,7 @@ class ImageDataModule(pl.LightningDataModule):
             )
         self.channels = images.train_x.shape[1]
         cut = self.channels * (size + 2 * augmentation.crop) ** 2 * (2 if augmentation.flip else 1)
-        self._placement = home(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * size**2)
+        self._placement = choose_placement(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * size**2)
         train_x = self._fitted(images.train_x[train])
         val_x = self._fitted(images.train_x[val])
         self.mean, self.std = moments(train_x)

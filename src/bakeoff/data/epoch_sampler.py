@@ -110,9 +110,11 @@ class EpochSampler:
         return skip if epoch == self.epoch else 0
 
     def __len__(self) -> int:
+        """Return the number of micro-batches that are left of this epoch."""
         return max(0, self.steps * self.accumulate - self.start)
 
     def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches."""
         raise NotImplementedError
 
     def order(self, epoch: int) -> Tensor:

@@ -81,9 +81,11 @@ class ImageViews:
         self._labels, self._pixels, self.batch_size = labels[shard.slice], pixels, batch_size
 
     def __len__(self) -> int:
+        """Return the number of batches."""
         return math.ceil(len(self._labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[ViewBatch]:
+        """Iterate over the batches."""
         for start in range(0, len(self._labels), self.batch_size):
             part = slice(start, start + self.batch_size)
             labels = self._labels[part].to(self._pixels.device, non_blocking=True)
@@ -112,9 +114,11 @@ class FileViews:
         decoder.check_room(batch=batch_size, images=len(self._labels) * len(scales), side=max(side for side, _ in scales))
 
     def __len__(self) -> int:
+        """Return the number of batches."""
         return math.ceil(len(self._labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[ViewBatch]:
+        """Iterate over the batches."""
         starts = range(0, len(self._labels), self.batch_size)
         requests = (
             [Request(path, side, cut) for path in self._paths[start : start + self.batch_size]]

@@ -73,6 +73,7 @@ class FileBatches(EpochSampler):
         self._paths, self._labels, self._decoder, self._pixels = files.paths, files.labels, decoder, pixels
 
     def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches."""
         # A generator: nothing is decoded before the first batch is asked for, when Lightning has set the epoch.
         epoch, order, numbers = self.epoch, self.order(self.epoch), range(self.start, self.steps * self.accumulate)
         requests = (self._requests(epoch, self.part(order[k // self.accumulate], k).tolist(), k) for k in numbers)
@@ -123,9 +124,11 @@ class EvalFiles:
         self._decoder, self._pixels, self.size, self.side = decoder, pixels, pixels.size, side
 
     def __len__(self) -> int:
+        """Return the number of batches."""
         return math.ceil(len(self._labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches."""
         starts = range(0, len(self._labels), self.batch_size)
         requests = ([Request(path, self.side, self.size) for path in self._paths[s : s + self.batch_size]] for s in starts)
         for start, images in zip(starts, self._decoder.read(requests, count=len(starts)), strict=False):

@@ -49,7 +49,7 @@ def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(stds)
 
 
-def home(device: torch.device, *, need: int) -> torch.device:
+def choose_placement(device: torch.device, *, need: int) -> torch.device:
     """Where the images live: on the CUDA device where `need` bytes take at most half of its free memory, else in main memory.
 
     Errors: DataError where main memory is too small as well.
