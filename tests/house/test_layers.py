@@ -85,10 +85,15 @@ def layers() -> list[set[str]]:
 
 
 def table_after(heading: str) -> list[list[str]]:
-    """Return the rows of the first table behind a heading of CONTRIBUTING.md, without its head."""
+    """Return the rows of the tables behind a heading of CONTRIBUTING.md, without their heads."""
     section = CONTRIBUTING.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row] for row in rows[2:]]
+    lines = section.splitlines()
+    rows = [
+        line.strip("|").split("|")
+        for line, following in zip(lines, [*lines[1:], ""], strict=True)
+        if line.startswith("|") and not line.startswith("|---") and not following.startswith("|---")
+    ]
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 LAYERS = layers()
