@@ -17,7 +17,7 @@ import pandas as pd
 from bakeoff.report.builder import write_report
 from bakeoff.report.design import read_design
 from bakeoff.report.results import SweepResults, curves_table, run_origins, runs_table
-from bakeoff.runs.stored_plan import parse_stored_plan
+from bakeoff.run_files.stored_plan import parse_stored_plan
 
 POINTS = 40
 LR = {"low": 1e-4, "high": 1.0, "log": True}

@@ -19,7 +19,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from bakeoff.runs.run_dir import RunDir, iter_run_dirs
+from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.sweep import runner
 from bakeoff.sweep.plan import Plan, make_plan
 from bakeoff.sweep.progress import SweepProgress

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import RunDir, RunManifest, new_run_id
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir, RunManifest, new_run_id
 from bakeoff.tracking.client import default_uri, ensure_schema
 
 

@@ -175,7 +175,7 @@ def load_trained_model(run_dir: Path) -> nn.Module:
         FolderError: There is no checkpoint that can be read.
     """
     from bakeoff.config.compose import load_frozen
-    from bakeoff.runs.checkpoints import read_model_weights
+    from bakeoff.run_files.checkpoints import read_model_weights
 
     config = run_dir / "config.yaml"
     net = make_uninitialized_model(load_frozen(config.read_text(encoding="utf-8"), origin=str(config)))

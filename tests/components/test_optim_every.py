@@ -16,7 +16,7 @@ from bakeoff.config.compose import compose, dump_frozen, load_frozen
 from bakeoff.config.schema import RunConfig
 from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ChoiceError
-from bakeoff.runs import checkpoints
+from bakeoff.run_files import checkpoints
 
 EVERY = sorted(path.stem for path in (package_data_dir("conf") / "optimizer").glob("*.yaml"))
 FIRST_ORDER = [name for name in EVERY if name != "lbfgs"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import RunResult, train_from_dir
 

@@ -17,8 +17,8 @@ from bakeoff.diagnostics.checks import dataset, initialization, optimization
 from bakeoff.diagnostics.checks.check_context import CheckContext
 from bakeoff.diagnostics.curvature import sharpness, top_eigenvalue
 from bakeoff.diagnostics.probe import Probe
-from bakeoff.runs import journal
-from bakeoff.runs.run_dir import find_run_dir
+from bakeoff.run_files import journal
+from bakeoff.run_files.run_dir import find_run_dir
 
 SMALL = ["model.width=0.1", "data.subset=320", "trainer.max_epochs=1", "trainer.threads=1"]
 

@@ -13,8 +13,8 @@ import torch
 from bakeoff.config.compose import compose
 from bakeoff.diagnostics.layer_stats import LayerStats, load_layer_stats
 from bakeoff.diagnostics.post_training import ValidationPredictions, reliability_curve
-from bakeoff.runs import checkpoints, journal
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files import checkpoints, journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.reproduction import compare_metrics, journal_metrics
 from bakeoff.training.run_lifecycle import create_run_dir

@@ -10,7 +10,7 @@ from bakeoff.config.compose import compose
 from bakeoff.diagnostics.layer_stats import LayerStats
 from bakeoff.diagnostics.probe import measured_steps, probe_size
 from bakeoff.diagnostics.rules import RULES, RunHistory, diagnose
-from bakeoff.runs import journal
+from bakeoff.run_files import journal
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 

@@ -13,7 +13,7 @@ import pytest
 
 from bakeoff.report.design import read_design
 from bakeoff.report.results import SweepResults, curves_table, runs_table
-from bakeoff.runs.stored_plan import parse_stored_plan
+from bakeoff.run_files.stored_plan import parse_stored_plan
 
 LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
 

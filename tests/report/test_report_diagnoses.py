@@ -7,7 +7,7 @@ import pandas as pd
 
 from bakeoff.report.design import read_design
 from bakeoff.report.results import runs_table
-from bakeoff.runs.stored_plan import parse_stored_plan
+from bakeoff.run_files.stored_plan import parse_stored_plan
 
 
 def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:

@@ -14,8 +14,8 @@ from bakeoff.errors import NotFoundError, StoreError
 from bakeoff.report import build_report
 from bakeoff.report.results import load_sweep
 from bakeoff.report.verdict import compute_verdict
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import RunDir, RunManifest
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir, RunManifest
 from bakeoff.tracking.client import default_uri, ensure_schema
 from bakeoff.tracking.replay import replay_run
 
@@ -219,7 +219,7 @@ def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_a_foreign_plan_is_told_in_one_line(tree: dict[str, Any], message: str) -> None:
-    from bakeoff.runs.stored_plan import parse_stored_plan
+    from bakeoff.run_files.stored_plan import parse_stored_plan
 
     with pytest.raises(StoreError, match=message):
         parse_stored_plan(tree)

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from bakeoff.config.compose import load_frozen
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir
 
 DEFAULT = {"sleep": 0.02, "fail": [], "diverge": [], "die": [], "exit": [], "nan": [], "epochs": 1, "crossing": []}
 

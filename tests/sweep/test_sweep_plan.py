@@ -186,7 +186,7 @@ def test_a_changed_plan_says_what_differs(small: Small) -> None:
 
 def test_plan_json_holds_all_that_a_report_reads(small: Small) -> None:
     from bakeoff.report.design import read_design
-    from bakeoff.runs.stored_plan import parse_stored_plan
+    from bakeoff.run_files.stored_plan import parse_stored_plan
 
     made = small("workers=2", blocks={"model": ["alexnet", "vgg11"]})
     read_back = read_design(parse_stored_plan(json.loads(json.dumps(made.tree()))))

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from bakeoff.errors import BakeoffError
-from bakeoff.runs.run_dir import RunDir, iter_run_dirs
+from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.sweep import runner
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.progress import SweepProgress

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bakeoff.errors import PlanError
-from bakeoff.runs.journal import Journal, read_journal
-from bakeoff.runs.run_dir import iter_run_dirs
+from bakeoff.run_files.journal import Journal, read_journal
+from bakeoff.run_files.run_dir import iter_run_dirs
 from bakeoff.sweep import runner
 from bakeoff.sweep.leases import Owner
 from bakeoff.sweep.metric_tail import MetricTail

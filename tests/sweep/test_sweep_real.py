@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bakeoff.runs.run_dir import iter_run_dirs
+from bakeoff.run_files.run_dir import iter_run_dirs
 from bakeoff.sweep.plan import Plan
 
 Small = Callable[..., Plan]

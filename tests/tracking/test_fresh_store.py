@@ -15,7 +15,7 @@ from bakeoff.tracking.replay import replay_run
 def test_six_processes_on_a_fresh_store(written, tmp_path):
     paths = [written(steps=3, experiment="one for all").path for _ in range(6)]
     uri = default_uri(tmp_path)
-    code = "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunDir; from bakeoff.tracking import replay\n"
+    code = "import sys; from pathlib import Path; from bakeoff.run_files.run_dir import RunDir; from bakeoff.tracking import replay\n"
     code += "replay.replay_run(RunDir(Path(sys.argv[1])), uri=sys.argv[2])"
     children = [subprocess.Popen([sys.executable, "-c", code, str(path), uri]) for path in paths]
     assert [child.wait(200) for child in children] == [0] * 6
@@ -109,7 +109,7 @@ def test_pages_are_read_to_the_end(written, uri, monkeypatch):
 
 
 def test_artifacts_by_path(written, uri, tmp_path):
-    from bakeoff.runs.journal import Journal
+    from bakeoff.run_files.journal import Journal
 
     folder = written(end=False)
     (folder.checkpoints / "last.ckpt").write_text("weights")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bakeoff.errors import PortError, StoreError
-from bakeoff.runs.journal import Journal
+from bakeoff.run_files.journal import Journal
 from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri
 from bakeoff.tracking.replay import replay_run

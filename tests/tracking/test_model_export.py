@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bakeoff import builders
-from bakeoff.runs.journal import Journal
+from bakeoff.run_files.journal import Journal
 from bakeoff.tracking import model_export, store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.replay import is_behind, replay_run

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bakeoff.errors import StoreError
-from bakeoff.runs.journal import Journal
+from bakeoff.run_files.journal import Journal
 from bakeoff.tracking import store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.replay import is_behind, replay_run
@@ -134,7 +134,7 @@ def test_two_replays_at_once(written, uri):
 def test_killed_mid_replay_again_and_again(written, uri, tmp_path):
     folder = written(steps=20_000)
     code = (
-        "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunDir; from bakeoff.tracking import client, replay\n"
+        "import sys; from pathlib import Path; from bakeoff.run_files.run_dir import RunDir; from bakeoff.tracking import client, replay\n"
         "client.open_client(sys.argv[2]); import mlflow.entities; print('go', flush=True)\n"
         "replay.replay_run(RunDir(Path(sys.argv[1])), uri=sys.argv[2])"
     )

@@ -8,8 +8,8 @@ import sys
 import time
 from unittest import mock
 
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store, writer
 from bakeoff.tracking.replay import is_behind
 from bakeoff.tracking.writer import LAGS, Writer, run_writer

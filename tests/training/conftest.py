@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bakeoff.runs import checkpoints
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files import checkpoints
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.reproduction import compare_metrics, journal_metrics
 from bakeoff.training.run_training import train_from_dir

@@ -9,7 +9,7 @@ import torch
 
 from bakeoff import builders
 from bakeoff.config.compose import compose
-from bakeoff.runs import checkpoints
+from bakeoff.run_files import checkpoints
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 

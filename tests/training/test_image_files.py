@@ -12,7 +12,7 @@ from PIL import Image
 from bakeoff.builders import validate_run
 from bakeoff.config.compose import compose
 from bakeoff.errors import ChoiceError, DataError
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bakeoff.config.compose import compose
-from bakeoff.runs import checkpoints
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files import checkpoints
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 

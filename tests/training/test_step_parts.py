@@ -17,8 +17,8 @@ from bakeoff.components.schedulers import Plateau
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
 from bakeoff.errors import ConfigError
-from bakeoff.runs import checkpoints
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files import checkpoints
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.callbacks.step_seeding import StepSeeding
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.metrics import LossAccuracyMeter

@@ -16,8 +16,8 @@ from bakeoff import builders
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import RunConfig
 from bakeoff.data.epoch_sampler import BatchPlan, EpochSampler
-from bakeoff.runs import checkpoints
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files import checkpoints
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir

@@ -165,8 +165,8 @@ def log_check(
     """Store the check as a run of kind `check`, with its page, its pictures and its JSON: (run folder, whether the store lags)."""
     from bakeoff.config.schema import fingerprint
     from bakeoff.diagnostics.checks import check_page
-    from bakeoff.runs.journal import Journal
-    from bakeoff.runs.provenance import collect_provenance, provenance_tags
+    from bakeoff.run_files.journal import Journal
+    from bakeoff.run_files.provenance import collect_provenance, provenance_tags
     from bakeoff.tracking.writer import Writer
     from bakeoff.training import run_lifecycle
 

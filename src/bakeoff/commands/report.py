@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def count_lagging(experiment: Path) -> int:
     """Return how many runs of an experiment's folder the store lags behind; 0 where the runs are not on this machine."""
-    from bakeoff.runs.run_dir import RunDir
+    from bakeoff.run_files.run_dir import RunDir
     from bakeoff.tracking.replay import is_behind
 
     return sum(is_behind(RunDir(job.parent)) for job in experiment.glob("[!.]*/job.json"))

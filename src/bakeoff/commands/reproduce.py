@@ -88,8 +88,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def log_verdict(folder: Path, sentence: str) -> bool:
     """Tag the new run with the verdict; return whether the store lags behind it."""
-    from bakeoff.runs.journal import Journal
-    from bakeoff.runs.run_dir import RunDir
+    from bakeoff.run_files.journal import Journal
+    from bakeoff.run_files.run_dir import RunDir
     from bakeoff.tracking.replay import replay_run
 
     with Journal(RunDir(folder).journal) as journal:

@@ -121,7 +121,7 @@ def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
 
 def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
     """Go on with a run where it stopped, with its own config."""
-    from bakeoff.runs.run_dir import find_run_dir
+    from bakeoff.run_files.run_dir import find_run_dir
     from bakeoff.tracking.store import resolve_run
     from bakeoff.training.run_lifecycle import resume_run, tracking_uri_of
 

@@ -24,7 +24,7 @@ from bakeoff.diagnostics.probe import Probe, make_probe, measured_steps
 from bakeoff.diagnostics.rules import Diagnosis, RunHistory, diagnose
 from bakeoff.diagnostics.tolerate_failure import FailureTolerance
 from bakeoff.rendering.page import Block
-from bakeoff.runs.journal import Journal, read_journal
+from bakeoff.run_files.journal import Journal, read_journal
 
 FOLDER, STATS_FILE = "diagnostics", "readings.jsonl"
 DIAGNOSIS_TAG, SKIPPED_TAG = "diagnosis.", "diagnostics.left_out."

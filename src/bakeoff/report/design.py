@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bakeoff.runs.stored_plan import StoredPlan
+from bakeoff.run_files.stored_plan import StoredPlan
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.scores import Goal
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.report.design import SweepDesign, read_design
-from bakeoff.runs.stored_plan import PLAN_FILE, read_stored_plan
+from bakeoff.run_files.stored_plan import PLAN_FILE, read_stored_plan
 from bakeoff.stats.scores import Scores
 
 STAGES = {"trial": "tune", "confirm": "confirm", "audit": "audit"}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bakeoff.errors import FolderError, PlanError
-from bakeoff.runs.atomic import write_atomic
+from bakeoff.run_files.atomic import write_atomic
 from bakeoff.sweep.plan import Plan
 
 LOOKS = "looks.json"

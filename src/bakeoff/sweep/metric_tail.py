@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bakeoff.runs.journal import scan_journal
+from bakeoff.run_files.journal import scan_journal
 
 
 class MetricTail:

@@ -18,7 +18,7 @@ from bakeoff.config.schema import SCIENCE, RunConfig
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
-from bakeoff.runs.stored_plan import VERSION, StoredPlan
+from bakeoff.run_files.stored_plan import VERSION, StoredPlan
 from bakeoff.sweep import fairness
 from bakeoff.sweep.candidates import Point, ends, points
 from bakeoff.sweep.fairness import FairnessFinding

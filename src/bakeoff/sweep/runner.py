@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BakeoffError, FolderError, PlanError, StoreError
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import interim, leases, worker
 from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.plan import Plan

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bakeoff.runs.atomic import write_atomic
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import ID_LENGTH, RunDir, RunManifest
+from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import ID_LENGTH, RunDir, RunManifest
 from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.overrides import flat, text
 from bakeoff.sweep.plan import Plan

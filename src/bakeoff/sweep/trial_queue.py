@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import seeds
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import interim, leases, optuna_studies
 from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.candidates import Point

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bakeoff.config.compose import dump_frozen
 from bakeoff.config.schema import RunConfig
-from bakeoff.runs.run_dir import ID_LENGTH, RunDir, RunKind, RunManifest
+from bakeoff.run_files.run_dir import ID_LENGTH, RunDir, RunKind, RunManifest
 from bakeoff.sweep.candidates import Point
 from bakeoff.sweep.plan import Plan
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import BakeoffError, ConfigError
-from bakeoff.runs.journal import Journal, read_journal
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.journal import Journal, read_journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import leases
 from bakeoff.sweep.candidates import ends
 from bakeoff.sweep.metric_tail import MetricTail

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import builders
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking.trained_weights import WEIGHTS
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.runs.atomic import write_atomic
-from bakeoff.runs.journal import now, scan_journal
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.journal import now, scan_journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
 from bakeoff.tracking.client import ID_TAG, artifact_root, default_uri, open_client, redact, sqlite_path, store_errors
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
-from bakeoff.runs.run_dir import ID_LENGTH, PREFIX_LENGTH
+from bakeoff.run_files.run_dir import ID_LENGTH, PREFIX_LENGTH
 from bakeoff.tracking import db_reader
 from bakeoff.tracking.client import ID_TAG, default_uri, ensure_schema, open_client, redact, sqlite_path, store_errors
 from bakeoff.tracking.db_reader import restore_value

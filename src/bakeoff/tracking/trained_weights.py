@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import BakeoffError, FolderError, NotFoundError
-from bakeoff.runs.checkpoints import read_checkpoint, read_latest_checkpoint
-from bakeoff.runs.run_dir import RunDir, find_run_dir
+from bakeoff.run_files.checkpoints import read_checkpoint, read_latest_checkpoint
+from bakeoff.run_files.run_dir import RunDir, find_run_dir
 
 if TYPE_CHECKING:
     from torch import Tensor

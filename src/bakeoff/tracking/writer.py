@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from bakeoff.errors import BakeoffError, StoreError
-from bakeoff.runs.run_dir import RunDir, iter_run_dirs
+from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.tracking.replay import ReplayProgress, is_behind, mark_dead, replay_run, store_of
 
 POLL = 0.5

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from bakeoff.runs.journal import Journal, read_journal
+from bakeoff.run_files.journal import Journal, read_journal
 
 
 class JournalLogger(Logger):

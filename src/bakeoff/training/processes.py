@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import BusyError
-from bakeoff.runs.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext

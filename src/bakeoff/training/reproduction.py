@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from bakeoff.config.compose import load_frozen
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import NotFoundError
-from bakeoff.runs import journal
-from bakeoff.runs.provenance import collect_provenance, provenance_tags
+from bakeoff.run_files import journal
+from bakeoff.run_files.provenance import collect_provenance, provenance_tags
 from bakeoff.tracking import store
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from bakeoff import builders
 from bakeoff.config.compose import dump_frozen, load_frozen
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import NotFoundError
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import RunDir, RunKind, RunManifest, new_run_id
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir, RunKind, RunManifest, new_run_id
 from bakeoff.tracking.store import default_uri
 from bakeoff.tracking.writer import Writer
 from bakeoff.training import processes

@@ -21,11 +21,11 @@ from bakeoff.config.compose import load_frozen
 from bakeoff.config.schema import RunConfig, fingerprint
 from bakeoff.data.datamodule import ImageDataModule
 from bakeoff.errors import BakeoffError
-from bakeoff.runs import checkpoints
-from bakeoff.runs.journal import Journal, NullJournal
-from bakeoff.runs.provenance import collect_provenance, provenance_tags
-from bakeoff.runs.run_dir import RunDir
-from bakeoff.runs.system_metrics import SystemMetricsSampler
+from bakeoff.run_files import checkpoints
+from bakeoff.run_files.journal import Journal, NullJournal
+from bakeoff.run_files.provenance import collect_provenance, provenance_tags
+from bakeoff.run_files.run_dir import RunDir
+from bakeoff.run_files.system_metrics import SystemMetricsSampler
 from bakeoff.training.journal_logger import JournalLogger
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.trainer import RunContext, make_callbacks, make_trainer, resolve_accelerator, set_determinism, silence_lightning

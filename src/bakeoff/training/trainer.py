@@ -16,8 +16,8 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from bakeoff.config.schema import RunConfig
 from bakeoff.diagnostics.callback import DiagnosticsCallback
-from bakeoff.runs.journal import Journal
-from bakeoff.runs.run_dir import RunDir, RunManifest
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir, RunManifest
 from bakeoff.training.callbacks.checkpointing import RestoreCheckpoint, SaveCheckpoints
 from bakeoff.training.callbacks.divergence import DivergenceDetection
 from bakeoff.training.callbacks.metric_logging import MetricLogging

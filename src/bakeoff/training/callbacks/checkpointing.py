@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from bakeoff.runs import checkpoints
+from bakeoff.run_files import checkpoints
 from bakeoff.training.callbacks.weight_averaging import has_eval_mode
 from bakeoff.training.lightning_module import ClassificationModule
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bakeoff.errors import FolderError
-from bakeoff.runs.run_dir import RunManifest
+from bakeoff.run_files.run_dir import RunManifest
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 

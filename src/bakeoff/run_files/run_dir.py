@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError, near_miss
-from bakeoff.runs.atomic import sync_dir, write_atomic
+from bakeoff.run_files.atomic import sync_dir, write_atomic
 
 RunKind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary", "check"]
 KINDS: tuple[str, ...] = get_args(RunKind)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bakeoff.errors import FolderError
-from bakeoff.runs.atomic import write_atomic
+from bakeoff.run_files.atomic import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from bakeoff.errors import FolderError
-from bakeoff.runs.journal import Journal, NullJournal, read_journal, scan_journal
-from bakeoff.runs.system_metrics import SystemMetricsSampler
+from bakeoff.run_files.journal import Journal, NullJournal, read_journal, scan_journal
+from bakeoff.run_files.system_metrics import SystemMetricsSampler
 
 
 def kinds(path):

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from bakeoff.runs import provenance as module
-from bakeoff.runs.provenance import collect_provenance, provenance_tags
+from bakeoff.run_files import provenance as module
+from bakeoff.run_files.provenance import collect_provenance, provenance_tags
 
 
 @pytest.fixture

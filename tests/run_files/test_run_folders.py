@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError
-from bakeoff.runs.atomic import write_atomic
-from bakeoff.runs.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id
+from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id
 
 
 def test_job_survives_its_file(make_folder):
@@ -81,7 +81,7 @@ def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
 def test_second_process_is_told_who_trains(make_folder):
     folder = make_folder()
     code = (
-        "import sys; from pathlib import Path; from bakeoff.runs.run_dir import RunDir\n"
+        "import sys; from pathlib import Path; from bakeoff.run_files.run_dir import RunDir\n"
         "with RunDir(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -99,6 +99,6 @@ def test_second_process_is_told_who_trains(make_folder):
 
 
 def test_light_to_import():
-    code = "import sys, bakeoff.runs.journal, bakeoff.runs.run_dir, bakeoff.runs.provenance, bakeoff.tracking.writer, json\n"
+    code = "import sys, bakeoff.run_files.journal, bakeoff.run_files.run_dir, bakeoff.run_files.provenance, bakeoff.tracking.writer, json\n"
     code += "print(json.dumps([m for m in ('torch', 'mlflow', 'pandas', 'numpy') if m in sys.modules]))"
     assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from bakeoff.errors import FolderError
-from bakeoff.runs.journal import Journal
+from bakeoff.run_files.journal import Journal
 
 LAST = "system/cpu_utilization_percentage"
 
