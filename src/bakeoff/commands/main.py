@@ -9,16 +9,16 @@ import sys
 from bakeoff.errors import BakeoffError, join_choices, near_miss
 
 COMMANDS = {
-    "check": "before hours are spent: data, net, gradients and rate in seconds",
+    "check": "check data, net, gradients and learning rate before a long run",
     "train": "train one net, or a grid of them with -m",
-    "sweep": "run a comparison from sweeps/, or resume it where it stopped",
+    "sweep": "run a comparison from sweeps/, or continue it where it stopped",
     "report": "build a sweep's report again from the store",
-    "reproduce": "train a logged run again and say whether it came out the same",
+    "reproduce": "train a logged run again and compare it with the original",
     "list": "every slot and its choices",
     "schema": "the JSON Schema of run configs or sweep files, for editors",
-    "show": "the ideas as pictures: activations, optimizers, backprop, ...",
-    "ui": "the MLflow page on this machine alone",
-    "sync": "bring the store up to the journals",
+    "show": "pictures of the ideas: activations, optimizers, backprop, ...",
+    "ui": "the MLflow UI, on this machine only",
+    "sync": "bring the store up to date with the journals",
     "completion": 'shell completion: eval "$(bakeoff completion bash)"',
 }
 

@@ -1,4 +1,4 @@
-"""`bakeoff sync`: brings the store up to the journals, where it lags."""
+"""`bakeoff sync`: brings the store up to date with the journals of the runs."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class _Child(Protocol):
 
 
 class Writer:
-    """A writer process beside the training, as a context manager; its end brings the store up to the journals."""
+    """A writer process beside the training, as a context manager; its end brings the store up to date."""
 
     def __init__(self, root: Path, *, uri: str | None = None, context: Any = None) -> None:
         """Start the process.
