@@ -1,1 +1,1 @@
-"""Seeing inside: sanity checks, figures of the layers of a net, and pictures of the ideas."""
+"""Measurements of a net before and during training: checks, layer statistics, and the rules that name what is wrong."""

@@ -1,1 +1,1 @@
-"""Everything that is known about a run: its folder, its journal, and the MLflow store that the journal is replayed into."""
+"""MLflow: journals are replayed into a tracking store, and runs, curves and artifacts are read from it."""

@@ -1,1 +1,1 @@
-"""Training: the LightningModule, durable checkpoints, and the conductor of one run."""
+"""Training of one run: the LightningModule, its callbacks and Trainer, its processes, and reproduction."""
