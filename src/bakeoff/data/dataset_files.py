@@ -24,10 +24,10 @@ def read(path: Path) -> bytes:
 
 def verify(data: bytes, *, expected: str, path: Path, what: str = "") -> bytes:
     """`data` itself where its MD5 sum is the expected one; `what` says of what in the file it is. Errors: DataError with both sums."""
-    found = md5(data)
-    if found != expected:
+    actual = md5(data)
+    if actual != expected:
         raise DataError(
-            f"{path}: truncated or damaged, expected md5 {expected}{what}, found {found} ({len(data)} bytes): "
+            f"{path}: truncated or damaged, expected md5 {expected}{what}, found {actual} ({len(data)} bytes): "
             "put the right file there, or delete it and set data.download=true"
         )
     return data

@@ -24,15 +24,15 @@ def folder(root: Path, *, test: str | None) -> Listing:
     test: the name of the folder of test images; None for `test` or `val`, whichever is there. Errors: DataError.
     """
     root = Path(root).expanduser()
-    found = directories(root)
-    beside = [name for name in ((test,) if test is not None else ("test", "val")) if name in found]
-    if test is not None and ("train" not in found or not beside):
-        raise DataError(f"data.source.test={test}: data.root={root} has no folders train and {test}{near_miss(test, found)}")
-    if "train" in found and len(beside) == 2:
+    folders = directories(root)
+    beside = [name for name in ((test,) if test is not None else ("test", "val")) if name in folders]
+    if test is not None and ("train" not in folders or not beside):
+        raise DataError(f"data.source.test={test}: data.root={root} has no folders train and {test}{near_miss(test, folders)}")
+    if "train" in folders and len(beside) == 2:
         raise DataError(f"data.root={root}: has both test/ and val/: say which of them is the test set with data.source.test=test or val")
-    if "train" in found and beside:
+    if "train" in folders and beside:
         return two_parts(root / "train", root / beside[0])
-    if found == ["train"]:
+    if folders == ["train"]:
         raise DataError(
             f"data.root={root}: has train/ but neither test/ nor val/ beside it: "
             f"add one, or set data.root={root / 'train'} to hold out every fifth image of each class"
@@ -105,11 +105,11 @@ def class_files(root: Path) -> dict[str, list[str]]:
     names = directories(root)
     if len(names) < 2:
         raise DataError(f"data.root: {root} has {len(names)} class folders, and needs 2 or more: one folder a class, with its images in it")
-    found = {name: list(images(os.path.join(root, name))) for name in names}
-    for name, held in found.items():
+    files_by_class = {name: list(images(os.path.join(root, name))) for name in names}
+    for name, held in files_by_class.items():
         if not held:
             raise DataError(f"{root / name}: has no image ({join_choices(endings())}): delete the folder, or put the class's images there")
-    return found
+    return files_by_class
 
 
 def directories(root: Path) -> list[str]:

@@ -60,8 +60,8 @@ def export_figure(
 ) -> tuple[Path, ...]:
     """One figure of the report that `build` would write: its PNG, SVG and CSV. NotFoundError names the figures that there are."""
     sweep, _ = read_results(name, uri=uri, sweep_hash=sweep_hash, query=query)
-    found = analysis.analyse(sweep)
-    drawn = {one.name: one for one in figures.all_figures(found)}
+    analysed = analysis.analyse(sweep)
+    drawn = {figure.name: figure for figure in figures.all_figures(analysed)}
     if figure not in drawn:
         raise NotFoundError(f"--figure={figure}: not in this report{near_miss(figure, list(drawn))}; figures: {', '.join(drawn)}")
     folder = out if out is not None else Path("reports") / sweep.title / FIGURES
@@ -88,16 +88,16 @@ def read_results(name: str | Sequence[str], *, uri: str, sweep_hash: str | None,
 
 def write_report(sweep: SweepResults, out: Path, *, parts: Parts = ()) -> Report:
     """The report's files of a sweep that is read already: page, tables, and every figure for papers."""
-    found = analysis.analyse(sweep)
-    table, drawn = tables.arms_table(found), figures.section_figures(found)
+    analysed = analysis.analyse(sweep)
+    table, drawn = tables.arms_table(analysed), figures.section_figures(analysed)
     try:
         for folder in (out, out / FIGURES, out / TABLES):
             folder.mkdir(parents=True, exist_ok=True)
-        files = [write_page(found, table, drawn, out, parts=parts), *tables.write_tables(found, table, out)]
-        files += [*latex.write_latex_tables(found, out / TABLES), *write_figures(figures.all_figures(found), out / FIGURES)]
+        files = [write_page(analysed, table, drawn, out, parts=parts), *tables.write_tables(analysed, table, out)]
+        files += [*latex.write_latex_tables(analysed, out / TABLES), *write_figures(figures.all_figures(analysed), out / FIGURES)]
     except OSError as error:
         raise FolderError(f"--out={out}: the report cannot be written: {error.strerror}") from error
-    return Report(out, files[0], tuple(files), found.sweep, found.verdict, table, found)
+    return Report(out, files[0], tuple(files), analysed.sweep, analysed.verdict, table, analysed)
 
 
 def write_figures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:

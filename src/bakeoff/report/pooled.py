@@ -51,8 +51,8 @@ def pool_sweeps(sweeps: Sequence[SweepResults], *, uri: str, nondefault_store: b
         s.title: s.design.metric for s in sweeps if s.design.metric != first.design.metric
     }
     if len(set(ways.values())) > 1 or (ways and not confirmed):
-        told = ", ".join(f"{title} by {way}" for title, way in {first.title: first.design.metric, **ways}.items())
-        raise StoreError(f"sweeps that are scored in different ways cannot be compared: {told}")
+        values = ", ".join(f"{title} by {way}" for title, way in {first.title: first.design.metric, **ways}.items())
+        raise StoreError(f"sweeps that are scored in different ways cannot be compared: {values}")
     titles = [sweep.title for sweep in sweeps]
     twice = next((title for title in titles if titles.count(title) > 1), None)
     if twice is not None:
@@ -164,29 +164,29 @@ def group_runs(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> Swe
 def _scored(frame: pd.DataFrame, metric: str) -> str:
     test = metric.replace("val/", "test/")
     ended = frame[(frame["tags.kind"] == "confirm") & (frame["status"] == "FINISHED")]
-    whole = f"metrics.{test}" in ended.columns and len(ended) > 0 and ended[f"metrics.{test}"].notna().all()
-    return test if whole else metric
+    all_tested = f"metrics.{test}" in ended.columns and len(ended) > 0 and ended[f"metrics.{test}"].notna().all()
+    return test if all_tested else metric
 
 
 def group_labels(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
     """(arm, block) of every run."""
     params = {str(c).removeprefix("params."): frame[c] for c in frame.columns if str(c).startswith("params.")}
-    told = {key: column.astype(object).where(column.notna(), "not set").astype(str) for key, column in params.items()}
-    differing = [key for key in SLOTS if key in told and told[key].nunique() > 1]
+    values = {key: column.astype(object).where(column.notna(), "not set").astype(str) for key, column in params.items()}
+    differing = [key for key in SLOTS if key in values and values[key].nunique() > 1]
     choices = [key for key in differing if key not in PLACES]
     places = [key for key in PLACES if key in differing and (key == "data" or choices)]
     choices += [key for key in differing if key in PLACES and key not in places]
-    arm = _joined([told[key] for key in choices], frame)
-    block = _joined([told[key] for key in places], frame)
+    arm = _joined([values[key] for key in choices], frame)
+    block = _joined([values[key] for key in places], frame)
     confirm = frame["tags.kind"] != "trial"
     groups = [arm, block]
-    for key in sorted(told):
+    for key in sorted(values):
         if _ignored(key) or key in SLOTS:
             continue
         # A setting that goes with the choice (or its tuned best) is no group of its own; one that differs within a group is.
-        within = told[key][confirm].groupby([g[confirm] for g in groups]).nunique()
+        within = values[key][confirm].groupby([g[confirm] for g in groups]).nunique()
         if len(within) and int(within.max()) > 1:
-            finer = arm.where(~confirm, _and(arm, f"{key.rpartition('.')[2]}=" + told[key]))
+            finer = arm.where(~confirm, _and(arm, f"{key.rpartition('.')[2]}=" + values[key]))
             if finer[confirm].nunique() <= MOST_GROUPS:
                 arm = finer
                 groups = [arm, block]
@@ -198,10 +198,10 @@ def _and(left: pd.Series[str], right: pd.Series[str]) -> pd.Series[str]:
 
 
 def _joined(columns: Sequence[pd.Series[str]], frame: pd.DataFrame) -> pd.Series[str]:
-    found = pd.Series("", index=frame.index, dtype=object)
+    labels = pd.Series("", index=frame.index, dtype=object)
     for column in columns:
-        found = _and(found, column)
-    return found
+        labels = _and(labels, column)
+    return labels
 
 
 def _ignored(key: str) -> bool:
@@ -210,5 +210,5 @@ def _ignored(key: str) -> bool:
 
 def shared_choices(frame: pd.DataFrame) -> dict[str, Any]:
     """The choices that all runs share."""
-    found = {key: frame[f"params.{key}"] for key in SLOTS if f"params.{key}" in frame.columns}
-    return {key: str(column.iloc[0]) for key, column in found.items() if column.nunique(dropna=False) == 1}
+    columns = {key: frame[f"params.{key}"] for key in SLOTS if f"params.{key}" in frame.columns}
+    return {key: str(column.iloc[0]) for key, column in columns.items() if column.nunique(dropna=False) == 1}
