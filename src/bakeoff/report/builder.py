@@ -61,7 +61,7 @@ def export_figure(
     """One figure of the report that `build` would write: its PNG, SVG and CSV. NotFoundError names the figures that there are."""
     sweep, _ = read_results(name, uri=uri, sweep_hash=sweep_hash, query=query)
     analysed = analysis.analyse(sweep)
-    drawn = {figure.name: figure for figure in figures.all_figures(analysed)}
+    drawn = {spec.name: spec for spec in figures.all_figures(analysed)}
     if figure not in drawn:
         raise NotFoundError(f"--figure={figure}: not in this report{near_miss(figure, list(drawn))}; figures: {', '.join(drawn)}")
     folder = out if out is not None else Path("reports") / sweep.title / FIGURES
@@ -105,10 +105,10 @@ def write_figures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:
     from bakeoff.rendering import matplotlib_backend
 
     files: list[Path] = []
-    for one in drawn:
-        numbers = out / f"{one.name}.csv"
-        numbers.write_text(figure_csv(one), encoding="utf-8")
-        files += [*matplotlib_backend.save_figure(one, out), numbers]
+    for spec in drawn:
+        numbers = out / f"{spec.name}.csv"
+        numbers.write_text(figure_csv(spec), encoding="utf-8")
+        files += [*matplotlib_backend.save_figure(spec, out), numbers]
     return files
 
 
