@@ -3,19 +3,22 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bakeoff.errors import FolderError
 from bakeoff.run_files.journal import Journal, NullJournal, read_journal, scan_journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.run_files.system_metrics import SystemMetricsSampler
 
 
-def kinds(path):
+def kinds(path: Path) -> list[str]:
     return [line["kind"] for line in read_journal(path)]
 
 
-def test_every_kind_of_line(make_folder):
+def test_every_kind_of_line(make_folder: Callable[..., RunDir]) -> None:
     folder = make_folder(kind="trial", tags={"sweep": "s"})
     with Journal(folder.journal) as journal:
         assert not journal.resumed
@@ -34,7 +37,7 @@ def test_every_kind_of_line(make_folder):
     assert lines[-1]["reason"] == "two lines"
 
 
-def test_resumed_journal_keeps_each_step_once(make_folder):
+def test_resumed_journal_keeps_each_step_once(make_folder: Callable[..., RunDir]) -> None:
     path = make_folder().journal
     with Journal(path) as journal:
         journal.start(make_folder().read_job())
@@ -52,7 +55,7 @@ def test_resumed_journal_keeps_each_step_once(make_folder):
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 3))
-def test_torn_last_line_costs_that_line_only(make_folder, cut):
+def test_torn_last_line_costs_that_line_only(make_folder: Callable[..., RunDir], cut: int) -> None:
     path = make_folder().journal
     with Journal(path) as journal:
         journal.metrics({"a": 1}, step=1)
@@ -66,7 +69,7 @@ def test_torn_last_line_costs_that_line_only(make_folder, cut):
     assert before == 1 and steps == [1, 2, 3]
 
 
-def test_garbage_in_the_middle_is_left_out(make_folder):
+def test_garbage_in_the_middle_is_left_out(make_folder: Callable[..., RunDir]) -> None:
     path = make_folder().journal
     good = b'{"kind": "tags", "values": {}}'
     path.write_bytes(b"\n".join([b"", b"\xff\xfe", good, b"[1]", b'{"step": 1}', b'{"kind": 3}', good, b'{"kind": "ta']))
@@ -76,7 +79,7 @@ def test_garbage_in_the_middle_is_left_out(make_folder):
     assert sum(line is not None for _, line in scan_journal(path, offset=middle)) == 1
 
 
-def test_nonfinite_is_a_string_and_a_tag_of_its_first_step(make_folder):
+def test_nonfinite_is_a_string_and_a_tag_of_its_first_step(make_folder: Callable[..., RunDir]) -> None:
     path = make_folder().journal
     with Journal(path) as journal:
         journal.metrics({"loss": math.inf, "x": 1.0}, step=4)
@@ -89,16 +92,21 @@ def test_nonfinite_is_a_string_and_a_tag_of_its_first_step(make_folder):
     assert all(json.loads(raw, parse_constant=pytest.fail) for raw in path.read_text().splitlines())
 
 
-def test_one_write_a_line(make_folder, monkeypatch):
+def test_one_write_a_line(make_folder: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(make_folder().journal)
-    sizes = []
+    sizes: list[int] = []
     real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: sizes.append(data.count(b"\n")) or real(fd, data))
+
+    def counted(fd: int, data: bytes) -> int:
+        sizes.append(data.count(b"\n"))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", counted)
     journal.metrics({f"layer/{i}": i for i in range(5000)}, step=1)
     assert sizes == [1]
 
 
-def test_full_disk_is_told_and_does_not_spoil_the_next_line(make_folder, monkeypatch):
+def test_full_disk_is_told_and_does_not_spoil_the_next_line(make_folder: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_folder().journal
     journal = Journal(path)
     real = os.write
@@ -110,13 +118,13 @@ def test_full_disk_is_told_and_does_not_spoil_the_next_line(make_folder, monkeyp
     assert [line["step"] for line in read_journal(path)] == [2]
 
 
-def test_artifact_must_lie_in_the_folder(make_folder, tmp_path):
+def test_artifact_must_lie_in_the_folder(make_folder: Callable[..., RunDir], tmp_path: Path) -> None:
     folder = make_folder()
     with Journal(folder.journal) as journal, pytest.raises(ValueError, match="not in the subpath"):
         journal.artifact(tmp_path / "mlflow.db")
 
 
-def test_null_journal_writes_nothing(make_folder):
+def test_null_journal_writes_nothing(make_folder: Callable[..., RunDir]) -> None:
     folder = make_folder()
     with NullJournal() as journal:
         journal.start(folder.read_job())
@@ -126,7 +134,7 @@ def test_null_journal_writes_nothing(make_folder):
     assert not folder.journal.exists()
 
 
-def test_sampler_writes_mlflows_names_and_goes_on_after_a_resume(make_folder):
+def test_sampler_writes_mlflows_names_and_goes_on_after_a_resume(make_folder: Callable[..., RunDir]) -> None:
     import time
 
     path = make_folder().journal

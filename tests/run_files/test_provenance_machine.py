@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from bakeoff.run_files.provenance import collect_provenance, provenance_tags
 
 
 @pytest.fixture
-def checkout(tmp_path):
-    def git(*arguments):
+def checkout(tmp_path: Path) -> Path:
+    def git(*arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     git("init", "-b", "trunk")
@@ -23,7 +24,7 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def test_clean_then_changed_checkout(checkout):
+def test_clean_then_changed_checkout(checkout: Path) -> None:
     file = checkout / "src" / "code.py"
     clean = module.describe_checkout(file)
     assert clean is not None and (clean["branch"], clean["dirty"], clean["diff"], clean["untracked"]) == ("trunk", False, "", [])
@@ -37,21 +38,21 @@ def test_clean_then_changed_checkout(checkout):
     assert file.read_text() == "x = 2\n"
 
 
-def test_environment_within_somebodys_checkout_is_not_ours(checkout):
+def test_environment_within_somebodys_checkout_is_not_ours(checkout: Path) -> None:
     (checkout / "env").mkdir()
     installed = checkout / "env" / "code.py"
     installed.write_text("")
     assert module.describe_checkout(installed) is None
 
 
-def test_long_diff_is_cut_and_says_so(checkout, monkeypatch):
+def test_long_diff_is_cut_and_says_so(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DIFF_BYTES", 100)
     (checkout / "src" / "code.py").write_text("y = 1\n" * 1000)
     found = module.describe_checkout(checkout / "src" / "code.py")
     assert found is not None and found["diff_cut"] and len(found["diff"]) == 100
 
 
-def test_whole_is_json_and_short_has_no_diff():
+def test_whole_is_json_and_short_has_no_diff() -> None:
     found = json.loads(json.dumps(collect_provenance()))
     assert found["packages"]["torch"] and found["cores"] >= 1 and found["memory_gb"] > 0 and found["cpu"]
     tags = provenance_tags(found)

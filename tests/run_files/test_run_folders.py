@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id
 
 
-def test_job_survives_its_file(make_folder):
+def test_job_survives_its_file(make_folder: Callable[..., RunDir]) -> None:
     folder = make_folder(kind="trial", tags={"sweep": "quickstart"}, export_model=True, tracking_uri="http://localhost:5000")
     job = folder.read_job()
     assert (job.kind, job.tags, job.export_model, job.tracking_uri) == ("trial", {"sweep": "quickstart"}, True, "http://localhost:5000")
@@ -19,14 +21,14 @@ def test_job_survives_its_file(make_folder):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"id": "xyz", "name": "a", "experiment": "b"}', '{"name": "a"}'])
-def test_damaged_job_is_told_in_one_line(make_folder, text):
+def test_damaged_job_is_told_in_one_line(make_folder: Callable[..., RunDir], text: str) -> None:
     folder = make_folder()
     folder.job.write_text(text)
     with pytest.raises(FolderError, match=r"vgg11_adam-[0-9a-f]{12}: job\.json is damaged"):
         folder.read_job()
 
 
-def test_folder_is_named_after_run_and_is_whole(make_folder, tmp_path):
+def test_folder_is_named_after_run_and_is_whole(make_folder: Callable[..., RunDir], tmp_path: Path) -> None:
     folder = make_folder(name="vgg/11 lr=0.1", experiment="../up")
     assert folder.path.parent.parent == tmp_path / "runs"
     assert folder.path.name.startswith("vgg_11_lr=0.1-")
@@ -34,13 +36,13 @@ def test_folder_is_named_after_run_and_is_whole(make_folder, tmp_path):
     assert not [p for p in folder.path.parent.iterdir() if p.name.startswith(".")]
 
 
-def test_unwritable_folder_names_the_key_and_leaves_nothing(tmp_path):
+def test_unwritable_folder_names_the_key_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"^tracking\.folder=.*file.*: cannot make a run folder there"):
         RunDir.create(tmp_path / "file", config_text="", job=RunManifest(new_run_id(), "a", "b"))
 
 
-def test_find_by_id_prefix_and_near_miss(make_folder, tmp_path):
+def test_find_by_id_prefix_and_near_miss(make_folder: Callable[..., RunDir], tmp_path: Path) -> None:
     one, two = make_folder(id="abcdef012345"), make_folder(id="abcdef999999")
     root = tmp_path / "runs"
     assert find_run_dir(root, "abcdef012345") == one and find_run_dir(root, "abcdef9") == two
@@ -55,7 +57,7 @@ def test_find_by_id_prefix_and_near_miss(make_folder, tmp_path):
         find_run_dir(tmp_path / "nowhere", "abcdef012345")
 
 
-def test_result_is_none_until_written_whole(make_folder):
+def test_result_is_none_until_written_whole(make_folder: Callable[..., RunDir]) -> None:
     folder = make_folder()
     assert folder.read_result() is None
     folder.write_result({"status": "FINISHED", "val/accuracy": 0.5})
@@ -65,7 +67,7 @@ def test_result_is_none_until_written_whole(make_folder):
         folder.read_result()
 
 
-def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
+def test_failed_atomic_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     write_atomic(path, "old")
 
@@ -78,7 +80,7 @@ def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_second_process_is_told_who_trains(make_folder):
+def test_second_process_is_told_who_trains(make_folder: Callable[..., RunDir]) -> None:
     folder = make_folder()
     code = (
         "import sys; from pathlib import Path; from bakeoff.run_files.run_dir import RunDir\n"
@@ -98,7 +100,7 @@ def test_second_process_is_told_who_trains(make_folder):
         assert folder.busy()
 
 
-def test_light_to_import():
+def test_light_to_import() -> None:
     code = "import sys, bakeoff.run_files.journal, bakeoff.run_files.run_dir, bakeoff.run_files.provenance, bakeoff.tracking.writer, json\n"
     code += "print(json.dumps([m for m in ('torch', 'mlflow', 'pandas', 'numpy') if m in sys.modules]))"
     assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []

@@ -3,16 +3,19 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bakeoff.errors import NotFoundError, StoreError
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri, ensure_schema, redact
 from bakeoff.tracking.replay import replay_run
 
 
-def test_six_processes_on_a_fresh_store(written, tmp_path):
+def test_six_processes_on_a_fresh_store(written: Callable[..., RunDir], tmp_path: Path) -> None:
     paths = [written(steps=3, experiment="one for all").path for _ in range(6)]
     uri = default_uri(tmp_path)
     code = "import sys; from pathlib import Path; from bakeoff.run_files.run_dir import RunDir; from bakeoff.tracking import replay\n"
@@ -24,7 +27,7 @@ def test_six_processes_on_a_fresh_store(written, tmp_path):
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".mlflow.db.") and path.name != ".mlflow.db.lock"]
 
 
-def test_reading_makes_no_store(tmp_path):
+def test_reading_makes_no_store(tmp_path: Path) -> None:
     uri = default_uri(tmp_path)
     for read in (store.runs_table, store.analyze_database, store.experiment_id):
         with pytest.raises(StoreError, match="there is no such file"):
@@ -34,7 +37,7 @@ def test_reading_makes_no_store(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_made_or_foreign_file_is_told(tmp_path, monkeypatch):
+def test_half_made_or_foreign_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = default_uri(tmp_path)
     (tmp_path / "mlflow.db").write_text("this is no database, and long enough to be looked at as one" * 20)
     with pytest.raises(StoreError, match="no complete MLflow store"):
@@ -47,7 +50,7 @@ def test_half_made_or_foreign_file_is_told(tmp_path, monkeypatch):
         ensure_schema(uri)
 
 
-def test_unwritable_place_for_a_store(tmp_path):
+def test_unwritable_place_for_a_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be made"):
         ensure_schema(default_uri(tmp_path / "file"))
@@ -62,17 +65,17 @@ def test_unwritable_place_for_a_store(tmp_path):
         ("sqlite:////a/mlflow.db", "sqlite:////a/mlflow.db"),
     ],
 )
-def test_redact(uri, shown):
+def test_redact(uri: str, shown: str) -> None:
     assert redact(uri) == shown
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "htp://host"])
-def test_address_that_is_none(uri):
+def test_address_that_is_none(uri: str) -> None:
     with pytest.raises(StoreError, match="expected sqlite:///FILE"):
         store.runs_table(uri)
 
 
-def test_resolve_by_our_id_a_prefix_and_mlflows(written, uri):
+def test_resolve_by_our_id_a_prefix_and_mlflows(written: Callable[..., RunDir], uri: str) -> None:
     one, two = written(id="abcdef012345"), written(id="abcdef999999")
     ids = [replay_run(folder, uri=uri).mlflow_id for folder in (one, two)]
     for given, found in [("abcdef012345", 0), ("abcdef9", 1), (ids[0], 0), (ids[1], 1)]:
@@ -86,7 +89,7 @@ def test_resolve_by_our_id_a_prefix_and_mlflows(written, uri):
             store.resolve_run(uri, wrong)
 
 
-def test_table_of_an_experiment_and_a_query(written, uri):
+def test_table_of_an_experiment_and_a_query(written: Callable[..., RunDir], uri: str) -> None:
     for seed, experiment in enumerate(["a", "a", "b"]):
         replay_run(written(experiment=experiment, tags={"seed": str(seed)}), uri=uri)
     assert len(store.runs_table(uri)) == 3 and set(store.runs_table(uri, experiment="b")["tags.seed"]) == {"2"}
@@ -102,13 +105,13 @@ def test_table_of_an_experiment_and_a_query(written, uri):
     store.analyze_database(uri)
 
 
-def test_pages_are_read_to_the_end(written, uri, monkeypatch):
+def test_pages_are_read_to_the_end(written: Callable[..., RunDir], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "PAGE", 2)
     made = {replay_run(written(steps=1, experiment=f"e{i}"), uri=uri).mlflow_id for i in range(5)}
     assert set(store.runs_table(uri)["mlflow_id"]) == made
 
 
-def test_artifacts_by_path(written, uri, tmp_path):
+def test_artifacts_by_path(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
     from bakeoff.run_files.journal import Journal
 
     folder = written(end=False)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking.replay import replay_run
 from bakeoff.tracking.store import experiment_id
 from bakeoff.tracking.ui import serve_ui
@@ -19,7 +22,7 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_first_page_shows_runs_and_their_curves(written, uri, tmp_path):
+def test_first_page_shows_runs_and_their_curves(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
     for name in ("adam-p00", "momentum-p00"):
         replay_run(written(name=name, experiment="shown"), uri=uri)
     summary = replay_run(written(name="summary", kind="summary", tags={"mlflow.note.content": "Which?"}, experiment="shown"), uri=uri)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 
 from bakeoff.errors import PortError, StoreError
 from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri
 from bakeoff.tracking.replay import replay_run
@@ -21,13 +23,14 @@ from bakeoff.tracking.ui import open_ui, serve_ui
 
 
 @pytest.fixture
-def port():
+def port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        number: int = probe.getsockname()[1]
+        return number
 
 
-def in_session(pid):
+def in_session(pid: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
@@ -38,7 +41,7 @@ def in_session(pid):
     return found
 
 
-def test_taken_port_is_told_before_anything_starts(uri):
+def test_taken_port_is_told_before_anything_starts(uri: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -49,14 +52,16 @@ def test_taken_port_is_told_before_anything_starts(uri):
         open_ui(uri, port=70000)
 
 
-def test_no_store_no_pages(tmp_path, port):
+def test_no_store_no_pages(tmp_path: Path, port: int) -> None:
     with pytest.raises(StoreError, match="there is no such file"):
         open_ui(default_uri(tmp_path), port=port)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_pages_show_a_run_and_a_late_server_takes_a_journal(written, uri, port, tmp_path, template):
+def test_pages_show_a_run_and_a_late_server_takes_a_journal(
+    written: Callable[..., RunDir], uri: str, port: int, tmp_path: Path, template: Path
+) -> None:
     folder = written(steps=3, end=False, experiment="shown")
     with Journal(folder.journal) as journal:
         journal.metrics({"odd": float("nan"), "third": 1 / 3}, step=1)
@@ -84,7 +89,7 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(written, uri, port, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_all_children(written, uri, port, number):
+def test_ctrl_c_ends_all_children(written: Callable[..., RunDir], uri: str, port: int, number: signal.Signals) -> None:
     replay_run(written(experiment="newest"), uri=uri)
     experiment = store.experiment_id(uri, name="newest")
     code = "import sys; from bakeoff.tracking.ui import open_ui; open_ui(sys.argv[1], port=int(sys.argv[2]))"
@@ -102,7 +107,9 @@ def test_ctrl_c_ends_all_children(written, uri, port, number):
 
 
 @pytest.mark.slow
-def test_plain_mlflow_finds_the_store_and_its_artifacts(written, tmp_path, port, monkeypatch):
+def test_plain_mlflow_finds_the_store_and_its_artifacts(
+    written: Callable[..., RunDir], tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`mlflow server` with no arguments, started in the working folder."""
     monkeypatch.chdir(tmp_path)
     folder = written(end=False)

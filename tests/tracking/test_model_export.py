@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from bakeoff import builders
 from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.replay import is_behind, replay_run
 from bakeoff.tracking.trained_weights import WEIGHTS
 
 
-def trained_net(run_dir):
+def trained_net(run_dir: Path) -> Any:
     import torch
     from torch import nn
 
@@ -21,13 +25,13 @@ def trained_net(run_dir):
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)).eval()
 
 
-def torn_net(run_dir):
+def torn_net(run_dir: Path) -> NoReturn:
     raise RuntimeError("checkpoint is torn")
 
 
 @pytest.fixture
-def exporting(written, monkeypatch):
-    def make(load=trained_net):
+def exporting(written: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunDir]:
+    def make(load: Callable[[Path], Any] = trained_net) -> RunDir:
         monkeypatch.setattr(builders, "load_trained_model", load)
         folder = written(steps=2, end=False)
         with Journal(folder.journal) as journal:
@@ -38,7 +42,7 @@ def exporting(written, monkeypatch):
     return make
 
 
-def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
+def test_model_of_any_batch_without_pickles(exporting: Callable[..., RunDir], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -50,6 +54,7 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
     assert (progress.pending, progress.problems) == (0, [])
     client = open_client(uri)
     run = client.get_run(progress.mlflow_id)
+    assert run.outputs is not None
     (output,) = run.outputs.model_outputs
     assert run.data.tags[model_export.DONE_TAG] == output.model_id and run.info.status == "FINISHED"
     model = client.get_logged_model(output.model_id)
@@ -77,7 +82,7 @@ def test_model_of_any_batch_without_pickles(exporting, uri, monkeypatch):
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
 
 
-def test_half_made_export_is_replaced(exporting, uri):
+def test_half_made_export_is_replaced(exporting: Callable[..., RunDir], uri: str) -> None:
     folder = exporting()
     run = replay_run(folder, uri=uri, models=False).mlflow_id
     client = open_client(uri)
@@ -87,7 +92,7 @@ def test_half_made_export_is_replaced(exporting, uri):
     assert [str(m.status) for m in client.search_logged_models([experiment])] == ["READY"]
 
 
-def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting, uri):
+def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting: Callable[..., RunDir], uri: str) -> None:
     folder = exporting(torn_net)
     progress = replay_run(folder, uri=uri)
     assert progress.pending == 0 and progress.status == "FINISHED" and "checkpoint is torn" in progress.problems[0]
@@ -95,7 +100,7 @@ def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting, uri):
     assert "checkpoint is torn" in tags[f"{model_export.DONE_TAG}.problem"] and model_export.DONE_TAG not in tags
 
 
-def test_builder_named_by_an_earlier_journal_is_ignored(exporting, uri):
+def test_builder_named_by_an_earlier_journal_is_ignored(exporting: Callable[..., RunDir], uri: str) -> None:
     folder = exporting()
     lines = [json.loads(line) for line in folder.journal.read_text(encoding="utf-8").splitlines()]
     named = [{**line, "builder": "no.such.module:load"} if line["kind"] == "model" else line for line in lines]

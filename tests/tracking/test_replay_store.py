@@ -6,31 +6,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
 
+import pandas as pd
 import pytest
 
 from bakeoff.errors import StoreError
 from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.replay import is_behind, replay_run
 from bakeoff.tracking.writer import sync_runs
 
 
-def losses(uri, mlflow_id):
+def losses(uri: str, mlflow_id: str) -> list[tuple[int, float]]:
     return [(step, value) for step, value, _ in store.metric_history(uri, mlflow_id, "train/loss")]
 
 
-def expected(steps):
+def expected(steps: int) -> list[tuple[int, float]]:
     return [(step, 1 / (step + 1)) for step in range(steps)]
 
 
-def runs(uri):
+def runs(uri: str) -> pd.DataFrame:
     return store.runs_table(uri)
 
 
-def test_everything_arrives_exactly_once(written, uri):
+def test_everything_arrives_exactly_once(written: Callable[..., RunDir], uri: str) -> None:
     folder = written(steps=2500, kind="trial", tags={"sweep": "quickstart"})
     assert is_behind(folder, uri=uri)
     progress = replay_run(folder, uri=uri)
@@ -42,7 +47,7 @@ def test_everything_arrives_exactly_once(written, uri):
     assert replay_run(folder, uri=uri).lines == 0
 
 
-def test_lost_cursor_and_second_store(written, uri, tmp_path, template):
+def test_lost_cursor_and_second_store(written: Callable[..., RunDir], uri: str, tmp_path: Path, template: Path) -> None:
     folder = written(steps=1200)
     first = replay_run(folder, uri=uri)
     folder.cursor.unlink()
@@ -57,7 +62,7 @@ def test_lost_cursor_and_second_store(written, uri, tmp_path, template):
     assert not is_behind(folder, uri=uri) and not is_behind(folder, uri=other)
 
 
-def test_store_thrown_away_is_filled_again(written, uri, tmp_path, template):
+def test_store_thrown_away_is_filled_again(written: Callable[..., RunDir], uri: str, tmp_path: Path, template: Path) -> None:
     folder = written(steps=5, end=False)
     replay_run(folder, uri=uri)
     (tmp_path / "mlflow.db").write_bytes(template.read_bytes())
@@ -66,7 +71,7 @@ def test_store_thrown_away_is_filled_again(written, uri, tmp_path, template):
     assert losses(uri, replay_run(folder, uri=uri).mlflow_id) == expected(6)
 
 
-def test_torn_lines_and_a_torn_start(written, uri):
+def test_torn_lines_and_a_torn_start(written: Callable[..., RunDir], uri: str) -> None:
     folder = written(steps=4, end=False, tags={"sweep": "s"})
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     lines[0] = lines[0][:20] + b"\n"
@@ -82,7 +87,7 @@ def test_torn_lines_and_a_torn_start(written, uri):
     assert losses(uri, progress.mlflow_id)[-1] == (3, 0.25)
 
 
-def test_resumed_run_is_running_again_and_a_changed_param_is_kept_beside(written, uri):
+def test_resumed_run_is_running_again_and_a_changed_param_is_kept_beside(written: Callable[..., RunDir], uri: str) -> None:
     folder = written(steps=3, end=False)
     with Journal(folder.journal) as journal:
         journal.end("KILLED", reason="SIGTERM")
@@ -100,7 +105,7 @@ def test_resumed_run_is_running_again_and_a_changed_param_is_kept_beside(written
     assert runs(uri).iloc[0]["status"] == "FINISHED" and len(runs(uri)) == 1
 
 
-def test_awkward_names_and_values(make_folder, uri):
+def test_awkward_names_and_values(make_folder: Callable[..., RunDir], uri: str) -> None:
     folder = make_folder(experiment="a/b: c?", name="lr=3e-4, adam")
     with Journal(folder.journal) as journal:
         journal.start(folder.read_job())
@@ -118,12 +123,14 @@ def test_awkward_names_and_values(make_folder, uri):
     assert row["metrics.a"] == float("inf") and row["metrics.b"] == float("-inf") and row["metrics.odd_0_"] == 5e-324
     assert str(store.metric_history(uri, progress.mlflow_id, "c")[0][1]) == "nan" and row["tags.nonfinite/c"] == "0"
     assert store.download_artifact(uri, progress.mlflow_id, "recipe/config.yaml").read_text() == "seed: 1\n"
-    inputs = open_client(uri).get_run(progress.mlflow_id).inputs.dataset_inputs
-    assert [(i.dataset.name, json.loads(i.dataset.profile)["digest"]) for i in inputs] == [("digits", "f" * 64)]
+    told = open_client(uri).get_run(progress.mlflow_id).inputs
+    assert told is not None
+    inputs = told.dataset_inputs
+    assert [(i.dataset.name, json.loads(cast("str", i.dataset.profile))["digest"]) for i in inputs] == [("digits", "f" * 64)]
     assert runs(uri).iloc[0]["id"] in str(folder.path)
 
 
-def test_two_replays_at_once(written, uri):
+def test_two_replays_at_once(written: Callable[..., RunDir], uri: str) -> None:
     folder = written(steps=3000)
     with ThreadPoolExecutor(3) as pool:  # flock parts threads with files of their own as it parts processes
         told = list(pool.map(lambda _: replay_run(folder, uri=uri), range(3)))
@@ -131,7 +138,7 @@ def test_two_replays_at_once(written, uri):
     assert len(runs(uri)) == 1 and losses(uri, runs(uri).iloc[0]["mlflow_id"]) == expected(3000)
 
 
-def test_killed_mid_replay_again_and_again(written, uri, tmp_path):
+def test_killed_mid_replay_again_and_again(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
     folder = written(steps=20_000)
     code = (
         "import sys; from pathlib import Path; from bakeoff.run_files.run_dir import RunDir; from bakeoff.tracking import client, replay\n"
@@ -152,7 +159,7 @@ def test_killed_mid_replay_again_and_again(written, uri, tmp_path):
     assert runs(uri).iloc[0]["status"] == "FINISHED"
 
 
-def test_dead_server_answers_soon_and_without_its_password(written):
+def test_dead_server_answers_soon_and_without_its_password(written: Callable[..., RunDir]) -> None:
     folder = written(tracking_uri="http://me:secret@127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(StoreError, match=r"^tracking\.uri=http://\*\*\*@127\.0\.0\.1:9: the store does not answer") as caught:
@@ -163,7 +170,7 @@ def test_dead_server_answers_soon_and_without_its_password(written):
     assert not folder.cursor.exists()
 
 
-def test_deleted_run_stays_deleted(written, uri):
+def test_deleted_run_stays_deleted(written: Callable[..., RunDir], uri: str) -> None:
     folder = written(end=False)
     client = open_client(uri)
     client.delete_run(replay_run(folder, uri=uri).mlflow_id)
@@ -176,7 +183,7 @@ def test_deleted_run_stays_deleted(written, uri):
     assert len(runs(uri)) == 0
 
 
-def test_sync_tells_what_lagged_and_says_killed_of_the_dead(written, uri, tmp_path):
+def test_sync_tells_what_lagged_and_says_killed_of_the_dead(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
     done, dead = written(), written(end=False)
     broken = written()
     broken.job.write_text("{")
@@ -193,10 +200,11 @@ def test_sync_tells_what_lagged_and_says_killed_of_the_dead(written, uri, tmp_pa
     assert "FINISHED" in [p.status for p in sync_runs(tmp_path / "runs", uri=uri)]
 
 
-def test_a_sweeps_experiment_introduces_itself(written, uri):
+def test_a_sweeps_experiment_introduces_itself(written: Callable[..., RunDir], uri: str) -> None:
     folder = written(kind="summary", tags={"mlflow.note.content": "Which?", "sweep.tuned": "optimizer.lr"}, experiment="which-0")
     run = replay_run(folder, uri=uri).mlflow_id
     experiment = open_client(uri).get_experiment_by_name("which-0")
+    assert experiment is not None
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert experiment.tags["mlflow.note.content"].endswith("Which?")
     assert f"(#/experiments/{experiment.experiment_id}/runs/{run}/artifacts/report/index.html)" in experiment.tags["mlflow.note.content"]

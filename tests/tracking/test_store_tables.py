@@ -46,7 +46,7 @@ def test_runs_are_those_of_the_client(uri: str, experiment: str | None) -> None:
     assert len(ours) == {None: 6, "one": 3, "two": 3}[experiment]
     key = ["start", "mlflow_id"]
     told = [one.sort_values(key, ignore_index=True) for one in (ours, theirs)]
-    pd.testing.assert_frame_equal(*told, check_dtype=False)
+    pd.testing.assert_frame_equal(told[0], told[1], check_dtype=False)
     assert list(ours["start"]) == sorted(ours["start"], reverse=True)
 
 

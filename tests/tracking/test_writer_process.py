@@ -6,7 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
+
+import pytest
 
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir
@@ -15,14 +19,16 @@ from bakeoff.tracking.replay import is_behind
 from bakeoff.tracking.writer import LAGS, Writer, run_writer
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.1)
 
 
-def test_follows_a_run_while_it_trains_and_drains_at_the_end(written, uri, tmp_path, capfd):
+def test_follows_a_run_while_it_trains_and_drains_at_the_end(
+    written: Callable[..., RunDir], uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with Writer(tmp_path / "runs", uri=uri) as follower:
         folder = written(steps=5, end=False)  # comes after the writer has begun
         with Journal(folder.journal) as journal:
@@ -37,14 +43,14 @@ def test_follows_a_run_while_it_trains_and_drains_at_the_end(written, uri, tmp_p
     assert LAGS not in capfd.readouterr().err
 
 
-def test_from_a_multiprocessing_context(written, uri, tmp_path):
+def test_from_a_multiprocessing_context(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
     folder = written(steps=5)
     with Writer(tmp_path / "runs", uri=uri, context=multiprocessing.get_context("spawn")) as follower:
         assert follower.close(timeout=60) is False
     assert not is_behind(folder, uri=uri)
 
 
-def test_says_that_the_store_lags(written, tmp_path, capfd):
+def test_says_that_the_store_lags(written: Callable[..., RunDir], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     written(tracking_uri="http://a:secret@127.0.0.1:9")
     with Writer(tmp_path / "runs") as follower:
         start = time.monotonic()
@@ -54,7 +60,7 @@ def test_says_that_the_store_lags(written, tmp_path, capfd):
     assert said.count(LAGS) == 1 and "does not answer" in said and "secret" not in said
 
 
-def test_killed_writer_loses_nothing(written, uri, tmp_path):
+def test_killed_writer_loses_nothing(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
     folder = written(steps=20_000)
     with Writer(tmp_path / "runs", uri=uri) as follower:
         wait_for(folder.cursor.exists)
@@ -64,7 +70,7 @@ def test_killed_writer_loses_nothing(written, uri, tmp_path):
     assert len(store.metric_history(uri, store.runs_table(uri).iloc[0]["mlflow_id"], "train/loss")) == 20_000
 
 
-def test_ends_when_its_parent_is_killed(tmp_path):
+def test_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = "import sys, time; from bakeoff.tracking.writer import Writer\n"
     code += "w = Writer(sys.argv[1])\nprint(w.pid, flush=True)\ntime.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -73,7 +79,7 @@ def test_ends_when_its_parent_is_killed(tmp_path):
     os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
 
-    def gone():
+    def gone() -> bool:
         try:
             with open(f"/proc/{pid}/stat") as file:
                 return file.read().rpartition(")")[2].split()[0] == "Z"
@@ -83,7 +89,9 @@ def test_ends_when_its_parent_is_killed(tmp_path):
     wait_for(gone, 20)
 
 
-def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeypatch):
+def test_a_thousand_finished_folders_cost_little(
+    tmp_path: Path, written: Callable[..., RunDir], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = written(steps=1)
     assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
     text = folder.journal.read_bytes(), folder.cursor.read_bytes(), folder.job.read_bytes()
@@ -94,7 +102,7 @@ def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeyp
             path.write_bytes(content)
     follower = writer.JournalFollower(tmp_path / "runs", uri)
     monkeypatch.setattr(writer, "replay_run", None)  # nothing is to be replayed
-    read, listed = mock.Mock(wraps=writer.is_behind), mock.Mock(wraps=os.scandir)
+    read, listed = mock.Mock(wraps=is_behind), mock.Mock(wraps=os.scandir)
     monkeypatch.setattr(writer, "is_behind", read)
     assert follower.replay_grown() is False
     assert read.call_count == 1001
@@ -105,7 +113,7 @@ def test_a_thousand_finished_folders_cost_little(tmp_path, written, uri, monkeyp
     assert listed.call_count == 5 * 2 * 2, "folders of runs were listed"  # the root and one experiment, for lines and for nets
 
 
-def test_a_resumed_run_is_followed_again(tmp_path, written, uri):
+def test_a_resumed_run_is_followed_again(tmp_path: Path, written: Callable[..., RunDir], uri: str) -> None:
     folder = written(steps=2)
     follower = writer.JournalFollower(tmp_path / "runs", uri)
     follower.replay_grown()
