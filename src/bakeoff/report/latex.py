@@ -11,10 +11,24 @@ from bakeoff.report.figures.context import block_stem, file_stem
 from bakeoff.stats.intervals import LEVEL
 
 ESCAPES = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "\n": " ", "\r": " ",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "\n": " ",
+    "\r": " ",
+}
 #: Rows beyond which a table goes over several pages.
 LONG = 40
 #: Tuned settings that are given a column.
@@ -99,16 +113,35 @@ def _framed(lines: Sequence[Sequence[str]], head: Sequence[str], caption: str, *
     if long:
         return "\n".join(
             [
-                comment, rf"\begin{{longtable}}{{{columns}}}", rf"\caption{{{caption}}}\label{{{label}}}\\", *top, r"\endfirsthead", *top,
-                r"\endhead", *body, r"\bottomrule", r"\end{longtable}", "",
+                comment,
+                rf"\begin{{longtable}}{{{columns}}}",
+                rf"\caption{{{caption}}}\label{{{label}}}\\",
+                *top,
+                r"\endfirsthead",
+                *top,
+                r"\endhead",
+                *body,
+                r"\bottomrule",
+                r"\end{longtable}",
+                "",
             ]
-        )  # fmt: skip
+        )
     return "\n".join(
         [
-            comment, r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}", rf"\begin{{tabular}}{{{columns}}}",
-            *top, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+            comment,
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\label{{{label}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            *top,
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
         ]
-    )  # fmt: skip
+    )
 
 
 def _score(value: float, percent: bool, *, signed: bool = False) -> str:

@@ -96,10 +96,16 @@ def pool_sweeps(sweeps: Sequence[SweepResults], *, uri: str, nondefault_store: b
     for sweep in sweeps:
         origin = {key: tuple(dict.fromkeys((*origin.get(key, ()), *sweep.origin.get(key, ())))) for key in {**origin, **sweep.origin}}
     return SweepResults(
-        plan, first.summary_run_id, uri, pd.concat(runs, ignore_index=True), pd.concat(curves, ignore_index=True),
-        (confirmed or sweeps)[0].score_metric, origin,
-        nondefault_store=nondefault_store, unplanned_runs=sum(sweep.unplanned_runs for sweep in sweeps),
-    )  # fmt: skip
+        plan,
+        first.summary_run_id,
+        uri,
+        pd.concat(runs, ignore_index=True),
+        pd.concat(curves, ignore_index=True),
+        (confirmed or sweeps)[0].score_metric,
+        origin,
+        nondefault_store=nondefault_store,
+        unplanned_runs=sum(sweep.unplanned_runs for sweep in sweeps),
+    )
 
 
 def pool_query(text: str, *, uri: str, nondefault_store: bool) -> SweepResults:
@@ -150,10 +156,21 @@ def group_runs(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> Swe
     there = set(zip(arms, blocks, strict=True))
     cells = tuple(PlannedArm(a, b, {}, int(trials.get((a, b), 0))) for a in names for b in places if (a, b) in there)
     plan = SweepDesign(
-        name="query", hash=hashlib.sha256(text.encode()).hexdigest(), question=f"What do the runs with {text} show?", metric=metric,
-        goal="maximize" if metric.endswith("accuracy") else "minimize", margin=0.005 if metric.endswith("accuracy") else 0.01,
-        arms=tuple(names), blocks=tuple(places), planned_arms=cells, sampler="none", seeds=0, fixed=shared_choices(used), command=command, declared=False,  # noqa: E501
-    )  # fmt: skip
+        name="query",
+        hash=hashlib.sha256(text.encode()).hexdigest(),
+        question=f"What do the runs with {text} show?",
+        metric=metric,
+        goal="maximize" if metric.endswith("accuracy") else "minimize",
+        margin=0.005 if metric.endswith("accuracy") else 0.01,
+        arms=tuple(names),
+        blocks=tuple(places),
+        planned_arms=cells,
+        sampler="none",
+        seeds=0,
+        fixed=shared_choices(used),
+        command=command,
+        declared=False,  # noqa: E501
+    )
     scored = _scored(used, metric)
     runs = results.runs_table(used, plan, score_metric=scored)
     return SweepResults(

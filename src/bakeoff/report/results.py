@@ -155,9 +155,17 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     counts = {key: int(value) for key, value in told.items() if isinstance(value, str) and value.isdigit()}
     audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
     return SweepResults(
-        plan, summary["mlflow_id"], uri, runs, curves, scored, run_origins(frame),
-        unplanned_runs=unplanned, queued_seeds=counts.get("sweep.seeds"), pruning_audit=audits,
-    )  # fmt: skip
+        plan,
+        summary["mlflow_id"],
+        uri,
+        runs,
+        curves,
+        scored,
+        run_origins(frame),
+        unplanned_runs=unplanned,
+        queued_seeds=counts.get("sweep.seeds"),
+        pruning_audit=audits,
+    )
 
 
 def read_curves(runs: pd.DataFrame, plan: SweepDesign, *, uri: str) -> pd.DataFrame:

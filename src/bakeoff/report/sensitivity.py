@@ -75,10 +75,20 @@ def _region(sweep: SweepResults, cell: PlannedArm, key: str) -> Region | None:
     peak, margin = float(at[int(np.argmax(score))]), sweep.design.margin
     low, high = _ends(places, losses, peak, margin)
     return Region(
-        cell.arm, cell.block, key, len(score), 10**peak, margin, 10**low, 10**high, high - low,
-        bool(low <= places[0]), bool(high >= places[-1]), _cost(places, losses, peak - math.log10(FACTOR)),
+        cell.arm,
+        cell.block,
+        key,
+        len(score),
+        10**peak,
+        margin,
+        10**low,
+        10**high,
+        high - low,
+        bool(low <= places[0]),
+        bool(high >= places[-1]),
+        _cost(places, losses, peak - math.log10(FACTOR)),
         _cost(places, losses, peak + math.log10(FACTOR)),
-    )  # fmt: skip
+    )
 
 
 def _bounded(rows: pd.DataFrame, sign: float) -> Array:
