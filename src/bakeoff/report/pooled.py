@@ -169,7 +169,7 @@ def group_runs(frame: pd.DataFrame, text: str, *, command: str, uri: str) -> Swe
         seeds=0,
         fixed=shared_choices(used),
         command=command,
-        declared=False,  # noqa: E501
+        declared=False,
     )
     scored = _scored(used, metric)
     runs = results.runs_table(used, plan, score_metric=scored)
