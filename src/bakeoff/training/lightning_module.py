@@ -148,11 +148,9 @@ class ClassificationModule(pl.LightningModule):
             net = to_fully_convolutional(self.net) if views.kind == "dense" else self.net
             self._view_scores = ViewScores(net, views, size=size, probabilities=softmax)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Score one batch; the scores of several views of an image are averaged first."""
-        if self._view_scores is None:
-            self.validation_step(batch, batch_idx)
-            return
-        views, targets = batch
-        scores = self._view_scores(views, count=len(targets))
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Score one batch, the scores of several views of an image averaged first, and return the predicted classes (N,)."""
+        images, targets = batch
+        scores = self.net(images) if self._view_scores is None else self._view_scores(images, count=len(targets))
         self.eval_meter.update(self.loss(scores, targets), scores, targets)
+        return scores.argmax(1)

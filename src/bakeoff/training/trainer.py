@@ -21,6 +21,7 @@ from bakeoff.run_files.run_dir import RunDir, RunManifest
 from bakeoff.training.callbacks.checkpointing import RestoreCheckpoint, SaveCheckpoints
 from bakeoff.training.callbacks.divergence import DivergenceDetection
 from bakeoff.training.callbacks.metric_logging import MetricLogging
+from bakeoff.training.callbacks.prediction_writing import PredictionWriting
 from bakeoff.training.callbacks.progress_bar import TrainingProgressBar
 from bakeoff.training.callbacks.rank_agreement import RankAgreement
 from bakeoff.training.callbacks.schedule_stepping import ScheduleStepping
@@ -64,7 +65,8 @@ def make_callbacks(context: RunContext, logger: JournalLogger, state: dict[str, 
     if context.is_rank_zero and run.diagnostics != "none":
         title, run_dir = context.manifest.name, context.run_dir.path
         callbacks.append(DiagnosticsCallback(run, context.journal, run_dir=run_dir, title=title, curves=logger.curves))
-    callbacks += [StepSeeding(), MetricLogging(every=run.trainer.log_every)]
+    predictions = PredictionWriting(context.run_dir, context.journal, classes=run.data.num_classes)
+    callbacks += [StepSeeding(), MetricLogging(every=run.trainer.log_every), predictions]
     if run.trainer.divergence is not None:
         callbacks.append(DivergenceDetection(limit=run.trainer.divergence))
     if context.is_rank_zero and context.progress:
