@@ -7,6 +7,7 @@ like, by step and rank), `split` and `survey` (which image files moments are mea
 from __future__ import annotations
 
 import hashlib
+import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,3 +33,14 @@ def make_generator(seed: int, stream: str, *counters: int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, stream, *counters))
+
+
+def seed_global_generators(seed: int, stream: str, *counters: int) -> None:
+    """Seed torch's generators of all devices, numpy's and Python's with `derive_seed(seed, stream, *counters)`."""
+    import numpy as np
+    import torch
+
+    derived_seed = derive_seed(seed, stream, *counters)
+    torch.manual_seed(derived_seed)
+    random.seed(derived_seed)
+    np.random.seed(derived_seed % 2**32)

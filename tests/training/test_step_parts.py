@@ -19,7 +19,6 @@ from bakeoff.config.schema import AugmentConfig, PenaltyConfig, RunConfig
 from bakeoff.errors import ConfigError
 from bakeoff.run_files import checkpoints
 from bakeoff.run_files.run_dir import RunDir
-from bakeoff.training.callbacks.step_seeding import StepSeeding
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.metrics import LossAccuracyMeter
 from bakeoff.training.mixup import Mixing
@@ -191,18 +190,11 @@ def test_every_evaluation_of_a_step_is_of_one_function(tmp_path: Path) -> None:
     data.setup("fit")
 
     module = ClassificationModule(run, total_steps=1, steps_per_epoch=1)
-    seeding = StepSeeding()
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    module.trainer = trainer
-
-    def start_step() -> None:
-        seeding.on_train_batch_start(trainer, module, first, 0)
-        module.on_train_batch_start(first, 0)
-
+    module.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     first = next(iter(data.train_dataloader()))
-    start_step()
+    module.on_train_batch_start(first, 0)
     losses = [module.training_step(first, 0).item() for _ in range(3)]
     assert losses[0] == losses[1] == losses[2]
     module.step += 1
-    start_step()
+    module.on_train_batch_start(first, 0)
     assert module.training_step(first, 0).item() != losses[0]

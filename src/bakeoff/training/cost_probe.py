@@ -17,7 +17,6 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.errors import BakeoffError
 from bakeoff.training.callbacks.metric_logging import MetricLogging
 from bakeoff.training.callbacks.schedule_stepping import ScheduleStepping
-from bakeoff.training.callbacks.step_seeding import StepSeeding
 from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.trainer import make_trainer, set_determinism, silence_lightning
@@ -94,7 +93,7 @@ def measure_cost(run: RunConfig, *, max_seconds: float = MAX_SECONDS) -> RunCost
     max_steps, batch_size = min(MAX_STEPS, full_data.steps_per_epoch), run.data.batch_size // run.trainer.devices
     short_run = run.replace(**one_device, **{"trainer.max_steps": max_steps, "trainer.max_epochs": 1, "data.batch_size": batch_size})
     timer, data = StepTimer(max_seconds=max_seconds), builders.make_data(short_run)
-    callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), StepSeeding(), MetricLogging(every=run.trainer.log_every), timer]
+    callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), MetricLogging(every=run.trainer.log_every), timer]
     trainer = make_trainer(short_run, callbacks=callbacks, validate=False)
     data.trainer = trainer
     data.setup("fit")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bakeoff import builders, seeds
-from bakeoff.components.losses import Focal, chance_loss
-from bakeoff.components.optimizers import decayed_parameters
-from bakeoff.config.schema import EvalViews, PenaltyConfig, RunConfig
-from bakeoff.nets.fully_convolutional import to_fully_convolutional
+from bakeoff.components.losses import chance_loss
+from bakeoff.config.schema import RunConfig
 from bakeoff.training.metrics import MANY_CLASSES, TOP_K, LossAccuracyMeter
-from bakeoff.training.mixup import Mixing
-from bakeoff.training.view_scores import ViewScores
-from bakeoff.training.weight_penalty import Penalties
+from bakeoff.training.mixup import make_mixing
+from bakeoff.training.view_scores import ViewScores, make_view_scores
+from bakeoff.training.weight_penalty import make_penalties
 
 
 class ClassificationModule(pl.LightningModule):
@@ -52,17 +48,13 @@ class ClassificationModule(pl.LightningModule):
             self.net.to(memory_format=torch.channels_last)
         if run.trainer.compile:
             self.net.compile()
-        weights = decayed_parameters(self.net, decay_all=bool(run.optimizer.get("decay_all", False)))
-        self.penalties = Penalties(weights, run.penalty) if run.penalty != PenaltyConfig() else None
-        augment, classes = run.data.augment, run.data.num_classes
-        mixes = augment.mixup or augment.cutmix
-        self.mixing = Mixing(augment, classes=classes, channels_last=run.trainer.channels_last) if mixes else None
+        self.penalties, self.mixing = make_penalties(run, self.net), make_mixing(run)
         self.step = 0
         self.latest_metrics: dict[str, float] = {}
         self.best_metrics: dict[str, float] = {}
         self.diverged: str | None = None
         self.averaged_weights: dict[str, Tensor] | None = None
-        self.chance_loss = chance_loss(self.loss, classes=classes)
+        self.chance_loss = chance_loss(self.loss, classes=run.data.num_classes)
         self.images_per_second = 0.0
         self.train_window_meter, self.train_epoch_meter, self.eval_meter = (LossAccuracyMeter() for _ in range(3))
         self.test_prefix = "test"
@@ -89,20 +81,12 @@ class ClassificationModule(pl.LightningModule):
         return (batch_idx + 1) % self.run.trainer.accumulate == 0
 
     def seed_step(self, *, micro_batch: int) -> None:
-        """Seed torch, numpy and Python for one pass of the current step.
-
-        As every pass is seeded anew, no generator's state has to be saved: a resumed run draws the same dropout as an uninterrupted one.
-
-        Args:
-            micro_batch: The micro-batch within the step.
-        """
-        step_seed = seeds.derive_seed(self.run.seed, "step", self.step, micro_batch, self.global_rank)
-        torch.manual_seed(step_seed)
-        random.seed(step_seed)
-        np.random.seed(step_seed % 2**32)
+        """Seed the pass over one micro-batch of the current step, so that a resumed run draws the same dropout as an uninterrupted one."""
+        seeds.seed_global_generators(self.run.seed, "step", self.step, micro_batch, self.global_rank)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Count the evaluations of the loss anew."""
+        """Seed dropout, mixup and all other randomness on the device, and count the evaluations of the loss anew."""
+        self.seed_step(micro_batch=batch_idx % self.run.trainer.accumulate)
         self._closure_calls = 0
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -142,11 +126,7 @@ class ClassificationModule(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start a new meter, and prepare the views that the test takes of each image."""
         self.on_validation_epoch_start()
-        views, size = self.run.data.views, self.run.data.size
-        if views != EvalViews():
-            softmax = isinstance(self.loss, nn.CrossEntropyLoss | Focal)
-            net = to_fully_convolutional(self.net) if views.kind == "dense" else self.net
-            self._view_scores = ViewScores(net, views, size=size, probabilities=softmax)
+        self._view_scores = make_view_scores(self.run, self.net, self.loss)
 
     def test_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Score one batch, the scores of several views of an image averaged first, and return the predicted classes (N,)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from bakeoff.config.schema import AugmentConfig
+from bakeoff.config.schema import AugmentConfig, RunConfig
 
 
 class Mixing:
@@ -42,3 +42,11 @@ class Mixing:
         kind = self.kinds[int(torch.randint(len(self.kinds), ()))] if len(self.kinds) > 1 else self.kinds[0]
         mixed, soft = kind(images, targets)
         return mixed.contiguous(memory_format=self.layout), soft.to(images.dtype)
+
+
+def make_mixing(run: RunConfig) -> Mixing | None:
+    """Return the mixing that a run asks for; None where it mixes nothing."""
+    augment = run.data.augment
+    if not (augment.mixup or augment.cutmix):
+        return None
+    return Mixing(augment, classes=run.data.num_classes, channels_last=run.trainer.channels_last)

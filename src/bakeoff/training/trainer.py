@@ -25,7 +25,6 @@ from bakeoff.training.callbacks.prediction_writing import PredictionWriting
 from bakeoff.training.callbacks.progress_bar import TrainingProgressBar
 from bakeoff.training.callbacks.rank_agreement import RankAgreement
 from bakeoff.training.callbacks.schedule_stepping import ScheduleStepping
-from bakeoff.training.callbacks.step_seeding import StepSeeding
 from bakeoff.training.callbacks.weight_averaging import ScheduleFreeAveraging
 from bakeoff.training.journal_logger import JournalLogger
 
@@ -66,7 +65,7 @@ def make_callbacks(context: RunContext, logger: JournalLogger, state: dict[str, 
         title, run_dir = context.manifest.name, context.run_dir.path
         callbacks.append(DiagnosticsCallback(run, context.journal, run_dir=run_dir, title=title, curves=logger.curves))
     predictions = PredictionWriting(context.run_dir, context.journal, classes=run.data.num_classes)
-    callbacks += [StepSeeding(), MetricLogging(every=run.trainer.log_every), predictions]
+    callbacks += [MetricLogging(every=run.trainer.log_every), predictions]
     if run.trainer.divergence is not None:
         callbacks.append(DivergenceDetection(limit=run.trainer.divergence))
     if context.is_rank_zero and context.progress:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from bakeoff.config.schema import EvalViews
+from bakeoff.components.losses import Focal
+from bakeoff.config.schema import EvalViews, RunConfig
 from bakeoff.data.eval_views import Group
+from bakeoff.nets.fully_convolutional import to_fully_convolutional
 
 
 def ten_crops(images: Tensor, *, size: int) -> list[Tensor]:
@@ -86,3 +88,12 @@ class ViewScores:
             scores: Tensor = self.net(view)
             scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
             yield scores.mean((2, 3)) if self.views.kind == "dense" else scores
+
+
+def make_view_scores(run: RunConfig, net: nn.Module, loss: nn.Module) -> ViewScores | None:
+    """Return the average over the views that the test of a run takes of each image; None where it looks at each image once."""
+    views = run.data.views
+    if views == EvalViews():
+        return None
+    net = to_fully_convolutional(net) if views.kind == "dense" else net
+    return ViewScores(net, views, size=run.data.size, probabilities=isinstance(loss, nn.CrossEntropyLoss | Focal))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bakeoff.config.schema import PenaltyConfig
+from bakeoff.components.optimizers import decayed_parameters
+from bakeoff.config.schema import PenaltyConfig, RunConfig
 
 
 class Penalties:
@@ -28,3 +29,10 @@ class Penalties:
         if self.l2:
             parts += [self.l2 / 2 * weight.square().sum() for weight in self.weights]
         return torch.stack([part.to(parts[0].device) for part in parts]).sum()
+
+
+def make_penalties(run: RunConfig, net: nn.Module) -> Penalties | None:
+    """Return the penalties of a run on the weights of its net; None where it has none."""
+    if run.penalty == PenaltyConfig():
+        return None
+    return Penalties(decayed_parameters(net, decay_all=bool(run.optimizer.get("decay_all", False))), run.penalty)
