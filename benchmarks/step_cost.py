@@ -38,8 +38,7 @@ def bare(run: RunConfig, *, steps: int) -> float:
     if run.trainer.channels_last:
         net.to(memory_format=torch.channels_last)
     optimizer = builders.make_optimizer(run, net)
-    data = builders.make_data(run)
-    data.setup("fit")
+    data = builders.set_up_data(run)
     batches = list(data.train_dataloader())
     net.train()
     began = time.perf_counter()

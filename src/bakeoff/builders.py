@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.config.schema import RunConfig
-from bakeoff.config.targets import build_errors, check_names_and_ranges, resolve_component, resolve_target
-from bakeoff.errors import ArgumentError, ChoiceError, ConfigError, name_keys
+from bakeoff.config.targets import ARGUMENT_KEYS, build_errors, check_names_and_ranges, resolve_component, resolve_target
+from bakeoff.errors import ArgumentError, ChoiceError, ConfigError, DataError, name_keys
 from bakeoff.machine import available_cores
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ def first_training_images(run: RunConfig, number: int) -> torch.Tensor:
 
     plain = {"data.augment": {}, "data.batch_size": 1, "data.workers": 0}
     plain |= {"trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
-    data = make_data(run.replace(**plain))
-    data.setup("fit")
+    data = set_up_data(run.replace(**plain))
     return torch.cat([images for images, _ in itertools.islice(data.train_dataloader(), number)])
 
 
@@ -239,6 +239,31 @@ def make_data(run: RunConfig) -> ImageDataModule:
     )
 
 
+def set_up_data(run: RunConfig, *, trainer: Any = None) -> ImageDataModule:
+    """Return the run's data module, read and split, for the devices of Lightning's `trainer`; without one, for one process on the CPU."""
+    data = make_data(run)
+    data.trainer = trainer
+    with data_errors(run):
+        data.setup("fit")
+    return data
+
+
+@contextmanager
+def data_errors(run: RunConfig) -> Iterator[None]:
+    """Restate errors of the run's data with the configuration's keys.
+
+    Raises:
+        ChoiceError: The code inside the `with` block raised an ArgumentError.
+        DataError: The code inside the `with` block raised one.
+    """
+    try:
+        yield
+    except (ArgumentError, DataError) as error:
+        keys = {name: f"data.source.{name}" for name in run.data.source} | ARGUMENT_KEYS["data"]
+        message = name_keys(str(error), lambda name: keys.get(name, f"data.{name}"))
+        raise (DataError if isinstance(error, DataError) else ChoiceError)(message) from error
+
+
 def make_fully_convolutional(net: nn.Module) -> nn.Module:
     """Return the form of a net that the dense views of the test need; see `bakeoff.nets.fully_convolutional`.
 
@@ -276,8 +301,10 @@ def validate_run(run: RunConfig, *, data: ImageDataModule | None = None) -> Imag
     validate_components(run)
     if data is None:
         data = make_data(run)
-        _check_data_key(run, "num_classes", len(load_source(data.source)[0].classes))  # before the setup, which decodes some of the images
-        data.setup("fit")
+        with data_errors(run):
+            classes = load_source(data.source)[0].classes
+            _check_data_key(run, "num_classes", len(classes))  # before the setup, which decodes some of the images
+            data.setup("fit")
     _check_data_key(run, "channels", data.channels)
     _check_full_batch(run, images=data.n_train)
     return data

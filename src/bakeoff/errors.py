@@ -86,7 +86,7 @@ def check_argument(name: str, value: object, *, fits: bool, rule: str) -> None:
         raise ArgumentError(f"{name}={value}: {rule}")
 
 
-ARGUMENT = re.compile(r"`(\w+)`|(?<![\w./-])([a-z]\w*)(?==)")
+ARGUMENT = re.compile(r"`(\w+)`|(?<![^\s(])([a-z]\w*)(?==)")
 """An argument as the message of an `ArgumentError` names it."""
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bakeoff.data.batches import Augmentation, EvalBatches, Normalizer, TrainBatches
 from bakeoff.data.epoch_sampler import BatchPlan, Shard, micro_batch_size
-from bakeoff.errors import ChoiceError, DataError
+from bakeoff.errors import ArgumentError, DataError
 
 N, C, S = 50, 3, 8
 IMAGES = torch.randint(1, 256, (N, C, S, S), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -151,12 +151,12 @@ def test_evaluation_sees_each_image_once_in_order(world: int) -> None:
 
 @pytest.mark.parametrize(("size", "devices", "accumulate"), [(12, 5, 1), (12, 1, 5), (12, 3, 8), (0, 1, 1), (-4, 2, 1)])
 def test_a_batch_that_does_not_divide_names_the_three_keys(size: int, devices: int, accumulate: int) -> None:
-    with pytest.raises(ChoiceError) as error:
+    with pytest.raises(ArgumentError) as error:
         micro_batch_size(size, devices=devices, accumulate=accumulate)
-    parts = (f"data.batch_size={size}:", f"trainer.devices={devices} ", f"trainer.accumulate={accumulate} ")
+    parts = (f"batch_size={size}:", f"devices={devices} ", f"accumulate={accumulate} ")
     assert all(part in str(error.value) for part in parts)
 
 
 def test_a_batch_larger_than_the_split_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"data.batch_size=51: is larger than the 50 training images"):
+    with pytest.raises(DataError, match=r"^batch_size=51: is larger than the 50 training images"):
         batches(batch_size=51)

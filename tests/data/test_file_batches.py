@@ -15,7 +15,7 @@ from bakeoff.data.eval_views import ViewPlan
 from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles, sides
 from bakeoff.data.file_store import FileStore
 from bakeoff.data.pca_lighting import Lighting
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import ArgumentError
 
 N, SIZE = 26, 16
 LABELS = torch.arange(N)  # each image its own label: a batch says which images it holds
@@ -199,7 +199,7 @@ def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
     assert sides([], size=224) == (256, 256) and sides([], size=32) == (37, 37)
     assert sides([384], size=224) == (384, 384) and sides([256, 512], size=224) == (256, 512)
     for wrong in ([200], [512, 256], [100, 300]):
-        with pytest.raises(ChoiceError, match=r"data\.augment\.scale=.*at least data\.size=224"):
+        with pytest.raises(ArgumentError, match=r"^scale=.*at least size=224"):
             sides(wrong, size=224)
     assert FileStore(decoder=Decoder(channels=3, workers=0), size=224, scale=[256, 512], eval_batch_size=8).middle == 384
 

@@ -175,7 +175,7 @@ def test_the_test_folder_is_chosen_by_name_where_there_are_two(two_parts: Path) 
 
 def test_train_alone_is_told_how_to_be_used(two_parts: Path) -> None:
     shutil.rmtree(two_parts / "test")
-    assert f"set data.root={two_parts / 'train'}" in told(two_parts)
+    assert f"set root={two_parts / 'train'}" in told(two_parts)
     fill(two_parts / "train" / "bee", 5)
     assert len(sources.folder(root=two_parts / "train", download=False).test) == 3
 

@@ -82,15 +82,15 @@ def test_a_beginning_has_each_class_in_its_proportion() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"folds": 5, "fold": 5}, "data.fold=5: must be at least 0 and below data.folds=5"),
-        ({"folds": 5, "fold": -1}, "data.fold=-1: must be at least 0 and below data.folds=5"),
-        ({"folds": 1}, "data.folds=1: must be 2 or more"),
-        ({"fold": 2}, "data.fold=2: needs data.folds"),
-        ({"folds": 5, "subset": 143}, "data.subset=143: must lie between 1 and the 142 images"),
-        ({"folds": 9, "fold": 8, "subset": 4}, "data.folds=9 of data.subset=4 images leaves no image for validation in data.fold=8"),
+        ({"folds": 5, "fold": 5}, "fold=5: must be at least 0 and below folds=5"),
+        ({"folds": 5, "fold": -1}, "fold=-1: must be at least 0 and below folds=5"),
+        ({"folds": 1}, "folds=1: must be 2 or more"),
+        ({"fold": 2}, "fold=2: needs `folds`"),
+        ({"folds": 5, "subset": 143}, "subset=143: must lie between 1 and the 142 images"),
+        ({"folds": 9, "fold": 8, "subset": 4}, "folds=9 of subset=4 images leaves no image for validation in fold=8"),
         (
             {"folds": 2, "subset": 3},
-            "leaves one of the 3 classes without a training image in data.fold=0",
+            "leaves one of the 3 classes without a training image in fold=0",
         ),
     ],
 )

@@ -14,13 +14,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from bakeoff.builders import set_up_data
+from bakeoff.config.compose import compose
 from bakeoff.data import datamodule, sources
 from bakeoff.data.batches import Augmentation
 from bakeoff.data.datamodule import Fit, ImageDataModule, InputFormat, choose_placement, fitted, load_source, moments
 from bakeoff.data.epoch_sampler import BatchPlan
 from bakeoff.data.sources import Images
 from bakeoff.data.splits import SplitSpec
-from bakeoff.errors import ChoiceError, DataError
+from bakeoff.errors import ArgumentError, ChoiceError, DataError
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 pytestmark = pytest.mark.filterwarnings("ignore:::(pytorch_lightning|lightning_fabric)")
@@ -108,9 +110,9 @@ def test_images_are_padded_centred_or_resized() -> None:
     assert padded.shape == (2, 1, 8, 8) and (padded[:, :, 1:7, 1:7] == 200).all() and int(padded.sum()) == 200 * 72
     assert (fitted(x, size=9, fit="resize") == 200).all() and fitted(x, size=9, fit="resize").dtype == torch.uint8
     assert fitted(x, size=6, fit="pad") is x
-    with pytest.raises(ChoiceError, match=r"data\.fit=pad: images of 6x6 do not fit into data.size=4"):
+    with pytest.raises(ArgumentError, match=r"^fit=pad: images of 6x6 do not fit into size=4"):
         fitted(x, size=4, fit="pad")
-    with pytest.raises(ChoiceError, match=r"data\.fit=crop: must be one of resize, pad"):
+    with pytest.raises(ArgumentError, match=r"^fit=crop: must be one of resize, pad"):
         fitted(x, size=8, fit="crop")  # type: ignore[arg-type]
 
 
@@ -125,10 +127,10 @@ def test_resizing_is_torchvisions_within_rounding() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"batch_size": 15, "accumulate": 2}, ChoiceError, "data.batch_size=15"),
-        ({"batch_size": 96}, DataError, "data.batch_size=96: is larger than the 90 training images"),
-        ({"subset": 101}, DataError, "data.subset=101"),
-        ({"val_fraction": 1.5}, DataError, "data.val_fraction=1.5"),
+        ({"batch_size": 15, "accumulate": 2}, ArgumentError, "^batch_size=15"),
+        ({"batch_size": 96}, DataError, "^batch_size=96: is larger than the 90 training images"),
+        ({"subset": 101}, DataError, "^subset=101"),
+        ({"val_fraction": 1.5}, DataError, "^val_fraction=1.5"),
     ],
 )
 def test_what_does_not_fit_is_told_by_its_key(changes: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -148,7 +150,7 @@ def test_the_mean_alone_is_taken_off_in_steps_of_255() -> None:
 def test_constant_images_cannot_be_normalized() -> None:
     lit = toy()
     dark = Images(torch.zeros_like(lit.train_x), lit.train_y, lit.test_x, lit.test_y, lit.classes)
-    with pytest.raises(DataError, match=r"data\.normalize=true"):
+    with pytest.raises(DataError, match=r"^normalize=true"):
         image_data(lambda: dark, fit="resize").setup()
 
 
@@ -157,7 +159,7 @@ def test_images_live_on_the_device_only_where_they_leave_half_of_it_free(monkeyp
     gpu = torch.device("cuda", 0)
     assert choose_placement(gpu, need=500) == gpu
     assert choose_placement(gpu, need=501) == torch.device("cpu")
-    with pytest.raises(DataError, match=r"data\.size, data\.subset"):
+    with pytest.raises(DataError, match=r"^`size`, `subset`"):
         choose_placement(torch.device("cpu"), need=2**60)
 
 
@@ -278,3 +280,28 @@ def test_a_second_fit_begins_anew() -> None:
     train(data, first, 2)
     train(data, second, 2)
     assert all(torch.equal(x, u) for (_, x, _), (_, u, _) in zip(first.seen, second.seen, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (["data.augment.scale=[40]"], ChoiceError, r"^data\.augment\.scale=\[40\]: is for image files, .*: use data\.augment\.crop$"),
+        (
+            ["data.fit=pad", "data.size=6"],
+            ChoiceError,
+            r"^data\.fit=pad: images of 8x8 do not fit into data\.size=6: use data\.fit=resize$",
+        ),
+        (["data.views.scales=[8]"], ChoiceError, r"^data\.views\.scales=\[8\]: is for data\.views\.kind=ten_crop or dense"),
+        (["data.views.kind=ten_crop", "data.views.flip=true"], ChoiceError, r"^data\.views\.flip=true: the ten crops of data\.views\.kind"),
+        (["data.subset=9999"], DataError, r"^data\.subset=9999: must lie between 1 and the 1442 images"),
+        (["data.batch_size=9999"], DataError, r"^data\.batch_size=9999: .*\(see data\.subset, data\.val_fraction\)$"),
+        (
+            ["data=cifar10", "data.root='/no?size=3/a'"],
+            DataError,
+            r"^data\.root=/no\?size=3/a: holds no cifar10 .*: set data\.download=true, or",
+        ),
+    ],
+)
+def test_a_runs_errors_name_the_keys_of_its_config(overrides: list[str], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        set_up_data(compose(overrides))

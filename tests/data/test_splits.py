@@ -48,14 +48,14 @@ def test_shares_add_up_by_largest_remainder() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "key"),
     [
-        ({"val_fraction": 0.0}, "data.val_fraction=0.0"),
-        ({"val_fraction": 1.0}, "data.val_fraction=1.0"),
-        ({"val_fraction": float("nan")}, "data.val_fraction=nan"),
-        ({"val_fraction": 0.1, "subset": 181}, "data.subset=181"),
-        ({"val_fraction": 0.1, "subset": 0}, "data.subset=0"),
-        ({"val_fraction": 0.1, "subset": 4}, "data.subset=4"),
-        ({"val_fraction": 0.001}, "data.val_fraction=0.001"),
-        ({"val_fraction": 0.999}, "data.val_fraction=0.999"),
+        ({"val_fraction": 0.0}, "val_fraction=0.0"),
+        ({"val_fraction": 1.0}, "val_fraction=1.0"),
+        ({"val_fraction": float("nan")}, "val_fraction=nan"),
+        ({"val_fraction": 0.1, "subset": 181}, "subset=181"),
+        ({"val_fraction": 0.1, "subset": 0}, "subset=0"),
+        ({"val_fraction": 0.1, "subset": 4}, "subset=4"),
+        ({"val_fraction": 0.001}, "val_fraction=0.001"),
+        ({"val_fraction": 0.999}, "val_fraction=0.999"),
     ],
 )
 def test_impossible_splits_name_the_key(kwargs: dict[str, float], key: str) -> None:

@@ -47,6 +47,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     """Make all checks of a valid run, and write the results to its folder, the store and the terminal; return the exit code."""
     import torch
 
+    from bakeoff.builders import data_errors
     from bakeoff.diagnostics.checks import check_page
     from bakeoff.diagnostics.checks.check_context import CheckContext, to_json
     from bakeoff.diagnostics.checks.initialization import describe_layers
@@ -58,7 +59,8 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     set_determinism(run)
     start = time.perf_counter()
     context = CheckContext(run)
-    results = list(show_progress(all_checks(context)))
+    with data_errors(run):
+        results = list(show_progress(all_checks(context)))
     layers = describe_layers(context)
     seconds = time.perf_counter() - start
     run_dir, lagging = log_check(run, results, layers, command=command, seconds=seconds)

@@ -255,7 +255,16 @@ ARGUMENT_KEYS = {
         "in_channels": "data.channels",
         "expansion": "activation.expansion",
         "match": "activation.match",
-    }
+    },
+    "data": {
+        "devices": "trainer.devices",
+        "accumulate": "trainer.accumulate",
+        "crop": "data.augment.crop",
+        "scale": "data.augment.scale",
+        "kind": "data.views.kind",
+        "flip": "data.views.flip",
+        "scales": "data.views.scales",
+    },
 }
 """Slot -> argument -> its key in the configuration, where that is not `<slot>.<argument>`."""
 

@@ -23,7 +23,7 @@ from bakeoff.data.memory import Fit, choose_placement, fitted, moments
 from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 from bakeoff.data.sources import ImageFiles, Images
 from bakeoff.data.splits import SplitSpec, split
-from bakeoff.errors import ChoiceError, DataError
+from bakeoff.errors import DataError, check_argument
 
 __all__ = ["Fit", "ImageDataModule", "InputFormat", "choose_placement", "fitted", "load_source", "moments"]
 
@@ -78,7 +78,7 @@ class ImageDataModule(pl.LightningDataModule):
     To go on in the middle of an epoch: `load_state_dict`, and a fresh Trainer whose epoch counters stand at that epoch. Lightning's
     own restart is not used: it counts batches in ways of its own and leaves validations out.
 
-    Errors: DataError, ChoiceError from `setup`, which name the key.
+    Errors: DataError, ArgumentError from `setup`.
     """
 
     n_train: int
@@ -117,17 +117,12 @@ class ImageDataModule(pl.LightningDataModule):
         """Load, split, fit and measure; does nothing the second time."""
         if self._train is not None:
             return
-        batch_size = self.batch_plan.batch_size
-        micro_batch_size(batch_size, devices=self._shard.world_size, accumulate=self.batch_plan.accumulate)
+        micro_batch_size(self.batch_plan.batch_size, devices=self._shard.world_size, accumulate=self.batch_plan.accumulate)
         images, self.digest = load_source(self.source)
         train, val = split(images.train_y, self.split_spec)
         self.split_digest = hashlib.sha256(train.numpy().tobytes() + b"|" + val.numpy().tobytes()).hexdigest()
         self.classes, self.n_train, self.n_val, self.n_test = images.classes, len(train), len(val), len(images.test_y)
-        self.steps_per_epoch = self.n_train // batch_size
-        if self.steps_per_epoch == 0:
-            raise DataError(
-                f"data.batch_size={batch_size}: is larger than the {self.n_train} training images (see data.subset, data.val_fraction)"
-            )
+        self.steps_per_epoch = self.batch_plan.steps_per_epoch(self.n_train)
         self.views.check(size=self.input_format.size, crop=None if isinstance(images, ImageFiles) else self.augmentation.crop)
         if isinstance(images, ImageFiles):
             self._set_up_files(images, train, val)
@@ -136,11 +131,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _set_up_images(self, images: Images, train: Tensor, val: Tensor) -> None:
         size, augmentation = self.input_format.size, self.augmentation
-        if augmentation.scale:
-            raise ChoiceError(
-                f"data.augment.scale={list(augmentation.scale)}: is for image files, which are resized as they are decoded; these images "
-                "are in memory: use data.augment.crop"
-            )
+        rule = "is for image files, which are resized as they are decoded; these images are in memory: use `crop`"
+        check_argument("scale", list(augmentation.scale), fits=not augmentation.scale, rule=rule)
         self.channels = images.train_x.shape[1]
         cut = self.channels * (size + 2 * augmentation.crop) ** 2 * (2 if augmentation.flip else 1)
         self._placement = choose_placement(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * size**2)
@@ -166,9 +158,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _set_up_files(self, files: ImageFiles, train: Tensor, val: Tensor) -> None:
         input_format, augmentation = self.input_format, self.augmentation
-        if augmentation.crop or input_format.fit != "resize":
-            name, value = ("augment.crop", str(augmentation.crop)) if augmentation.crop else ("fit", input_format.fit)
-            raise ChoiceError(f"data.{name}={value}: is for images in memory; image files are resized and cut, see data.augment.scale")
+        rule = "is for images in memory; image files are resized and cut, see `scale`"
+        check_argument("crop", augmentation.crop, fits=augmentation.crop == 0, rule=rule)
+        check_argument("fit", input_format.fit, fits=input_format.fit == "resize", rule=rule)
         self._store = FileStore(
             decoder=Decoder(channels=self.channels, workers=self._workers, pinned=self._device.type == "cuda"),
             size=input_format.size,
@@ -196,7 +188,7 @@ class ImageDataModule(pl.LightningDataModule):
     def _make_pixels(self) -> None:
         normalize = self.input_format.normalize
         if normalize is True and min(self.std) == 0:
-            raise DataError(f"data.normalize=true: a channel of the {self.n_train} training images is constant: set data.normalize=false")
+            raise DataError(f"normalize=true: a channel of the {self.n_train} training images is constant: set normalize=false")
         self._pixels = Normalizer(
             channels=self.channels,
             size=self.input_format.size,

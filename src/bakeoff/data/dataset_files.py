@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff.errors import DataError, FolderError
+from bakeoff.errors import DataError
 
 
 def md5(data: bytes) -> str:
@@ -28,21 +28,18 @@ def verify(data: bytes, *, expected: str, path: Path, what: str = "") -> bytes:
     if actual != expected:
         raise DataError(
             f"{path}: truncated or damaged, expected md5 {expected}{what}, found {actual} ({len(data)} bytes): "
-            "put the right file there, or delete it and set data.download=true"
+            "put the right file there, or delete it and set download=true"
         )
     return data
 
 
 def missing(name: str, *, root: Path, looked_for: str, hint: str = "") -> DataError:
     """The error for a dataset that is not there."""
-    return DataError(
-        f"data={name}: not found in data.root={root} (looked for {looked_for}): "
-        f"set data.download=true, or data.root=FOLDER with the files{hint}"
-    )
+    return DataError(f"root={root}: holds no {name} (looked for {looked_for}): set download=true, or root=FOLDER with the files{hint}")
 
 
 def fetch(name: str, *, root: Path, get: Callable[[], object], there: Callable[[], bool]) -> None:
-    """Run a torchvision download into root, one process at a time. Errors: FolderError, or DataError where the network fails."""
+    """Run a torchvision download into root, one process at a time. Errors: DataError where it fails."""
     from filelock import FileLock
 
     try:
@@ -53,9 +50,9 @@ def fetch(name: str, *, root: Path, get: Callable[[], object], there: Callable[[
             try:
                 get()
             except (OSError, RuntimeError, EOFError) as error:  # URLError and timeouts are OSErrors; a wrong checksum is a RuntimeError
-                raise DataError(f"data={name}: the download into data.root={root} failed ({_short(error)})") from error
+                raise DataError(f"root={root}: the download of {name} failed ({_short(error)})") from error
     except PermissionError as error:
-        raise FolderError(f"data.root={root}: cannot be written ({error.strerror})") from error
+        raise DataError(f"root={root}: cannot be written ({error.strerror})") from error
 
 
 def _short(error: BaseException) -> str:

@@ -163,7 +163,7 @@ class Decoder:
 
     def __init__(self, *, channels: int, workers: int, pinned: bool = False) -> None:
         if channels not in MODES:
-            raise DataError(f"data.channels={channels}: image files are decoded to 1 (grey) or 3 (colour) channels")
+            raise DataError(f"channels={channels}: image files are decoded to 1 (grey) or 3 (colour) channels")
         self.channels, self.workers, self.pinned = channels, workers, pinned
         self._files, self._todo = Files(channels=channels), Todo()
         self._loader: DataLoader[Any] | None = None
@@ -200,8 +200,8 @@ class Decoder:
         need = min(AHEAD * self.workers * batch, images) * self.channels * side**2
         if self.workers and SHARED.is_dir() and need > (free := shutil.disk_usage(SHARED).free):
             raise DataError(
-                f"data.workers={self.workers}: {AHEAD} batches of {batch} images ahead a worker take {need / 2**20:.0f} MiB of shared "
-                f"memory and {SHARED} has {free / 2**20:.0f}: lower data.workers, data.batch_size or data.eval_batch_size, or give the "
+                f"workers={self.workers}: {AHEAD} batches of {batch} images ahead a worker take {need / 2**20:.0f} MiB of shared "
+                f"memory and {SHARED} has {free / 2**20:.0f}: lower `workers`, `batch_size` or `eval_batch_size`, or give the "
                 "container more (docker's --shm-size)"
             )
 
@@ -233,9 +233,9 @@ class Decoder:
             if not gone and "exited unexpectedly" not in str(error) and "is killed by" not in str(error):
                 raise
             raise DataError(
-                f"data.workers={self.workers}: a process that decodes images died, as from a kill or for want of memory "
+                f"workers={self.workers}: a process that decodes images died, as from a kill or for want of memory "
                 f"({str(error) or type(error).__name__}): "
-                "run again, or lower data.workers"
+                "run again, or lower `workers`"
             ) from error
 
     def _checked(self, answer: Any) -> Decoded:

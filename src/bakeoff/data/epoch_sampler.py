@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bakeoff.errors import ChoiceError, DataError
+from bakeoff.errors import DataError, check_argument
 from bakeoff.seeds import make_generator
 
 Batch = tuple[Tensor, Tensor]
@@ -32,6 +32,16 @@ class BatchPlan:
     max_steps: int | None = None
     eval_batch_size: int = 512
 
+    def steps_per_epoch(self, n_train: int) -> int:
+        """Return the optimizer steps of an epoch of `n_train` images; the last, incomplete batch is dropped.
+
+        Raises:
+            DataError: There are fewer images than a batch holds.
+        """
+        if self.batch_size > n_train:
+            raise DataError(f"batch_size={self.batch_size}: is larger than the {n_train} training images (see `subset`, `val_fraction`)")
+        return n_train // self.batch_size
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -50,13 +60,11 @@ SINGLE_PROCESS = Shard()
 
 
 def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
-    """How many images one device takes in one forward pass. Errors: ChoiceError where the global batch does not divide."""
-    if batch_size < 1 or batch_size % (devices * accumulate):
-        raise ChoiceError(
-            f"data.batch_size={batch_size}: is the global batch, and must be a positive multiple of "
-            f"trainer.devices={devices} times trainer.accumulate={accumulate} (= {devices * accumulate})"
-        )
-    return batch_size // (devices * accumulate)
+    """How many images one device takes in one forward pass. Errors: ArgumentError where the global batch does not divide."""
+    parts = devices * accumulate
+    rule = f"is the global batch, and must be a positive multiple of devices={devices} times accumulate={accumulate} (= {parts})"
+    check_argument("batch_size", batch_size, fits=batch_size >= 1 and batch_size % parts == 0, rule=rule)
+    return batch_size // parts
 
 
 class EpochSampler:
@@ -65,15 +73,12 @@ class EpochSampler:
     n: training images. The last, incomplete batch of an epoch is dropped.
     Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself.
 
-    Errors: ChoiceError where the batch does not divide, DataError where it is larger than the split.
+    Errors: ArgumentError where the batch does not divide, DataError where it is larger than the split.
     """
 
     def __init__(self, n: int, *, plan: BatchPlan, shard: Shard = SINGLE_PROCESS) -> None:
         self.micro = micro_batch_size(plan.batch_size, devices=shard.world_size, accumulate=plan.accumulate)
-        if plan.batch_size > n:
-            raise DataError(
-                f"data.batch_size={plan.batch_size}: is larger than the {n} training images (see data.subset, data.val_fraction)"
-            )
+        self.steps_per_epoch = plan.steps_per_epoch(n)
         self.n, self.shard, self.epoch = n, shard, 0
         self.batch_size, self.accumulate, self.seed, self.max_steps = plan.batch_size, plan.accumulate, plan.seed, plan.max_steps
         self._skip = (-1, 0)
@@ -82,11 +87,6 @@ class EpochSampler:
     def sampler(self) -> EpochSampler:
         """Itself: where Lightning looks for `set_epoch`."""
         return self
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of a whole epoch."""
-        return self.n // self.batch_size
 
     @property
     def steps(self) -> int:

@@ -19,7 +19,7 @@ from bakeoff.data.batches import Normalizer, layout
 from bakeoff.data.decoding import Decoded, Decoder, Request
 from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Shard
 from bakeoff.data.file_batches import LabelledFiles, ordered
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import check_argument
 
 Kind = Literal["whole", "ten_crop", "dense"]
 Group = tuple[Tensor, Tensor]
@@ -40,20 +40,24 @@ class ViewPlan:
         return self == ViewPlan()
 
     def check(self, *, size: int, crop: int | None = None) -> None:
-        """ChoiceError where the keys do not go together; crop: `data.augment.crop` of images in memory, None for image files."""
-        if self.kind == "whole" and self.scales:
-            raise ChoiceError(f"data.views.scales={list(self.scales)}: is for data.views.kind=ten_crop or dense; whole takes none")
-        if self.kind == "ten_crop" and self.flip:
-            raise ChoiceError(
-                "data.views.flip=true: the ten crops of data.views.kind=ten_crop hold five mirrored ones already: leave it false"
-            )
-        if self.scales and min(self.scales) < size:
-            raise ChoiceError(f"data.views.scales={list(self.scales)}: every scale must be at least data.size={size}")
-        if self.kind == "ten_crop" and not self.scales and crop == 0:
-            raise ChoiceError(
-                f"data.views.kind=ten_crop: images of data.size={size} leave no room to cut from: set "
-                f"data.views.scales=[{size + size // 8}], to which they are fitted first, or data.augment.crop"
-            )
+        """Check that kind, flip, scales and the size of the images go together.
+
+        Args:
+            size: Height and width of the trained images in pixels.
+            crop: Zero padding in pixels from which images in memory are cropped; None for image files.
+
+        Raises:
+            ArgumentError: They do not.
+        """
+        ten_crop, scales = self.kind == "ten_crop", list(self.scales)
+        fits = self.kind != "whole" or not scales
+        check_argument("scales", scales, fits=fits, rule="is for kind=ten_crop or dense; whole takes none")
+        rule = "the ten crops of kind=ten_crop hold five mirrored ones already: leave it false"
+        check_argument("flip", "true", fits=not (ten_crop and self.flip), rule=rule)
+        check_argument("scales", scales, fits=min(scales, default=size) >= size, rule=f"every scale must be at least size={size}")
+        suggestion = f"set scales=[{size + size // 8}], to which they are fitted first, or `crop`"
+        rule = f"images of size={size} leave no room to cut from: {suggestion}"
+        check_argument("kind", self.kind, fits=not ten_crop or bool(scales) or crop != 0, rule=rule)
 
     def images(self, images: Tensor, *, fit: Callable[..., Tensor], size: int, crop: int) -> list[Tensor]:
         """Of images in memory, uint8[N, C, Q, Q] at each scale; `fit(images, size=Q)` brings them there.

@@ -36,7 +36,7 @@ def fashion_mnist(root: Path, *, download: bool) -> list[NDArray[np.uint8]]:
     if folder is None:
         hint = ", or install Debian's package dataset-fashion-mnist"
         if _holds(DEBIAN_FOLDER):  # only a root that the user named comes here: it is taken at its word, with the way out told
-            hint = f" (Debian's package has them: data.root={DEBIAN_FOLDER})"
+            hint = f" (Debian's package has them: root={DEBIAN_FOLDER})"
         raise dataset_files.missing(
             "fashion_mnist", root=root, looked_for="train-images-idx3-ubyte[.gz] and its three companions", hint=hint
         )
@@ -64,7 +64,7 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
     plain, zipped = folder / name, folder / f"{name}.gz"
     path = plain if plain.is_file() else zipped
     if not path.is_file():
-        raise DataError(f"{path}: missing beside the other files of fashion_mnist: put it there, or set data.root to where all four are")
+        raise DataError(f"{path}: missing beside the other files of fashion_mnist: put it there, or set `root` to where all four are")
     data = dataset_files.read(path)
     if path is zipped:
         data = _gunzip(data)

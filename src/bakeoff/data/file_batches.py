@@ -17,7 +17,7 @@ from bakeoff.data.batches import NO_AUGMENTATION, Augmentation, Normalizer
 from bakeoff.data.decoding import Decoder, Request
 from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Batch, BatchPlan, EpochSampler, Shard
 from bakeoff.data.pca_lighting import Lighting
-from bakeoff.errors import ChoiceError
+from bakeoff.errors import check_argument
 from bakeoff.seeds import make_generator
 
 PAPER = (256, 224)
@@ -35,15 +35,12 @@ class LabelledFiles:
 def sides(scale: Sequence[int], *, size: int) -> tuple[int, int]:
     """(least, greatest) shorter side S of a training image: `data.augment.scale`, or size x 256 / 224 where it is empty.
 
-    One number fixes S, two are a range from which S is drawn for each presentation of an image. Errors: ChoiceError where S could be
+    One number fixes S, two are a range from which S is drawn for each presentation of an image. Errors: ArgumentError where S could be
     less than the cut. Source: K. Simonyan, A. Zisserman, arXiv:1409.1556, section 3.1.
     """
     low, high = (scale[0], scale[-1]) if scale else (round(size * PAPER[0] / PAPER[1]),) * 2
-    if not size <= low <= high:
-        raise ChoiceError(
-            f"data.augment.scale={list(scale)}: the shorter side must be at least data.size={size}, and the first of two numbers the "
-            "smaller"
-        )
+    rule = f"the shorter side must be at least size={size}, and the first of two numbers the smaller"
+    check_argument("scale", list(scale), fits=size <= low <= high, rule=rule)
     return low, high
 
 

@@ -27,15 +27,15 @@ def folder(root: Path, *, test: str | None) -> Listing:
     folders = directories(root)
     beside = [name for name in ((test,) if test is not None else ("test", "val")) if name in folders]
     if test is not None and ("train" not in folders or not beside):
-        raise DataError(f"data.source.test={test}: data.root={root} has no folders train and {test}{near_miss(test, folders)}")
+        raise DataError(f"test={test}: root={root} has no folders train and {test}{near_miss(test, folders)}")
     if "train" in folders and len(beside) == 2:
-        raise DataError(f"data.root={root}: has both test/ and val/: say which of them is the test set with data.source.test=test or val")
+        raise DataError(f"root={root}: has both test/ and val/: say which of them is the test set with test=test or val")
     if "train" in folders and beside:
         return two_parts(root / "train", root / beside[0])
     if folders == ["train"]:
         raise DataError(
-            f"data.root={root}: has train/ but neither test/ nor val/ beside it: "
-            f"add one, or set data.root={root / 'train'} to hold out every fifth image of each class"
+            f"root={root}: has train/ but neither test/ nor val/ beside it: "
+            f"add one, or set root={root / 'train'} to hold out every fifth image of each class"
         )
     by_class = class_files(root)
     few = [name for name, names in by_class.items() if len(names) < 5]
@@ -57,9 +57,9 @@ def imagenet(root: Path) -> Listing:
     place = next((at for at in (root, root / "imagenet") if (at / "train").is_dir() and (at / "val").is_dir()), None)
     if place is None:
         raise DataError(
-            f"data=imagenet: not found in data.root={root} (looked for train/ and val/, there and in imagenet/): set data.root=FOLDER "
+            f"root={root}: holds no imagenet (looked for train/ and val/, there and in imagenet/): set root=FOLDER "
             "with both. Its licence lets nobody else fetch it: with ILSVRC2012's archives in FOLDER, "
-            "torchvision.datasets.ImageNet(FOLDER, split) makes the two folders for split='train' and 'val'"
+            "torchvision.datasets.ImageNet(FOLDER, 'train') makes the first, and 'val' the second"
         )
     train, train_y, test, test_y, wnids = two_parts(place / "train", place / "val")
     meta = place / "meta.bin"
@@ -104,7 +104,7 @@ def class_files(root: Path) -> dict[str, list[str]]:
     """The image files below each class folder of root, both sorted by name. Errors: DataError where there is none."""
     names = directories(root)
     if len(names) < 2:
-        raise DataError(f"data.root: {root} has {len(names)} class folders, and needs 2 or more: one folder a class, with its images in it")
+        raise DataError(f"`root`: {root} has {len(names)} class folders, and needs 2 or more: one folder a class, with its images in it")
     files_by_class = {name: list(images(os.path.join(root, name))) for name in names}
     for name, held in files_by_class.items():
         if not held:
@@ -116,7 +116,7 @@ def directories(root: Path) -> list[str]:
     """The folders in root by name, sorted; links to folders are followed, names that begin with a dot are left out."""
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "there is no such folder"
-        raise DataError(f"data.root={root}: {what}; it should hold one folder a class, or train/ and test/ with one folder a class each")
+        raise DataError(f"root={root}: {what}; it should hold one folder a class, or train/ and test/ with one folder a class each")
     return [entry.name for entry in scan(str(root)) if entry.is_dir()]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bakeoff.errors import ChoiceError, DataError
+from bakeoff.errors import ArgumentError, DataError, check_argument
 
 Fit = Literal["resize", "pad"]
 
@@ -18,18 +18,17 @@ Fit = Literal["resize", "pad"]
 def fitted(images: Tensor, *, size: int, fit: Fit) -> Tensor:
     """uint8[N, C, H, W] -> uint8[N, C, size, size]: resized (bilinear, antialiased) or padded with zeros all around, centred.
 
-    Errors: ChoiceError where fit=pad has to shrink, or fit is neither.
+    Errors: ArgumentError where fit=pad has to shrink, or fit is neither.
     """
     height, width = images.shape[-2:]
     if (height, width) == (size, size):
         return images
     if fit == "pad":
         if max(height, width) > size:
-            raise ChoiceError(f"data.fit=pad: images of {height}x{width} do not fit into data.size={size}: use data.fit=resize")
+            raise ArgumentError(f"fit=pad: images of {height}x{width} do not fit into size={size}: use fit=resize")
         top, left = (size - height) // 2, (size - width) // 2
         return functional.pad(images, (left, size - width - left, top, size - height - top))
-    if fit != "resize":
-        raise ChoiceError(f"data.fit={fit}: must be one of resize, pad")
+    check_argument("fit", fit, fits=fit == "resize", rule="must be one of resize, pad")
     out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
     for start in range(0, len(images), 1024):  # in parts: the float copies are four times the bytes
         part = images[start : start + 1024].float()
@@ -59,7 +58,7 @@ def choose_placement(device: torch.device, *, need: int) -> torch.device:
     free = psutil.virtual_memory().available
     if need > free:
         raise DataError(
-            f"data.size, data.subset: the images need {need / 2**30:.1f} GiB at this size and {free / 2**30:.1f} GiB of memory are free: "
+            f"`size`, `subset`: the images need {need / 2**30:.1f} GiB at this size and {free / 2**30:.1f} GiB of memory are free: "
             "lower one of the two"
         )
     return torch.device("cpu")

@@ -38,7 +38,7 @@ def split(labels: Tensor, spec: SplitSpec) -> tuple[Tensor, Tensor]:
     if spec.folds is not None:
         return stratified_folds(labels, folds=spec.folds, fold=spec.fold, seed=spec.seed, subset=spec.subset)
     if spec.fold != 0:
-        raise DataError(f"data.fold={spec.fold}: needs data.folds, the number of folds; it is null")
+        raise DataError(f"fold={spec.fold}: needs `folds`, the number of folds; it is null")
     return stratified_split(labels, val_fraction=spec.val_fraction, seed=spec.seed, subset=spec.subset)
 
 
@@ -54,10 +54,10 @@ def stratified_split(labels: Tensor, *, val_fraction: float, seed: int, subset: 
     n = len(labels)
     _check_subset(subset, n)
     if not 0.0 < val_fraction < 1.0:
-        raise DataError(f"data.val_fraction={val_fraction}: must lie between 0 and 1, both excluded")
+        raise DataError(f"val_fraction={val_fraction}: must lie between 0 and 1, both excluded")
     kept = n if subset is None else subset
     n_val = round(kept * val_fraction)
-    where = f"data.val_fraction={val_fraction} of {f'the {n}' if subset is None else f'data.subset={subset}'} images"
+    where = f"val_fraction={val_fraction} of {f'the {n}' if subset is None else f'subset={subset}'} images"
     if n_val == 0:
         raise DataError(f"{where} leaves no image for validation: raise one of the two")
     members = shuffled(labels, seed=seed)
@@ -67,7 +67,7 @@ def stratified_split(labels: Tensor, *, val_fraction: float, seed: int, subset: 
     train = ranked(rest)[: kept - n_val]
     if len(torch.unique(labels[train])) < len(members):
         raise DataError(
-            f"{where} leaves one of the {len(members)} classes without a training image: raise data.subset or lower data.val_fraction"
+            f"{where} leaves one of the {len(members)} classes without a training image: raise `subset` or lower `val_fraction`"
         )
     return train.sort().values, ranked(val)[:n_val].sort().values
 
@@ -84,22 +84,22 @@ def stratified_folds(labels: Tensor, *, folds: int, fold: int, seed: int, subset
     """
     n = len(labels)
     if folds < 2:
-        raise DataError(f"data.folds={folds}: must be 2 or more")
+        raise DataError(f"folds={folds}: must be 2 or more")
     if not 0 <= fold < folds:
-        raise DataError(f"data.fold={fold}: must be at least 0 and below data.folds={folds}")
+        raise DataError(f"fold={fold}: must be at least 0 and below folds={folds}")
     _check_subset(subset, n)
     members = shuffled(labels, seed=seed)
     number = torch.empty(n, dtype=torch.int64)
     number[torch.cat(members)] = torch.arange(n) % folds
     kept = (ranked(members)[:subset] if subset is not None else torch.arange(n)).sort().values
-    where = f"data.folds={folds} of {f'the {n}' if subset is None else f'data.subset={subset}'} images"
+    where = f"folds={folds} of {f'the {n}' if subset is None else f'subset={subset}'} images"
     train, val = kept[number[kept] != fold], kept[number[kept] == fold]
     if len(val) == 0:
-        raise DataError(f"{where} leaves no image for validation in data.fold={fold}: raise data.subset or lower data.folds")
+        raise DataError(f"{where} leaves no image for validation in fold={fold}: raise `subset` or lower `folds`")
     if len(torch.unique(labels[train])) < len(members):
         raise DataError(
-            f"{where} leaves one of the {len(members)} classes without a training image in data.fold={fold}: "
-            "raise data.subset, or leave out classes of one image"
+            f"{where} leaves one of the {len(members)} classes without a training image in fold={fold}: "
+            "raise `subset`, or leave out classes of one image"
         )
     return train, val
 
@@ -145,4 +145,4 @@ def every_fifth(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_subset(subset: int | None, n: int) -> None:
     if subset is not None and not 1 <= subset <= n:
-        raise DataError(f"data.subset={subset}: must lie between 1 and the {n} images that the dataset has for training and validation")
+        raise DataError(f"subset={subset}: must lie between 1 and the {n} images that the dataset has for training and validation")

@@ -59,15 +59,13 @@ def _from_archive(path: Path, kind: Any, wanted: set[str]) -> dict[str, bytes]:
                 if len(held) == len(wanted):
                     break
     except (tarfile.TarError, zlib.error, EOFError) as error:
-        raise DataError(
-            f"{path}: truncated or damaged ({error}): put the right file there, or delete it and set data.download=true"
-        ) from error
+        raise DataError(f"{path}: truncated or damaged ({error}): put the right file there, or delete it and set download=true") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     absent = sorted(wanted - set(held))
     if absent:
         raise DataError(
-            f"{path}: truncated or damaged (holds no {absent[0]}): put the right file there, or delete it and set data.download=true"
+            f"{path}: truncated or damaged (holds no {absent[0]}): put the right file there, or delete it and set download=true"
         )
     return held
 

@@ -41,7 +41,7 @@ def load(root: Path, *, download: bool, extra: bool) -> tuple[Part, Part]:
         raise dataset_files.missing("svhn", root=root, looked_for=" and ".join(file for _, file, _ in wanted.values()))
     if lacking():
         file = wanted[lacking()[0]][1]
-        raise DataError(f"{folder / file}: missing beside the other files of svhn: put it there, or set data.download=true")
+        raise DataError(f"{folder / file}: missing beside the other files of svhn: put it there, or set download=true")
     parts = {name: _read(folder / file, expected) for name, (_, file, expected) in wanted.items()}
     train = parts["train"]
     if extra:

@@ -87,16 +87,14 @@ def measure_cost(run: RunConfig, *, max_seconds: float = MAX_SECONDS) -> RunCost
     silence_lightning()
     set_determinism(run)
     one_device = {"trainer.devices": 1, "trainer.strategy": "auto", "trainer.progress": False}
-    full_data = builders.make_data(run.replace(**one_device))
-    full_data.setup("fit")
+    full_data = builders.set_up_data(run.replace(**one_device))
     total_steps = full_data.total_steps(run.trainer.max_epochs)
     max_steps, batch_size = min(MAX_STEPS, full_data.steps_per_epoch), run.data.batch_size // run.trainer.devices
     short_run = run.replace(**one_device, **{"trainer.max_steps": max_steps, "trainer.max_epochs": 1, "data.batch_size": batch_size})
-    timer, data = StepTimer(max_seconds=max_seconds), builders.make_data(short_run)
+    timer = StepTimer(max_seconds=max_seconds)
     callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), MetricLogging(every=run.trainer.log_every), timer]
     trainer = make_trainer(short_run, callbacks=callbacks, validate=False)
-    data.trainer = trainer
-    data.setup("fit")
+    data = builders.set_up_data(short_run, trainer=trainer)
     trainer.fit(ClassificationModule(short_run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch), datamodule=data)
     epochs = math.ceil(total_steps / full_data.steps_per_epoch)
     steps_of_validation = EVAL_COST * epochs * full_data.n_val / full_data.batch_plan.batch_size

@@ -88,7 +88,8 @@ def train_from_dir(path: Path, *, progress: bool = False) -> RunResult:
         context = RunContext(run=run, manifest=manifest, run_dir=run_dir, journal=journal, progress=progress, is_rank_zero=is_rank_zero)
         journal.start(manifest)
         try:
-            return run_training(context)
+            with builders.data_errors(run):
+                return run_training(context)
         except Exception as error:
             if is_rank_zero:
                 log_failure(context, error)
@@ -109,9 +110,7 @@ def run_training(context: RunContext) -> RunResult:
     logger = JournalLogger(context.journal, resumed_at=state["step"] if state is not None else 0)
     timer = Timer()
     trainer = make_trainer(run, callbacks=[*make_callbacks(context, logger, state), timer], logger=logger)
-    data = builders.make_data(run)
-    data.trainer = trainer
-    data.setup("fit")
+    data = builders.set_up_data(run, trainer=trainer)
     trainer.fit_loop.max_epochs = data.epochs(run.trainer.max_epochs)
     total_steps = data.total_steps(run.trainer.max_epochs)
     module = ClassificationModule(run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch)

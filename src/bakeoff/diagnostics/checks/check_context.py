@@ -53,8 +53,7 @@ class CheckContext:
         """Build the run's data, loss and net."""
         unaugmented = {"data.augment": {}, "trainer.accumulate": 1, "trainer.max_steps": None, "trainer.channels_last": False}
         self.run = run
-        self.data: ImageDataModule = builders.make_data(run.replace(**unaugmented))
-        self.data.setup("fit")
+        self.data: ImageDataModule = builders.set_up_data(run.replace(**unaugmented))
         gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if gpu else "cpu")
         self.loss: nn.Module = builders.make_loss(run)
