@@ -126,9 +126,9 @@ def test_an_expansion_that_is_not_true_is_refused() -> None:
         def forward(self, z: Tensor) -> Tensor:
             return z
 
-    with pytest.raises(ArgumentError, match="Lies has expansion 2 and gives"):
+    with pytest.raises(ArgumentError, match="Lies has expansion 2 but maps"):
         activation_gain(Lies())
-    with pytest.raises(ArgumentError, match=r"^expansion=3: Maxout takes 3 channels a unit; 4 do not divide"):
+    with pytest.raises(ArgumentError, match=r"^expansion=3: Maxout takes 3 channels per unit, which do not divide 4 channels"):
         Maxout(pieces=3)(torch.zeros(1, 4))
 
 

@@ -78,7 +78,11 @@ def test_named_layers_and_matching_ones() -> None:
 @pytest.mark.parametrize(
     ("overrides", "layers", "words"),
     [
-        (["data.num_classes=7"], "vgg_paper", r"fc3 has shape \(10, 16\) in run abc and \(7, 16\) here; initializer.layers=matching"),
+        (
+            ["data.num_classes=7"],
+            "vgg_paper",
+            r"fc3 has shape \(10, 16\) in run abc and \(7, 16\) in this net; initializer.layers=matching",
+        ),
         ([], ["conv1_9"], r"run abc has no layer conv1_9 \(did you mean conv1_1\?\)"),
         (["model.hidden=[]"], "vgg_paper", "this net has no layer fc2"),
         (["model.width=0.1", "model.hidden=[90]", "data.channels=3", "data.num_classes=7"], "matching", "no layer of the same position"),

@@ -95,7 +95,7 @@ def test_delta_orthogonal_refuses_a_kernel_without_a_centre() -> None:
         ("alexnet_paper initializer.hidden_std=0.0", "initializer.hidden_std=0.0"),
         ("lsuv initializer.images=1", "initializer.images=1"),
         ("from_run initializer.layers=vgg_papers", r"initializer.layers=vgg_papers: no such rule \(did you mean vgg_paper\?\)"),
-        ("from_run initializer.rest._target_=bakeoff.components.initializers.LSUV", "initializer.rest: LSUV needs more"),
+        ("from_run initializer.rest._target_=bakeoff.components.initializers.LSUV", "initializer.rest: LSUV also needs images"),
         ("from_run initializer.rest._target_=os.system", "initializer.rest._target_=os.system: not a public name"),
         ("from_run +initializer.rest.bais=1.0", "did you mean bias"),
     ],

@@ -90,7 +90,7 @@ def test_a_small_head_goes_too() -> None:
 
 
 def test_what_has_no_dense_form_is_told() -> None:
-    with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: Sequential has no fully connected layers known"):
+    with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: Sequential has no known fully convolutional form"):
         make_fully_convolutional(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: alexnet_owt averages features of 2x2 to 6x6 at data\.size=100"):
         make_fully_convolutional(build(alexnet_owt, size=100))

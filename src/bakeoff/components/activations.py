@@ -1,9 +1,9 @@
-"""Activations that torch lacks: a scaled tanh, and units of several inputs, which ask for a wider layer before them.
+"""Activations that torch lacks: a scaled tanh, and units of several inputs, which need a wider layer before them.
 
-A unit of several inputs has an attribute `expansion`, the number of channels (dim 1) that it takes for each one that it gives:
-(N, C * expansion, ...) -> (N, C, ...). The inputs of one unit lie beside each other, so that each group of a grouped convolution keeps
-its own units. Its `match` tells the net what to hold fixed: with `width` every layer gives as many channels as written and has
-`expansion` times the weights; with `parameters` the net is made narrower, to as many parameters as with a plain activation.
+A unit of several inputs has an attribute `expansion`, the number of input channels (dim 1) per output channel:
+(N, C * expansion, ...) -> (N, C, ...). The inputs of a unit are adjacent channels, so that each group of a grouped convolution keeps
+its own units. `match` says what the net holds fixed: with `width`, every layer has as many output channels as written and `expansion`
+times the weights; with `parameters`, the net is narrowed to the parameter count that it has with a plain activation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Norm = Literal["none", "rms"]
 class ScaledTanh(nn.Module):
     """amplitude * tanh(slope * z): LeCun, Bottou, Orr, Mueller, "Efficient BackProp" (1998), section 4.4, with 1.7159 and 2/3.
 
-    With these numbers f(1) = 1, f(-1) = -1, and the second derivative is largest at 1. Maps any shape to the same.
+    With these numbers f(1) = 1, f(-1) = -1, and the second derivative is largest at 1.
     """
 
     def __init__(self, *, amplitude: float = 1.7159, slope: float = 2 / 3) -> None:
@@ -56,7 +56,7 @@ class _MultiInput(nn.Module):
     def split_inputs(self, z: Tensor) -> Tensor:
         """Return (N, C * expansion, ...) as (N, C, expansion, ...)."""
         fits = z.shape[1] % self.expansion == 0
-        rule = f"{type(self).__name__} takes {self.expansion} channels a unit; {z.shape[1]} do not divide"
+        rule = f"{type(self).__name__} takes {self.expansion} channels per unit, which do not divide {z.shape[1]} channels"
         check_argument("expansion", self.expansion, fits=fits, rule=rule)
         return z.view(z.shape[0], -1, self.expansion, *z.shape[2:])
 
@@ -87,14 +87,14 @@ class _Gated(_MultiInput):
         self.norm = norm
 
     def gate_and_value(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return gate and value (N, C, ...) of (N, 2 C, ...), divided by the root mean square of the 2 C where `norm` is rms."""
+        """Return gate and value (N, C, ...) of (N, 2 C, ...), which `norm="rms"` first divides by the root mean square of the 2 C."""
         if self.norm == "rms":
             z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + torch.finfo(z.dtype).eps)
         gate, value = self.split_inputs(z).unbind(2)
         return gate, value
 
     def pointwise(self) -> nn.Module:
-        """Return the function of one unit alone: in a wide layer with inputs of mean square 1 the norm divides by 1."""
+        """Return the function of a single unit, without the norm, which divides by 1 in a wide layer with inputs of mean square 1."""
         return type(self)(match=self.match)
 
     def extra_repr(self) -> str:
@@ -105,10 +105,10 @@ class _Gated(_MultiInput):
 class ReGLU(_Gated):
     """max(0, a) * b of two inputs a, b: Shazeer, "GLU variants improve transformer" (arXiv:2002.05202), equation 5.
 
-    The product squares the scale of a signal in every layer, so that after L layers any error of scale has its logarithm times 2^L:
-    deep nets overflow or vanish, whatever the gain, and batch norm, which is one scale for all images, does not hold it. In the
-    paper's net each gated layer stands behind a root-mean-square norm of its own; norm="rms" does that at the unit's inputs, over all
-    channels of one image and position (Zhang, Sennrich, arXiv:1910.07467, without a learned scale).
+    The product squares the scale of a signal in every layer, so that L layers multiply the logarithm of any error of scale by 2^L:
+    deep nets overflow or vanish, whatever the gain, and batch norm, with one scale for all images, does not prevent it. In the
+    paper's net each gated layer follows a root-mean-square norm; norm="rms" normalizes the unit's inputs, over all channels of one
+    image and position (Zhang, Sennrich, arXiv:1910.07467, without a learned scale).
     """
 
     def forward(self, z: Tensor) -> Tensor:

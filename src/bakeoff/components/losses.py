@@ -2,7 +2,7 @@
 
 Scores are float (N, C); targets are int64 (N,), the classes, or float (N, C), a probability for each class (what mixup and cutmix give).
 The result is a scalar, the mean over the batch. The loss of soft targets is the mixture: the sum over the classes of their probability
-times the loss of that class. Scores below float32 are raised to float32 first.
+times the loss of that class. Scores of lower precision are converted to float32 first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Focal", "MulticlassHinge", "OneAgainstRest", "SquaredError"]
 
 
 def upcast_scores(scores: Tensor) -> Tensor:
-    """Return scores in float32, or in float64 where they are."""
+    """Return float64 scores as they are, all others in float32."""
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
@@ -43,15 +43,14 @@ class MulticlassHinge(nn.Module):
         super().__init__()
         check_argument("p", p, fits=p in (1, 2), rule="choices: 1, 2")
         check_argument("margin", margin, fits=math.isfinite(margin) and margin > 0, rule="must be a finite number above 0")
-        self.p = p
-        self.margin = margin
+        self.p, self.margin = p, margin
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Return the loss as a scalar, with a gradient to `scores`."""
         scores, classes = upcast_scores(scores), scores.shape[1]
         if targets.ndim == 1:
             return classes * functional.multi_margin_loss(scores, targets, p=self.p, margin=self.margin)
-        # A mixed batch has few classes an image: each is one pass, instead of all C of them.
+        # A mixed batch has few classes per image, so a pass for each of them is cheaper than one for each of all C.
         passes = max(1, int((targets > 0).sum(1).max()))
         weights, labels = targets.to(scores.dtype).topk(passes, dim=1)
         total = torch.zeros((), dtype=scores.dtype, device=scores.device)
@@ -66,7 +65,7 @@ class MulticlassHinge(nn.Module):
 
 
 class SquaredError(nn.Module):
-    """Mean over batch and classes of (s_j - t_j)^2, with t the target as 0 and 1, on raw scores: Hui, Belkin (arXiv:2006.07322).
+    """Mean over batch and classes of (s_j - t_j)^2, with one-hot targets t, on raw scores: Hui, Belkin (arXiv:2006.07322).
 
     Scores of zero give 1/C. The convention is that of torch's `MSELoss`: the sum over the classes would be C times it.
     """
@@ -117,10 +116,5 @@ class Focal(nn.Module):
 
 
 def chance_loss(loss: nn.Module, *, classes: int) -> float:
-    """Return the loss of a net that gives every class the same score.
-
-    Args:
-        loss: Called as loss(scores (N, classes), targets (N,)); the mean over one image of each class is taken.
-        classes: The number of classes.
-    """
+    """Return the mean loss over one image of each class for a net whose scores are equal for all classes."""
     return float(loss(torch.zeros(classes, classes), torch.arange(classes)))

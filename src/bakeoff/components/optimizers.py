@@ -1,7 +1,7 @@
-"""Optimizers that the libraries lack, and the groups that every optimizer gets: a net's parameters by whether they decay.
+"""Optimizers that the libraries lack, and the parameter groups of every optimizer: with and without weight decay.
 
-Each class is a torch Optimizer: all of its groups carry `lr` and follow the schedule, and its `state_dict` holds tensors and plain types
-alone.
+Each class is a torch Optimizer: all of its groups have `lr` and follow the schedule, and its `state_dict` holds only tensors and plain
+types.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["LBFGS", "MomentumCaffe", "Muon"]
 Closure = Callable[[], Any]
 Groups = Iterable[Any]
 
-# Their parameters scale or shift a signal; pulling them to zero is no penalty on the size of the function.
+# Their parameters scale or shift a signal; decaying them does not penalize the size of the function.
 UNDECAYED = (
     nn.BatchNorm1d,
     nn.BatchNorm2d,
@@ -39,7 +39,7 @@ UNDECAYED = (
 
 
 def parameters_with_decay(net: nn.Module) -> list[tuple[nn.Parameter, bool]]:
-    """Return the trainable parameters, each once, in the order of the net's modules, and whether each decays."""
+    """Return the distinct trainable parameters, in the order of the net's modules, and whether each decays."""
     decays_by_id: dict[int, tuple[nn.Parameter, bool]] = {}
     for module in net.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -55,18 +55,10 @@ def decayed_parameters(net: nn.Module, *, decay_all: bool = False) -> list[nn.Pa
 
 
 def parameter_groups(net: nn.Module, *, weight_decay: float | None, decay_all: bool = False) -> list[dict[str, Any]]:
-    """Return the trainable parameters as one or two groups for a torch optimizer, each once, in the order of the net's modules.
+    """Return the distinct trainable parameters as groups for a torch optimizer, in the order of the net's modules; no group is empty.
 
-    The second group holds norm parameters, biases and PReLU slopes with `weight_decay` 0. There is one group only where that makes
-    no difference. No group is empty.
-
-    Args:
-        net: the net.
-        weight_decay: the first group's decay; None for an optimizer that has none, whose groups get no such key.
-        decay_all: whether all parameters decay, as in the papers of AlexNet and VGG.
-
-    Returns:
-        Groups with `params` and, unless it is None, `weight_decay`.
+    Norm parameters, biases and PReLU slopes form a second group with `weight_decay` 0, unless `weight_decay` is 0 or None (for an
+    optimizer without one, whose groups lack the key) or `decay_all` is set, as in the papers of AlexNet and VGG.
     """
     split = bool(weight_decay) and not decay_all
     parameters = parameters_with_decay(net)
@@ -86,14 +78,14 @@ def evaluate_closure(closure: Closure | None) -> Any:
 
 
 class MomentumCaffe(Optimizer):
-    """SGD with the learning rate inside the velocity: v <- m v - lr (wd w + g); w <- w + v. One velocity a parameter.
+    """SGD with the learning rate inside the velocity: v <- m v - lr (wd w + g); w <- w + v.
 
     Krizhevsky, Sutskever, Hinton (2012), section 5, and Caffe's solver. torch's SGD multiplies by lr outside; the two agree while lr
-    stays as it is, and part when it drops: here the velocity gathered at the old rate is used up at that rate.
+    is constant and differ when it drops: this velocity keeps the rate at which it was accumulated.
     """
 
     def __init__(self, params: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 5e-4) -> None:
-        """Set the learning rate, the velocity's share that stays, and the L2 decay."""
+        """Set the learning rate, the share of the velocity that a step keeps, and the L2 decay."""
         check_argument("lr", lr, fits=lr > 0, rule="must be above 0")
         check_argument("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
         check_argument("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
@@ -120,11 +112,11 @@ class MomentumCaffe(Optimizer):
 class Muon(Optimizer):
     """Muon for the hidden weights, AdamW for the rest, as one optimizer: Jordan et al. (2024), kellerjordan.github.io/posts/muon.
 
-    Weights of two or more dimensions are updated by `torch.optim.Muon`, which takes matrices alone: a conv kernel (out, in, k, k) is
-    laid out as (out, in k k). One-dimensional parameters, and the last weight in the order of the net's modules (the layer of the
-    scores) unless `last` is "muon", are updated by AdamW at `adamw_lr`. Weight decay is decoupled in both. `adjust_lr_fn`: how the
-    rate follows a matrix (A, B): "original" sqrt(max(1, A/B)), "match_rms_adamw" 0.2 sqrt(max(A, B)) (arXiv:2502.16982), or
-    "spectral_unclamped" sqrt(A/B). A group holds its `rule`.
+    Weights of two or more dimensions are updated by `torch.optim.Muon`, which takes only matrices: a conv kernel (out, in, k, k) is
+    reshaped to (out, in k k). One-dimensional parameters, and the last weight in the order of the net's modules (the layer of the
+    scores) unless `last` is "muon", are updated by AdamW at `adamw_lr`. Weight decay is decoupled in both. `adjust_lr_fn` is the
+    factor of the rate for a matrix (A, B): "original" sqrt(max(1, A/B)), "match_rms_adamw" 0.2 sqrt(max(A, B)) (arXiv:2502.16982), or
+    "spectral_unclamped" sqrt(A/B). Each group stores its `rule`.
     """
 
     def __init__(
@@ -142,16 +134,15 @@ class Muon(Optimizer):
         adamw_betas: tuple[float, float] = (0.9, 0.999),
         adamw_eps: float = 1e-8,
     ) -> None:
-        """Divide the parameters among the two rules; see the class for the arguments."""
-        check_argument("lr", lr, fits=lr > 0, rule="must be above 0")
-        check_argument("adamw_lr", adamw_lr, fits=adamw_lr > 0, rule="must be above 0")
+        """Divide the parameters between the two rules; see the class for the arguments."""
+        for name, rate in (("lr", lr), ("adamw_lr", adamw_lr)):
+            check_argument(name, rate, fits=rate > 0, rule="must be above 0")
         check_argument("momentum", momentum, fits=0 <= momentum < 1, rule="must be at least 0 and below 1")
-        check_argument("weight_decay", weight_decay, fits=weight_decay >= 0, rule="must be 0 or more")
-        check_argument("adamw_eps", adamw_eps, fits=adamw_eps >= 0, rule="must be 0 or more")
+        for name, number in (("weight_decay", weight_decay), ("adamw_eps", adamw_eps)):
+            check_argument(name, number, fits=number >= 0, rule="must be 0 or more")
         check_argument("ns_steps", ns_steps, fits=1 <= ns_steps < 100, rule="must be at least 1 and below 100")
-        check_argument(
-            "adamw_betas", list(adamw_betas), fits=all(0 <= beta < 1 for beta in adamw_betas), rule="must be at least 0 and below 1"
-        )
+        betas_fit = all(0 <= beta < 1 for beta in adamw_betas)
+        check_argument("adamw_betas", list(adamw_betas), fits=betas_fit, rule="must be at least 0 and below 1")
         groups = [dict(group) if isinstance(group, dict) else {"params": [group]} for group in params]
         for group in groups:
             group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
@@ -159,7 +150,7 @@ class Muon(Optimizer):
         matrices = matrices[:-1] if last == "adamw" else matrices
         muon = {"rule": "muon", "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
         adam = {"rule": "adamw", "lr": adamw_lr, "betas": adamw_betas, "eps": adamw_eps}
-        # Muon's groups come first, so that the rate which a run reports is Muon's.
+        # Muon's groups come first, so that its rate is the one that a run reports.
         divided = [
             {**group, "params": [p for p in group["params"] if (id(p) in matrices) == by_muon], **rule}
             for by_muon, rule in ((True, muon), (False, adam))
@@ -178,7 +169,7 @@ class Muon(Optimizer):
         return loss
 
     def _step_muon(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """Update weights by `torch.optim.Muon`, which gets and keeps no state beyond this call."""
+        """Update weights by a `torch.optim.Muon` that exists only for this call."""
         matrices = []
         for w in weights:
             matrix = nn.Parameter(as_matrix(w))
@@ -225,19 +216,19 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def needs_full_batch(optimizer: object) -> bool:
-    """Return whether an optimizer class takes the loss of every batch for one and the same function.
+    """Return whether an optimizer class assumes that the loss is the same function at every evaluation.
 
-    L-BFGS builds its curvature from differences of gradients of one function, and evaluates it several times a step (Liu, Nocedal
-    1989): with a new batch a step those differences are noise. A class of one's own says so by `needs_full_batch = True`.
+    L-BFGS estimates curvature from differences of gradients of a fixed function, which it evaluates several times per step (Liu,
+    Nocedal 1989): with a new batch in each step those differences are noise. A user's class declares it by `needs_full_batch = True`.
     """
     return getattr(optimizer, "needs_full_batch", isinstance(optimizer, type) and issubclass(optimizer, torch.optim.LBFGS))
 
 
 class LBFGS(torch.optim.LBFGS):
-    """torch's L-BFGS (Liu, Nocedal 1989) for nets of any memory layout; for the whole training set as one batch.
+    """torch's L-BFGS (Liu, Nocedal 1989) for nets of any memory layout; the batch must be the entire training set.
 
-    It evaluates the loss several times a step and takes it for one function: see `needs_full_batch`. torch's own lays
-    gradients out with `view`, which a channels_last kernel refuses: they are made contiguous first.
+    See `needs_full_batch`. torch's class flattens gradients with `view`, which fails for a channels_last kernel: they are made
+    contiguous first.
     """
 
     def __init__(
@@ -270,7 +261,7 @@ class LBFGS(torch.optim.LBFGS):
         )
 
     def step(self, closure: Closure) -> Any:  # type: ignore[override]
-        """Take up to `max_iter` iterations, each with evaluations of its own; return the first loss."""
+        """Take up to `max_iter` iterations, each with its own evaluations; return the first loss."""
 
         def contiguous() -> Any:
             loss = closure()

@@ -2,7 +2,7 @@
 
 Each is a torch LRScheduler whose lengths come from the run's own number of steps. `warmup` is the fraction of all steps over which
 the rate rises linearly: with W warm-up steps, step k (from 0) has (k + 1) / W of the schedule's rate, so the first is never zero.
-Rates alone are scheduled, in every group of the optimizer alike; momentum stays as the optimizer has it.
+Only rates are scheduled, by the same factor in every group of the optimizer; momentum keeps the optimizer's value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -21,29 +21,28 @@ from bakeoff.errors import check_argument
 __all__ = ["constant", "cosine", "linear", "multistep", "one_cycle", "plateau", "poly", "step", "wsd"]
 
 
+class RunLength(TypedDict):
+    """The optimizer steps of a run and of an epoch, which every schedule takes."""
+
+    total_steps: int
+    steps_per_epoch: int
+
+
 class Schedule(LRScheduler):
     """The optimizer's own rate throughout, after the warm-up; the base of the other schedules.
 
-    The rate of step k is the optimizer's own times `factor_at(k)`. The state is made of plain numbers, lists and bools alone.
+    The rate of step k is the optimizer's own times `factor_at(k)`. The state holds only plain numbers, lists and bools.
     """
 
     watch: Literal["error", "loss"] = "error"
     """What `epoch_end` takes: error (1 - accuracy) or loss."""
 
     def __init__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float = 0.0) -> None:
-        """Set the lengths of the run and of its warm-up.
-
-        Args:
-            optimizer: the optimizer whose rates are scheduled.
-            total_steps: optimizer steps of the run.
-            steps_per_epoch: optimizer steps of an epoch.
-            warmup: fraction of all steps, at least 0 and below 1.
-        """
+        """Set the optimizer steps of the run and of an epoch, and the warm-up as a fraction of all steps, at least 0 and below 1."""
         check_argument("total_steps", total_steps, fits=total_steps >= 1, rule="a run needs at least 1 step")
         check_argument("steps_per_epoch", steps_per_epoch, fits=steps_per_epoch >= 1, rule="an epoch needs at least 1 step")
         check_argument("warmup", warmup, fits=0 <= warmup < 1, rule="must be a fraction of all steps, at least 0 and below 1")
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.warmup_steps = round(warmup * total_steps)
         super().__init__(optimizer)
 
@@ -72,11 +71,10 @@ class MultiStep(Schedule):
         self,
         optimizer: Optimizer,
         *,
-        total_steps: int,
-        steps_per_epoch: int,
         warmup: float = 0.0,
         at: Sequence[float] = (0.3, 0.6, 0.8),
         factors: Sequence[float] = (0.2, 0.2, 0.2),
+        **length: Unpack[RunLength],
     ) -> None:
         """Set when the rate drops (ascending fractions of all steps, rounded to a step) and by how much; see `Schedule`."""
         fits = len(factors) == len(at) and all(0 < factor <= 1 for factor in factors)
@@ -84,9 +82,9 @@ class MultiStep(Schedule):
         check_argument("factors", list(factors), fits=fits, rule=rule)
         fits = all(0 < fraction < 1 for fraction in at) and all(a < b for a, b in pairwise(at))
         check_argument("at", list(at), fits=fits, rule="must be ascending fractions of all steps between 0 and 1")
-        self.drops = [round(fraction * total_steps) for fraction in at]
+        self.drops = [round(fraction * length["total_steps"]) for fraction in at]
         self.factors = [float(factor) for factor in factors]
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup)
+        super().__init__(optimizer, warmup=warmup, **length)
 
     def shape(self, step: int) -> float:
         """Return the product of the factors of the drops passed."""
@@ -102,35 +100,38 @@ class Step(MultiStep):
         self,
         optimizer: Optimizer,
         *,
-        total_steps: int,
-        steps_per_epoch: int,
         warmup: float = 0.0,
         at: Sequence[float] = (0.5, 0.75),
         factor: float = 0.1,
+        **length: Unpack[RunLength],
     ) -> None:
-        """Set when the rate drops and the one factor of all drops; see `Schedule`."""
+        """Set when the rate drops and the factor that all drops share; see `Schedule`."""
         check_argument("factor", factor, fits=0 < factor <= 1, rule="must be above 0 and at most 1")
-        lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-        super().__init__(optimizer, **lengths, warmup=warmup, at=at, factors=[factor] * len(at))
+        super().__init__(optimizer, warmup=warmup, at=at, factors=[factor] * len(at), **length)
 
 
 class Descent(Schedule):
     """The base of schedules that fall from 1 after the warm-up to `final`, which a step after the last would have."""
 
-    def __init__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float = 0.0, final: float = 0.0) -> None:
+    def __init__(self, optimizer: Optimizer, *, warmup: float = 0.0, final: float = 0.0, **length: Unpack[RunLength]) -> None:
         """Set the fraction of the rate, between 0 and 1, that is left at the end; see `Schedule`."""
         check_argument("final", final, fits=0 <= final <= 1, rule="must be a fraction of the rate, between 0 and 1")
         self.final = final
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup)
+        super().__init__(optimizer, warmup=warmup, **length)
+
+    @property
+    def begin(self) -> int:
+        """The step from which the rate falls."""
+        return self.warmup_steps
 
     def fall(self, t: float) -> float:
-        """Return what is left at a fraction t of the steps behind the warm-up: from 1 at t = 0 to 0 at t = 1."""
+        """Return the share that remains at a fraction t of the fall: 1 at t = 0, 0 at t = 1."""
         raise NotImplementedError
 
     def shape(self, step: int) -> float:
-        """Return final + (1 - final) fall(t)."""
-        length = max(1, self.total_steps - self.warmup_steps)
-        return self.final + (1 - self.final) * self.fall(min(1.0, max(0, step - self.warmup_steps) / length))
+        """Return final + (1 - final) fall(t), with t from 0 to 1 between step `begin` and the end of the run."""
+        t = min(1.0, max(0, step - self.begin) / max(1, self.total_steps - self.begin))
+        return self.final + (1 - self.final) * self.fall(t)
 
 
 class Cosine(Descent):
@@ -148,16 +149,15 @@ class Poly(Descent):
         self,
         optimizer: Optimizer,
         *,
-        total_steps: int,
-        steps_per_epoch: int,
         warmup: float = 0.0,
         final: float = 0.0,
         power: float = 0.9,
+        **length: Unpack[RunLength],
     ) -> None:
         """Set the power, above 0; see `Descent`."""
         check_argument("power", power, fits=power > 0, rule="must be above 0")
         self.power = power
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
+        super().__init__(optimizer, warmup=warmup, final=final, **length)
 
     def fall(self, t: float) -> float:
         """Return (1 - t)^power."""
@@ -167,9 +167,9 @@ class Poly(Descent):
 class Linear(Poly):
     """A straight line down to the fraction `final` at the end of the run."""
 
-    def __init__(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup: float = 0.0, final: float = 0.0) -> None:
+    def __init__(self, optimizer: Optimizer, *, warmup: float = 0.0, final: float = 0.0, **length: Unpack[RunLength]) -> None:
         """Set the fraction at the end; see `Descent`."""
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final, power=1.0)
+        super().__init__(optimizer, warmup=warmup, final=final, power=1.0, **length)
 
 
 class WarmupStableDecay(Descent):
@@ -183,29 +183,27 @@ class WarmupStableDecay(Descent):
         self,
         optimizer: Optimizer,
         *,
-        total_steps: int,
-        steps_per_epoch: int,
         warmup: float = 0.05,
         decay: float = 0.2,
         way: Literal["linear", "sqrt"] = "linear",
         final: float = 0.0,
+        **length: Unpack[RunLength],
     ) -> None:
         """Set the length of the decay, as a fraction of all steps, and its form; see `Descent`."""
         check_argument("decay", decay, fits=0 < decay <= 1, rule="must be a fraction of all steps, above 0 and at most 1")
         check_argument("way", way, fits=way in ("linear", "sqrt"), rule="choices: linear, sqrt")
-        self.decay_steps = max(1, round(decay * total_steps))
+        self.decay_steps = max(1, round(decay * length["total_steps"]))
         self.way = way
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
+        super().__init__(optimizer, warmup=warmup, final=final, **length)
+
+    @property
+    def begin(self) -> int:
+        """The step at which the stable part ends."""
+        return max(self.warmup_steps, self.total_steps - self.decay_steps)
 
     def fall(self, t: float) -> float:
         """Return 1 - t, or 1 - sqrt(t)."""
         return 1 - (math.sqrt(t) if self.way == "sqrt" else t)
-
-    def shape(self, step: int) -> float:
-        """Return 1, and after the stable part final + (1 - final) fall(t)."""
-        begin = max(self.warmup_steps, self.total_steps - self.decay_steps)
-        t = min(1.0, max(0, step - begin) / max(1, self.total_steps - begin))
-        return self.final + (1 - self.final) * self.fall(t)
 
 
 class OneCycle(Cosine):
@@ -219,16 +217,15 @@ class OneCycle(Cosine):
         self,
         optimizer: Optimizer,
         *,
-        total_steps: int,
-        steps_per_epoch: int,
         warmup: float = 0.3,
         start: float = 0.04,
         final: float = 4e-6,
+        **length: Unpack[RunLength],
     ) -> None:
         """Set the fraction of the rate to start from; see `Descent`."""
         check_argument("start", start, fits=0 < start <= 1, rule="must be a fraction of the rate, above 0 and at most 1")
         self.start = start
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup, final=final)
+        super().__init__(optimizer, warmup=warmup, final=final, **length)
 
     def factor_at(self, step: int) -> float:
         """Return 1 - (1 - start) fall(t) on the way up, `shape` from there on."""
@@ -249,14 +246,13 @@ class Plateau(Schedule):
         self,
         optimizer: Optimizer,
         *,
-        total_steps: int,
-        steps_per_epoch: int,
         warmup: float = 0.0,
         patience: int = 2,
         factor: float = 0.1,
         threshold: float = 1e-4,
         floor: float = 1e-3,
         watch: Literal["error", "loss"] = "error",
+        **length: Unpack[RunLength],
     ) -> None:
         """Set what is watched on the validation images and when the rate drops by how much; see `Schedule`."""
         check_argument("watch", watch, fits=watch in ("error", "loss"), rule="choices: error, loss")
@@ -264,15 +260,9 @@ class Plateau(Schedule):
         check_argument("factor", factor, fits=0 < factor < 1, rule="must be above 0 and below 1")
         check_argument("threshold", threshold, fits=0 <= threshold < 1, rule="must be at least 0 and below 1")
         check_argument("floor", floor, fits=0 <= floor <= 1, rule="must be a fraction of the rate, between 0 and 1")
-        self.watch = watch
-        self.patience = patience
-        self.factor = factor
-        self.threshold = threshold
-        self.floor = floor
-        self.level = 1.0
-        self.best = math.inf
-        self.bad = 0
-        super().__init__(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, warmup=warmup)
+        self.watch, self.patience, self.factor, self.threshold, self.floor = watch, patience, factor, threshold, floor
+        self.level, self.best, self.bad = 1.0, math.inf, 0
+        super().__init__(optimizer, warmup=warmup, **length)
 
     def shape(self, step: int) -> float:
         """Return the level that the drops so far have left, whatever the step."""
@@ -289,7 +279,7 @@ class Plateau(Schedule):
         if self.bad > self.patience:
             self.bad = 0
             self.level = max(self.floor, self.level * self.factor)
-            rates = [float(rate) * self.factor_at(self.last_epoch) for rate in self.base_lrs]
+            rates = self.get_lr()
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
             self._last_lr = [*rates]

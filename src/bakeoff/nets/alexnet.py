@@ -1,4 +1,4 @@
-"""AlexNet: the paper of 2012, its widely replicated reading, the net that torchvision ships, and a form for small images."""
+"""AlexNet: the paper of 2012, Caffe's widely replicated version, the net of torchvision, and a form for small images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AlexNet(ConvNet):
 
     @classmethod
     def convolutions(cls, head: str) -> tuple[ConvSpec, ...]:
-        """Kernels and strides are the same in all variants; channels, groups and the padding of the 11x11 are the variant's."""
+        """Return the convolutions; variants differ in channels, groups and the padding of the 11x11 kernel."""
         c1, c2, c3, c4, c5 = cls.channels
         g1, g2, g3, g4, g5 = cls.groups
         kernel, stride, padding = (5, 1, 2) if head == "small" else (11, 4, cls.padding)
@@ -55,7 +55,7 @@ class AlexNet(ConvNet):
 
     @classmethod
     def published_variant(cls) -> type[ConvNet]:
-        """The net of 2012."""
+        """Return the net of 2012."""
         return alexnet_2012
 
 
@@ -82,13 +82,13 @@ class alexnet_2012(AlexNet):
         conv5 3x3, 2 groups     256 x 13 x 13    pool 3x3/2        256 x  6 x  6
         fc 9216 -> 4096, dropout; fc 4096 -> 4096, dropout; fc 4096 -> num_classes
 
-    The groups are the paper's two GPUs: conv3 and the fully connected layers see both halves. Local response normalization acts
-    behind the activation of conv1 and conv2 with k 2, n 5, alpha 1e-4, beta 0.75. Dropout acts on the outputs of the hidden layers.
+    The groups are the paper's two GPUs: conv3 and the fully connected layers see both halves. Local response normalization follows
+    the activations of conv1 and conv2 with k 2, n 5, alpha 1e-4, beta 0.75. Dropout acts on the outputs of the hidden layers.
 
     Differences from the paper: the crop is 227 pixels, since 55 = (227 - 11) / 4 + 1 holds and the paper's 224 does not divide; the
     two halves are groups of one convolution, so that the normalization of conv1 and conv2 also sums over neighbours across the seam
-    between them; dropout scales by 1 / (1 - p) in training instead of by 1 - p in the test. The paper's start (std 0.01, biases of 1)
-    is the initializer `alexnet_paper`, its update the optimizer `momentum_caffe`.
+    between them; dropout scales by 1 / (1 - p) in training instead of by 1 - p in the test. The paper's initialization (std 0.01, biases of
+    1) is the initializer `alexnet_paper`, its update the optimizer `momentum_caffe`.
     `head="small"` keeps the paper's channels, groups, normalization and dropout on 32 pixels, with conv1 5x5/1 and hidden layers of 1024.
     """
 
@@ -101,26 +101,26 @@ class alexnet_2012(AlexNet):
 
 
 class alexnet_caffe(alexnet_2012):
-    """The widely replicated reading of the paper: BVLC Caffe's `bvlc_alexnet`, in layers, order and shapes `alexnet_2012`.
+    """The widely replicated version of BVLC Caffe, `bvlc_alexnet`, with the layers, order and shapes of `alexnet_2012`.
 
     Differences from the paper: the k of local response normalization is 1, and its alpha 2e-5, since Caffe divides the 1e-4 of its
-    settings by n = 5. Those in the start belong to an initializer: biases of 0.1 instead of 1 in conv2, conv4, conv5 and the hidden
-    layers, and a std of 0.005 instead of 0.01 in the hidden layers. Normalization comes before the pooling, as in the paper
-    (`bvlc_reference_caffenet` has the two the other way round).
+    settings by n = 5. Differences in the initialization belong to an initializer: biases of 0.1 instead of 1 in conv2, conv4, conv5
+    and the hidden layers, and a std of 0.005 instead of 0.01 in the hidden layers. Normalization precedes the pooling, as in the
+    paper (in `bvlc_reference_caffenet` it follows the pooling).
     """
 
     default_lrn: ClassVar[Lrn] = "caffe"
 
 
 class alexnet_owt(AlexNet):
-    """The single-column net of 2014 in the geometry that torchvision ships, whose weights load as they are.
+    """The single-column net of 2014 with the geometry of torchvision, whose weights can be loaded.
 
     Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (arXiv:1404.5997); 61,100,840 parameters with 1000
     classes at `head="imagenet"`.
 
     Differences from the paper of 2012: 224 pixels with conv1 padded by 2; channels 64-192-384-256-256; no groups; no local response
-    normalization; dropout at the inputs of the hidden layers; features averaged to 6x6 (nothing changes at 224), so that the fully
-    connected layers are the same at any `size`. A footnote of the paper of 2014 gives conv4 384 channels; its author's settings for
+    normalization; dropout at the inputs of the hidden layers; features averaged to 6x6 (at 224 they already are 6x6), so that the fully
+    connected layers are the same at any `size`. In a footnote of the paper of 2014 conv4 has 384 channels; its author's settings for
     one GPU (cuda-convnet2), which torchvision follows, have 256.
     `head="small"` is `alexnet`.
     """

@@ -1,4 +1,4 @@
-"""A built net's properties, read from its modules as text that can be compared, and the published net beside it."""
+"""The properties of a net as text, read from its modules, to compare it with the published net."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CLASSES, CHANNELS = 1000, 3
 
 
 def published_net(net: ConvNet) -> ConvNet:
-    """Return the published net that `net` goes back to, for 1000 classes and colour images of its own size, on the meta device."""
+    """Return the published net from which `net` derives, for 1000 classes and colour images of its native size, on the meta device."""
     kind = type(net).published_variant()
     with torch.device("meta"):
         return kind(num_classes=CLASSES, in_channels=CHANNELS, activation=nn.ReLU, head="imagenet", size=kind.native_sizes["imagenet"])
 
 
 def summarize_architecture(net: ConvNet) -> dict[str, str]:
-    """Return what decides a net's function and size, property by property; lists are in the order of the layers."""
+    """Return the properties that determine a net's function and size; lists are in the order of the layers."""
     convs = [layer for layer in net.features if isinstance(layer, nn.Conv2d)]
     linears = [layer for layer in net.classifier if isinstance(layer, nn.Linear)]
     lrn_places = _places_by_setting(net, nn.LocalResponseNorm)
@@ -56,7 +56,7 @@ def _join_or_all(words: Iterable[str]) -> str:
 
 
 def _places_by_setting(net: ConvNet, *kinds: type[nn.Module]) -> dict[str, str]:
-    """Return settings of the modules of these kinds -> the convolutions that have them."""
+    """Return settings of the modules of these kinds -> the convolutions that they follow."""
     places: dict[str, list[str]] = {}
     layers = list(net.features)
     number = 0
@@ -73,7 +73,7 @@ def _settings_and_places(net: ConvNet, *kinds: type[nn.Module]) -> str:
 
 
 def _describe_layer(layer: nn.Module, previous: nn.Module) -> str:
-    """Return one normalization or pooling in a few words; `previous` is the module in front of it."""
+    """Return the settings of a normalization or pooling; `previous` is the module before it."""
     if isinstance(layer, nn.BatchNorm2d):
         return "before the activation" if isinstance(previous, nn.Conv2d) else "after the activation"
     if isinstance(layer, nn.LocalResponseNorm):

@@ -21,26 +21,26 @@ PoolOption = Literal["own", "max", "overlapping", "average"]
 class ConvNet(nn.Module):
     """Convolutions, some followed by a pooling, then fully connected layers.
 
-    Maps float images (N, in_channels, size, size) to scores (N, num_classes). Weights are as torch leaves them: initializing is a
-    choice of its own.
+    Maps float images (N, in_channels, size, size) to scores (N, num_classes). Weights have torch's default values; initializers are
+    separate components.
 
-    Every layer but the last is followed by `activation()`; the factory is called once a use, and once more to see what it makes. Where
-    its modules have `expansion` e > 1 (maxout, gated units), the layers before them are e times as wide; where they also have
-    `match="parameters"`, `width` is then scaled so that the net has the parameters that it has with an expansion of 1, within 2 %.
+    Every layer but the last is followed by `activation()`; the factory is called once per layer, and once more to inspect its module.
+    If that has `expansion` e > 1 (maxout, gated units), the layers before an activation are e times as wide; with `match="parameters"`,
+    `width` is then scaled so that the net has as many parameters as with an expansion of 1, within 2 %.
 
     Args:
         num_classes: number of scores.
         in_channels: channels of the images.
         activation: factory of activation modules.
         head: small for images such as 32x32; imagenet for the published form.
-        width: factor of all channels and hidden units, which are rounded (to a multiple of the groups, where there are any).
+        width: factor of all channels and hidden units, which are rounded (channels to a multiple of the groups).
         dropout: probability; 0 switches it off.
         dropout_kind: plain, alpha (nn.AlphaDropout), or auto: alpha where the activation is SELU.
         batch_norm: whether every convolution is followed by batch norm.
         norm_place: batch norm before or after the activation.
-        lrn: local response normalization where the net has a place for it: own (as the net is defined), none, paper (k 2, n 5,
+        lrn: local response normalization, in nets that have a place for it: own (the net's default), none, paper (k 2, n 5,
             alpha 1e-4, beta 0.75) or caffe (k 1, alpha 2e-5).
-        pool: own (as the net is defined), max (2x2/2), overlapping (max 3x3/2) or average (2x2/2).
+        pool: own (the net's default), max (2x2/2), overlapping (max 3x3/2) or average (2x2/2).
         hidden: hidden units of the small head; [] for the net's own.
         size: side of the images in pixels, which decides the first fully connected layer.
 
@@ -111,7 +111,7 @@ class ConvNet(nn.Module):
         if expansion > 1 and match == "parameters":
             spec = match_parameters(spec, net=name)
         self.size, self.width = size, spec.width
-        # Sides in pixels: of what the convolutions leave, of what that is averaged to (None: as it comes), and of what the head gets.
+        # Sides in pixels: of the convolutions' output, of its adaptive pooling (None: there is none), and of the head's input.
         self.conv_feature_size, self.adaptive_pool_size = spec.conv_feature_size(size), spec.adaptive_pool_size
         self.feature_size = spec.feature_size
         self.features = spec.make_features()
@@ -125,7 +125,7 @@ class ConvNet(nn.Module):
     @classmethod
     @abstractmethod
     def published_variant(cls) -> type[ConvNet]:
-        """Return the published net that this one goes back to."""
+        """Return the published net from which this one derives."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return scores (N, num_classes) of float images (N, in_channels, size, size)."""

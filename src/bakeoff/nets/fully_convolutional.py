@@ -1,4 +1,4 @@
-"""A net with its fully connected layers as convolutions, so that a larger image gives a map of scores."""
+"""A net with its fully connected layers as convolutions, which maps a larger image to a map of scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["to_fully_convolutional"]
 class FullyConvolutional(nn.Module):
     """Maps float images (N, channels, height, width) to scores (N, num_classes, h, w).
 
-    The weights are the net's own, viewed as kernels at every call, so that training or moving either moves both.
+    The weights are those of the wrapped net, viewed as kernels at every call, so that the two stay the same.
     """
 
     def __init__(self, net: ConvNet) -> None:
@@ -23,16 +23,10 @@ class FullyConvolutional(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the map of scores of each image.
-
-        Args:
-            images: float (N, channels, height, width).
-
-        Returns:
-            Scores (N, num_classes, h, w).
+        """Return the scores (N, num_classes, h, w) of images (N, channels, height, width).
 
         Raises:
-            ArgumentError: the images are smaller than those the net was made for.
+            ArgumentError: the images are smaller than `size` of the net.
         """
         maps: Tensor = self.net.features(images)
         kernel = self.net.feature_size
@@ -53,24 +47,15 @@ class FullyConvolutional(nn.Module):
 def to_fully_convolutional(net: nn.Module) -> nn.Module:
     """Return `net` with its fully connected layers as convolutions (at 224 pixels 7x7 in VGG, 6x6 in AlexNet, then 1x1, 1x1).
 
-    At the size it was made for, it gives the net's scores in one place; averaging a larger map over space is the dense evaluation of
-    Simonyan, Zisserman (arXiv:1409.1556), section 3.2.
-
-    Args:
-        net: an AlexNet or a VGG; it keeps its form and shares its weights.
-
-    Returns:
-        A module from images (N, channels, height, width) to scores (N, num_classes, h, w).
+    At the net's own size the map has a single position, with the net's scores; averaging a larger map over space is the dense
+    evaluation of Simonyan, Zisserman (arXiv:1409.1556), section 3.2. `net` is not changed and shares its weights.
 
     Raises:
-        ArgumentError: `net` is none of these, or averages its features to another size than they come in.
+        ArgumentError: `net` is not an AlexNet or VGG, or its adaptive pooling changes the size of its features.
     """
     name = type(net).__name__
     if not isinstance(net, ConvNet):
-        raise ArgumentError(
-            f"{name} has no fully connected layers known to act on a map of features; "
-            "the nets of bakeoff.nets.alexnet and bakeoff.nets.vgg have"
-        )
+        raise ArgumentError(f"{name} has no known fully convolutional form; the nets of bakeoff.nets.alexnet and bakeoff.nets.vgg have one")
     before, after = net.conv_feature_size, net.adaptive_pool_size
     if after is not None and before != after:
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""A convolutional net as data: its convolutions, what follows each of them, its fully connected layers, and the modules they make."""
+"""A convolutional net as data: its convolutions, what follows each of them, and its fully connected layers; and its modules."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DropoutPlace = Literal["inputs", "outputs"]
 Lrn = Literal["none", "paper", "caffe"]
 Pool = Literal["max", "overlapping", "average"]
 
-# Krizhevsky, Sutskever, Hinton (2012), section 3.3: b = a / (2 + 1e-4 * sum of a^2 over 5 channels)^0.75. torch divides its alpha by the
-# size of the neighbourhood, so that the paper's 1e-4 is written 5e-4. Caffe divides as torch does, and its k is 1: the widely replicated
-# file of settings, which repeats the paper's 1e-4, has in truth an alpha of 2e-5.
+# Krizhevsky, Sutskever, Hinton (2012), section 3.3: b = a / (2 + 1e-4 * sum of a^2 over 5 channels)^0.75. torch divides alpha by the
+# size of the neighbourhood, so that the paper's 1e-4 is 5e-4 here. Caffe also divides by it, and its k is 1: the widely replicated
+# settings, which repeat the paper's 1e-4, mean an alpha of 2e-5.
 LRN_SETTINGS = {
     "paper": {"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0},
     "caffe": {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0},
@@ -35,13 +35,13 @@ def scale_units(units: int, *, width: float, multiple: int = 1) -> int:
 
 
 def conv_output_size(size: int, *, kernel: int, stride: int, padding: int = 0) -> int:
-    """Return the side in pixels that a convolution or pooling makes of `size` pixels; 0 where the kernel does not fit."""
+    """Return the side in pixels of the output of a convolution or pooling; 0 if the kernel does not fit."""
     return max(0, (size + 2 * padding - kernel) // stride + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvSpec:
-    """One convolution; `lrn` and `pool` mark where a net that has them puts them, after the activation."""
+    """One convolution; `lrn` and `pool` say whether local response normalization and pooling follow its activation."""
 
     channels: int
     kernel: int = 3
@@ -54,13 +54,13 @@ class ConvSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class NetSpec:
-    """Everything that decides a net's modules.
+    """Everything that determines a net's modules.
 
     Attributes:
-        expansion: channels that the activation takes for each one that it gives; layers before it are that many times as wide.
+        expansion: input channels of the activation per output channel.
         alpha_dropout: whether dropout is nn.AlphaDropout.
         pool_padding: padding of the overlapping pooling.
-        adaptive_pool_size: side in pixels that the features are averaged to; None leaves them as they come.
+        adaptive_pool_size: side in pixels to which the features are averaged; None: they are not.
     """
 
     convs: tuple[ConvSpec, ...]
@@ -93,11 +93,11 @@ class NetSpec:
 
     @property
     def channel_multiple(self) -> int:
-        """The number that all channel counts are a multiple of, so that every convolution can be grouped."""
+        """The common divisor of all channel counts, so that every convolution can be grouped."""
         return math.lcm(*(conv.groups for conv in self.convs))
 
     def conv_feature_size(self, size: int) -> int:
-        """Return the side in pixels that the convolutions and poolings leave of images of `size` pixels; 0 where nothing is left."""
+        """Return the side in pixels of the convolutions' and poolings' output for images of `size` pixels; 0 if they are too small."""
         for conv in self.convs:
             size = conv_output_size(size, kernel=conv.kernel, stride=conv.stride, padding=conv.padding)
             if conv.pool and size:
@@ -108,16 +108,7 @@ class NetSpec:
         return size
 
     def check_size(self, net: str, *, head: Head, native_size: int) -> None:
-        """Check that images of `size` pixels leave something after the last pooling, and that the first convolution tiles them.
-
-        Args:
-            net: name of the net for the message.
-            head: the net's head.
-            native_size: the size that the message recommends.
-
-        Raises:
-            ArgumentError: the size does not fit.
-        """
+        """Raise an ArgumentError, which recommends `native_size`, if images are too small or not tiled by an unpadded first convolution."""
         smaller = ", or head=small, which takes smaller images" if head == "imagenet" else ""
         if not self.conv_feature_size(self.size):
             least = next(size for size in itertools.count(1) if self.conv_feature_size(size))
@@ -127,8 +118,8 @@ class NetSpec:
         first = self.convs[0]
         if first.padding == 0 and (self.size - first.kernel) % first.stride:
             raise ArgumentError(
-                f"size={self.size}: {net} with head={head} needs a size that its first convolution tiles without a remainder, "
-                f"{first.kernel} plus a multiple of {first.stride}; set size={native_size}{smaller}"
+                f"size={self.size}: {net} with head={head} needs a size of {first.kernel} plus a multiple of {first.stride}, "
+                f"which its first convolution tiles without a remainder; set size={native_size}{smaller}"
             )
 
     def make_features(self) -> nn.Sequential:
@@ -154,19 +145,17 @@ class NetSpec:
         return nn.Sequential(*layers)
 
     def make_classifier(self) -> nn.Sequential:
-        """Return the fully connected layers for flattened features; without a hidden layer, dropout acts on the input of the only one."""
+        """Return the fully connected layers for flattened features; without a hidden layer, dropout acts on their input."""
+        # Alpha dropout keeps mean and variance after SELU (Klambauer et al., arXiv:1706.02515).
+        dropout = nn.AlphaDropout if self.alpha_dropout else nn.Dropout
         layers: list[nn.Module] = []
         channels = scale_units(self.convs[-1].channels, width=self.width, multiple=self.channel_multiple)
         in_features = channels * self.feature_size**2
         for units in self.hidden:
             out_features = scale_units(units, width=self.width)
             layer = [nn.Linear(in_features, out_features * self.expansion), self.activation()]
-            layers += [self._make_dropout(), *layer] if self.dropout_place == "inputs" else [*layer, self._make_dropout()]
+            layers += [dropout(self.dropout), *layer] if self.dropout_place == "inputs" else [*layer, dropout(self.dropout)]
             in_features = out_features
         if not self.hidden:
-            layers.append(self._make_dropout())
+            layers.append(dropout(self.dropout))
         return nn.Sequential(*layers, nn.Linear(in_features, self.num_classes))
-
-    def _make_dropout(self) -> nn.Module:
-        """Return plain dropout, or the kind that keeps mean and variance after SELU (Klambauer et al., arXiv:1706.02515)."""
-        return nn.AlphaDropout(self.dropout) if self.alpha_dropout else nn.Dropout(self.dropout)

@@ -1,4 +1,4 @@
-"""Widths of nets whose activation takes several channels for each one that it gives: as written, or to the same parameter count."""
+"""Widths of nets whose activation maps several channels to one: as written, or matched to the parameter count of a plain activation."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ TOLERANCE = 0.02
 
 
 def channel_expansion(activation: nn.Module) -> tuple[int, str]:
-    """Return an activation's `expansion` (channels in per channel out) and `match` (what is kept the same).
+    """Return an activation's `expansion` (input channels per output channel) and `match` ("parameters" or "width").
 
-    A module without these attributes has an expansion of 1 and matches the width.
-
-    Args:
-        activation: the activation module.
-
-    Returns:
-        The expansion, and "parameters" or "width".
-
-    Raises:
-        ArgumentError: an attribute is out of its range.
+    They default to 1 and "width". An ArgumentError is raised if either is out of range.
     """
     expansion, match = getattr(activation, "expansion", 1), getattr(activation, "match", "width")
     name = type(activation).__name__
     fits = isinstance(expansion, int) and not isinstance(expansion, bool) and expansion >= 1
-    rule = f"{name} must take a whole number of channels, 1 or more, for each that it gives"
+    rule = f"{name} must be a whole number of input channels per output channel, 1 or more"
     check_argument("expansion", expansion, fits=fits, rule=rule)
     check_argument("match", match, fits=match in MATCHES, rule=f"{name} has no such match; choices: {join_choices(MATCHES)}")
     return expansion, match
@@ -47,30 +38,20 @@ def count_parameters(spec: NetSpec) -> int:
 def match_parameters(spec: NetSpec, *, net: str) -> NetSpec:
     """Scale a net's width so that it has the parameters of the same net with an activation of expansion 1, within 2 %.
 
-    The count grows with the width, so bisection between width / expansion (never more parameters) and width (never fewer) ends at the
-    two widths next to the wanted count, of which the nearer is taken.
-
-    Args:
-        spec: the net as written, with an expansion above 1.
-        net: name of the net for the message.
-
-    Returns:
-        The net with another width.
-
-    Raises:
-        ArgumentError: the net is too narrow to come so near.
+    The count grows with the width: bisection between width / expansion (at most as many parameters) and width (at least as many) ends
+    at the two nearest widths, of which the closer is taken. An ArgumentError, which names `net`, is raised if the net is too narrow.
     """
-    wanted = count_parameters(dataclasses.replace(spec, activation=nn.Identity, expansion=1))
+    target = count_parameters(dataclasses.replace(spec, activation=nn.Identity, expansion=1))
     bounds = [spec.width / spec.expansion, spec.width]
     while bounds[1] - bounds[0] > 1e-5 * spec.width:
         middle = sum(bounds) / 2
-        bounds[count_parameters(dataclasses.replace(spec, width=middle)) > wanted] = middle
+        bounds[count_parameters(dataclasses.replace(spec, width=middle)) > target] = middle
     candidates = [dataclasses.replace(spec, width=width) for width in bounds]
-    nearest = min(candidates, key=lambda candidate: abs(count_parameters(candidate) - wanted))
+    nearest = min(candidates, key=lambda candidate: abs(count_parameters(candidate) - target))
     count = count_parameters(nearest)
-    if abs(count - wanted) > TOLERANCE * wanted:
+    if abs(count - target) > TOLERANCE * target:
         raise ArgumentError(
-            f"match=parameters: no width of {net} comes within 2 % of {wanted:,} parameters (nearest: {count:,}); "
-            f"take match=width or a `width` above {spec.width:g}"
+            f"match=parameters: no width of {net} comes within 2 % of {target:,} parameters (nearest: {count:,}); "
+            f"set match=width or a `width` above {spec.width:g}"
         )
     return nearest

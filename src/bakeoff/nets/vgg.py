@@ -23,7 +23,7 @@ class VGG(ConvNet):
     `head="imagenet"`: 4096-4096-C; at 224 pixels and 1000 classes the counts of the paper, and torchvision's. There is no adaptive
     pooling: another `size` changes the first fully connected layer.
 
-    Dropout acts on the outputs of the hidden layers, as in the paper; where there are none, at the input of the scores.
+    Dropout acts on the outputs of the hidden layers, as in the paper; without hidden layers, on the input of the scores.
     `pool="overlapping"` pads by 1, so that five poolings leave a small image as large as the paper's do.
     """
 
@@ -36,7 +36,7 @@ class VGG(ConvNet):
 
     @classmethod
     def convolutions(cls, head: str) -> tuple[ConvSpec, ...]:
-        """The column, the same for both heads; the first convolution is the place for local response normalization."""
+        """Return the column, the same for both heads; local response normalization may follow the first convolution."""
         return tuple(
             ConvSpec(channels=channels, kernel=kernel, padding=kernel // 2, lrn=stage == place == 0, pool=place == len(kernels) - 1)
             for stage, (channels, kernels) in enumerate(zip(CHANNELS, cls.stages, strict=True))
@@ -45,7 +45,7 @@ class VGG(ConvNet):
 
     @classmethod
     def published_variant(cls) -> type[ConvNet]:
-        """The same column, plain and with its own head."""
+        """Return this class: the same column, with the imagenet head."""
         return cls
 
 
@@ -56,7 +56,7 @@ class vgg11(VGG):
 
 
 class vgg11_lrn(vgg11):
-    """Configuration A-LRN: A with one local response normalization behind conv1, with AlexNet's settings; see `VGG` and `ConvNet`."""
+    """Configuration A-LRN: A with local response normalization after conv1, with AlexNet's settings; see `VGG` and `ConvNet`."""
 
     default_lrn: ClassVar[Lrn] = "paper"
 
@@ -68,7 +68,7 @@ class vgg13(VGG):
 
 
 class vgg16_c(VGG):
-    """Configuration C: B with a 1x1 convolution more in each of the last three stages (133,638,952 parameters); see `VGG`, `ConvNet`."""
+    """Configuration C: B with another 1x1 convolution in each of the last three stages (133,638,952 parameters); see `VGG`, `ConvNet`."""
 
     stages: ClassVar = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
 

@@ -1,4 +1,4 @@
-"""The base classes of initializers: what is filled, in which order, and how biases and gains are set."""
+"""The base classes of initializers: which layers are initialized, in which order, and how biases and gains are set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Mode = Literal["fan_in", "fan_out"]
 
 
 class Fans(NamedTuple):
-    """How many weights feed one output unit, and how many one input unit feeds (of one group, where a convolution is grouped)."""
+    """The number of weights per output unit and per input unit, within one group of a grouped convolution."""
 
     fan_in: int
     fan_out: int
 
 
 def fans(layer: nn.Module) -> Fans:
-    """Return the fans of a convolution or linear layer; torch's own fan_out counts a grouped convolution `groups` times too high."""
+    """Return the fans of a convolution or linear layer; torch's fan_out is `groups` times too high for a grouped convolution."""
     if isinstance(layer, nn.Linear):
         return Fans(layer.in_features, layer.out_features)
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
@@ -40,15 +40,26 @@ def weighted_layers(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def is_finite(value: object) -> bool:
-    """Return whether a value is a number, and neither nan nor infinite."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise an ArgumentError unless the argument is a finite number above 0."""
+    check_argument(name, value, fits=is_finite(value) and value > 0, rule="must be a finite number above 0")
+
+
+def check_whole(name: str, value: int, *, low: int) -> None:
+    """Raise an ArgumentError unless the argument is a whole number of at least `low`."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= low
+    check_argument(name, value, fits=fits, rule=f"must be a whole number of at least {low}")
 
 
 class Initializer(ABC):
     """Sets the weight and bias of each Conv and Linear module of a net, in their order; norm layers and PReLU slopes stay as they are.
 
-    Every number is drawn on the CPU in float32 and in contiguous order, then copied: device, dtype and memory format of the net do
-    not change it, and torch's global generator is neither read nor advanced.
+    Every number is drawn on the CPU in float32 and in contiguous order, then copied, so that it does not depend on the net's device,
+    dtype and memory format. torch's global generator is neither read nor advanced.
 
     A subclass with `needs_images = True` has an argument `images: int`, and its call gets a keyword `images`: that many training
     images of the run, normalized and not augmented, float32 (images, channels, size, size). One with `needs_source = True` has an
@@ -64,11 +75,11 @@ class Initializer(ABC):
 
         Args:
             net: the net to initialize.
-            activation_gain: what `gain: auto` means, for every layer; see the function of that name.
-            generator: a CPU generator, from which alone is drawn.
+            activation_gain: the gain of `gain: auto`; see the function of that name.
+            generator: the CPU generator of all random numbers.
 
         Returns:
-            Facts to be logged as tags of the run, or None.
+            Tags of the run, or None.
         """
         gain = self.resolve_gain(activation_gain)
         for layer in weighted_layers(net):
@@ -106,7 +117,6 @@ class ConstantBias(Initializer):
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_argument("bias", self.bias, fits=is_finite(self.bias), rule="must be a finite number")
 
     def fill_bias(self, bias: Tensor, *, fans: Fans, generator: torch.Generator) -> None:
@@ -121,7 +131,6 @@ class GainScaled(ConstantBias):
     gain: Gain = "auto"
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
         fits = self.gain == "auto" or (not isinstance(self.gain, str) and is_finite(self.gain) and self.gain > 0)
         check_argument("gain", self.gain, fits=fits, rule="must be auto (follow the activation) or a finite number above 0")
@@ -139,6 +148,5 @@ class FixedStd(GainScaled):
     gain: Gain = 1.0
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
-        check_argument("std", self.std, fits=is_finite(self.std) and self.std > 0, rule="must be a finite number above 0")
+        check_positive("std", self.std)

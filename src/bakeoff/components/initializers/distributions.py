@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bakeoff.components.initializers.base import ConstantBias, Fans, FixedStd, Gain, GainScaled, Initializer, Mode, is_finite
+from bakeoff.components.initializers.base import ConstantBias, Fans, FixedStd, Gain, GainScaled, Initializer, Mode, check_whole, is_finite
 from bakeoff.errors import check_argument
 
 
@@ -19,7 +19,6 @@ class HeScaled(GainScaled):
     mode: Mode = "fan_in"
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
         check_argument("mode", self.mode, fits=self.mode in ("fan_in", "fan_out"), rule="choices: fan_in, fan_out")
 
@@ -30,7 +29,7 @@ class HeScaled(GainScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class Zeros(ConstantBias):
-    """Every weight 0: no symmetry is broken and nothing behind the first hidden layer learns, which is worth showing."""
+    """Every weight 0: the symmetry of the units is not broken, so the net cannot learn; a negative control."""
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
         """Set every weight to 0."""
@@ -45,7 +44,6 @@ class Constant(GainScaled):
     gain: Gain = 1.0
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
         check_argument("value", self.value, fits=is_finite(self.value), rule="must be a finite number")
 
@@ -116,21 +114,19 @@ class HeNormal(HeScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class Sparse(FixedStd):
-    """Each unit gets `nonzero` weights from N(0, (gain * std)^2) at random positions, and 0 elsewhere.
+    """Each unit gets `nonzero` weights from N(0, (gain * std)^2) at random positions; all others are 0.
 
     Martens, "Deep learning via Hessian-free optimization" (2010), took 15 and a standard deviation of 1. A convolution's unit is
     one output channel, whose kernel over all channels of its group counts as one row; a unit with no more inputs than `nonzero`
-    gets all of them. torch's `sparse_` thins out what leaves a unit, by a share, and takes matrices only.
+    gets all of them. torch's `sparse_` zeroes a share of each unit's outgoing weights instead, and takes only matrices.
     """
 
     nonzero: int = 15
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
-        fits = isinstance(self.nonzero, int) and not isinstance(self.nonzero, bool) and self.nonzero >= 1
-        check_argument("nonzero", self.nonzero, fits=fits, rule="must be a whole number of at least 1")
+        check_whole("nonzero", self.nonzero, low=1)
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
         """Draw `nonzero` weights a row and their positions."""

@@ -1,4 +1,4 @@
-"""The gain of an activation: what weights are multiplied by so that a signal keeps its mean square from layer to layer."""
+"""The gain of an activation: the factor of the weights that keeps the mean square of a signal from layer to layer."""
 
 from __future__ import annotations
 
@@ -11,28 +11,22 @@ from torch import Tensor, nn
 from bakeoff.errors import ArgumentError
 
 DRAWS = 64
-"""How often a random activation is drawn on every point."""
+"""Draws of a random activation at each point."""
 
 
 def activation_gain(activation: nn.Module) -> float:
     """Return 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1): the gain that keeps the mean square of a signal through weights and `activation`.
 
     An activation of one input is integrated in float64 by the trapezoid rule on [-12, 12] in steps of 0.0005, with 0 (where activations
-    have their kinks) on the grid. One of several (`expansion`) takes that many independent N(0, 1) along dim 1: two by the product rule on
-    [-9, 9] in steps of 0.02 (good to 1e-5), more by 2^18 scrambled Sobol points (good to about 1e-3). A random activation is drawn as in
-    training; a learnable one counts as it starts; one that looks at other channels too gives its function of one unit by `pointwise()`.
+    have their kinks) on the grid. A unit of several inputs (`expansion`) gets that many independent N(0, 1) along dim 1: two by the
+    product rule on [-9, 9] in steps of 0.02 (error 1e-5), more by 2^18 scrambled Sobol points (error about 1e-3). A random activation is
+    drawn as in training; a learnable one has its initial parameters; one that depends on other channels is replaced by `pointwise()`.
 
-    ReLU gives sqrt(2) as He et al. (arXiv:1502.01852), SELU 1 as Klambauer et al. (arXiv:1706.02515); torch's `calculate_gain` knows
-    few activations and gives 3/4 for SELU.
-
-    Args:
-        activation: the activation module; it is not changed.
-
-    Returns:
-        The gain.
+    The gain of ReLU is sqrt(2) as in He et al. (arXiv:1502.01852), of SELU 1 as in Klambauer et al. (arXiv:1706.02515); torch's
+    `calculate_gain` supports few activations, and returns 3/4 for SELU. `activation` is not changed.
 
     Raises:
-        ArgumentError: the activation is zero everywhere, is not finite, or gives another shape than its expansion says.
+        ArgumentError: the activation is zero everywhere, is not finite, or returns another shape than its expansion implies.
     """
     name = type(activation).__name__
     inputs = int(getattr(activation, "expansion", 1))
@@ -45,7 +39,7 @@ def activation_gain(activation: nn.Module) -> float:
         else:
             outputs = [function.eval()(z.clone())]
     if any(output.numel() != weight.numel() for output in outputs):
-        raise ArgumentError(f"{name} has expansion {inputs} and gives {tuple(outputs[0].shape)} for {tuple(z.shape)}")
+        raise ArgumentError(f"{name} has expansion {inputs} but maps {tuple(z.shape)} to {tuple(outputs[0].shape)}")
     squares = [float((output.reshape(weight.shape).square() * weight).sum()) for output in outputs]
     square = math.fsum(squares) / len(squares)
     if not (math.isfinite(square) and square > 0):
@@ -83,7 +77,7 @@ def is_random(activation: nn.Module, *, inputs: int) -> bool:
 
 
 def draw_activation(activation: nn.Module, z: Tensor, *, seed: int) -> Tensor:
-    """Return one draw of a random activation; the CPU's global generator is left seeded, so call it inside a fork of that."""
+    """Return one draw of a random activation; it seeds the CPU's global generator, so call it inside `fork_rng`."""
     torch.default_generator.manual_seed(seed)
     output: Tensor = activation(z.clone())
     return output

@@ -1,4 +1,4 @@
-"""Initializers that a paper writes out layer by layer."""
+"""Initializers that a paper specifies layer by layer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bakeoff.components.initializers.base import ConstantBias, Fans, is_finite, weighted_layers
-from bakeoff.errors import check_argument
+from bakeoff.components.initializers.base import ConstantBias, Fans, check_positive, weighted_layers
 
 RAISED_CONVOLUTIONS = (1, 3, 4)
 """Those with a raised bias: conv2, conv4 and conv5, counted from 0."""
@@ -20,8 +19,8 @@ class AlexNetPaper(ConstantBias):
     """N(0, std^2) in every layer; biases `bias` in conv2, conv4, conv5 and the hidden fully connected layers, 0 in the others.
 
     Krizhevsky, Sutskever, Hinton (2012), section 5, with 0.01 and 1, "to provide the ReLUs with positive inputs".
-    The widely copied reading of Caffe's reference net has bias 0.1 and `hidden_std` 0.005 in the hidden fully connected layers. In a
-    net of another shape the same positions count: its second, fourth and fifth convolution, and every linear layer but the last.
+    Caffe's widely copied reference net has bias 0.1 and, in the hidden fully connected layers, `hidden_std` 0.005. In a net of
+    another shape, the same positions apply: its second, fourth and fifth convolution, and every linear layer but the last.
     """
 
     std: float = 0.01
@@ -29,11 +28,9 @@ class AlexNetPaper(ConstantBias):
     bias: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
         for name in ("std", "hidden_std"):
-            value = getattr(self, name)
-            check_argument(name, value, fits=is_finite(value) and value > 0, rule="must be a finite number above 0")
+            check_positive(name, getattr(self, name))
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
         """Draw from N(0, (gain * std)^2)."""

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bakeoff.components.initializers.base import WEIGHTED_LAYERS, ConstantBias, Fans, GainScaled, Initializer, weighted_layers
-from bakeoff.errors import ArgumentError, check_argument
+from bakeoff.components.initializers.base import WEIGHTED_LAYERS, ConstantBias, Fans, GainScaled, Initializer, check_whole, weighted_layers
+from bakeoff.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class Orthogonal(GainScaled):
 class DeltaOrthogonal(GainScaled):
     """gain times an orthogonal matrix at the centre tap of each kernel, 0 at all others: Xiao et al. (arXiv:1806.05393), algorithm 1.
 
-    Where out >= in its columns are orthonormal, so that a convolution of stride 1 keeps the norm of every signal, times gain. Where
-    out < in no matrix can do that: its rows are orthonormal then, and of the signal's in dimensions only out come through. Each group
-    of a grouped convolution gets a matrix of its own; a linear layer is as with Orthogonal. A kernel of even side has no centre and raises
+    Where out >= in, its columns are orthonormal, so that a convolution of stride 1 scales the norm of every signal by gain. Where
+    out < in, its rows are orthonormal instead, and only out of the signal's in dimensions are kept. Each group of a grouped
+    convolution gets its own matrix; a linear layer is initialized as by Orthogonal. A kernel of even side has no centre and raises
     ArgumentError.
     """
 
@@ -52,20 +52,17 @@ class LSUV(ConstantBias):
 
     Weights are orthogonal; each layer is then divided by the standard deviation of its own outputs on a batch of training images,
     from the first layer to the last. The variance is taken over images, units and positions together, before the activation. A
-    layer is linear in its weights and all its biases are equal, so that one division gives a variance of 1 exactly, where the paper
-    repeats until it is within 0.1. It is done in one forward pass, in the order in which the layers run; batch norms use the
-    batch's statistics and keep theirs, dropout is off. A layer that gives one and the same value, or nothing finite, for all images
-    raises ArgumentError.
+    layer is linear in its weights and all its biases are equal, so that a single division yields a variance of exactly 1, where the
+    paper iterates until it is within 0.1. One forward pass does it, in the order in which the layers run; batch norms use the
+    batch's statistics and keep their own, dropout is off. A layer whose outputs are constant or not finite raises ArgumentError.
     """
 
     needs_images: ClassVar[bool] = True
     images: int = 256
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         super().__post_init__()
-        fits = isinstance(self.images, int) and not isinstance(self.images, bool) and self.images >= 2
-        check_argument("images", self.images, fits=fits, rule="must be a whole number of at least 2")
+        check_whole("images", self.images, low=2)
 
     def fill(self, weight: Tensor, *, fans: Fans, gain: float, generator: torch.Generator) -> None:
         """Draw an orthogonal matrix."""

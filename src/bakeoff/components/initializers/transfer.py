@@ -43,14 +43,14 @@ def layers_by_position(net: nn.Module) -> dict[str, nn.Module]:
 class FromRun(Initializer):
     """Copies layers (weights and biases) from the trained net of run `run`, and fills the others by the initializer `rest`.
 
-    A layer is known by its position: `conv2_1` is the first convolution behind the first pooling, `fc1` the first linear layer.
+    A layer is identified by its position: `conv2_1` is the first convolution after the first pooling, `fc1` the first linear layer.
     layers="vgg_paper": the first four convolutions of the trained net and its last three linear layers, each to the same position of
     this net: from net A (VGG-11) conv1_1, conv2_1, conv3_1, conv3_2 and fc1 to fc3, as Simonyan, Zisserman (arXiv:1409.1556), section
-    3.1, started nets B to E. layers="matching": every position that both nets have with the same shape; others are left out. A list
-    such as [conv1_1, fc3]: those.
+    3.1, started nets B to E. layers="matching": every position that both nets have with the same shape. layers=[conv1_1, fc3]: the
+    listed positions.
 
-    Batch norms and slopes of activations stay as they are. ArgumentError is raised where a layer that is named (by the list or the
-    paper's rule) is missing or of another shape in one of the two, where none matches, and for an unknown rule or position.
+    Batch norms and slopes of activations are not copied. ArgumentError is raised if a required layer is missing from either net or
+    its shapes differ, if no layer matches, and for an unknown rule or position.
     """
 
     needs_source: ClassVar[bool] = True
@@ -64,7 +64,7 @@ class FromRun(Initializer):
             suggestion = near_miss(self.layers, RULES)
             raise ArgumentError(f"layers={self.layers}: no such rule{suggestion}; choices: {join_choices(RULES)}, or a list of positions")
         if self.rest.needs_source or self.rest.needs_images:
-            raise ArgumentError(f"`rest`: {type(self.rest).__name__} needs more than a generator; take another")
+            raise ArgumentError(f"`rest`: {type(self.rest).__name__} also needs images or a trained net; choose another initializer")
 
     def resolve_gain(self, activation_gain: float) -> float:
         """Return the gain of `rest`."""
@@ -100,7 +100,7 @@ class FromRun(Initializer):
             source_shapes, target_shapes = parameter_shapes(sources[position]), parameter_shapes(targets[position])
             if source_shapes != target_shapes:
                 raise ArgumentError(
-                    f"`layers`: {position} has shape {source_shapes[0]} in run {self.run} and {target_shapes[0]} here; "
+                    f"`layers`: {position} has shape {source_shapes[0]} in run {self.run} and {target_shapes[0]} in this net; "
                     "layers=matching leaves such layers out"
                 )
         return {position: (targets[position], sources[position]) for position in positions}
@@ -111,8 +111,8 @@ class FromRun(Initializer):
     ) -> Mapping[str, str] | None:
         """Fill `net` in place from the trained net `source`; see `Initializer.__call__`.
 
-        The facts are how many layers were copied, which, and a digest of them.
-        `rest` draws for the whole net first, so that a layer that is not copied starts with the same numbers whatever else is.
+        The tags are the number of copied layers, their positions, and a digest of their values. `rest` first draws for the entire net,
+        so that a layer that is not copied starts with the same numbers whichever layers are.
         """
         assert source is not None, "an initializer with needs_source gets it from its caller"
         self.rest(net, activation_gain=activation_gain, generator=generator)
