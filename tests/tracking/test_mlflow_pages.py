@@ -10,11 +10,13 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from bakeoff.errors import PortError, StoreError
 from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.predictions import PREDICTIONS_FILE, write_predictions
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri
@@ -78,11 +80,14 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(
         with Journal(late.journal) as journal:
             journal.metrics({"odd": float("nan"), "big": float("inf")}, step=1)
             journal.artifact("config.yaml")
+            write_predictions(late.path / PREDICTIONS_FILE, predicted=np.arange(9, dtype=np.uint8), target=np.zeros(9, np.uint8))
+            journal.artifact(PREDICTIONS_FILE)
         told = replay_run(late, uri=url)
         assert [v for _, v, _ in store.metric_history(url, told.mlflow_id, "train/loss")] == [1 / (s + 1) for s in range(1500)]
         assert str(store.metric_history(url, told.mlflow_id, "odd")[0][1]) == "nan"
         assert store.metric_history(url, told.mlflow_id, "big")[0][1] == float("inf")
         assert store.download_artifact(url, told.mlflow_id, "config.yaml").read_text() == "seed: 1\n"
+        assert [predicted.tolist() for predicted, _ in store.test_predictions(url, [told.mlflow_id]).values()] == [list(range(9))]
         assert store.resolve_run(url, late.read_job().id[:8]).info.run_id == told.mlflow_id and len(store.runs_table(url)) == 2
     assert process.poll() is not None and in_session(process.pid) == []
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from bakeoff.errors import NotFoundError
+from bakeoff.errors import NotFoundError, StoreError
+from bakeoff.run_files.predictions import PREDICTIONS_FILE, write_predictions
 from bakeoff.tracking import db_reader, store
 
 VALUES = {"plain": 0.25, "nan": math.nan, "inf": math.inf, "low": -math.inf, "tiny": 1e-300}
@@ -65,3 +67,31 @@ def test_an_experiment_without_runs_is_an_empty_table_and_an_unknown_one_is_told
     assert found.empty and "mlflow_id" in found.columns
     with pytest.raises(NotFoundError, match="did you mean one"):
         store.runs_table(uri, experiment="ome")
+
+
+@pytest.mark.parametrize("database", [True, False])
+@pytest.mark.parametrize("local", [True, False])
+def test_predictions_are_read_for_the_runs_that_have_them(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: bool, local: bool
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    first, second, third, *_ = store.runs_table(uri, experiment="one")["mlflow_id"]
+    expected = {}
+    for seed, run in enumerate((first, second)):
+        predicted, target = np.random.default_rng(seed).integers(0, 10, (2, 50), dtype=np.uint8)
+        write_predictions(tmp_path / PREDICTIONS_FILE, predicted=predicted, target=target)
+        client.log_artifact(run, str(tmp_path / PREDICTIONS_FILE))
+        expected[run] = (predicted.tolist(), target.tolist())
+    monkeypatch.setattr(db_reader, "CHUNK", 2)
+    monkeypatch.setattr(db_reader, "is_database", lambda uri: database)
+    if not local:
+        monkeypatch.setattr("mlflow.utils.uri.is_local_uri", lambda uri: False)
+    stored = store.test_predictions(uri, [third, second, first, "0" * 32])
+    assert {run: (predicted.tolist(), target.tolist()) for run, (predicted, target) in stored.items()} == expected
+    assert list(stored) == [second, first]
+    (tmp_path / PREDICTIONS_FILE).write_bytes(b"PK no archive")
+    client.log_artifact(first, str(tmp_path / PREDICTIONS_FILE))
+    with pytest.raises(StoreError, match=rf"^run {first}: .*{PREDICTIONS_FILE}: the predictions are damaged: [^\n]*$"):
+        store.test_predictions(uri, [second, first])

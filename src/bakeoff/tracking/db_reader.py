@@ -123,6 +123,20 @@ def read_histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> 
     return points
 
 
+def read_artifact_uris(uri: str, mlflow_ids: Sequence[str]) -> dict[str, str]:
+    """Read where the artifacts of runs are: run -> address; a run that the database at `uri` lacks is left out."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun
+    from sqlalchemy import select
+
+    addresses: dict[str, str] = {}
+    with connect(uri) as connection:
+        for ids in chunked(mlflow_ids):
+            about: tuple[Any, ...] = (SqlRun.run_uuid, SqlRun.artifact_uri)
+            statement = select(*about).where(SqlRun.run_uuid.in_(ids))
+            addresses |= {run: address for run, address in stream_rows(connection, statement) if address}
+    return addresses
+
+
 def chunked(items: Sequence[str]) -> Iterator[Sequence[str]]:
     """Split a sequence into pieces of `CHUNK`."""
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from bakeoff.tracking.client import ID_TAG, default_uri, ensure_schema, open_cli
 from bakeoff.tracking.db_reader import restore_value
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -31,6 +33,7 @@ __all__ = [
     "redact",
     "resolve_run",
     "runs_table",
+    "test_predictions",
 ]
 
 PAGE = 1000
@@ -155,6 +158,54 @@ def download_artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None 
             return Path(client.download_artifacts(mlflow_id, path, str(into) if into else None))
         except MlflowException as error:
             raise StoreError(f"artifact {path} of run {mlflow_id}: {redact(str(error))}") from error
+
+
+def test_predictions(uri: str, mlflow_ids: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read what runs have predicted on the test set.
+
+    Artifacts on this machine are read where they are; others are downloaded, one run after the other.
+
+    Args:
+        uri: The store.
+        mlflow_ids: MLflow's ids of the runs.
+
+    Returns:
+        Run -> (predicted, target): classes, unsigned integers, each (images,) in the order of the test set. A run without predictions is
+        left out.
+
+    Raises:
+        StoreError: The store is away, or the predictions of a run are damaged.
+    """
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    from bakeoff.run_files.predictions import PREDICTIONS_FILE, read_predictions
+
+    predictions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    with tempfile.TemporaryDirectory() as downloads:
+        for mlflow_id, address in _artifact_uris(uri, mlflow_ids).items():
+            with contextlib.suppress(FileNotFoundError, NotFoundError):
+                if is_local_uri(address):  # type: ignore[no-untyped-call]
+                    file = Path(local_file_uri_to_path(address)) / PREDICTIONS_FILE  # type: ignore[no-untyped-call]
+                else:
+                    file = download_artifact(uri, mlflow_id, PREDICTIONS_FILE, into=Path(downloads))
+                try:
+                    predictions[mlflow_id] = read_predictions(file)
+                except StoreError as error:
+                    raise StoreError(f"run {mlflow_id}: {error}") from error
+    return predictions
+
+
+def _artifact_uris(uri: str, mlflow_ids: Sequence[str]) -> dict[str, str]:
+    """Read where the artifacts of runs are, in the order of `mlflow_ids`; unknown runs are left out."""
+    client = open_client(uri)
+    with store_errors(uri):
+        if db_reader.is_database(uri):
+            addresses = db_reader.read_artifact_uris(uri, mlflow_ids)
+        else:
+            queries = [f"attributes.run_id IN ({', '.join(map(repr, ids))})" for ids in db_reader.chunked(mlflow_ids)]
+            addresses = {run.info.run_id: run.info.artifact_uri for query in queries for run in _runs(client, query)}
+    return {run: addresses[run] for run in mlflow_ids if run in addresses}
 
 
 def analyze_database(uri: str) -> None:
