@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bakeoff.commands import main as shell
@@ -15,11 +16,21 @@ from bakeoff.report import build_report
 from bakeoff.report.results import load_sweep
 from bakeoff.report.verdict import compute_verdict
 from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.predictions import PREDICTIONS_FILE, write_predictions
 from bakeoff.run_files.run_dir import RunDir, RunManifest
 from bakeoff.tracking.client import default_uri, ensure_schema
 from bakeoff.tracking.replay import replay_run
 
 SEEDS = 3
+
+
+def confirm_predictions(arm: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a confirm run predicts: the run of adam with the last seed has kept nothing, that of sgd was tested on other images."""
+    target = np.arange(50, dtype=np.uint8) % 10
+    predicted = np.where(np.random.default_rng([seed, len(arm)]).random(50) < 0.8, target, 0).astype(np.uint8)
+    if seed == 1000 + SEEDS:
+        return (predicted[:0], target[:0]) if arm == "adam" else (predicted, target[::-1])
+    return predicted, target
 
 
 def record(root: Path, job: RunManifest, *, lr: float, value: float, end: str = "FINISHED", diverged: bool = False) -> None:
@@ -34,6 +45,10 @@ def record(root: Path, job: RunManifest, *, lr: float, value: float, end: str = 
         if end == "FINISHED":
             if job.kind == "confirm":
                 journal.metrics({"test/accuracy": value - 0.01}, step=30)
+                predicted, target = confirm_predictions(job.tags["arm"], int(job.tags["seed"]))
+                if predicted.size:
+                    write_predictions(folder.path / PREDICTIONS_FILE, predicted=predicted, target=target)
+                    journal.artifact(PREDICTIONS_FILE)
             journal.tags({"diverged": str(diverged).lower()})
             journal.metrics({"seconds": 2.0}, step=30)
         journal.end(end, reason="" if end == "FINISHED" else "ValueError: no")  # type: ignore[arg-type]
@@ -110,6 +125,18 @@ def test_runs_are_read_as_they_were(store: Path) -> None:
     assert len(curve) == SEEDS * 3
     assert (made.runs["parameters"] == 1234).all()
     assert (made.runs.loc[made.runs["state"] == "finished", "seconds"] == 2.0).all()
+
+
+def test_the_correct_test_images_of_each_confirm_run_are_read(store: Path) -> None:
+    sweep = load_sweep("duel", uri=default_uri(store))
+    correct = sweep.test_correct
+    assert set(correct) == {"all"} and set(correct["all"]) == {"sgd", "adam"}
+    for arm, runs in correct["all"].items():
+        assert list(runs) == [1001, 1002], "one run has no predictions, and one was tested on other images"
+        for seed, images in runs.items():
+            predicted, target = confirm_predictions(arm, seed)
+            assert images.dtype == np.bool_ and images.tolist() == (predicted == target).tolist()
+    assert [list(runs) for runs in sweep.first_seeds(1).test_correct["all"].values()] == [[1001], [1001]]
 
 
 def test_report_from_the_store_alone(store: Path, tmp_path: Path) -> None:

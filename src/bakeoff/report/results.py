@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class SweepResults:
         unplanned_runs: how many runs of the experiment are not part of the plan; they are in no table.
         queued_seeds: how many seeds have been requested so far, where the store says so.
         pruning_audit: (audited, wrong): how many pruned runs were run to their end, and how many of these would have been chosen.
+        test_predictions: mlflow_id -> (predicted, target), each (images,), of the confirm runs whose predictions the store has; read where
+            the verdict is about the test accuracy.
     """
 
     design: SweepDesign
@@ -62,6 +65,7 @@ class SweepResults:
     unplanned_runs: int = 0
     queued_seeds: int | None = None
     pruning_audit: tuple[int, int] | None = None
+    test_predictions: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -88,6 +92,25 @@ class SweepResults:
             if math.isfinite(score) and not pd.isna(at):
                 table[block][arm][int(at)] = float(score)
         return table
+
+    @cached_property
+    def test_correct(self) -> dict[str, dict[str, dict[int, np.ndarray]]]:
+        """Block -> arm -> seed -> whether each test image is classified correctly: bool (images,), of the confirm runs with predictions.
+
+        All arrays of a block are about the same images in the same order: where the targets of its runs differ, those that most runs share
+        count, and the other runs are left out. Every arm and block is a key. A diverged run has what its last weights predict, though its
+        score is that of guessing.
+        """
+        correct: dict[str, dict[str, dict[int, np.ndarray]]] = {b: {a: {} for a in self.design.arms} for b in self.design.blocks}
+        rows = self.stage_runs("confirm")
+        rows = rows[rows["mlflow_id"].isin(list(self.test_predictions)) & rows["seed"].notna()]
+        for block, block_rows in rows.groupby("block", sort=False):
+            shared, _ = Counter(self.test_predictions[run][1].tobytes() for run in block_rows["mlflow_id"]).most_common(1)[0]
+            for arm, seed, run in zip(block_rows["arm"], block_rows["seed"], block_rows["mlflow_id"], strict=True):
+                predicted, target = self.test_predictions[run]
+                if target.tobytes() == shared:
+                    correct[str(block)][arm][int(seed)] = predicted == target
+        return correct
 
     def best_trial(self, arm: str, block: str) -> pd.Series[Any] | None:
         """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
@@ -151,6 +174,8 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     scored = _scored(frame, plan)
     runs = runs_table(frame, plan, score_metric=scored)
     curves = read_curves(runs, plan, uri=uri)
+    ended = runs[runs["stage"].eq("confirm") & runs["state"].isin(["finished", "diverged"])]
+    predictions = store.test_predictions(uri, list(ended["mlflow_id"])) if scored == "test/accuracy" else {}
     told = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "prune.audited", "prune.wrong")}
     counts = {key: int(value) for key, value in told.items() if isinstance(value, str) and value.isdigit()}
     audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
@@ -165,6 +190,7 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
         unplanned_runs=unplanned,
         queued_seeds=counts.get("sweep.seeds"),
         pruning_audit=audits,
+        test_predictions=predictions,
     )
 
 
