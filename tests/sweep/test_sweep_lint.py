@@ -141,8 +141,8 @@ def test_every_complaint_is_a_line_of_its_own(sheet: Sheet) -> None:
     assert [line.split(": ")[1] for line in caught.value.lines] == ["steps", "precision", "decay", "recipe"]
 
 
-def sized(plan_: Plan, *counts: int) -> list[tuple[int, int]]:
-    return [(count, 10) for count in counts][: len(plan_.planned_arms)]
+def sized(plan_: Plan, *counts: int) -> list[tuple[int, int, int]]:
+    return [(count, 10, 355) for count in counts][: len(plan_.planned_arms)]
 
 
 def test_nets_of_other_sizes_are_refused_or_allowed_unless_the_net_is_the_factor(small: Callable[..., Plan]) -> None:
@@ -164,7 +164,7 @@ def test_nets_of_other_sizes_are_refused_or_allowed_unless_the_net_is_the_factor
     nets = small(factors={"model": ["alexnet", "vgg11"]}, tune=...)
     assert nets.examined(sized(nets, 1000, 9000)).differs == ()
     blocks = small(blocks={"model": ["alexnet", "vgg11"]})
-    assert blocks.examined([(10, 1), (90, 1), (10, 1), (90, 1)]).differs == ()
+    assert blocks.examined([(10, 1, 355), (90, 1, 355)] * 2).differs == ()
 
 
 def test_an_unknown_rule_has_a_near_miss(small: Callable[..., Plan]) -> None:

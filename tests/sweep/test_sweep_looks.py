@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the report says."""
     said = {"kind": "under-powered"}
     monkeypatch.setattr(
-        extend, "verdict", lambda plan: SimpleNamespace(verdict=SimpleNamespace(grade=said["kind"], headline="So it stands."))
+        extend, "current_report", lambda plan: SimpleNamespace(verdict=SimpleNamespace(grade=said["kind"], headline="So it stands."))
     )
     return said
 
@@ -82,9 +82,8 @@ def test_the_most_must_hold_the_first_and_is_part_of_the_plan(small: Small) -> N
     assert small(confirm={"seeds": [9, 4], "max_seeds": 4}).spec.confirm.pool == (9, 4, 10, 11)
 
 
-@pytest.mark.parametrize("studies", [1, 2])
-def test_more_queues_one_analysis_for_all_arms_and_ends_with_the_plan(small: Small, asked: dict[str, Any], studies: int) -> None:
-    plan = started(small(confirm={"seeds": 2, "max_seeds": 6}, budget={"trials": 2, "studies": studies}))
+def test_more_queues_one_analysis_for_all_arms_and_ends_with_the_plan(small: Small, asked: dict[str, Any]) -> None:
+    plan = started(small(confirm={"seeds": 2, "max_seeds": 6}))
     done = finish(plan)
     for seeds in ((1003, 1004), (1005, 1006)):
         queued = extend.extend_sweep(plan)
@@ -99,9 +98,7 @@ def test_more_queues_one_analysis_for_all_arms_and_ends_with_the_plan(small: Sma
     last = extend.extend_sweep(plan)
     assert last.seeds == () and "the plan ends at confirm.max_seeds=6: So it stands." in last.line
     assert Counter(seed for *_, seed in done) == dict.fromkeys(range(1001, 1007), 2) and finish(plan) == []
-    assert {(study, seed) for _, study, seed in done} == {((seed - 1001) % studies, seed) for seed in range(1001, 1007)}
-    with pytest.raises(PlanError, match="the plan's last analysis"):
-        interim.queue(plan, folder=home(plan))
+    assert {study for _, study, _ in done} == {0}
 
 
 @pytest.mark.parametrize("kind", ["supported", "tie", "unknown"])
@@ -111,7 +108,7 @@ def test_nothing_is_asked_for_where_more_seeds_decide_nothing(small: Small, aske
     asked["kind"] = kind
     queued = extend.extend_sweep(plan)
     assert queued.seeds == () and queued.line == f"{plan.title}: nothing is asked for after 2 seeds: So it stands."
-    assert interim.reached(plan, folder=home(plan)) == 2 and not (home(plan) / interim.LOOKS).exists()
+    assert interim.reached(plan, folder=home(plan)).seeds == 2 and not (home(plan) / interim.LOOKS).exists()
 
 
 def test_more_is_for_the_same_plan_that_has_been_run(small: Small, asked: dict[str, Any]) -> None:

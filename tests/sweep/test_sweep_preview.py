@@ -21,7 +21,7 @@ def test_a_plan_says_what_would_run(small: Small) -> None:
         tune={"optimizer.lr": "space", "scheduler.warmup": {"choices": [0.0, 0.1]}},
         budget={"trials": 4, "studies": 2},
         prune={"by": "asha", "audit": 1},
-    ).examined([(1000, 40), (5000, 40)] * 2)
+    ).examined([(1000, 40, 355), (5000, 40, 355)] * 2)
     rates = {planned_arm.arm: planned_arm.spaces["optimizer.lr"] for planned_arm in plan.planned_arms}
     assert rates["momentum"] != rates["adam"]
     cost = expected(plan, {"alexnet": (0.01, 3.0), "vgg11": (0.02, 6.0)}, workers=2)
@@ -35,7 +35,8 @@ def test_a_plan_says_what_would_run(small: Small) -> None:
         "scheduler.warmup in {0.0, 0.1}: momentum, adam",
         "8 an arm and block by halton (listed in the plan, 2 studies of each): 32 runs",
         "asha, from 25% of a run on; 1 of an arm's pruned trials run to the end",
-        "2 (1001 to 1002) shared by all arms: 8 runs, each with the test set once; --more may go on to 4, 6, 8, 10",
+        "2 (1001 to 1002) shared by all arms: 8 runs, each with the test set once; --more may go on to 4, 6, 8, 10, each time with 2 new",
+        "warning   margin=0.005: 355 test images cannot show so little: two nets that disagree on 5 % of the images differ by +-2.3 points",
         "40 a run, of batches of 32",
         "1,000 (momentum-alexnet, adam-alexnet); 5,000",
         "alexnet: 10 ms a step, about 3 s a run",
@@ -50,6 +51,8 @@ def test_the_cost_is_the_sum_of_all_runs_over_the_workers(small: Small) -> None:
     cost = expected(plan, {"alexnet": (0.01, 3.0), "vgg11": (0.02, 6.0)}, workers=3)
     # Two arms: 3 trials and 2 seeds of 3 s, and as many of 6 s.
     assert cost["seconds"] == pytest.approx(2 * 5 * (3 + 6) / 3) and cost["seconds_with_all_looks"] == pytest.approx(2 * 7 * 9 / 3)
+    grown = expected(small(budget={"trials": 3, "studies": 2}, confirm={"seeds": 2, "max_seeds": 6}), {"all": (0.01, 3.0)}, workers=1)
+    assert (grown["seconds"], grown["seconds_with_all_looks"]) == (2 * (6 + 2) * 3, 2 * 3 * (6 + 2) * 3), "studies come with every analysis"
     assert cost["hours"] == pytest.approx(cost["seconds"] / 3600)
 
 

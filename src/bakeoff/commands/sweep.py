@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
     from bakeoff.config.compose import ComposedConfig
+    from bakeoff.sweep.extend import What
     from bakeoff.sweep.plan import Plan
     from bakeoff.sweep.request import SweepRequest
     from bakeoff.sweep.runner import SweepOutcome
@@ -28,10 +29,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--plan", action="store_true", help="say what would be run, and what it would cost, and stop")
-    kinds.add_argument("--more", action="store_true", help="run the further seeds that the report of a finished sweep asks for")
+    kinds.add_argument(
+        "--more",
+        action="store_true",
+        help="run the further seeds, or studies, that the report of a finished sweep asks for; --more studies: tune each arm several times "
+        "anew, and confirm what each study finds",
+    )
     parser.add_argument("--config-dir", help="a folder of your own, laid over conf/; sweeps/ inside or beside it is looked into first")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
+    # Not an optional value of --more, which would take any word behind it.
+    what: What = next((word for word in args.overrides if args.more and word in ("seeds", "studies")), "asked")
+    overrides = [word for word in args.overrides if word != what]
     # Whoever ends the command from outside gets the same clean stop as Ctrl-C.
     signal.signal(signal.SIGTERM, interrupt_on_signal)
 
@@ -53,7 +62,7 @@ def main(argv: list[str]) -> int:
         prepared.append((processes.forkserver_context(threads=resources.threads, preload=PRELOAD), resources))
 
     try:
-        plan = make_plan(args.name, overrides=args.overrides, config_dir=args.config_dir, early=early)
+        plan = make_plan(args.name, overrides=overrides, config_dir=args.config_dir, early=early)
         (context, resources) = prepared[0]
         plan = validate_arms(plan, context=context)
     except FairnessError as error:
@@ -66,7 +75,7 @@ def main(argv: list[str]) -> int:
     if args.more:
         from bakeoff.sweep.extend import extend_sweep
 
-        queued = extend_sweep(plan)
+        queued = extend_sweep(plan, what=what)
         print(queued.line, file=sys.stderr if args.json else sys.stdout)
         if not queued.seeds:
             return 0

@@ -63,12 +63,17 @@ class StoredMetric(_Record):
 
 
 class StoredBudget(_Record):
-    """How much is tuned: `trials` for each arm, block and study."""
+    """How much is tuned: `trials` for each arm, block and study.
+
+    With `grow`, every further analysis adds `studies` new ones, and the seed at place i of the pool, n1 of which are the first
+    analysis's, confirms study (i // n1) * studies + i % n1 % studies. Otherwise seeds are dealt to the same studies in turn.
+    """
 
     trials: int | None = None
     sampler: str
     points: int | None = None
     studies: int = 1
+    grow: bool = Field(default=False, exclude_if=lambda grow: not grow)
 
 
 class StoredPrune(_Record):

@@ -18,23 +18,25 @@ Point = dict[str, Any]
 
 
 def points(spaces: Mapping[str, SearchSpace], *, budget: Budget, seed: int) -> tuple[Point, ...]:
-    """The points of all studies in turn, one value a key: scrambled Halton (Halton 1960; Owen 2017), uniform draws, or a grid.
+    """The points of the first `budget.studies` studies in turn. `PlanError` where a grid does not come out."""
+    return tuple(point for study in range(budget.studies) for point in study_points(spaces, budget=budget, seed=seed, study=study))
+
+
+def study_points(spaces: Mapping[str, SearchSpace], *, budget: Budget, seed: int, study: int) -> tuple[Point, ...]:
+    """The points of one study, one value a key: scrambled Halton (Halton 1960; Owen 2017), uniform draws, or a grid.
 
     The same seed gives arms with equally many keys the same places in their spaces, so that they are tuned alike; every study has a
-    list of its own. Without spaces there is one point a study, since more would be the same run again; for samplers that ask in turn
-    they are empty. `PlanError` where a grid does not come out.
+    list of its own. Without spaces there is one point, since more would be the same run again; for samplers that ask in turn they are
+    empty. `PlanError` where a grid does not come out.
     """
     if not spaces:
-        return ({},) * budget.studies
+        return ({},)
     if budget.sampler in MODELS:
-        return ({},) * budget.trials * budget.studies
+        return ({},) * budget.trials
     if budget.sampler == "grid":
         return grid(spaces, budget=budget)
-    found: list[Point] = []
-    for study in range(budget.studies):
-        rows = unit(len(spaces), trials=budget.trials, sampler=budget.sampler, seed=study_seed(seed, study))
-        found += [{key: place(spaces[key], float(at)) for key, at in zip(spaces, row, strict=True)} for row in rows]
-    return tuple(found)
+    rows = unit(len(spaces), trials=budget.trials, sampler=budget.sampler, seed=study_seed(seed, study))
+    return tuple({key: place(spaces[key], float(at)) for key, at in zip(spaces, row, strict=True)} for row in rows)
 
 
 def study_seed(seed: int, study: int) -> int:

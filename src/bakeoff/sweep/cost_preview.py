@@ -36,7 +36,9 @@ def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str
     """Seconds of training in all and on `workers` at a time: up to the first analysis, and with every analysis of the plan."""
     trials = sum(len(planned_arm.points) * costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
     seed = sum(costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
-    first, whole = trials + seed * len(plan.spec.confirm.first_seeds), trials + seed * len(plan.spec.confirm.pool)
+    confirm, studies = plan.spec.confirm, plan.spec.budget.studies
+    first = trials + seed * len(confirm.first_seeds)
+    whole = trials * (plan.studies_at(len(confirm.pool)) // studies) + seed * len(confirm.pool)
     return {
         "workers": workers,
         "blocks": {block: {"seconds_a_step": step, "seconds_a_run": run} for block, (step, run) in costs.items()},
@@ -68,6 +70,8 @@ def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
         facts.append(row("pruning", rule))
     facts.append(row("seeds", seeds(plan)))
     facts += sized(plan)
+    if plan.margin_warning is not None:
+        facts.append(row("warning", plan.margin_warning))
     for finding in plan.differs:
         facts.append(row("allowed", f"{finding.rule}: {finding.text}"))
     for block, found in cost["blocks"].items():
@@ -117,8 +121,9 @@ def seeds(plan: Plan) -> str:
     first = confirm.first_seeds
     runs = len(first) * len(plan.planned_arms)
     shared = f"{len(first)} ({first[0]} to {first[-1]}) shared by all arms: {runs} runs, each with the test set once"
-    later = ", ".join(map(str, confirm.analyses[1:]))
-    return f"{shared}; --more may go on to {later}" if later else shared
+    later, studies = ", ".join(map(str, confirm.analyses[1:])), plan.spec.budget.studies
+    tuned = f", each time with {studies} new studies" if studies > 1 else ""
+    return f"{shared}; --more may go on to {later}{tuned}" if later else shared
 
 
 def sized(plan: Plan) -> list[str]:

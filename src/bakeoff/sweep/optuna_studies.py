@@ -36,8 +36,17 @@ IDLE = RandomSampler(seed=0)
 """The sampler of a study that is not being asked: it reads no trial."""
 
 
-def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
-    """(stage, study) -> its study, made where it is not there. For the holder of the sweep's lock."""
+def open_studies(plan: Plan, *, folder: Path, studies: int) -> dict[tuple[Stage, int], Study]:
+    """Open, or make, the Optuna studies of a plan. For the holder of the sweep's lock.
+
+    Args:
+        plan: The plan.
+        folder: The sweep's folder.
+        studies: How many studies each arm has in each block.
+
+    Returns:
+        (stage, place among the tuning studies) -> its Optuna study.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Optuna asks for a class of its own, but for no more of it than these two methods.
     inner: Any = Lock(folder / f"{JOURNAL}.lock")
@@ -45,7 +54,7 @@ def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
     goal = StudyDirection[plan.spec.metric.goal.upper()]
     return {
         (stage, study_index): optuna.create_study(
-            study_name=study_of(plan, stage, study_index),
+            study_name=study_of(plan, stage, arm_index, study),
             storage=storage,
             direction=goal,
             sampler=IDLE,
@@ -54,7 +63,7 @@ def open_studies(plan: Plan, *, folder: Path) -> dict[tuple[Stage, int], Study]:
         )
         for stage in STAGES
         if stage != "audit" or plan.spec.prune is not None
-        for study_index in range(len(plan.tuning_studies))
+        for study_index, (arm_index, study) in enumerate(plan.tuning_studies(studies))
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +21,12 @@ from bakeoff.config.slots import GROUPS, package_data_dir
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
 from bakeoff.run_files.stored_plan import VERSION, StoredPlan
 from bakeoff.sweep import fairness
-from bakeoff.sweep.candidates import Point, ends, points
+from bakeoff.sweep.candidates import Point, ends, points, study_points
 from bakeoff.sweep.fairness import FairnessFinding
 from bakeoff.sweep.overrides import parsed, text
 from bakeoff.sweep.planned_arm import WHOLE, PlannedArm
 from bakeoff.sweep.request import SweepRequest, read_request
-from bakeoff.sweep.spec import SweepSpec, TuneEntry
+from bakeoff.sweep.spec import ADDED_STUDIES, SweepSpec, TuneEntry
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,107 @@ class Plan:
     @property
     def runs(self) -> int:
         """Runs in all up to the first look, the confirming ones included."""
-        return self.trials + len(self.planned_arms) * len(self.spec.confirm.first_seeds)
+        return self.runs_at(seeds=len(self.spec.confirm.first_seeds), studies=self.spec.budget.studies)
 
-    @property
-    def tuning_studies(self) -> tuple[tuple[int, int], ...]:
-        """(planned arm, study) of everything that is tuned on its own."""
-        return tuple((planned_arm, study) for planned_arm in range(len(self.planned_arms)) for study in range(self.spec.budget.studies))
+    def tuning_studies(self, studies: int) -> tuple[tuple[int, int], ...]:
+        """(planned arm, study) of everything that is tuned on its own, study by study, so that further studies come last.
+
+        Args:
+            studies: How many studies each arm has in each block.
+        """
+        return tuple((planned_arm, study) for study in range(studies) for planned_arm in range(len(self.planned_arms)))
+
+    def arm_and_study(self, study_index: int) -> tuple[int, int]:
+        """(planned arm, study) at a place among the tuning studies, however many there are."""
+        study, arm_index = divmod(study_index, len(self.planned_arms))
+        return arm_index, study
+
+    def trials_a_study(self, arm_index: int) -> int:
+        """Tuning runs of one study of a planned arm."""
+        return len(self.planned_arms[arm_index].points) // self.spec.budget.studies
 
     def slice_of(self, study_index: int) -> tuple[Point, ...]:
-        """The points of one study of one planned arm."""
-        planned_arm, study = self.tuning_studies[study_index]
-        each = len(self.planned_arms[planned_arm].points) // self.spec.budget.studies
-        return self.planned_arms[planned_arm].points[study * each : (study + 1) * each]
+        """The points of one study of one planned arm: those of the plan's own studies are listed in it, those of later ones follow."""
+        arm_index, study = self.arm_and_study(study_index)
+        planned_arm, each = self.planned_arms[arm_index], self.trials_a_study(arm_index)
+        if study < self.spec.budget.studies:
+            return planned_arm.points[study * each : (study + 1) * each]
+        return study_points(planned_arm.spaces, budget=self.spec.budget, seed=planned_arm.run.seed, study=study)
+
+    def studies_at(self, seeds: int) -> int:
+        """How many studies each arm has in each block once the analysis at `seeds` seeds is due, of those that the plan holds."""
+        first, studies = len(self.spec.confirm.first_seeds), self.spec.budget.studies
+        return studies * (seeds // first) if studies > 1 and first else studies
+
+    def study_of_place(self, place: int) -> int:
+        """The study that the seed at a place of the pool confirms: each analysis deals its seeds to its own studies in turn."""
+        first, studies = len(self.spec.confirm.first_seeds), self.spec.budget.studies
+        return place // first * studies + place % first % studies if studies > 1 else 0
 
     def seeds_of(self, study_index: int, count: int) -> tuple[int, ...]:
-        """The confirming seeds of one study, of the first `count`: dealt out in turn, so that every seed confirms one setting of an arm."""
-        return self.spec.confirm.pool[:count][self.tuning_studies[study_index][1] :: self.spec.budget.studies]
+        """The confirming seeds of one study, so that every seed confirms one setting of an arm.
 
-    def examined(self, facts: Sequence[tuple[int, int]]) -> Plan:
-        """Return the plan with (parameters, steps) of each planned arm, and the differences between arms that follow. `FairnessError`."""
-        planned_arms = tuple(
-            replace(planned_arm, parameters=size, steps=steps) for planned_arm, (size, steps) in zip(self.planned_arms, facts, strict=True)
+        Args:
+            study_index: The study's place among the tuning studies.
+            count: Seeds of the pool up to the current analysis. Studies beyond a plan's only one have seeds behind the pool instead.
+        """
+        _, study = self.arm_and_study(study_index)
+        confirm = self.spec.confirm
+        if study and self.spec.budget.studies == 1:
+            each = -(-len(confirm.first_seeds) // ADDED_STUDIES)
+            start = max(confirm.pool) + 1 + (study - 1) * each
+            return tuple(range(start, start + each))
+        return tuple(seed for place, seed in enumerate(confirm.pool[:count]) if self.study_of_place(place) == study)
+
+    def runs_at(self, *, seeds: int, studies: int) -> int:
+        """Runs in all with so many seeds of the pool, and so many studies of each arm in each block."""
+        return sum(
+            self.trials_a_study(arm_index) + len(self.seeds_of(study_index, seeds))
+            for study_index, (arm_index, _) in enumerate(self.tuning_studies(studies))
         )
-        composed_config = fairness.sizes(self.request, planned_arms, [size for size, _ in facts])
+
+    def examined(self, facts: Sequence[tuple[int, int, int]]) -> Plan:
+        """Return the plan with what is known once nets and data have been built, and the differences between arms that follow.
+
+        Args:
+            facts: (parameters, steps, test images) of each planned arm.
+
+        Raises:
+            PlanError: The margin is smaller than one test image.
+            FairnessError: The nets are too far apart in size.
+        """
+        planned_arms = tuple(
+            replace(planned_arm, parameters=size, steps=steps, test_images=images)
+            for planned_arm, (size, steps, images) in zip(self.planned_arms, facts, strict=True)
+        )
+        images = min(images for *_, images in facts)
+        if self.judges_accuracy and self.spec.margin * images < 1 - 1e-9:
+            raise PlanError(
+                f"margin={self.spec.margin:g}: one of the {images} test images is {100 / images:.2g} points; it must be that or more"
+            )
+        composed_config = fairness.sizes(self.request, planned_arms, [size for size, *_ in facts])
         kept = [finding for finding in self.differs if finding.rule != "parameters"]
         return replace(self, planned_arms=planned_arms, differs=(*kept, *fairness.raise_unallowed(self.request, composed_config)))
+
+    @property
+    def judges_accuracy(self) -> bool:
+        """Whether arms are compared by their accuracy on test images."""
+        return bool(self.spec.confirm.first_seeds) and self.spec.metric.name.endswith("accuracy")
+
+    @property
+    def margin_warning(self) -> str | None:
+        """Why the test images cannot show a difference of the margin, in one line; None where they can, or are not known yet."""
+        from bakeoff.stats.resolution import DISAGREEMENT, images_resolution
+
+        counts = [planned_arm.test_images for planned_arm in self.planned_arms if planned_arm.test_images is not None]
+        if not counts or not self.judges_accuracy or self.spec.margin >= images_resolution(min(counts)):
+            return None
+        half_width = images_resolution(min(counts))
+        return (
+            f"margin={self.spec.margin:g}: {min(counts)} test images cannot show so little: two nets that disagree on "
+            f"{100 * DISAGREEMENT:g} % of the images differ by +-{100 * half_width:.2g} points by the choice of images alone; take "
+            f"margin={math.ceil(1000 * half_width) / 1000:g}, or more test images"
+        )
 
     @property
     def command(self) -> str:
@@ -115,7 +192,8 @@ class Plan:
                 "tune": {key: [entry(key, tuning) for tuning in entries] for key, entries in spec.tune.items()},
                 "budget": {
                     **spec.budget.model_dump(),
-                    "trials": max(len(self.slice_of(study_index)) for study_index in range(len(self.tuning_studies))),
+                    "trials": max(self.trials_a_study(arm_index) for arm_index in range(len(self.planned_arms))),
+                    "grow": spec.budget.studies > 1,
                 },
                 "prune": None if spec.prune is None else spec.prune.model_dump(),
                 "confirm": {
@@ -194,7 +272,9 @@ def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, 
         raise type(error)(f"{error} [arm {label}]") from None
     if composed_config.run.test:
         raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
-    twice = set(range(composed_config.run.seed, composed_config.run.seed + request.spec.budget.studies)) & set(request.spec.confirm.pool)
+    analyses = len(request.spec.confirm.analyses) or 1
+    studies = request.spec.budget.studies * analyses if request.spec.budget.studies > 1 else 1
+    twice = set(range(composed_config.run.seed, composed_config.run.seed + studies)) & set(request.spec.confirm.pool)
     if twice:
         raise PlanError(f"seed={composed_config.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")
     spaces = tuning_spaces(request, composed_config, choices, label)
@@ -295,7 +375,7 @@ def digest(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> str:
     That is recipes, spaces, budget, pruner, analyses, metric, margin, and what arms may differ in.
     Workers, devices, threads, folders, addresses, the wording of the question and the order of the arms are no part of it.
     """
-    science = {
+    science: dict[str, Any] = {
         "version": VERSION,
         "name": request.name,
         "metric": [request.spec.metric.name, request.spec.metric.goal],
@@ -310,4 +390,7 @@ def digest(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> str:
             key=lambda planned_arm: (str(planned_arm["arm"]), str(planned_arm["block"])),
         ),
     }
+    if request.spec.budget.studies > 1:
+        # Plans with a fixed number of studies, which came before, have other hashes.
+        science["grow"] = True
     return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -17,7 +17,8 @@ WHOLE = "all"
 class PlannedArm:
     """One arm in one block: its run before tuning, the spaces that it is tuned in, and its points ({} where the sampler draws them).
 
-    The points are those of all studies in turn. `parameters` and `steps` are known once the planned arm has been examined.
+    The points are those of the plan's own studies in turn. `parameters`, `steps` and `test_images` are known once the planned arm has
+    been examined.
     """
 
     arm: str
@@ -30,6 +31,7 @@ class PlannedArm:
     decay_kind: str | None = None
     parameters: int | None = None
     steps: int | None = None
+    test_images: int | None = None
 
     @property
     def title(self) -> str:

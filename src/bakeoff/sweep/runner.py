@@ -57,10 +57,10 @@ def validate_arms(plan: Plan, *, context: ForkServerContext) -> Plan:
         context: The fork server.
 
     Returns:
-        The plan with the sizes of its nets.
+        The plan with the sizes of its nets and of its test sets.
 
     Raises:
-        PlanError: The first complaint.
+        PlanError: The first complaint, or the margin is smaller than one test image.
         FairnessError: The nets are too far apart in size.
     """
     message = from_child(context, worker.validate_arms, plan, label="the check of the arms")
@@ -118,9 +118,10 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
         writer = Writer(root, context=context)
         try:
             with SweepProgress(plan, workers=resources.workers) as display:
-                for note in notes:
+                for note in [*notes, *([plan.margin_warning] if plan.margin_warning is not None else [])]:
                     display.say(note)
-                runs = plan.trials + len(plan.planned_arms) * interim.reached(plan, folder=folder)
+                extent = interim.reached(plan, folder=folder)
+                runs = plan.runs_at(seeds=extent.seeds, studies=extent.studies)
                 display.say(
                     f"{plan.title}: {runs} runs, {resources.workers} workers, {resources.threads} threads each; store {uri_shown(uri)}"
                 )
@@ -132,7 +133,7 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
             summary.end("KILLED" if stopped else "FAILED", reason="stopped; run the same command to resume it" if stopped else str(error))
             writer.close(CLOSING)
             raise
-        summary.record_counts(arms_progress, seeds=interim.reached(plan, folder=folder))
+        summary.record_counts(arms_progress, seeds=extent.seeds, studies=extent.studies)
         return close(plan, summary, writer, arms_progress, uri=uri)
 
 

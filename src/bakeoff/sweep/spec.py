@@ -27,6 +27,10 @@ MARGINS = {"accuracy": 0.005, "loss": 0.01}
 """The smallest difference that matters, where the file does not say."""
 ANALYSES = 5
 """Analyses of the confirming runs, where the file does not say: the first one, and four for `--more`."""
+ADDED_STUDIES = 5
+"""Where a plan has one study: how many there are after the first `--more studies`, and how many more after each further one."""
+MAX_STUDIES = 25
+"""Studies beyond which `--more studies` does not go."""
 FIRST_SEED = 1001
 """Confirming seeds count from here, so that no seed of the tuning stage is used twice."""
 
@@ -126,7 +130,9 @@ class Budget(_Node):
     points: Count | None = Field(
         default=None, description="For sampler: grid: values on each axis, which then decide the number of trials."
     )
-    studies: Count = Field(default=1, description="How often tuning is repeated, with points and seeds of its own.")
+    studies: Count = Field(
+        default=1, description="How often tuning is repeated up to the first analysis, and again before each further one if more than 1."
+    )
 
     @model_validator(mode="after")
     def _check_grid(self) -> Budget:
@@ -272,6 +278,16 @@ class SweepSpec(_Node):
     @classmethod
     def _sort_rules(cls, allow: tuple[Rule, ...]) -> tuple[str, ...]:
         return tuple(rule for rule in RULES if rule in allow)
+
+    @model_validator(mode="after")
+    def _check_studies(self) -> SweepSpec:
+        seeds, studies = len(self.confirm.first_seeds), self.budget.studies
+        if seeds % studies:
+            fitting = " or ".join(str(count) for count in (seeds - seeds % studies, seeds - seeds % studies + studies) if count)
+            raise _complete(
+                f"confirm.seeds={self.confirm.seeds}: the number of seeds must be a multiple of budget.studies={studies}: {fitting}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_tune(self) -> SweepSpec:

@@ -62,10 +62,16 @@ class Summary:
         self.journal.start(self.folder.read_job())
         self.journal.artifact(PLAN)
 
-    def record_counts(self, arms_progress: Sequence[ArmProgress], *, seeds: int) -> None:
-        """Write the counts that a report needs beside the runs: seeds of the completed analysis, and how often pruning was wrong."""
+    def record_counts(self, arms_progress: Sequence[ArmProgress], *, seeds: int, studies: int) -> None:
+        """Write the counts that a report needs beside the runs.
+
+        Args:
+            arms_progress: How often pruning was wrong is counted over these.
+            seeds: Seeds of the plan's pool up to the completed analysis.
+            studies: Studies of each arm in each block.
+        """
         sums = {name: sum(getattr(arm_progress, name) for arm_progress in arms_progress) for name in ("pruned", "audited", "wrong")}
-        self.journal.tags({"sweep.seeds": seeds, **{f"prune.{name}": count for name, count in sums.items()}})
+        self.journal.tags({"sweep.seeds": seeds, "sweep.studies": studies, **{f"prune.{name}": count for name, count in sums.items()}})
 
     def attach(self, report: Path) -> None:
         """Take the report's files along."""

@@ -39,9 +39,10 @@ class TrialQueue:
     def __init__(self, plan: Plan, *, folder: Path) -> None:
         """Open the studies of `plan` on the journal in `folder`, the sweep's own."""
         self.plan, self.folder = plan, folder
-        self.seeds = interim.reached(plan, folder=folder)
+        self.extent = interim.reached(plan, folder=folder)
+        self.tuning_studies = plan.tuning_studies(self.extent.studies)
         with self.alone():
-            self.studies = optuna_studies.open_studies(plan, folder=folder)
+            self.studies = optuna_studies.open_studies(plan, folder=folder, studies=self.extent.studies)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -73,7 +74,7 @@ class TrialQueue:
             for stage in STAGES:
                 turns = [
                     (len(self.trials(stage, study_index)), study_index)
-                    for study_index in range(len(self.plan.tuning_studies))
+                    for study_index in range(len(self.tuning_studies))
                     if self.open(stage, study_index)
                 ]
                 if turns:
@@ -168,7 +169,7 @@ class TrialQueue:
 
     def assign(self, stage: Stage, study_index: int, number: int | None, owner: Owner) -> TrialLease:
         """Mark a trial, a new one where `number` is None, as the owner's."""
-        optuna_study, (index, replicate) = self.studies[stage, study_index], self.plan.tuning_studies[study_index]
+        optuna_study, (index, replicate) = self.studies[stage, study_index], self.tuning_studies[study_index]
         planned_arm, of = self.plan.planned_arms[index], 0
         space = optuna_studies.distributions(planned_arm) if stage == "tune" else {}
         fresh = number is None
@@ -191,7 +192,7 @@ class TrialQueue:
             of = self.sample(study_index)[number]
             params = optuna_studies.values(planned_arm, self.trials("tune", study_index)[of])
         else:
-            params, seed = self.setting(study_index), self.plan.seeds_of(study_index, self.seeds)[number]
+            params, seed = self.setting(study_index), self.plan.seeds_of(study_index, self.extent.seeds)[number]
         own = run_id(self.plan, optuna_study.study_name, number)
         attributes = {
             "point": number,
@@ -207,7 +208,7 @@ class TrialQueue:
 
     def planned_arm_of(self, study_index: int) -> PlannedArm:
         """The planned arm that a study is of."""
-        return self.plan.planned_arms[self.plan.tuning_studies[study_index][0]]
+        return self.plan.planned_arms[self.tuning_studies[study_index][0]]
 
     def setting(self, study_index: int) -> Point:
         """The setting that a study confirms: decided once, so that all its seeds confirm the same."""
@@ -223,7 +224,7 @@ class TrialQueue:
 
     def sample(self, study_index: int) -> list[int]:
         """The pruned trials of a study that are audited: drawn from all of them once tuning is over, whenever they were pruned."""
-        prune, (index, replicate) = self.plan.spec.prune, self.plan.tuning_studies[study_index]
+        prune, (index, replicate) = self.plan.spec.prune, self.tuning_studies[study_index]
         if prune is None or not self.decided("tune", study_index):
             return []
         stopped = [trial.number for trial in self.trials("tune", study_index) if trial.state == State.PRUNED]
@@ -274,7 +275,9 @@ class TrialQueue:
         """How many trials a study is to have; audits are known once tuning is over."""
         if stage == "audit":
             return len(self.sample(study_index))
-        return len(self.plan.slice_of(study_index)) if stage == "tune" else len(self.plan.seeds_of(study_index, self.seeds))
+        if stage == "tune":
+            return self.plan.trials_a_study(self.tuning_studies[study_index][0])
+        return len(self.plan.seeds_of(study_index, self.extent.seeds))
 
     def open(self, stage: Stage, study_index: int) -> bool:
         """Whether a study has a point to give: for confirming, once tuning is decided and some setting has trained."""
@@ -301,7 +304,7 @@ class TrialQueue:
 
     def arm_progress(self, index: int, planned_arm: PlannedArm) -> ArmProgress:
         """The counts of one planned arm, over its studies."""
-        tuning_studies = [study_index for study_index, (at, _) in enumerate(self.plan.tuning_studies) if at == index]
+        tuning_studies = [study_index for study_index, (at, _) in enumerate(self.tuning_studies) if at == index]
         tune, confirm, audit = ([trial for study_index in tuning_studies for trial in self.trials(stage, study_index)] for stage in STAGES)
         progress = ArmProgress(
             planned_arm.arm, planned_arm.block, planned=sum(self.planned("tune", study_index) for study_index in tuning_studies), seeds=0

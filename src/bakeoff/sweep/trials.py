@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bakeoff import seeds
 from bakeoff.config.compose import dump_frozen
 from bakeoff.config.schema import RunConfig
 from bakeoff.run_files.run_dir import ID_LENGTH, RunDir, RunKind, RunManifest
@@ -41,14 +42,13 @@ class TrialLease:
     of: int = 0
 
     def study_index(self, plan: Plan) -> int:
-        """The number of its planned arm and study among the plan's tuning studies."""
-        return plan.tuning_studies.index((self.arm_index, self.study))
+        """The place of its planned arm and study among the plan's tuning studies."""
+        return self.study * len(plan.planned_arms) + self.arm_index
 
 
-def study_of(plan: Plan, stage: Stage, study_index: int) -> str:
+def study_of(plan: Plan, stage: Stage, arm_index: int, study: int) -> str:
     """The name of the Optuna study of one arm, block, stage and study."""
-    index, study = plan.tuning_studies[study_index]
-    planned_arm = plan.planned_arms[index]
+    planned_arm = plan.planned_arms[arm_index]
     return f"{stage}/{planned_arm.arm}/{planned_arm.block}" + (f"/{study}" if study else "")
 
 
@@ -60,8 +60,8 @@ def run_id(plan: Plan, study: str, point: int) -> str:
 def run_of(plan: Plan, lease: TrialLease, *, threads: int) -> RunConfig:
     """The run of a lease: its arm's run at the point, with the lease's seed, and with the test set for confirming runs alone.
 
-    Confirming seeds vary the split as well: a setting tuned to one split is found out. With `data.folds`, each round of as many seeds is
-    one cross-validation: one split, every fold of it once.
+    Each study but the first tunes on a split of its own, or on the next fold. Confirming seeds vary the split as well: a setting tuned to
+    one split is found out. With `data.folds`, each round of as many seeds is one cross-validation: one split, every fold of it once.
     """
     planned_arm = plan.planned_arms[lease.arm_index]
     changes: dict[str, Any] = {
@@ -72,17 +72,28 @@ def run_of(plan: Plan, lease: TrialLease, *, threads: int) -> RunConfig:
         "trainer.progress": False,
         "trainer.threads": planned_arm.run.trainer.threads or threads,
     }
+    data = planned_arm.run.data
     if lease.stage == "confirm":
-        pool, folds = plan.spec.confirm.pool, planned_arm.run.data.folds
+        pool: Sequence[int] = plan.spec.confirm.pool
+        if lease.seed not in pool:  # of a study beyond the plan's
+            pool = range(max(pool) + 1, lease.seed + 1)
         at = pool.index(lease.seed)
-        split = {"data.split_seed": lease.seed} if folds is None else {"data.split_seed": pool[at - at % folds], "data.fold": at % folds}
+        split = (
+            {"data.split_seed": lease.seed}
+            if data.folds is None
+            else {"data.split_seed": pool[at - at % data.folds], "data.fold": at % data.folds}
+        )
         changes |= {"test": True, **split}
+    elif lease.study and data.folds is None:
+        changes["data.split_seed"] = seeds.derive_seed(data.split_seed, "study", lease.study)
+    elif lease.study and data.folds is not None:
+        changes["data.fold"] = (data.fold + lease.study) % data.folds
     return planned_arm.run.replace(**changes)
 
 
 def point_of(plan: Plan, lease: TrialLease) -> int:
     """The number of a tuned or audited point among all points of its planned arm."""
-    before = lease.study * len(plan.slice_of(lease.study_index(plan)))
+    before = lease.study * plan.trials_a_study(lease.arm_index)
     return before + (lease.of if lease.stage == "audit" else lease.point)
 
 
@@ -97,7 +108,7 @@ def name_of(plan: Plan, lease: TrialLease) -> str:
 def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: str) -> RunDir:
     """The lease's run folder, made where it does not exist yet. `FolderError` where it cannot be made."""
     planned_arm = plan.planned_arms[lease.arm_index]
-    own = run_id(plan, study_of(plan, lease.stage, lease.study_index(plan)), lease.point)
+    own = run_id(plan, study_of(plan, lease.stage, lease.arm_index, lease.study), lease.point)
     for path in (root / plan.title).glob(f"[!.]*-{own}"):
         return RunDir(path)
     run = run_of(plan, lease, threads=threads)

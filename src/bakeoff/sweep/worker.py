@@ -210,14 +210,14 @@ def validate_arms(plan: Plan, wire: Connection) -> None:
 
     Args:
         plan: The plan whose arms are built.
-        wire: Gets the first complaint, or [(parameters, steps) of each planned arm].
+        wire: Gets the first complaint, or [(parameters, steps, test images) of each planned arm].
     """
     from bakeoff import builders
     from bakeoff.training.cost_probe import count_parameters, count_steps
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     data: dict[str, Any] = {}
-    facts: list[tuple[int, int]] = []
+    facts: list[tuple[int, int, int]] = []
     try:
         for planned_arm in plan.planned_arms:
             try:
@@ -226,7 +226,8 @@ def validate_arms(plan: Plan, wire: Connection) -> None:
                 for name, space in planned_arm.spaces.items():
                     for end in ends(space):
                         builders.validate_components(planned_arm.run.replace(**{name: end}))
-                facts.append((count_parameters(planned_arm.run), count_steps(planned_arm.run, steps_per_epoch=data[key].steps_per_epoch)))
+                steps = count_steps(planned_arm.run, steps_per_epoch=data[key].steps_per_epoch)
+                facts.append((count_parameters(planned_arm.run), steps, data[key].n_test))
             except BakeoffError as error:
                 wire.send(f"{error} [arm {planned_arm.title}]" if isinstance(error, ConfigError) else str(error))
                 return
