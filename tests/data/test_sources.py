@@ -19,7 +19,8 @@ import torch
 import torchvision.datasets as tv
 from omegaconf import OmegaConf
 
-from bakeoff.data import fashion_mnist, sources
+from bakeoff.data import sources
+from bakeoff.data.sources import fashion_idx
 from bakeoff.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def idx_bytes(array: np.ndarray[Any, Any]) -> bytes:
 @pytest.fixture
 def fashion(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     contents = {name: idx_bytes(array) for name, array in FASHION.items()}
-    monkeypatch.setattr(fashion_mnist, "FASHION_MD5", {name: md5(data) for name, data in contents.items()})
+    monkeypatch.setattr(fashion_idx, "MD5_SUMS", {name: md5(data) for name, data in contents.items()})
     return contents
 
 
@@ -87,7 +88,7 @@ def test_a_damaged_idx_file_is_named_with_both_checksums(tmp_path: Path, fashion
     with pytest.raises(DataError) as error:
         sources.fashion_mnist(root=tmp_path, download=False)
     message = str(error.value)
-    assert str(file) in message and fashion_mnist.FASHION_MD5[name] in message and "found " in message and "\n" not in message
+    assert str(file) in message and fashion_idx.MD5_SUMS[name] in message and "found " in message and "\n" not in message
 
 
 def test_an_idx_file_missing_beside_the_others_is_named(tmp_path: Path, fashion: dict[str, bytes]) -> None:
@@ -218,15 +219,15 @@ def test_digits_are_offline_stretched_and_split_alike_whatever_the_seed() -> Non
     assert share.min() > 0.19 and share.max() <= 0.2
 
 
-@pytest.mark.skipif(not fashion_mnist.DEBIAN_FOLDER.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not fashion_idx.DEBIAN_FOLDER.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = sources.fashion_mnist(root=fashion_mnist.DEBIAN_FOLDER, download=False)
+    images = sources.fashion_mnist(root=fashion_idx.DEBIAN_FOLDER, download=False)
     assert images.train_x.shape == (60000, 1, 28, 28) and images.test_x.shape == (10000, 1, 28, 28)
     assert torch.bincount(images.train_y).tolist() == [6000] * 10 and torch.bincount(images.test_y).tolist() == [1000] * 10
     assert images.train_y[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
     monkeypatch.chdir(tmp_path)  # the default root holds nothing here: the package is found all the same
     assert sources.fashion_mnist(root=Path("data"), download=False).digest() == images.digest()
-    with pytest.raises(DataError, match=f"root={fashion_mnist.DEBIAN_FOLDER}"):  # a root of one's own is taken at its word
+    with pytest.raises(DataError, match=f"root={fashion_idx.DEBIAN_FOLDER}"):  # a root of one's own is taken at its word
         sources.fashion_mnist(root=tmp_path / "mine", download=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bakeoff.data.splits import every_fifth, shares, stratified_split
+from bakeoff.data.splits import fixed_test_split, shares, stratified_split
 from bakeoff.errors import DataError
 
 LABELS = torch.tensor([0] * 100 + [1] * 50 + [2] * 30)[torch.randperm(180, generator=torch.Generator().manual_seed(0))]
@@ -65,6 +65,6 @@ def test_impossible_splits_name_the_key(kwargs: dict[str, float], key: str) -> N
 
 
 def test_every_fifth_takes_a_fifth_of_each_class() -> None:
-    rest, held = every_fifth(LABELS)
+    rest, held = fixed_test_split(LABELS)
     assert torch.bincount(LABELS[held]).tolist() == [20, 10, 6]
     assert sorted([*rest.tolist(), *held.tolist()]) == list(range(180))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bakeoff.config.slots import package_data_dir
-from bakeoff.data.fashion_mnist import fashion_mnist
+from bakeoff.data.sources import fashion_mnist
 from bakeoff.errors import DataError
 
 #: Ranges a hair apart, so that the twins' runs differ by chance and by nothing else that matters.
@@ -30,7 +30,7 @@ FIXED = {
 @pytest.mark.slow
 def test_neither_of_two_twins_wins(sheet: Callable[..., Path]) -> None:
     try:
-        fashion_mnist(Path("data"), download=False)
+        fashion_mnist(root=Path("data"), download=False)
     except DataError as error:
         pytest.skip(str(error))
     twin = Path("own/optimizer/adam_twin.yaml")

@@ -179,7 +179,8 @@ def resolve_target(slot: str, config: Mapping[str, Any]) -> Callable[..., Any]:
         raise ChoiceError(f"{slot}._target_={module_name}.{name}: {module_name} has no such name{near_miss(name, public)}")
     base_module, _, base_name = ALLOWED_TARGETS[slot].base.rpartition(".")
     base = getattr(importlib.import_module(base_module), base_name)
-    is_kind = issubclass(target, base) if isinstance(target, type) else inspect.isfunction(target) and target.__module__ == module_name
+    is_below = f"{getattr(target, '__module__', '')}.".startswith(f"{module_name}.")
+    is_kind = issubclass(target, base) if isinstance(target, type) else inspect.isfunction(target) and is_below
     if not is_kind:
         raise ChoiceError(
             f"{slot}._target_={module_name}.{name}: not a kind of {base_module}.{base_name}, nor a function defined in {module_name}"

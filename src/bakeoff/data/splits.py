@@ -132,7 +132,7 @@ def shares(total: int, counts: list[int]) -> list[int]:
     return [whole + (i in largest) for i, (whole, _) in enumerate(exact)]
 
 
-def every_fifth(labels: Tensor) -> tuple[Tensor, Tensor]:
+def fixed_test_split(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Sorted indices of (the rest, a stratified fifth): the 5th, 10th, ... image of each class in the order of the file.
 
     No random number takes part, so that the test set depends on no seed and on no library's generator.
