@@ -12,20 +12,24 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from bakeoff.rendering.marks import Line
 from bakeoff.report.analysis import analyse, section_tables
-from bakeoff.report.budget import budgets, curve
+from bakeoff.report.budget import budgets
 from bakeoff.report.design import PlannedArm, SearchRange
+from bakeoff.report.figures import section_figures
 from bakeoff.report.importance import tuning_importances
 from bakeoff.report.narrative import section_sentences
 from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import regions
-from bakeoff.report.survival import log_ranks, times_to_target
+from bakeoff.report.survival import times_to_target
 from bakeoff.stats.aggregates import COVERAGE, bootstrap_interval, interquartile_mean, interquartile_means, performance_profiles
 from bakeoff.stats.factorial import factorial_anova
 from bakeoff.stats.intervals import clopper_pearson
 from bakeoff.stats.multiple_comparisons import dunnett_vs_baseline, tukey_all_pairs
 from bakeoff.stats.paired import compare_pairs
 from bakeoff.stats.ranks import critical_difference, mean_ranks
+from bakeoff.stats.survival import CensoredTimes, log_rank_tests
+from bakeoff.stats.tuning_curves import tuning_curve
 
 Make = Callable[..., SweepResults]
 
@@ -185,17 +189,17 @@ def test_region_of_a_known_bowl(simulated: Make) -> None:
     assert not one.open_high
 
 
-def test_tuning_curve_is_the_quantile_of_the_best_of_k(simulated: Make) -> None:
+def test_tuning_curve_is_the_quantile_of_the_best_of_k() -> None:
     values = np.random.default_rng(8).uniform(size=40)
-    low, median, high, _ = curve(values, level=0.95, minimize=False)
+    low, median, high, _ = tuning_curve(values, goal="maximize")
     ordered = np.sort(values)
     for k in (3, 5, 20, 39):
         assert median[k - 1] == ordered[math.ceil(0.5 ** (1 / k) * 40 - 1e-9) - 1]
     assert (low <= median).all()
     assert (median <= high).all()
     assert (np.diff(median) >= 0).all()
-    flipped = curve(-values, level=0.95, minimize=True)
-    assert flipped[1][1:] == pytest.approx(-median[1:])  # of an even number the median is either of two
+    flipped = tuning_curve(-values, goal="minimize")
+    assert flipped.median[1:] == pytest.approx(-median[1:])  # of an even number the median is either of two
 
 
 def test_bands_hold_over_all_budgets() -> None:
@@ -203,7 +207,7 @@ def test_bands_hold_over_all_budgets() -> None:
     rng, times, held = np.random.default_rng(9), 400, 0
     truth = 0.5 ** (1 / np.arange(1, 13))
     for _ in range(times):
-        low, _, high, _ = curve(rng.uniform(size=12), level=0.95, minimize=False)
+        low, _, high, _ = tuning_curve(rng.uniform(size=12), goal="maximize")
         held += bool((low <= truth).all() and (truth <= high).all())
     assert held / times >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / times)
 
@@ -239,6 +243,35 @@ def test_time_to_target_with_runs_that_never_get_there(simulated: Make) -> None:
     assert steps.pairs[0].faster == "b"
 
 
+def test_the_target_does_not_depend_on_confirm_runs(simulated: Make) -> None:
+    sweep = simulated({"a": 0.0, "b": 0.05, "c": 0.02}, rng=np.random.default_rng(11), curves=True)
+    trials = [sweep.best_trial(arm, "all") for arm in "abc"]
+    expected = float(np.median([trial["score"] for trial in trials if trial is not None])) - sweep.design.margin
+    worse = dataclasses.replace(sweep, curves=sweep.curves.assign(value=sweep.curves["value"] - 0.1))
+    for results in (sweep, worse, sweep.first_seeds(4)):
+        assert {times.target for times in times_to_target(results)} == {expected}
+    assert "fixed before the first confirm run" in section_sentences(analyse(sweep))["target"][0]
+
+
+def test_without_tuning_runs_there_is_no_log_rank_test(simulated: Make) -> None:
+    sweep = simulated({"a": 0.0, "b": 0.05}, rng=np.random.default_rng(11), curves=True)
+    analysis = analyse(dataclasses.replace(sweep, runs=sweep.stage_runs("confirm")))
+    assert analysis.targets and not any(times.pairs for times in analysis.targets)
+    (sentence,) = section_sentences(analysis)["target"]
+    assert sentence.endswith("which allows no test.")
+
+
+def test_budget_curves_of_arms_whose_losses_diverged(simulated: Make) -> None:
+    """A loss has no worst value: the median of few runs is unknown where most diverged."""
+    sweep = simulated(
+        {"a": 0.0, "b": 0.0}, rng=np.random.default_rng(13), metric="val/loss", diverge=lambda arm, lr: arm == "b" and lr > 1e-3
+    )
+    curves = {curve.arm: curve for curve in budgets(sweep).curves}
+    assert curves["b"].median[0] is None and None not in curves["a"].median
+    figure = next(figure for figure in section_figures(analyse(sweep)) if figure.name == "budget")
+    assert all(math.isfinite(y) for mark in figure.marks if isinstance(mark, Line) for y in mark.y)
+
+
 def test_log_rank_by_hand() -> None:
     """Mantel's sums over the event times of two samples with losses."""
     a, b = (np.array([3.0, 5.0, 7.0]), np.array([10.0])), (np.array([6.0, 8.0]), np.array([10.0, 10.0]))
@@ -250,9 +283,10 @@ def test_log_rank_by_hand() -> None:
         expected += events * at_risk[0] / n
         variance += events * (at_risk[0] / n) * (at_risk[1] / n) * (n - events) / (n - 1) if n > 1 else 0.0
     z = (3 - expected) / math.sqrt(variance)
-    (one,) = log_ranks({"a": a, "b": b})
-    assert one.faster == "a"
-    assert one.p == pytest.approx(2 * stats.norm.sf(abs(z)))
+    samples = {arm: CensoredTimes(np.concatenate(own), np.repeat([True, False], [*map(len, own)])) for arm, own in (("a", a), ("b", b))}
+    (test,) = log_rank_tests(samples)
+    assert test.faster == "a"
+    assert test.p == pytest.approx(2 * stats.norm.sf(abs(z)))
 
 
 def test_one_analysis_has_all(simulated: Make) -> None:

@@ -9,6 +9,7 @@ import math
 import warnings
 from dataclasses import dataclass
 
+from bakeoff.report.budget import ended_trials
 from bakeoff.report.design import PlannedArm
 from bakeoff.report.results import SweepResults
 
@@ -40,9 +41,7 @@ def _importance(sweep: SweepResults, planned: PlannedArm) -> Importance | None:
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    rows = sweep.stage_runs("tune")
-    rows = rows[(rows["arm"] == planned.arm) & (rows["block"] == planned.block) & rows["state"].isin(["finished", "diverged"])]
-    rows = rows.dropna(subset=list(planned.spaces))
+    rows = ended_trials(sweep, planned.arm, planned.block).dropna(subset=list(planned.spaces))
     scores = [float(score) for score in rows["score"] if math.isfinite(score)]
     if len(rows) < MIN_TRIALS or len(set(scores)) < 2:
         return None

@@ -151,7 +151,9 @@ def target(analysis: Analysis) -> Iterator[str]:
             median = f" (median {arm.median:,.0f} steps)" if arm.median is not None else ""
             counts.append(f"{arm.arm} {arm.reached} of {arm.n}{median}")
         goal = f"{formatting.metric_name(result.metric)} {formatting.score(result.target, result.metric)}"
-        yield f"Runs that reach {goal}{where}: {formatting.join_names(counts)}. The target was taken from these runs."
+        yield f"Runs that reach {goal}{where}: {formatting.join_names(counts)}. {result.origin}"
+        if not result.fixed_before:
+            continue
         significant = [f"{pair.faster} before {pair.slower}" for pair in result.pairs if pair.p_holm < ALPHA]
         yield (
             f"Log-rank at 5 %, corrected: {formatting.join_names(significant)}."

@@ -1,27 +1,20 @@
-"""How long runs take to reach a target, with those that never do counted as such."""
+"""How long confirm runs take to reach a target, with those that never do counted as such."""
 
 from __future__ import annotations
 
-import itertools
 import math
-import warnings
-from collections.abc import Mapping
+import statistics
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from bakeoff.report.results import SweepResults
-from bakeoff.stats.intervals import ALPHA
-from bakeoff.stats.multiple_comparisons import holm
+from bakeoff.stats.scores import goal_sign
+from bakeoff.stats.survival import CensoredTimes, LogRankTest, kaplan_meier, log_rank_tests
 
 Unit = Literal["steps", "images", "seconds"]
-UNITS: tuple[Unit, ...] = ("steps", "images", "seconds")
-#: With more arms than this there would be thousands of pairs of curves.
-MOST_ARMS = 20
 
 
 @dataclass(frozen=True)
@@ -42,115 +35,111 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Faster:
-    """Log-rank test of two arms: `faster` reaches the target sooner; `p_holm` is corrected over all pairs of the block and unit."""
-
-    faster: str
-    slower: str
-    p: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
 class TimeToTarget:
-    """One block in one unit. `target` is the value of `metric` to be reached; it was taken from these runs."""
+    """One block in one unit. `target` is the value of `metric` to be reached.
+
+    `fixed_before` says whether the tuning runs gave the target; one from the confirm runs themselves would make the log-rank test find
+    too many differences, so then there are no `pairs`.
+    """
 
     block: str
     unit: Unit
     metric: str
     target: float
+    fixed_before: bool
     arms: tuple[Reach, ...]
-    pairs: tuple[Faster, ...]
+    pairs: tuple[LogRankTest, ...]
+
+    @property
+    def origin(self) -> str:
+        """Where the target comes from, in a sentence."""
+        if self.fixed_before:
+            return (
+                "The target was fixed before the first confirm run: the median over the arms of the best tuning score, made easier by the "
+                "margin."
+            )
+        return "Without tuning runs the target is the median of these runs' last values, which allows no test."
 
 
 def times_to_target(sweep: SweepResults) -> tuple[TimeToTarget, ...]:
-    """For every block with curves of confirm runs: steps, images and seconds until the metric that tuning looked at reaches a target.
+    """For every block with curves of confirm runs: steps, images and seconds until the metric of tuning reaches a target.
 
-    The target is the median of all arms' median last values: about half of the arms reach it in most runs, the others are censored at
-    the end of their budget. Runs that diverge never reach it. Seconds are at the run's own mean speed, validation included.
+    The target is the median over the arms of the best tuning score, less the plan's margin. Runs that do not reach it are censored at the
+    end of their budget; runs that diverge never reach it. Seconds are at the run's own mean speed, validation included.
     """
     results: list[TimeToTarget] = []
     for block in sweep.design.blocks:
-        block_steps = first_steps(sweep, block)
-        if block_steps is None:
+        curves, runs = _confirm_curves(sweep, block)
+        if curves.empty:
             continue
-        target, table = block_steps
-        for unit in UNITS:
-            factor = {"steps": pd.Series(1.0, table.index), "images": table["batch"], "seconds": table["pace"]}[unit]
-            known = table[factor.notna() & (factor > 0)]
-            arms = [arm for arm in sweep.design.arms if (known["arm"] == arm).sum() > 1]
-            if len(arms) < 2:
-                continue
-            data = {arm: _censored(known[known["arm"] == arm], factor) for arm in arms}
-            reaches = tuple(_reach(arm, *data[arm]) for arm in arms)
-            results.append(TimeToTarget(block, unit, sweep.design.metric, target, reaches, log_ranks(data)))
+        tuned = _tuned_target(sweep, block)
+        target = tuned if tuned is not None else _median_last_value(curves, runs)
+        if target is None:
+            continue
+        table = first_steps(curves, runs, target=target, sign=goal_sign(sweep.design.goal))
+        units: dict[Unit, pd.Series[float]] = {"steps": pd.Series(1.0, table.index), "images": table["batch"], "seconds": table["pace"]}
+        for unit, per_step in units.items():
+            rows = table.assign(time=table["time"] * per_step)[per_step > 0]
+            by_arm = {arm: rows[rows["arm"] == arm] for arm in sweep.design.arms}
+            samples = {
+                arm: CensoredTimes(own["time"].to_numpy(dtype=float), own["reached"].to_numpy(dtype=bool))
+                for arm, own in by_arm.items()
+                if len(own) > 1
+            }
+            if len(samples) > 1:
+                pairs = log_rank_tests(samples) if tuned is not None else ()
+                reaches = tuple(_reach(arm, sample) for arm, sample in samples.items())
+                results.append(TimeToTarget(block, unit, sweep.design.metric, target, tuned is not None, reaches, pairs))
     return tuple(results)
 
 
-def first_steps(sweep: SweepResults, block: str) -> tuple[float, pd.DataFrame] | None:
-    """The target of a block, and a row a run: arm, at (the first step that reaches it; NaN), end (the last step it had), batch, pace."""
-    plan, sign = sweep.design, 1.0 if sweep.design.goal == "maximize" else -1.0
+def _confirm_curves(sweep: SweepResults, block: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The confirm runs of a block that finished or diverged, by id, and their curves of the tuning metric."""
     curves, runs = sweep.curves, sweep.stage_runs("confirm")
-    curves = curves[(curves["block"] == block) & (curves["metric"] == plan.metric) & (curves["stage"] == "confirm")]
     runs = runs[(runs["block"] == block) & runs["state"].isin(["finished", "diverged"])].set_index("id")
-    curves = curves[curves["id"].isin(runs.index)].sort_values(["id", "step"], kind="stable")
-    if curves.empty:
-        return None
-    last = curves.groupby("id")["value"].last().where(runs["state"].reindex(curves["id"].unique()).eq("finished"))
-    medians = last.groupby(runs["arm"].reindex(last.index)).median()
-    target = float(medians.median())
-    if not math.isfinite(target):
-        return None
-    hits = curves[sign * curves["value"] >= sign * target].groupby("id")["step"].first()
-    ends = curves.groupby("id")["step"].last()
-    table = pd.DataFrame({"arm": runs["arm"], "at": hits.reindex(runs.index), "batch": runs["batch"]})
-    table.loc[runs["state"] == "diverged", "at"] = math.nan
-    # A run that stopped early has not been seen to the end of its budget, and still never reaches the target.
-    table["end"] = ends.reindex(runs.index).clip(lower=ends.max()).fillna(ends.max())
-    table["pace"] = (runs["seconds"] / ends.reindex(runs.index)).where(runs["state"] == "finished")
-    table["pace"] = table["pace"].fillna(table.groupby("arm")["pace"].transform("median"))
-    return target, table
+    curves = curves[(curves["metric"] == sweep.design.metric) & curves["id"].isin(runs.index)]
+    return curves.sort_values(["id", "step"], kind="stable"), runs
 
 
-def _censored(rows: pd.DataFrame, factor: pd.Series[float]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    scale = np.asarray(factor.reindex(rows.index), dtype=np.float64)
-    at: npt.NDArray[np.float64] = np.asarray(rows["at"], dtype=np.float64) * scale
-    end: npt.NDArray[np.float64] = np.asarray(rows["end"], dtype=np.float64) * scale
-    return at[~np.isnan(at)], end[np.isnan(at)]
+def _tuned_target(sweep: SweepResults, block: str) -> float | None:
+    """The median over the arms of the best score of a finished tuning run, made easier by the margin; None without tuning runs."""
+    trials = [sweep.best_trial(arm, block) for arm in sweep.design.arms]
+    scores = [float(trial["score"]) for trial in trials if trial is not None and trial["state"] == "finished"]
+    return statistics.median(scores) - goal_sign(sweep.design.goal) * sweep.design.margin if scores else None
 
 
-def _reach(arm: str, seen: npt.NDArray[np.float64], lost: npt.NDArray[np.float64]) -> Reach:
-    survival = stats.ecdf(stats.CensoredData(uncensored=seen, right=lost)).sf
-    times, waiting = survival.quantiles, survival.probabilities
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.filterwarnings("ignore", message="The confidence interval is undefined", category=RuntimeWarning)
-        band = survival.confidence_interval(1 - ALPHA, method="log-log")
-    # Where all wait, or none, the formula has no answer: the band is the estimate widened to all that is possible.
-    low, high = np.nan_to_num(band.low.probabilities, nan=0.0), np.nan_to_num(band.high.probabilities, nan=1.0)
-    below = np.flatnonzero(waiting <= 0.5)
-    median = float(times[below[0]]) if len(below) else None
-    return Reach(arm, len(seen) + len(lost), len(seen), median, *(tuple(map(float, column)) for column in (times, waiting, low, high)))
+def _median_last_value(curves: pd.DataFrame, runs: pd.DataFrame) -> float | None:
+    """The median over the arms of their finished runs' median last value; None where none finished."""
+    last = curves.groupby("id")["value"].last()
+    last = last[runs["state"].reindex(last.index) == "finished"]
+    target = float(last.groupby(runs["arm"].reindex(last.index)).median().median())
+    return target if math.isfinite(target) else None
 
 
-def log_ranks(data: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> tuple[Faster, ...]:
-    """Every pair of arms by the log-rank test (Mantel 1966); pairs in which no run reaches the target are left out.
+def first_steps(curves: pd.DataFrame, runs: pd.DataFrame, *, target: float, sign: float) -> pd.DataFrame:
+    """When each run reaches a target.
 
-    It does not use that arms share their seeds, so where these matter it finds less than a paired test would.
-    Of more than `MOST_ARMS` arms each is compared with the one of which most runs reach it, and of equals the soonest, alone.
+    Args:
+        curves: the curves of one metric, in the order of the steps.
+        runs: the runs, by id.
+        target: the value to be reached.
+        sign: 1 where larger values are better, else -1.
+
+    Returns:
+        One row per run: arm, time (the first step that reaches the target, or else the end of its budget), reached, batch (images per
+        step) and pace (seconds per step).
     """
-    pairs = list(itertools.combinations(data, 2))
-    if len(data) > MOST_ARMS:
-        best = max(data, key=lambda arm: (len(data[arm][0]), -float(np.median(data[arm][0])) if len(data[arm][0]) else -math.inf))
-        pairs = [pair for pair in pairs if best in pair]
-    tests = list[tuple[str, str, float]]()
-    for a, b in pairs:
-        if len(data[a][0]) + len(data[b][0]) == 0:
-            continue
-        x, y = (stats.CensoredData(uncensored=data[arm][0], right=data[arm][1]) for arm in (a, b))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            test = stats.logrank(x, y)
-        # Positive: more of a's runs have reached the target by any time than if the two were alike.
-        if math.isfinite(test.statistic):
-            tests.append((a, b, float(test.pvalue)) if test.statistic >= 0 else (b, a, float(test.pvalue)))
-    corrected = holm(np.array([p for _, _, p in tests]))
-    return tuple(Faster(a, b, p, float(q)) for (a, b, p), q in zip(tests, corrected, strict=True))
+    first = curves[sign * curves["value"] >= sign * target].groupby("id")["step"].first().reindex(runs.index)
+    first = first.where(runs["state"] == "finished")
+    ends = curves.groupby("id")["step"].last()
+    # A run that stopped early has not been seen to the end of its budget, and still never reaches the target.
+    budget = ends.reindex(runs.index).clip(lower=ends.max()).fillna(ends.max())
+    pace = (runs["seconds"] / ends.reindex(runs.index)).where(runs["state"] == "finished")
+    table = pd.DataFrame({"arm": runs["arm"], "time": first.fillna(budget), "reached": first.notna(), "batch": runs["batch"]})
+    return table.assign(pace=pace.fillna(pace.groupby(runs["arm"]).transform("median")))
+
+
+def _reach(arm: str, sample: CensoredTimes) -> Reach:
+    curve = kaplan_meier(sample)
+    columns = (tuple(np.asarray(column).tolist()) for column in (curve.times, curve.survival, curve.low, curve.high))
+    return Reach(arm, curve.n, curve.events, curve.median, *columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -176,10 +175,10 @@ def region_figure(context: FigureContext, block: str, key: str) -> FigureSpec | 
 def budget_figure(context: FigureContext, block: str) -> FigureSpec | None:
     """The median best score against the number of tuning runs, with bands that hold for all budgets at once."""
     curves = [curve for curve in context.analysis.budgets.curves if curve.block == block]
-    if not curves:
-        return None
     metric, scale = context.design.metric, display_scale(context.design.metric)
-    medians = [scale * value for curve in curves for value in curve.median if math.isfinite(value)]
+    medians = [scale * value for curve in curves for value in curve.median if value is not None]
+    if not medians:
+        return None
     low, high = min(medians), max(medians)
     padding = 0.25 * ((high - low) or 1.0)
     low, high = low - padding, high + padding
@@ -188,7 +187,7 @@ def budget_figure(context: FigureContext, block: str) -> FigureSpec | None:
         budgets = [float(budget) for budget in curve.budgets]
         if len(curves) <= MAX_BANDS or curve.arm in context.visible_arms:
             marks.append(Band(budgets, _scale_or(low, curve.low, scale), _scale_or(high, curve.high, scale), curve.arm))
-        points = [(budget, scale * value) for budget, value in zip(budgets, curve.median, strict=True) if math.isfinite(value)]
+        points = [(budget, scale * value) for budget, value in zip(budgets, curve.median, strict=True) if value is not None]
         marks.append(Line([x for x, _ in points], [y for _, y in points], curve.arm, markers=len(budgets) <= MAX_MARKERS))
         columns = {"budget": curve.budgets, "median": curve.median, "low": curve.low, "high": curve.high}
         frames.append(pd.DataFrame({"arm": curve.arm, "n": curve.n, "bands": curve.bands, **columns}))
@@ -199,7 +198,7 @@ def budget_figure(context: FigureContext, block: str) -> FigureSpec | None:
 
 def _scale_or(end: float, values: Sequence[float | None], scale: float) -> list[float]:
     """Scaled values, and `end` in place of those that are unknown."""
-    return [end if value is None or not math.isfinite(value) else scale * value for value in values]
+    return [end if value is None else scale * value for value in values]
 
 
 def importance_figure(context: FigureContext, block: str) -> FigureSpec | None:
