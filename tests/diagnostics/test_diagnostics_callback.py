@@ -185,9 +185,9 @@ def test_a_diagnostic_that_fails_is_left_out_and_named(
     results = [train_from_dir(run.path) for run in (bare, full)]
     assert results[1].status == "finished" and results[0].metrics == results[1].metrics
     err = capsys.readouterr().err
-    assert err.count("diagnostics leave out sharpness: RuntimeError: ") == 1 and "Traceback" not in err
+    assert err.count("diagnostics skip sharpness: RuntimeError: ") == 1 and "Traceback" not in err
     text = (full.path / "diagnostics" / "index.html").read_text()
-    assert "<h2>Left out</h2>" in text and "<b>sharpness</b>: RuntimeError" in text and "<h2>Confusion</h2>" in text
+    assert "<h2>Skipped</h2>" in text and "<b>sharpness</b>: RuntimeError" in text and "<h2>Confusion</h2>" in text
     tags = {name for line in journal.read_journal(full.journal) if line["kind"] == "tags" for name in line["values"]}
     assert "diagnostics.left_out.sharpness" in tags
     assert any("gradient_norm" in name for name, _ in metrics(full))
@@ -212,8 +212,8 @@ def test_no_failing_part_ends_a_run(
     monkeypatch.setattr(f"bakeoff.diagnostics.{broken}", fails)
     run = folder(tmp_path, "trainer.max_steps=3", "data.subset=64")
     assert train_from_dir(run.path).status == "finished"
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "leave out" in line]
-    assert len(warnings) == 1 and warnings[0].endswith(f"diagnostics leave out {part}: ValueError: not to be measured")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "diagnostics skip" in line]
+    assert len(warnings) == 1 and warnings[0].endswith(f"diagnostics skip {part}: ValueError: not to be measured")
     assert f"<b>{part}</b>: ValueError" in (run.path / "diagnostics" / "index.html").read_text()
 
 

@@ -49,7 +49,7 @@ def test_dead_and_saturated_stretches() -> None:
 
 def test_a_gated_activation_has_a_curve_for_each_input() -> None:
     curves = activation_curves(builders.make_activation(compose.compose(["activation=reglu"]))(), reach=2.0)
-    assert len(curves) == 2 and {curve.input_label for curve in curves} == {"input 1 of 2, else 1", "input 2 of 2, else 1"}
+    assert len(curves) == 2 and {curve.input_label for curve in curves} == {"input 1 of 2, others 1", "input 2 of 2, others 1"}
     straight, gate = sorted(curves, key=lambda curve: float(curve.slope.max() - curve.slope.min()))
     assert torch.allclose(straight.value, straight.z) and torch.allclose(gate.value, gate.z.relu())
 
@@ -101,7 +101,7 @@ def test_what_is_not_allowed_is_refused(text: str) -> None:
 
 
 def test_a_value_without_its_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no such name"):
+    with pytest.raises(ConfigError, match="no such variable"):
         evaluate_graph("x * x", {"x": 1, "z": 2})
 
 

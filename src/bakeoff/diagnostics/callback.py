@@ -1,4 +1,4 @@
-"""The callback that measures a run's layers while it trains and diagnoses what goes wrong, without changing a bit of the run."""
+"""The callback that measures the layers of a run during training and diagnoses faults, without changing a bit of the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DIAGNOSIS_TAG, SKIPPED_TAG = "diagnosis.", "diagnostics.left_out."
 
 
 class DiagnosedModule(Protocol):
-    """What the callback reads from a run's LightningModule: the net itself, not what a strategy wraps around it."""
+    """The attributes of a run's LightningModule that the callback reads; `net` is not wrapped by a strategy."""
 
     net: nn.Module
     loss: nn.Module
@@ -46,7 +46,7 @@ class DiagnosedModule(Protocol):
 
 
 def as_diagnosed(module: pl.LightningModule) -> DiagnosedModule:
-    """Return the module with the type of what is read from it."""
+    """Return the module with the type of `DiagnosedModule`."""
     return cast("DiagnosedModule", module)
 
 
@@ -56,22 +56,14 @@ def train_data(trainer: pl.Trainer) -> ImageDataModule:
 
 
 class DiagnosticsCallback(pl.Callback):
-    """Measures a run's layers, writes them to the journal and diagnoses them; for rank 0 alone.
+    """Measures a run's layers, writes the statistics to the journal and diagnoses them; only for rank 0.
 
-    It takes part in nothing collective and draws nothing at random. Activations are those of the probe in training mode without dropout,
-    before the step; gradients are those of the step's own batch, all devices and micro-batches together; updates are the step's.
+    It takes part in no collective operation and draws no random number. Activations are those of the probe in training mode without
+    dropout, before the step; gradients are those of the step's batch over all devices and micro-batches; updates are those of the step.
     """
 
     def __init__(self, run: RunConfig, journal: Journal, *, run_dir: Path, title: str, curves: Mapping[str, Mapping[int, float]]) -> None:
-        """Prepare the diagnostics of a run.
-
-        Args:
-            run: The run.
-            journal: Where metrics, tags and artifacts go.
-            run_dir: The run's folder; statistics and page are written to `diagnostics` in it.
-            title: What the run is called.
-            curves: Metric -> step -> value, kept up to date by the run's logger.
-        """
+        """Prepare the diagnostics of a run; its logger keeps `curves` (metric -> step -> value) up to date."""
         self.run, self.journal, self.folder, self.title, self.curves = run, journal, run_dir / FOLDER, title, curves
         self.full = run.diagnostics == "full"
         self.diagnoses: dict[str, Diagnosis] = {}
@@ -83,7 +75,7 @@ class DiagnosticsCallback(pl.Callback):
         self.failures = FailureTolerance(title, on_skip=lambda part, reason: journal.tags({SKIPPED_TAG + part.replace(" ", "_"): reason}))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the probe, and restore what an earlier process of this run has measured."""
+        """Load the probe, and restore the measurements of an earlier process of this run."""
         module = as_diagnosed(pl_module)
         self.probe = make_probe(train_data(trainer).train_dataloader(), total_steps=module.total_steps)
         self.history = RunHistory(
@@ -98,9 +90,9 @@ class DiagnosticsCallback(pl.Callback):
         self._restore(module.step)
 
     def _restore(self, step: int) -> None:
-        """Take over what an earlier process of this run has measured and logged before or at `step`."""
+        """Restore the measurements and diagnoses of an earlier process of this run up to `step`."""
         file = self.folder / STATS_FILE
-        # The measurement of this very step is repeated, with the same figures: the checkpoint was written before its gradients.
+        # The measurement of `step` is repeated, with the same result: the checkpoint was written before its gradients.
         self.history.layer_stats = layer_stats.load_layer_stats(file, last_step=step - 1)
         file.unlink(missing_ok=True)
         for stats in self.history.layer_stats:
@@ -121,24 +113,24 @@ class DiagnosticsCallback(pl.Callback):
 
     @contextmanager
     def _probe_images(self, trainer: pl.Trainer) -> Iterator[Tensor]:
-        """Give the probe's images to a block in which the net computes at the run's precision."""
+        """Yield the probe's images to a block that runs at the run's precision."""
         with trainer.precision_plugin.val_step_context():
             yield trainer.precision_plugin.convert_input(self.probe.images)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the net's layers, once it is on its device."""
+        """Trace the net's layers, now that it is on its device."""
         with self.failures.tolerate("layers"), self._probe_images(trainer) as images:
             activation = type(builders.make_activation(self.run)())
             self.layers = trace_layers(as_diagnosed(pl_module).net, images[:2], activation=activation)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Measure the activations where the step is due."""
+        """Measure the activations if the step is due."""
         step = as_diagnosed(pl_module).step
         if self.current is None and step in self.due_steps and not self._is_measured(step):
             self._measure_net(trainer, as_diagnosed(pl_module))
 
     def _measure_net(self, trainer: pl.Trainer, module: DiagnosedModule) -> None:
-        """Begin the measurement of a step with everything that needs no gradient of the step itself."""
+        """Begin the measurement of a step with everything that does not need its gradient."""
         self.current = LayerStats(module.step)
         if not self.layers:
             return
@@ -155,7 +147,7 @@ class DiagnosticsCallback(pl.Callback):
                 self.current.extras["sharpness"] = sharpness(module.net, module.loss, Probe(images, self.probe.labels), seed=self.run.seed)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
-        """Measure the gradients, which are complete and unscaled but not clipped yet, once a step however often the optimizer asks."""
+        """Measure the gradients, complete, unscaled and not yet clipped, once per step, however often the optimizer evaluates them."""
         if self.current is not None and not self.gradients_seen:
             self.gradients_seen = True
             with self.failures.tolerate("gradients"):
@@ -164,7 +156,7 @@ class DiagnosticsCallback(pl.Callback):
                 self.weights_before = [layer_stats.sample_weights(layer) for layer in self.layers]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Measure the update, once the step is made, and finish the measurement."""
+        """Measure the update after the step, and finish the measurement."""
         if self.current is not None and self.gradients_seen and as_diagnosed(pl_module).step > self.current.step:
             with self.failures.tolerate("updates"):
                 if self.weights_before:
@@ -186,14 +178,14 @@ class DiagnosticsCallback(pl.Callback):
         self._diagnose(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the net a last time, without a step of its own."""
+        """Measure the trained net, without a gradient or update."""
         if not self._is_measured(as_diagnosed(pl_module).step):
             self._measure_net(trainer, as_diagnosed(pl_module))
             self._log_measurement()
         self._diagnose(pl_module)
 
     def _diagnose(self, pl_module: pl.LightningModule) -> None:
-        """Log every diagnosis that is new, as a tag and as one line on standard error."""
+        """Log every new diagnosis as a tag and as a line on standard error."""
         self.history.diverged = as_diagnosed(pl_module).diverged
         diagnoses: list[Diagnosis] = []
         with self.failures.tolerate("diagnoses"):
@@ -222,7 +214,7 @@ class DiagnosticsCallback(pl.Callback):
                 data, seed = train_data(trainer), self.run.seed
                 sections, metrics = examine_trained_net(net.eval(), module.loss, data, self.probe, seed=seed, failures=self.failures)
                 extra_sections.append(sections)
-                # One number a run: at step 0 the store draws it as a bar.
+                # A single value per run: at step 0 the store draws it as a bar.
                 self.journal.metrics({f"{self.metric_group}/{name}": value for name, value in metrics.items()}, step=0)
         page = run_page(self.title, self.history, list(self.diagnoses.values()), more=extra_sections, skipped=self.failures.skipped)
         (self.folder / "index.html").write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Numbers and line charts of the diagnostics' pages. A chart is drawn in a millisecond, since every run has one: no matplotlib here."""
+"""Numbers and line charts of the diagnostics pages, without matplotlib: every run has charts, each drawn in a millisecond."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Curve = Mapping[int, float] | Mapping[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """The size of a chart and the place of its frame, in pixels."""
+    """The size of a chart and the position of its frame, in pixels."""
 
     width: int = 720
     height: int = 250
@@ -38,13 +38,7 @@ def format_number(value: float) -> str:
 
 
 def line_chart(curves: Mapping[str, Curve], *, x_label: str = "step", reference: tuple[str, float] | None = None) -> Picture:
-    """Return a line chart for a page; points that are not finite are left out.
-
-    Args:
-        curves: Series -> curve.
-        x_label: The name of the horizontal axis.
-        reference: Name and height of a dashed line that the curves are compared with.
-    """
+    """Return a line chart without non-finite points; `reference` is the name and height of a dashed line."""
     points = {name: sorted((x, y) for x, y in curve.items() if math.isfinite(y)) for name, curve in curves.items()}
     series_styles = styles(curves)
     xs = [x for curve in points.values() for x, _ in curve] or [0.0]
@@ -71,12 +65,7 @@ def line_chart(curves: Mapping[str, Curve], *, x_label: str = "step", reference:
 
 
 def upper_end(heights: Sequence[float], reference: float = 0.0) -> float:
-    """Return the upper end of an axis that a few very large values do not stretch.
-
-    Args:
-        heights: All values.
-        reference: A value that must lie below the end.
-    """
+    """Return the upper end of an axis for the heights, which ignores a few very large ones but includes `reference`."""
     ordered = sorted(heights)
     return min(1.05 * ordered[-1], 1.5 * max(ordered[int(0.98 * (len(ordered) - 1))], reference)) or 1.0
 
@@ -87,7 +76,7 @@ def _share(value: float, ends: tuple[float, float]) -> float:
 
 
 def _ticks(ends: tuple[float, float]) -> list[float]:
-    """Round numbers within the ends, at most seven."""
+    """Return at most seven round numbers within the ends."""
     low, high = ends
     if high <= low:
         return [low]

@@ -1,4 +1,4 @@
-"""The loss around a net's weights: the Hessian's top eigenvalue, and a plane through the loss landscape."""
+"""The loss around a net's weights: the Hessian's largest eigenvalue, and a plane through the loss landscape."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def functional_loss(net: nn.Module, loss: nn.Module, probe: Probe) -> Callable[[
 
 
 class _Uncompiled(nn.Module):
-    """Bypasses a compiled net, whose compiler does not know these transforms."""
+    """Calls the `forward` of a net, since compiled nets do not support these transforms."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -41,17 +41,11 @@ class _Uncompiled(nn.Module):
 
 
 def sharpness(net: nn.Module, loss: nn.Module, probe: Probe, *, seed: int) -> float:
-    """Return the eigenvalue of largest size of the loss's Hessian on the probe; nan where it is not finite.
+    """Return the eigenvalue of largest magnitude of the loss's Hessian on the probe, or nan if it is not finite.
 
-    Power iteration on Hessian-vector products, at most 40, until the Rayleigh quotient moves by less than a thousandth. Source: B.
+    At most 40 power iterations with Hessian-vector products, until the Rayleigh quotient changes by less than a thousandth: B.
     Pearlmutter (1994), "Fast exact multiplication by the Hessian". Plain gradient descent is stable below 2 / learning rate: J. Cohen et
-    al. (arXiv:2103.00065).
-
-    Args:
-        net: The net, which stays as it is.
-        loss: The loss.
-        probe: Images and labels, at the precision of the net.
-        seed: The run's seed, for the first vector.
+    al. (arXiv:2103.00065). The net is not changed; the probe has its precision; `seed` is the run's, for the first vector.
     """
     with side_effect_free(net, grad=True):
         weights = {name: weight.detach() for name, weight in net.named_parameters()}
@@ -59,16 +53,16 @@ def sharpness(net: nn.Module, loss: nn.Module, probe: Probe, *, seed: int) -> fl
 
 
 def top_eigenvalue(function: Callable[[Weights], Tensor], weights: Weights, *, seed: int) -> float:
-    """Return the eigenvalue of largest size of the Hessian of `function` at `weights`; see `sharpness`."""
+    """Return the eigenvalue of largest magnitude of the Hessian of `function` at `weights`; see `sharpness`."""
     generator = seeds.make_generator(seed, "sharpness")
     vector = {name: torch.randn(w.shape, generator=generator, dtype=torch.float32).to(w) for name, w in weights.items()}
-    # One linearization serves all products: the Hessian is symmetric, so that reverse over reverse gives H v as v^T H.
+    # A single linearization suffices for all products: the Hessian is symmetric, so that reverse over reverse yields H v as v^T H.
     hessian_product = vjp(grad(function), weights)[1]
     eigenvalue = math.nan
     for _ in range(MAX_ITERATIONS):
         length = norm(vector)
         if length == 0 or not math.isfinite(length):
-            return length if length == 0 else math.nan
+            return 0.0 if length == 0 else math.nan
         vector = {name: v / length for name, v in vector.items()}
         product = {name: v.detach() for name, v in hessian_product(vector)[0].items()}
         previous, eigenvalue = eigenvalue, dot(vector, product)
@@ -91,20 +85,13 @@ def norm(a: Weights) -> float:
 def loss_plane(
     net: nn.Module, loss: nn.Module, probe: Probe, *, seed: int, points: int = 11, radius: float = 1.0
 ) -> tuple[list[float], list[list[float]]]:
-    """Evaluate the loss around the weights w along two random directions u and v, each filter as long as the net's own.
+    """Evaluate the loss around the weights w along two random directions u and v, with filters of the same norms as the net's.
 
-    Vectors (biases, norms) are not moved. Source: H. Li et al., "Visualizing the loss landscape of neural nets" (arXiv:1712.09913).
-
-    Args:
-        net: The net, which stays as it is.
-        loss: The loss.
-        probe: Images and labels, at the precision of the net.
-        seed: The run's seed, for the directions.
-        points: Points along each direction.
-        radius: The largest coefficient.
+    Vectors (biases, norms) are fixed. Source: H. Li et al., "Visualizing the loss landscape of neural nets" (arXiv:1712.09913). The net
+    is not changed; the probe has its precision; `seed` is the run's, for the directions.
 
     Returns:
-        Coefficients from -radius to radius, and `losses[i][j]` at w + coefficients[i] u + coefficients[j] v.
+        Coefficients, `points` of them from -radius to radius, and `losses[i][j]` at w + coefficients[i] u + coefficients[j] v.
     """
     generator = seeds.make_generator(seed, "landscape")
     alphas = [radius * (2 * i / (points - 1) - 1) for i in range(points)]
@@ -117,7 +104,7 @@ def loss_plane(
 
 
 def _direction(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """A random direction whose filters (rows) are as long as those of `weight`; zero for a vector."""
+    """Return a random direction whose filters (rows) have the norms of those of `weight`; zero for a vector."""
     if weight.ndim < 2:
         return torch.zeros_like(weight)
     noise = torch.randn(weight.shape, generator=generator).to(weight)

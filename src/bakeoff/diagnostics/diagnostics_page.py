@@ -1,4 +1,4 @@
-"""The page of a run's diagnostics: one small HTML file that needs no other file, no script and no network."""
+"""The page of a run's diagnostics: a small, self-contained HTML file without scripts."""
 
 from __future__ import annotations
 
@@ -19,27 +19,16 @@ LIGHT, DARK = (247, 250, 253), (0, 94, 148)
 def run_page(
     title: str, history: RunHistory, diagnoses: Sequence[Diagnosis], *, more: Sequence[Block] = (), skipped: Mapping[str, str] | None = None
 ) -> str:
-    """Render the page of a run.
-
-    Args:
-        title: The run's name.
-        history: Its curves and layer statistics.
-        diagnoses: What was diagnosed.
-        more: The sections that only `diagnostics=full` has.
-        skipped: What failed, part -> reason.
-
-    Returns:
-        The page's HTML.
-    """
+    """Return the HTML page of a run; `more` are the sections of `diagnostics=full`, `skipped` the failed parts (name -> reason)."""
     probe = f"The probe is {history.probe_images} training images; the chance loss is {format_number(history.chance_loss)}."
     if diagnoses:
         items = [(diagnosis.name, diagnosis.text) for diagnosis in diagnoses]
         blocks: list[Block] = [Section("Diagnoses", [Bullets(items, warning=True)], notes=[probe])]
     else:
-        blocks = [Section("No diagnosis", notes=[f"None of the known faults was seen. {probe}"])]
+        blocks = [Section("No diagnosis", notes=[f"No known fault was detected. {probe}"])]
     if skipped:
-        note = "Measuring these failed; the training was not affected."
-        blocks.append(Section("Left out", [Bullets(list(skipped.items()))], notes=[note]))
+        note = "These measurements failed; the training was not affected."
+        blocks.append(Section("Skipped", [Bullets(list(skipped.items()))], notes=[note]))
     losses = {name: curve for name in ("train/loss", "val/loss") if (curve := history.curve(name))}
     if losses:
         blocks.append(Section("Loss", [line_chart(losses, reference=("chance", history.chance_loss))]))
@@ -48,7 +37,7 @@ def run_page(
 
 
 def stat_section(stat: str, measurements: Sequence[LayerStats]) -> Section | None:
-    """Return one statistic as a heatmap, a row a layer and a column a step; None where no layer has it."""
+    """Return a statistic as a heatmap with a row per layer and a column per step; None if no layer has it."""
     measured = [stats for stats in measurements if any(stat in values for values in stats.layers.values())]
     names = sorted({name for stats in measured for name, values in stats.layers.items() if stat in values})
     if not names:
@@ -70,7 +59,7 @@ def _cell(stat: str, value: float | None, finite: Sequence[float]) -> str | Cell
 
 
 def _position(stat: str, value: float, finite: Sequence[float]) -> float:
-    """Where a value lies on the colour scale of its table, 0 to 1."""
+    """Return the position of a value on the colour scale of its table, 0 to 1."""
     if stat in LOG_SCALED:
         logarithms = [math.log(v) for v in finite if v > 0]
         if value <= 0 or not logarithms:

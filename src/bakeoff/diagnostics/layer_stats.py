@@ -15,27 +15,27 @@ from torch import Tensor, nn
 from bakeoff.diagnostics.layer_trace import TracedLayer, output_hooks, side_effect_free
 
 MAX_SAMPLED = 1_000_000
-"""Of a larger weight tensor about so many elements stand for all when its update is measured."""
+"""The update of a larger weight tensor is measured on about this many elements."""
 BINS = 40
 
 STATS = {
     "activation_mean": "mean of the outputs",
     "activation_std": "standard deviation of the outputs",
-    "dead": "share of units that are zero on the whole probe",
+    "dead": "share of units that are zero on all probe images",
     "saturated": "share of outputs at the flat ends of sigmoid or tanh",
     "gradient_norm": "norm of the loss's gradient with respect to the weights, before clipping",
     "gradient_share": "norm of the gradient times norm of the weights, divided by the chance loss",
     "update_ratio": "norm of the update divided by the norm of the weights",
     "weight_norm": "norm of the weights",
 }
-"""Statistic of a layer -> what it is."""
+"""Statistic of a layer -> its definition."""
 LOGGED_STATS = ("activation_std", "dead", "saturated", "gradient_norm", "update_ratio")
-"""Statistics that become metrics of the run; the page shows all of them."""
+"""Statistics that are metrics of the run; the page shows all statistics."""
 
 METRIC_GROUP = "layers"
 """First part of the metrics' names: `layers/activation_std/02_conv2`."""
 LEGACY_METRIC_GROUP = "within"
-"""What `METRIC_GROUP` was in earlier journals and stores; a resumed run goes on with the group that its journal has."""
+"""The former `METRIC_GROUP` in older journals and stores; a resumed run keeps the group of its journal."""
 
 StatsByLayer = dict[str, dict[str, float]]
 """Layer -> statistic -> value."""
@@ -45,18 +45,18 @@ Histogram = list[Any]
 
 @dataclass
 class LayerStats:
-    """Statistics by layer and name at one step, which is the number of updates made so far; `extras` holds what only `full` measures."""
+    """Statistics by layer and name at a step, counted in updates; `extras` holds the measurements of `diagnostics=full`."""
 
     step: int
     layers: StatsByLayer = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
 
     def by_layer(self, stat: str) -> dict[str, float]:
-        """Return one statistic of every layer for which it is known and finite."""
+        """Return a statistic by layer, without missing and non-finite values."""
         return {name: stats[stat] for name, stats in self.layers.items() if stat in stats and math.isfinite(stats[stat])}
 
     def metrics(self, *, group: str = METRIC_GROUP) -> dict[str, float]:
-        """Return the run's metrics, `<group>/<statistic>/<layer>` -> value, those that are finite."""
+        """Return the finite metrics of the run: `<group>/<statistic>/<layer>` -> value."""
         metrics = {f"{group}/{stat}/{name}": value for stat in LOGGED_STATS for name, value in self.by_layer(stat).items()}
         if math.isfinite(self.extras.get("sharpness", math.nan)):
             metrics[f"{group}/sharpness"] = self.extras["sharpness"]
@@ -71,20 +71,14 @@ class LayerStats:
 def activation_stats(
     net: nn.Module, layers: list[TracedLayer], images: Tensor, *, histograms: bool = False
 ) -> tuple[StatsByLayer, dict[str, Histogram]]:
-    """Measure every layer's outputs; the net stays as it is.
+    """Measure every layer's outputs on images `(n, C, H, W)`, without changing the net.
 
-    A unit is a channel of a convolution or an output of a fully connected layer. It is dead where it is zero on all images and at all
+    A unit is a channel of a convolution or an output of a fully connected layer. It is dead if it is zero on all images and at all
     positions (half of the *outputs* of a healthy ReLU layer are zero). Source: X. Glorot, Y. Bengio (2010), sections 3 and 4, for
     saturation and standard deviations by depth.
 
-    Args:
-        net: The net.
-        layers: Its layers, see `trace_layers`.
-        images: `(n, C, H, W)`.
-        histograms: Whether the outputs' histograms are wanted.
-
     Returns:
-        The statistics, and layer -> histogram (empty where not wanted).
+        The statistics, and layer -> histogram, empty without `histograms`.
     """
     keys: list[tuple[str, str]] = []
     values: list[Tensor] = []
@@ -92,7 +86,7 @@ def activation_stats(
 
     def measure(layer: TracedLayer, outputs: Tensor) -> None:
         floats = outputs.float()
-        # A mean and a norm are many times as fast as torch.std_mean on images in channels_last.
+        # A mean and a norm are much faster than torch.std_mean on channels_last images.
         mean = floats.mean()
         std = torch.linalg.vector_norm(floats - mean) / math.sqrt(floats.numel())
         keys.extend([(layer.name, "activation_mean"), (layer.name, "activation_std")])
@@ -127,14 +121,10 @@ def histogram(values: Tensor) -> Histogram:
 
 
 def gradient_stats(layers: Sequence[TracedLayer], *, chance_loss: float) -> StatsByLayer:
-    """Measure the gradients that the layers' weights hold at this moment, and the weights' norms.
+    """Measure the current gradients of the layers that have one, and the norms of their weights.
 
-    `gradient_share` is |g| |w| / chance_loss: the share of the chance loss by which the loss changes, to first order, when the weights
-    move along the gradient by their own size. It does not depend on how a layer and the next one share their scale.
-
-    Args:
-        layers: The layers; those without a gradient are left out.
-        chance_loss: The loss of a net that gives every class the same score.
+    `gradient_share` is |g| |w| / chance_loss: the change of the loss, to first order and as a share of the chance loss, when the weights
+    move along the gradient by their own norm. It does not change if a layer's scale is moved to the next layer.
     """
     tensors = {layer.name: (layer.weight.grad, layer.weight.detach()) for layer in layers if layer.weight.grad is not None}
     if not tensors:
@@ -149,18 +139,13 @@ def gradient_stats(layers: Sequence[TracedLayer], *, chance_loss: float) -> Stat
 
 
 def sample_weights(layer: TracedLayer) -> Tensor:
-    """Return a copy of a layer's weights, or of at least a million evenly spread ones of them."""
+    """Return a copy of a layer's weights, or of at least a million evenly spaced ones."""
     flat = layer.weight.detach().flatten()
     return flat[:: max(1, flat.numel() // MAX_SAMPLED)].clone()
 
 
 def update_stats(layers: Sequence[TracedLayer], before: Sequence[Tensor]) -> StatsByLayer:
-    """Measure update_ratio = |w_after - w_before| / |w_before| of every layer whose weights were not all zero.
-
-    Args:
-        layers: The layers after the update.
-        before: `sample_weights` of each layer before the update.
-    """
+    """Measure update_ratio = |w_after - w_before| / |w_before| by layer, unless w_before (from `sample_weights`) is zero."""
     with torch.no_grad():
         updates = torch._foreach_norm(torch._foreach_sub([sample_weights(layer) for layer in layers], list(before)))
         sizes = torch._foreach_norm(list(before))
@@ -170,7 +155,7 @@ def update_stats(layers: Sequence[TracedLayer], before: Sequence[Tensor]) -> Sta
 
 
 def append_layer_stats(path: Path, stats: LayerStats) -> None:
-    """Append one JSON line to a run's file of layer statistics, whose folder is made where it is missing."""
+    """Append a JSON line to a run's file of layer statistics, whose folder is created if missing."""
     path.parent.mkdir(exist_ok=True)
     tree = asdict(stats)
     tree["more"] = tree.pop("extras")
@@ -179,14 +164,9 @@ def append_layer_stats(path: Path, stats: LayerStats) -> None:
 
 
 def load_layer_stats(path: Path, *, last_step: int) -> list[LayerStats]:
-    """Read a run's file of layer statistics.
+    """Return the layer statistics in a run's file up to `last_step`, by ascending step and without repeated steps.
 
-    Args:
-        path: The file; a missing one has no statistics, and a line that a kill has torn is skipped.
-        last_step: Later steps are left out.
-
-    Returns:
-        The statistics by ascending step, each step once.
+    A missing file has no statistics; an incomplete line, as a kill leaves it, is skipped.
     """
     by_step: dict[int, LayerStats] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():

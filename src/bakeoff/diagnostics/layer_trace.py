@@ -1,4 +1,4 @@
-"""Finds the layers of a net that have weights, in the order of the forward pass, each with the activation that follows it."""
+"""The layers of a net with weights, in the order of the forward pass, each with the activation that follows it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from torch.nn.modules.conv import _ConvNd
 from bakeoff.components.activations import ReGLU, ScaledTanh
 
 ONE_SIDED = (nn.ReLU, nn.ReLU6, nn.Hardswish, ReGLU)
-"""Activations that are exactly zero on a half line of their input: units behind them can be dead."""
+"""Activations that are exactly zero on a half line, so that units can be dead."""
 SATURATION = 0.97
-"""Share of its range beyond which a sigmoid or a tanh counts as saturated: abs(tanh) > 0.97, sigmoid outside [0.03, 0.97]."""
+"""A sigmoid or tanh is saturated beyond this share of its range: abs(tanh) > 0.97, sigmoid outside [0.03, 0.97]."""
 
 
 @dataclass(frozen=True)
 class TracedLayer:
-    """One layer with weights.
-
-    `name` is its position and kind (`02_conv2`). `output_module` gives the layer's outputs: the activation behind it, or the layer itself.
-    """
+    """A layer with weights, named by position and kind (`02_conv2`); `output_module` is the activation after it, or the layer itself."""
 
     name: str
     module: nn.Module
@@ -48,7 +45,7 @@ class TracedLayer:
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """(least, greatest) output that is not saturated; None for an activation that does not saturate."""
+        """(smallest, largest) output that is not saturated; None for an activation that does not saturate."""
         if isinstance(self.output_module, nn.Sigmoid):
             return 1 - SATURATION, SATURATION
         if isinstance(self.output_module, nn.Tanh):
@@ -65,14 +62,9 @@ def weighted_modules(net: nn.Module) -> list[nn.Module]:
 
 
 def trace_layers(net: nn.Module, images: Tensor, *, activation: type[nn.Module]) -> list[TracedLayer]:
-    """Run one forward pass, which changes nothing in the net, and list its layers with weights in the order in which they are called.
+    """Return a net's layers with weights in the order of a forward pass on images `(n >= 2, C, H, W)`, which does not change the net.
 
-    An activation belongs to the layer with weights before it. A module that is called at several places is left out.
-
-    Args:
-        net: The net, on the device of `images`.
-        images: `(n >= 2, C, H, W)`.
-        activation: The class of the net's activations.
+    A module of class `activation` belongs to the layer with weights before it. An activation that is called several times is ignored.
     """
     weighted = weighted_modules(net)
     hooked = [*weighted, *(module for module in net.modules() if isinstance(module, activation) and module not in weighted)]
@@ -103,10 +95,10 @@ def layer_kind(module: nn.Module) -> str:
 
 @contextmanager
 def side_effect_free(net: nn.Module, *, grad: bool = False) -> Iterator[None]:
-    """Let forward passes of `net` within the block change nothing: no dropout, no random draw, no update of running statistics.
+    """Run a block in which forward passes of `net` have no side effects: no dropout, no random draw, no update of running statistics.
 
-    Batch norm normalizes by the batch, as it does in training, and SyncBatchNorm by the batch of this rank alone. The running statistics
-    are detached meanwhile, so that neither a nan nor a rounding gets into them. Call `net.forward`, which bypasses a compiled net.
+    Batch norm normalizes by the batch, as in training, and SyncBatchNorm by the batch of this rank only. The running statistics are
+    removed during the block, so that they stay unchanged to the bit. Call `net.forward`, which bypasses a compiled net.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     statistics = [(norm, norm.running_mean, norm.running_var) for norm in norms]
@@ -127,7 +119,7 @@ def side_effect_free(net: nn.Module, *, grad: bool = False) -> Iterator[None]:
 
 @contextmanager
 def output_hooks(layers: list[TracedLayer], on_output: Callable[[TracedLayer, Tensor], None]) -> Iterator[None]:
-    """Call `on_output(layer, outputs)` for every layer that a forward pass within the block goes through."""
+    """Call `on_output(layer, outputs)` for every layer of each forward pass within the block."""
     with ExitStack() as hooks:
         for layer in layers:
 

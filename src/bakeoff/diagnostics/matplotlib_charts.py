@@ -1,4 +1,4 @@
-"""Static charts that matplotlib draws, for checks and for `diagnostics=full`."""
+"""Static matplotlib charts for checks and for `diagnostics=full`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,11 @@ from bakeoff.rendering.palette import styles
 
 HEIGHT, PIXELS_PER_INCH = 300, 96
 MARKED_POINTS = 40
-"""A curve of fewer points shows each of them."""
+"""Curves with fewer points have markers."""
 
 
 def line_figure(name: str, curves: Mapping[str, Curve], axes: AxesSpec) -> FigureSpec:
-    """Describe a line chart; points that are not finite are left out.
-
-    Args:
-        name: The stem of its files and its title.
-        curves: Series -> curve.
-        axes: The axes; a linear vertical axis without a range starts at 0.
-    """
+    """Return a line chart of the curves without non-finite points; `name` is its title, and a linear vertical axis starts at 0."""
     lines = []
     for series, curve in curves.items():
         points = sorted((float(x), y) for x, y in curve.items() if math.isfinite(y))
@@ -41,19 +35,19 @@ def line_figure(name: str, curves: Mapping[str, Curve], axes: AxesSpec) -> Figur
 
 
 def spec_picture(figure: FigureSpec) -> Picture:
-    """Return a described figure as a picture for the page."""
+    """Return a figure as a picture for the page."""
     return Picture.svg(matplotlib_backend.svg(figure), alt=figure.title)
 
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure of that many inches to a block in which the project's matplotlib settings hold."""
+    """Yield an empty figure of this size in inches to a block with the project's matplotlib settings."""
     with rc_context(matplotlib_backend.RC_PARAMS):
         yield matplotlib_backend.new_figure(width, height)
 
 
 def figure_picture(figure: Figure, *, alt: str) -> Picture:
-    """Return a drawn figure as a picture of its size at 96 pixels an inch; to be called in the block of `new_figure`."""
+    """Return a figure as a picture with 96 pixels per inch; call it in the block of `new_figure`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
     return Picture.svg(buffer.getvalue(), alt=alt, width=round(figure.get_figwidth() * PIXELS_PER_INCH))

@@ -1,4 +1,4 @@
-"""The fixed batch that a run is measured on, and the steps at which it is measured."""
+"""The fixed batch on which a run is measured, and the steps of the measurements."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from bakeoff.data.epoch_sampler import EpochSampler
 
 COST_SHARE = 0.008
-"""Share of a run's arithmetic that the forward passes of the probe may take."""
+"""The forward passes of the probe as a share of the training's arithmetic."""
 PASSES_PER_IMAGE = 3
-"""What training on an image costs in forward passes: one forward, and a backward of twice that."""
+"""The cost of training on an image in forward passes: a forward pass, and a backward pass of twice its cost."""
 MIN_IMAGES, MAX_IMAGES, MAX_MICRO_BATCHES = 16, 256, 4
 
 
@@ -38,26 +38,16 @@ def measured_steps(total_steps: int) -> Iterator[int]:
 
 
 def probe_size(total_steps: int, *, batch_size: int, micro_batch: int) -> int:
-    """Return the number of images for which all measurements cost `COST_SHARE` of the training's arithmetic, 16 to 256.
+    """Return the number of images, 16 to 256, for which all measurements cost `COST_SHARE` of the training's arithmetic.
 
-    It depends on the planned run alone, so that a resumed one is measured on the same images.
-
-    Args:
-        total_steps: Optimizer steps of the whole run.
-        batch_size: The global batch.
-        micro_batch: Images of one forward pass; the probe takes at most four of them.
+    It depends only on the planned run, so that a resumed run is measured on the same images. A probe has at most four micro-batches.
     """
     affordable = COST_SHARE * PASSES_PER_IMAGE * total_steps * batch_size / len(list(measured_steps(total_steps)))
     return max(2, min(MAX_MICRO_BATCHES * micro_batch, MAX_IMAGES, max(MIN_IMAGES, int(affordable))))
 
 
 def make_probe(loader: EpochSampler, *, total_steps: int) -> Probe:
-    """Take the first training images of this rank's first epoch, augmented as they are trained on.
-
-    Args:
-        loader: The run's training loader at any position, which it keeps.
-        total_steps: Optimizer steps of the whole run.
-    """
+    """Return the first training images of this rank's first epoch, augmented as in training; the loader keeps its position."""
     size = probe_size(total_steps, batch_size=loader.batch_size, micro_batch=loader.micro)
     fresh = copy.copy(loader)
     fresh.resume(epoch=-1, skip=0)

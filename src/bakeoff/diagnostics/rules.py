@@ -1,6 +1,6 @@
-"""Named diagnoses of a run: rules over its curves and layer statistics, each with the run's own figure and its reference.
+"""Named diagnoses of a run: rules over its curves and layer statistics, each with the run's value and a reference.
 
-The limits are this project's own, set where healthy runs of AlexNet and VGG stay well clear of them and provoked faults do not.
+The limits were chosen for this project, so that healthy runs of AlexNet and VGG are far from them and provoked faults exceed them.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from dataclasses import dataclass, field
 from bakeoff.diagnostics.layer_stats import LayerStats
 
 UNLEARNT = 0.5
-"""Of the chance loss: above it a net has learnt little, and its gradients and updates have no reason to be small yet."""
+"""Of the chance loss: above it a net has learnt little, so that small gradients or updates are a fault."""
 DEAD, SATURATED = 0.8, 0.5
 VANISHED, EXPLODED = 1e-4, 1e4
-"""Of `gradient_share`, in the layer where it is least and greatest; healthy nets start between 0.5 and 300."""
+"""Of `gradient_share`, for its minimum and maximum over the layers; healthy nets start between 0.5 and 300."""
 FADED = 1e-3
-"""Of `gradient_share` in the layer where it is least, over that where it is greatest."""
+"""Of the minimum of `gradient_share` over the layers, divided by its maximum."""
 AT_CHANCE = (0.98, 1.15)
-"""Of the chance loss, from and to: a loss between them is that of a net which guesses; a larger one is worse than guessing."""
+"""Of the chance loss: between these a net guesses; above them it is worse than guessing."""
 PATIENCE = 100
-"""Steps that a net is given to leave the chance loss: momentum 0.9 needs 20 to reach its full speed, warm-up comes on top."""
+"""Steps in which a net should leave the chance loss: momentum 0.9 alone needs 20 to reach its full speed, and warm-up more."""
 RISEN = 0.1
-"""Of the chance loss: the rise of the validation loss above its least that counts as overfitting."""
+"""Of the chance loss: the rise of the validation loss above its minimum that counts as overfitting."""
 OVERSHOOT = 0.1
 """Of the weights' norm: an update of this size overshoots; healthy ones are about a thousandth."""
 TOTAL_UPDATE = 0.03
-"""Of the weights' norm: the distance that all updates together must be able to cover."""
+"""Of the weights' norm: the smallest sufficient distance of all updates together."""
 TINY_UPDATE = 1e-4
-"""Of the weights' norm: a tenth of the usual update. Runs with larger updates that do not get far have too few, not too small ones."""
+"""Of the weights' norm: a tenth of the usual update. Runs with larger updates that do not learn have too few, not too small, updates."""
 SETTLED = 0.5
-"""Share of the run after which a net that still guesses is stuck."""
+"""Share of the run after which a net that guesses is stuck."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A fault's name (a run's tag is `diagnosis.<name>`), the evidence in one sentence, and the step at which it was first seen."""
+    """The name of a fault (the run's tag is `diagnosis.<name>`), the evidence in a sentence, and the step at which it was first seen."""
 
     name: str
     text: str
@@ -45,15 +45,15 @@ class Diagnosis:
 
 
 RuleResult = tuple[str, int] | None
-"""(evidence in one sentence, step) where a rule applies."""
+"""(evidence in a sentence, step) if the rule applies."""
 
 
 @dataclass
 class RunHistory:
-    """What is known of a run so far.
+    """The curves and layer statistics of a run so far.
 
-    `chance_loss` is the loss of a net that gives every class the same score; `divergence_limit` is trainer.divergence, `diverged` the
-    reason why training stopped early; `curves` are metric -> step -> value; `layer_stats` are by ascending step.
+    `chance_loss` is the loss of equal scores for all classes; `divergence_limit` is trainer.divergence, `diverged` the reason why
+    training stopped early; `curves` are metric -> step -> value; `layer_stats` are by ascending step.
     """
 
     chance_loss: float
@@ -66,16 +66,16 @@ class RunHistory:
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def curve(self, name: str) -> Mapping[int, float]:
-        """Return step -> value of a metric, empty where it has none."""
+        """Return step -> value of a metric; empty if it was never logged."""
         return self.curves.get(name, {})
 
     @property
     def last_step(self) -> int:
-        """The latest step of which anything is known."""
+        """The latest step with a measurement or a metric."""
         return max([0, *(stats.step for stats in self.layer_stats), *(step for curve in self.curves.values() for step in curve)])
 
     def loss_at(self, step: int) -> float:
-        """Return the latest training loss at or before a step; the chance loss where there is none."""
+        """Return the latest training loss at or before a step, by default the chance loss."""
         losses = self.curve("train/loss")
         earlier_steps = [logged for logged in losses if logged <= step]
         return losses[max(earlier_steps)] if earlier_steps else self.chance_loss
@@ -89,7 +89,7 @@ class RunHistory:
 
 
 def diagnose(history: RunHistory) -> list[Diagnosis]:
-    """Return every diagnosis that holds at this moment, in the order of `RULES`; none for a healthy run."""
+    """Return every current diagnosis, in the order of `RULES`; none for a healthy run."""
     diagnoses: dict[str, Diagnosis] = {}
     for name, rule in RULES.items():
         result = rule(history)
@@ -113,7 +113,7 @@ def _chance(run: RunHistory) -> str:
 
 
 def _first_above(run: RunHistory, stat: str, limit: float) -> tuple[LayerStats, str, float] | None:
-    """The first statistics in which a layer reaches the limit, with the layer where the value is greatest and that value."""
+    """Return the first statistics in which a layer reaches the limit, the layer with the maximum, and the maximum."""
     for stats in run.layer_stats:
         values = stats.by_layer(stat)
         if values and (greatest := max(values.values())) >= limit:
@@ -138,8 +138,8 @@ def _lr_too_large(run: RunHistory) -> RuleResult:
     worst = max(losses.values(), default=0.0, key=lambda loss: loss if math.isfinite(loss) else math.inf)
     measured = [stats for stats in run.layer_stats if stats.by_layer("update_ratio")]
     if run.diverged is None and math.isfinite(worst):
-        # A first update may be large while an optimizer's moments start from zero, and a first loss a little above chance is no overshoot:
-        # of a run with finite losses only the present counts.
+        # First updates may be large while an optimizer's moments start from zero, and a first loss slightly above chance is not an
+        # overshoot: for a run with finite losses only the latest values count.
         measured = measured[-1:] if losses and losses[max(losses)] > AT_CHANCE[1] * run.chance_loss else []
     for stats in measured:
         median = statistics.median(stats.by_layer("update_ratio").values())
@@ -168,28 +168,28 @@ def _vanishing_gradients(run: RunHistory) -> RuleResult:
         if least < VANISHED or least < FADED * greatest:
             text = f"the gradient of {layer_label(name)} has norm {stats.layers[name]['gradient_norm']:.2g} at step {stats.step}"
             text += f"; times the norm of the weights this is {least:.2g} of the chance loss (healthy: 0.5 to 300)"
-            return f"{text}, against {greatest:.2g} in the layer where it is greatest", stats.step
+            return f"{text}, against a maximum of {greatest:.2g} over the layers", stats.step
     return None
 
 
-def _dead_relus(run: RunHistory) -> RuleResult:
-    if (exceeded := _first_above(run, "dead", DEAD)) is None:
+def _share_above(run: RunHistory, stat: str, limit: float, *, parts: str, fault: str) -> RuleResult:
+    if (exceeded := _first_above(run, stat, limit)) is None:
         return None
     stats, name, share = exceeded
-    text = f"{percent(share)} of the units of {layer_label(name)} are zero on all {run.probe_images} probe images at step {stats.step}"
-    return f"{text} (healthy: under {percent(DEAD)})", stats.step
+    text = f"{percent(share)} of the {parts} of {layer_label(name)} are {fault} at step {stats.step}"
+    return f"{text} (healthy: under {percent(limit)})", stats.step
+
+
+def _dead_relus(run: RunHistory) -> RuleResult:
+    return _share_above(run, "dead", DEAD, parts="units", fault=f"zero on all {run.probe_images} probe images")
 
 
 def _saturated(run: RunHistory) -> RuleResult:
-    if (exceeded := _first_above(run, "saturated", SATURATED)) is None:
-        return None
-    stats, name, share = exceeded
-    text = f"{percent(share)} of the outputs of {layer_label(name)} are at the flat ends of its activation at step {stats.step}"
-    return f"{text} (healthy: under {percent(SATURATED)})", stats.step
+    return _share_above(run, "saturated", SATURATED, parts="outputs", fault="at the flat ends of its activation")
 
 
 def _lr_too_small(run: RunHistory) -> RuleResult:
-    # The first half alone: schedules take the rate to zero at the end.
+    # Only the first half, since schedules reduce the rate to zero at the end.
     early = [stats for stats in run.layer_stats if 0 < stats.step <= run.total_steps / 2 and stats.by_layer("update_ratio")]
     if not early or run.last_step < run.total_steps / 4 or not run.is_unlearnt(early[-1].step):
         return None
@@ -206,11 +206,11 @@ def _stuck_at_guessing(run: RunHistory) -> RuleResult:
     step = max(losses, default=0)
     if not losses or step < SETTLED * run.total_steps or run.loss_at(run.last_step) < AT_CHANCE[0] * run.chance_loss:
         return None
-    # In its first steps a healthy net guesses too; a net that visibly passes no gradients on does not get that time.
+    # A healthy net guesses too in its first steps, but not one with vanishing gradients or dead units.
     if run.last_step < PATIENCE and _vanishing_gradients(run) is None and _dead_relus(run) is None:
         return None
     accuracy, chance = run.curve("train/epoch_accuracy").get(step, math.nan), 1 / run.classes
-    # Twice chance, and with few classes a quarter of the way from chance to all right.
+    # Twice chance, or with few classes a quarter of the way from chance to 100 %.
     better = chance + min(chance, (1 - chance) / 4)
     if not AT_CHANCE[0] <= losses[step] / run.chance_loss <= AT_CHANCE[1] or accuracy > better:
         return None
@@ -224,8 +224,8 @@ def _overfitting(run: RunHistory) -> RuleResult:
     if len(val_losses) < 3:
         return None
     best, (previous, last) = min(val_losses, key=lambda step: val_losses[step]), sorted(val_losses)[-2:]
-    # One worse validation is a spike, which large rates and batch norm cause in healthy runs; two in a row are a trend. A net that
-    # memorizes does better on its training images than on others: without that gap the rise has another cause.
+    # A single worse validation is a spike, which large rates and batch norm cause in healthy runs; two in a row are a trend. A net that
+    # memorizes does better on its training images than on others; without that gap the rise has another cause.
     rise = min(val_losses[previous], val_losses[last]) - val_losses[best]
     if rise < RISEN * run.chance_loss or not train_losses[last] < min(train_losses[best], val_losses[last]):
         return None
@@ -244,7 +244,7 @@ RULES: dict[str, Callable[[RunHistory], RuleResult]] = {
     "stuck_at_guessing": _stuck_at_guessing,
     "overfitting": _overfitting,
 }
-"""Every diagnosis and its rule, in the order in which they are made."""
+"""Diagnosis -> its rule, in the order of evaluation."""
 
 EXPLAINED_BY = {
     "exploding_gradients": {"diverging"},
@@ -253,4 +253,4 @@ EXPLAINED_BY = {
     "stuck_at_guessing": {"diverging"},
     "dead_relus": {"diverging"},
 }
-"""Diagnosis -> those that explain it, beside which it is left out."""
+"""Diagnosis -> the diagnoses that explain it and therefore suppress it."""

@@ -13,15 +13,15 @@ from bakeoff import builders
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import ChoiceError
 from bakeoff.illustrations.gallery import Request
-from bakeoff.illustrations.illustration import DataTable, Illustration, titled_figure
+from bakeoff.illustrations.illustration import DataTable, Illustration, line_trace, titled_figure
 from bakeoff.illustrations.slot_choices import build_choices
 from bakeoff.rendering.page import Plot
-from bakeoff.rendering.palette import BLUE, ORANGE
+from bakeoff.rendering.palette import BLUE, ORANGE, Style
 from bakeoff.rendering.plotly_backend import Spec, base_layout, rounded
 
 HALF = 300  # points of the grid on either side of 0
 POINTS = 2 * HALF + 1
-FLAT = 0.05  # of the largest slope: tanh falls below it at |tanh| = 0.975, where 0.97 is the usual mark of saturation
+FLAT = 0.05  # of the largest slope: for tanh this is |tanh| > 0.975; saturation is usually defined as > 0.97
 TITLE = "Activations and their derivatives"
 
 Region = tuple[float, float]
@@ -36,9 +36,9 @@ class ActivationCurve:
         z: The inputs, float64 `(POINTS,)`.
         value: The activation at each input.
         slope: Its derivative at each input.
-        input_label: Which input of the unit varies, for a unit of several inputs; else ''.
+        input_label: Which input varies; '' for a unit with a single input.
         dead: Regions at the ends of the grid where the derivative is zero.
-        flat: Regions at the ends of the grid where it is nearly zero.
+        flat: Regions at the ends of the grid where it is almost zero.
     """
 
     z: Tensor
@@ -50,7 +50,7 @@ class ActivationCurve:
 
     @property
     def height_range(self) -> tuple[float, float]:
-        """Heights that show the whole derivative, and the function as far as it stays near zero."""
+        """The range of heights that shows the full derivative, and the function within -3 to 3."""
         low = min(float(self.slope.min()), max(float(self.value.min()), -3.0))
         high = max(float(self.slope.max()), min(float(self.value.max()), 3.0))
         margin = 0.08 * max(high - low, 0.1)
@@ -61,17 +61,13 @@ Panels = list[tuple[str, ActivationCurve]]
 
 
 def activation_curves(activation: nn.Module, *, reach: float) -> list[ActivationCurve]:
-    """Evaluate an activation on [-reach, reach], once for each input of a unit (most have one) while the others stay at 1.
+    """Evaluate an activation on [-reach, reach], once for each input of a unit (most have one) with the others at 1.
 
-    Random activations are those of evaluation; those that depend on other channels too are drawn by their function of one unit
-    (`pointwise`). At a kink the slope is the one that training would use.
-
-    Args:
-        activation: The activation.
-        reach: The end of the grid.
+    Random activations are in evaluation mode; those that depend on other channels are replaced by their function of a single unit
+    (`pointwise`). At a kink the slope is the one that training uses.
 
     Raises:
-        ChoiceError: The activation is no function of single units.
+        ChoiceError: The activation is not a function of single units.
     """
     pointwise = getattr(activation, "pointwise", None)
     activation = (pointwise() if callable(pointwise) else activation).double().eval()
@@ -85,11 +81,11 @@ def activation_curves(activation: nn.Module, *, reach: float) -> list[Activation
         batch.requires_grad_()
         value = activation(batch)
         if value.shape != (POINTS, 1):
-            shapes = f"{tuple(value.shape)} of {tuple(batch.shape)}"
-            raise ChoiceError(f"activation: {type(activation).__name__} makes {shapes}: no curve of one input")
+            shapes = f"{tuple(batch.shape)} to {tuple(value.shape)}"
+            raise ChoiceError(f"activation: {type(activation).__name__} maps {shapes}, which cannot be drawn as curves")
         (gradient,) = torch.autograd.grad(value.sum(), batch)
         slope = gradient[:, i]
-        label = f"input {i + 1} of {inputs}, else 1" if inputs > 1 else ""
+        label = f"input {i + 1} of {inputs}, others 1" if inputs > 1 else ""
         steepness = slope.abs()
         dead, flat = end_regions(z, steepness == 0), end_regions(z, steepness < FLAT * float(steepness.max()))
         curves.append(ActivationCurve(z, value.detach()[:, 0], slope, label, dead, [region for region in flat if region not in dead]))
@@ -97,7 +93,7 @@ def activation_curves(activation: nn.Module, *, reach: float) -> list[Activation
 
 
 def end_regions(z: Tensor, mask: Tensor) -> list[Region]:
-    """Return the stretches of `mask` that reach an end of the grid `z`; a derivative that only crosses zero in between has none."""
+    """Return the regions of `mask` that reach an end of the grid `z`; zeros in between are left out."""
     everywhere = bool(mask.all())
     left = len(z) if everywhere else int((~mask).int().argmax())
     right = 0 if everywhere else int((~mask).int().flip(0).argmax())
@@ -122,19 +118,17 @@ def draw(request: Request) -> Illustration:
         for name, curves in curves_by_name.items()
         for curve in curves
     ]
-    if not panels:
-        raise ChoiceError(f"show activations: none can be drawn; {skipped}")
     columns = min(5, len(panels))
     rows = math.ceil(len(panels) / columns)
-    note = "solid: f(z); dashed: its derivative; grey: derivative 0 (dead); hatched: below 5 % of its largest (saturated)"
+    note = "solid: f(z); dashed: its derivative; grey: derivative 0 (dead); hatched: below 5 % of its maximum (saturated)"
     figure = titled_figure(max(5.5, 2.5 * columns), 2.25 * rows + 0.7, title=TITLE, note=note)
     for i, (title, curve) in enumerate(panels):
         draw_panel(figure.add_subplot(rows, columns, i + 1), title, curve)
     plots = [Plot(str(i), curve_spec(curve), title) for i, (title, curve) in enumerate(panels)]
     notes = [
-        "Blue: f(z). Orange, dashed: its derivative, from autograd. Point at a curve to read both.",
-        "Grey: the derivative is exactly 0, so a unit there learns nothing (dead). Pale: it is below 5 % of its largest (saturated). Only "
-        f"regions that reach the end of the range {-reach:g} to {reach:g} are marked.",
+        "Blue: f(z). Dashed orange: its derivative, computed by autograd. Point at a curve to read both.",
+        "Grey: the derivative is exactly 0, so a unit there does not learn (dead). Pale: it is below 5 % of its maximum (saturated). Only "
+        f"regions that extend to the end of the range {-reach:g} to {reach:g} are marked.",
     ]
     return Illustration(TITLE, notes, figure, plots, [curve_table(panels)], skipped)
 
@@ -154,24 +148,19 @@ def draw_panel(axes: Axes, title: str, curve: ActivationCurve) -> None:
 
 def curve_spec(curve: ActivationCurve) -> Spec:
     """Return the interactive plot of one curve."""
-    z = rounded(curve.z)
     frame = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0}}
     regions = [(region, "#d3d7dd") for region in curve.dead] + [(region, "#eef0f3") for region in curve.flat]
     layout = base_layout(height=270, x="z")
     layout["yaxis"]["range"] = list(curve.height_range)
     layout["shapes"] = [{**frame, "x0": left, "x1": right, "fillcolor": colour} for (left, right), colour in regions]
     layout["hovermode"] = "x unified"
-    lines = (("f(z)", curve.value, BLUE, "solid"), ("derivative", curve.slope, ORANGE, "dash"))
-    common = {"type": "scatter", "mode": "lines", "x": z, "hovertemplate": "%{y:.4g}"}
-    traces = [
-        {**common, "y": rounded(values), "name": name, "line": {"color": colour, "dash": dash, "width": 2.4}}
-        for name, values, colour, dash in lines
-    ]
+    lines = (("f(z)", curve.value, Style(BLUE)), ("derivative", curve.slope, Style(ORANGE, "dash")))
+    traces = [line_trace(name, rounded(curve.z), values, style) for name, values, style in lines]
     return {"data": traces, "layout": layout}
 
 
 def curve_table(panels: Panels) -> DataTable:
-    """List values and slopes at a few places, and the marked regions."""
+    """Return a table of values, slopes and marked regions."""
     rows = []
     for title, curve in panels:
         at_zero = int(curve.z.abs().argmin())
@@ -179,9 +168,9 @@ def curve_table(panels: Panels) -> DataTable:
         slopes = (f"{float(slope):.3g}" for slope in (curve.slope[at_zero], curve.slope.max()))
         rows.append([title, f"{float(curve.value[at_zero]):.3g}", *slopes, values, format_regions(curve.dead), format_regions(curve.flat)])
     head = ("activation", "f(0)", "slope at 0", "largest slope", "values", "dead", "saturated")
-    return DataTable("At a glance", head, rows, file="activations.csv")
+    return DataTable("Summary", head, rows, file="activations.csv")
 
 
 def format_regions(regions: list[Region]) -> str:
-    """Return regions as text."""
+    """Return regions as text: `-6 to 0`."""
     return ", ".join(f"{left:.3g} to {right:.3g}" for left, right in regions) or "none"

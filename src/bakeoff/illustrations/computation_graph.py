@@ -1,4 +1,4 @@
-"""The graph of an expression, drawn from left to right, with the value above and the gradient below every node."""
+"""The graph of an expression from left to right, with the value above and the gradient below every node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALUE, GRADIENT = "#00724f", "#b34700"  # both at least 4.5 : 1 on white
 
 
 def draw(request: Request) -> Illustration:
-    """Draw the graph and list its nodes."""
+    """Draw the graph and the table of its nodes."""
     expression = request.options["expression"]
     is_default = not request.variables and expression == GALLERY["backprop"].options["expression"].default
     variables = EXAMPLE if is_default else request.variables
@@ -30,20 +30,13 @@ def draw(request: Request) -> Illustration:
     values = ", ".join(f"{name} = {value:g}" for name, value in variables.items())
     title = f"{expression} = {format_value(nodes[-1].value)}"
     notes = [
-        f"At {values}. Green, above: the value, from left to right. Orange, below: the gradient of the result with respect to it, from "
-        "right to left, from torch's autograd. A name that is used several times gets the sum of the gradients that come back to it.",
+        f"At {values}. Green, above a node: its value, computed from left to right. Orange, below: the gradient of the result with respect "
+        "to it, computed from right to left by torch's autograd. A variable that is used several times receives the sum of its gradients.",
     ]
-    rows = [
-        [
-            str(i),
-            node.label,
-            " ".join(map(str, node.inputs)) or "-",
-            format_value(node.value),
-            format_value(node.gradient),
-            node.backward or "-",
-        ]
-        for i, node in enumerate(nodes)
-    ]
+    rows = []
+    for i, node in enumerate(nodes):
+        inputs = " ".join(map(str, node.inputs)) or "-"
+        rows.append([str(i), node.label, inputs, format_value(node.value), format_value(node.gradient), node.backward or "-"])
     table = DataTable("Every node", ("node", "label", "inputs", "value", "gradient", "autograd"), rows, file="backprop.csv")
     min_width = round(110 * (1 + max(column for column, _ in layout.positions)))
     plot = Plot("graph", graph_spec(nodes, layout), title, wide=True, min_width=min_width)
@@ -72,7 +65,7 @@ def graph_figure(nodes: list[Node], layout: GraphLayout, *, title: str, note: st
     for _, _, points in layout.lines:
         x, y = [column for column, _ in points], [-row for _, row in points]
         axes.plot(x, y, color=EDGE_GREY, linewidth=1.2, zorder=1)
-        # The head of the arrow is a little past the middle of the last stretch.
+        # The head of the arrow is slightly past the middle of the last segment.
         tail, tip = ((x[-2] + share * (x[-1] - x[-2]), y[-2] + share * (y[-1] - y[-2])) for share in (0.55, 0.58))
         axes.annotate("", xy=tip, xytext=tail, arrowprops={"arrowstyle": "-|>", "color": EDGE_GREY}, zorder=1)
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.9}
@@ -89,7 +82,7 @@ def graph_figure(nodes: list[Node], layout: GraphLayout, *, title: str, note: st
 
 
 def graph_spec(nodes: list[Node], layout: GraphLayout) -> Spec:
-    """Return the interactive plot: lines, boxes with labels, and all figures of a node under the pointer."""
+    """Return the interactive plot: lines, labelled nodes, and the details of a node under the pointer."""
     x, y = [column for column, _ in layout.positions], [-row for _, row in layout.positions]
     line_x: list[float | None] = []
     line_y: list[float | None] = []
@@ -126,7 +119,7 @@ def graph_spec(nodes: list[Node], layout: GraphLayout) -> Spec:
 
 
 def hover_text(node: Node) -> str:
-    """Return all figures of a node."""
+    """Return the details of a node."""
     gradient = "" if node.gradient is None else f"<br>gradient {node.gradient:.8g}"
     origin = f"autograd: {node.backward}" if node.backward else node.kind
     return f"{node.label}: value {node.value:.8g}{gradient}<br>{origin}"

@@ -1,4 +1,4 @@
-"""A filter that slides over an input, position by position, and what the layers of AlexNet and VGG make of an image."""
+"""A filter that slides over an input, position by position, and the layers of AlexNet and VGG with their receptive fields."""
 
 from __future__ import annotations
 
@@ -17,37 +17,35 @@ from bakeoff import seeds
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import ChoiceError, ConfigError
 from bakeoff.illustrations.gallery import Request
-from bakeoff.illustrations.illustration import EDGE_GREY, PALE_BLUE, DataTable, Illustration, hide_axes, titled_figure
+from bakeoff.illustrations.illustration import (
+    EDGE_GREY,
+    PALE_BLUE,
+    DataTable,
+    Illustration,
+    hide_axes,
+    marked_line_trace,
+    titled_figure,
+)
 from bakeoff.illustrations.receptive_fields import LayerGeometry, layer_geometries, output_side
 from bakeoff.illustrations.slot_choices import build_choices
 from bakeoff.rendering.matplotlib_backend import line_style
 from bakeoff.rendering.page import Plot
 from bakeoff.rendering.palette import BLUE, INK, ORANGE, SOFT, style
-from bakeoff.rendering.plotly_backend import Spec, base_layout, player, rounded
+from bakeoff.rendering.plotly_backend import Spec, base_layout, player
 
 PAPER_OVERRIDES = ("data=imagenet", "model.head=imagenet")
-"""The nets in the form of their papers, which is drawn where the request names neither data nor arguments of a net."""
+"""The nets as published, which are drawn if the request names neither data nor arguments of a net."""
 PAPER_SIZES = (224, 227)
-MAX_PRINTED = 3  # nets whose whole tables the terminal prints
+MAX_PRINTED = 3  # nets whose tables of layers the terminal prints
 PADDING_GREY = "#e6e8ec"
-TITLE = "Convolution: what one output sees"
+TITLE = "Convolution: the receptive field of an output"
 
 
 class SlidingFilter:
-    """An input, a filter and their convolution, as torch computes it; small whole numbers, the same each time."""
+    """An input, a filter and their convolution by torch; the numbers are small, whole and always the same."""
 
     def __init__(self, *, input: int, kernel: int, stride: int, pad: int) -> None:
-        """Compute the convolution.
-
-        Args:
-            input: Pixels per side of the input.
-            kernel: Pixels per side of the filter.
-            stride: Pixels from one position to the next.
-            pad: Pixels of zeros around the input.
-
-        Raises:
-            ConfigError: The filter is larger than the padded input.
-        """
+        """Compute the convolution; `input` and `kernel` are sides in pixels. ConfigError: the filter is larger than the padded input."""
         if kernel > input + 2 * pad:
             raise ConfigError(f"kernel={kernel}: must be at most input + 2 pad = {input + 2 * pad}")
         generator = seeds.make_generator(0, "probe")
@@ -57,12 +55,12 @@ class SlidingFilter:
         self.output = functional.conv2d(image[None, None], self.filter[None, None], stride=stride, padding=pad)[0, 0]
         self.pad, self.stride, self.kernel = pad, stride, kernel
         side, unseen = output_side(input, kernel=kernel, stride=stride, pad=pad)
-        assert self.output.shape == (side, side), "the arithmetic is torch's"
-        remainder = f" (rounded down: {unseen} of the last rows and columns are not reached)" if unseen else ""
+        assert self.output.shape == (side, side), "the formula of the output's side"
+        remainder = f" (rounded down; the last {unseen} rows and columns are not used)" if unseen else ""
         self.arithmetic = f"({input} - {kernel} + 2 x {pad}) / {stride} + 1 = {side}{remainder}"
 
     def corner(self, position: int) -> tuple[int, int]:
-        """Return row and column of the filter's corner in the padded input at an output position, counted row by row."""
+        """Return row and column of the filter's corner in the padded input for an output position, numbered row by row."""
         row, column = divmod(position, self.output.shape[1])
         return row * self.stride, column * self.stride
 
@@ -82,14 +80,14 @@ Nets = dict[str, tuple[str, list[LayerGeometry]]]
 
 
 def draw(request: Request) -> Illustration:
-    """Draw the sliding filter and the receptive fields of the nets, and list their layers."""
+    """Draw the sliding filter and the receptive fields of the nets, with tables of their layers."""
     sliding = SlidingFilter(**request.options)
     nets, skipped = build_nets(request)
     notes = [
         f"Output side: (input - kernel + 2 pad) / stride + 1 = {sliding.arithmetic}. Each output is the sum of the products of the filter "
-        "with the pixels under it; the same filter serves at every position.",
-        "Receptive field: the side in pixels of what one output of a layer sees of the image, padding counted. Stride: pixels of the image "
-        "between two neighbouring outputs. Both follow from the layers of the net as it is built.",
+        "and the pixels under it; the filter is the same at every position.",
+        "Receptive field: the side in pixels of the part of the image that affects an output of a layer, including padding. Stride: the "
+        "distance in pixels of the image between neighbouring outputs. Both are computed from the layers of the net.",
     ]
     plots = [
         Plot("filter", sliding_spec(sliding), "A filter slides over an input", wide=True),
@@ -99,28 +97,24 @@ def draw(request: Request) -> Illustration:
 
 
 def build_nets(request: Request) -> tuple[Nets, dict[str, str]]:
-    """Return the nets that a request names, and net -> why it was left out."""
+    """Return the nets of a request, and net -> why it was left out."""
     data = tuple(f"data={name}" for name in request.choices.get("data", ()))
     activation = tuple(f"activation={name}" for name in request.choices.get("activation", ()))
     if len(data) > 1 or len(activation) > 1:
-        raise ConfigError("show convolution: one choice of data and one of activation, several of model")
+        raise ConfigError("show convolution: data and activation take a single choice; only model takes several")
     as_in_paper = "data" not in request.choices and not request.overrides
 
     def build(run: RunConfig) -> tuple[str, list[LayerGeometry]]:
         if not as_in_paper:
             return shape_and_layers(run)
-        # The paper's AlexNet needs 227 pixels, all others take 224.
+        # The AlexNet of 2012 needs 227 pixels, all other nets 224.
         small, large = (run.replace(**{"data.size": size, "model": {**run.model, "size": size}}) for size in PAPER_SIZES)
         try:
             return shape_and_layers(small)
         except ChoiceError:
             return shape_and_layers(large)
 
-    base = (*(PAPER_OVERRIDES if as_in_paper else ()), *data, *activation)
-    nets, skipped = build_choices(request, "model", build, base=base)
-    if not nets:
-        raise ChoiceError(f"show convolution: no net can be drawn; {skipped}")
-    return nets, skipped
+    return build_choices(request, "model", build, base=(*(PAPER_OVERRIDES if as_in_paper else ()), *data, *activation))
 
 
 def shape_and_layers(run: RunConfig) -> tuple[str, list[LayerGeometry]]:
@@ -134,7 +128,7 @@ def spatial_layers(layers: list[LayerGeometry]) -> list[LayerGeometry]:
 
 
 def group_alike(nets: Nets) -> dict[str, list[LayerGeometry]]:
-    """Return names -> convolutions and poolings; nets with the same receptive fields, layer by layer, share one entry."""
+    """Return names -> convolutions and poolings; nets with the same receptive fields in all layers share an entry."""
     groups: dict[tuple[int | None, ...], list[str]] = {}
     for name, (_, layers) in nets.items():
         groups.setdefault(tuple(layer.field for layer in spatial_layers(layers)), []).append(name)
@@ -142,7 +136,7 @@ def group_alike(nets: Nets) -> dict[str, list[LayerGeometry]]:
 
 
 def draw_figure(sliding: SlidingFilter, nets: Nets) -> Figure:
-    """Draw the filter at its second position above, receptive fields below."""
+    """Draw the filter at its second position above the receptive fields."""
     note = f"output side: (input - kernel + 2 pad) / stride + 1 = {sliding.arithmetic}"
     figure = titled_figure(9.0, 7.4, title=TITLE, note=note)
     rows = figure.add_gridspec(2, 1, height_ratios=[1, 1.05])
@@ -179,16 +173,7 @@ def draw_sliding(axes: Axes, sliding: SlidingFilter) -> None:
 
 
 def draw_numbers(axes: Axes, values: Tensor, left: float, *, pad: int = 0, colour: str = "white", last: int | None = None) -> None:
-    """Draw a grid of numbers.
-
-    Args:
-        axes: Where to.
-        values: `(rows, columns)`.
-        left: x of the grid's left edge.
-        pad: Width of the border that is padding.
-        colour: Fill of the cells.
-        last: Cells after this number are still empty.
-    """
+    """Draw a grid of `values` `(rows, columns)` from x = `left`; cells after number `last` are empty, and `pad` is the border's width."""
     rows, columns = values.shape
     for row in range(rows):
         for column in range(columns):
@@ -235,14 +220,9 @@ def sliding_spec(sliding: SlidingFilter) -> Spec:
 
 
 def number_grid(colour_values: Tensor, numbers: Tensor, left: int, *, colours: Any, last: int | None = None) -> Spec:
-    """Return a heatmap with a number in each cell.
+    """Return a grid of `numbers` `(rows, columns)` from x = `left`; cells after number `last` are empty.
 
-    Args:
-        colour_values: `(rows, columns)`, the values that `colours` colours.
-        numbers: `(rows, columns)`, the numbers.
-        left: x of the grid's left edge.
-        colours: A plotly colour scale.
-        last: Cells after this number are still empty.
+    The background is a heatmap of `colour_values` `(rows, columns)` on the plotly colour scale `colours`.
     """
     columns = numbers.shape[1]
     text = [
@@ -251,11 +231,8 @@ def number_grid(colour_values: Tensor, numbers: Tensor, left: int, *, colours: A
     ]
     place = {"x0": left + 0.5, "dx": 1, "y0": 0.5, "dy": 1, "xgap": 2, "ygap": 2}
     labels = {"text": text, "texttemplate": "%{text}", "textfont": {"size": 15, "color": INK}}
-    return {
-        **{"type": "heatmap", "z": colour_values.tolist(), "colorscale": colours, "showscale": False, "hoverinfo": "skip"},
-        **place,
-        **labels,
-    }
+    heatmap = {"type": "heatmap", "z": colour_values.tolist(), "colorscale": colours, "showscale": False, "hoverinfo": "skip"}
+    return {**heatmap, **place, **labels}
 
 
 def box_trace(x: float, y: float, size: int, colour: str) -> Spec:
@@ -271,7 +248,7 @@ def text_trace(x: list[float], y: list[float], text: list[str], position: str, f
 
 
 def wrap_html(text: str, width: int) -> str:
-    """Break a text into lines of at most `width` characters, as plotly takes them: what a phone can show."""
+    """Break a text into lines of at most `width` characters, for plotly on narrow screens."""
     return "<br>".join(textwrap.wrap(text, width))
 
 
@@ -279,21 +256,15 @@ def fields_spec(nets: Nets) -> Spec:
     """Return the interactive plot of receptive fields."""
     traces = []
     for i, (names, layers) in enumerate(group_alike(nets).items()):
-        points = {"x": list(range(1, len(layers) + 1)), "y": rounded(layer.field or 0 for layer in layers)}
-        look = {"line": {"color": style(i).colour, "dash": style(i).dash}, "marker": {"symbol": style(i).marker, "size": 7}}
-        hover = {
-            "text": [f"{layer.name} {layer.settings} of {names}" for layer in layers],
-            "hovertemplate": "%{text}<br>sees %{y} pixels<extra></extra>",
-        }
-        traces.append({"type": "scatter", "mode": "lines+markers", "name": wrap_html(names, 30), **points, **look, **hover})
-    return {
-        "data": traces,
-        "layout": base_layout(height=520, x="convolution or pooling number", y="receptive field, pixels", legend=True),
-    }
+        hover = "%{text}<br>receptive field %{y} pixels<extra></extra>"
+        trace = marked_line_trace(wrap_html(names, 30), [layer.field or 0 for layer in layers], style(i), hover=hover)
+        traces.append({**trace, "text": [f"{layer.name} {layer.settings} of {names}" for layer in layers]})
+    layout = base_layout(height=520, x="convolution or pooling number", y="receptive field, pixels", legend=True)
+    return {"data": traces, "layout": layout}
 
 
 def layer_tables(nets: Nets) -> list[DataTable]:
-    """List all nets in one line each, and every layer of each."""
+    """Return a table with a line for each net, and tables of the layers of each."""
     head = ("layer", "settings", "output", "parameters", "stride", "receptive field")
     summary: list[list[str]] = []
     every_layer: list[list[str]] = []
@@ -309,8 +280,8 @@ def layer_tables(nets: Nets) -> list[DataTable]:
         every_layer += [[name, *row] for row in rows]
         printed = len(nets) <= MAX_PRINTED
         tables.append(DataTable(f"{name} on {input_shape}", head, rows, terminal=printed, folded=not printed))
-    columns = ("net", "input", "layers with weights", "their parameters", "last map", "its receptive field", "its stride")
-    every = DataTable("Every layer of every net", ("net", *head), every_layer, file="convolution.csv", terminal=False, folded=True)
+    columns = ("net", "input", "layers with weights", "parameters", "last feature map", "receptive field", "stride")
+    every = DataTable("All layers of all nets", ("net", *head), every_layer, file="convolution.csv", terminal=False, folded=True)
     return [DataTable("Nets", columns, summary), *tables, every]
 
 
@@ -322,5 +293,5 @@ def layer_row(layer: LayerGeometry) -> list[str]:
         "x".join(map(str, layer.shape)),
         f"{layer.parameters:,}" if layer.parameters else "-",
         "-" if layer.stride is None else str(layer.stride),
-        "whole image" if layer.field is None else str(layer.field),
+        "entire image" if layer.field is None else str(layer.field),
     ]

@@ -1,4 +1,4 @@
-"""Paths of the real optimizer classes over a surface, and the search for the learning rate at which each is quickest."""
+"""Paths of the optimizer classes on a surface, and the search for the best learning rate of each."""
 
 from __future__ import annotations
 
@@ -15,20 +15,13 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.illustrations.surfaces import Surface
 
 DECADES = (-4, 1)  # powers of ten between which rates are tried
-SETTLED = 10  # steps that a path must stay as low before it counts as having come down
-DIVERGED = 1e8  # a path higher than this many times its start has diverged
+SETTLED = 10  # steps that a path must stay below a tolerance to have reached it
+DIVERGED = 1e8  # multiple of the start's height beyond which a path has diverged
 
 
 @dataclass(frozen=True)
 class DescentPath:
-    """The points of an optimizer, from the start on.
-
-    Attributes:
-        points: (x, y) each.
-        shares: The height of each above the minimum, as a share of the start's.
-        rate: The learning rate.
-        diverged: Whether the path ends because it diverged.
-    """
+    """The path of an optimizer from the start: `shares` are the heights of its points (x, y) above the minimum, relative to the start."""
 
     points: list[tuple[float, float]]
     shares: list[float]
@@ -36,10 +29,7 @@ class DescentPath:
     diverged: bool
 
     def steps_to(self, tolerance: float) -> int | None:
-        """Return the steps until the height is at most `tolerance` of the start's and stays so for `SETTLED` steps; None if never.
-
-        A path that only passes through the lowest point on its way to the other side has not come down.
-        """
+        """Return the steps until the relative height is at most `tolerance` for `SETTLED` steps, or None if that never happens."""
         below = 0
         for step, share in enumerate(self.shares):
             below = below + 1 if share <= tolerance else 0
@@ -55,18 +45,12 @@ class DescentPath:
 
 
 def descend(run: RunConfig, surface: Surface, *, rate: float, steps: int, stop: float | None = None) -> DescentPath:
-    """Follow the run's optimizer from the surface's start, in float64 and without weight decay, which would move the lowest point.
+    """Follow the run's optimizer from the surface's start, in float64 and without weight decay, which would move the minimum.
 
-    The point is the weight of a linear layer with two inputs and one output, so that optimizers for matrices see a 1 x 2 matrix. A layer
-    of scores behind it, which takes no part, makes it a hidden weight, which some optimizers treat apart. An optimizer with iterations
-    inside a step (L-BFGS) makes one per step.
-
-    Args:
-        run: The run, for its optimizer.
-        surface: The surface.
-        rate: The learning rate.
-        steps: Most steps; a path that diverges is shorter.
-        stop: Share of the start's height at which the path ends, once it has settled.
+    The point is the weight of a linear layer with two inputs and one output, so that optimizers for matrices see a 1 x 2 matrix. An
+    unused layer of scores after it makes it a hidden weight, since some optimizers treat the last weight separately. An optimizer with
+    inner iterations (L-BFGS) makes one per step. The path ends after `steps` steps, when it diverges, or when it has stayed below the
+    relative height `stop` for `SETTLED` steps.
     """
     layer, scores = (nn.Linear(inputs, 1, bias=False, dtype=torch.float64) for inputs in (2, 1))
     with torch.no_grad():
@@ -88,7 +72,7 @@ def descend(run: RunConfig, surface: Surface, *, rate: float, steps: int, stop: 
         if hasattr(optimizer, "train"):
             optimizer.train()
         optimizer.step(closure)
-        # Schedule-free optimizers keep the point that they evaluate apart from the one where they take gradients.
+        # Schedule-free optimizers evaluate at another point than that of their gradients.
         if hasattr(optimizer, "eval"):
             optimizer.eval()
         ((x, y),) = layer.weight.tolist()
@@ -104,23 +88,15 @@ def descend(run: RunConfig, surface: Surface, *, rate: float, steps: int, stop: 
 
 
 def candidate_rates(per_decade: int) -> list[float]:
-    """Return the rates that are tried, so many per decade, both ends included."""
+    """Return the learning rates to try, including both ends of the range."""
     low, high = DECADES
     return [float(f"{10 ** (low + i / per_decade):.3g}") for i in range((high - low) * per_decade + 1)]
 
 
 def best_path(run: RunConfig, surface: Surface, *, steps: int, tolerance: float, rates: Sequence[float]) -> DescentPath:
-    """Return the path at the rate that comes down in the fewest steps; where none does, the one that is lowest at its end.
+    """Return the path at the rate that reaches the relative height `tolerance` in the fewest steps, or else is lowest at its end.
 
-    Rates at which the path leaves the window come after all others. One that has not come down within the steps of the best so far is
-    left there.
-
-    Args:
-        run: The run, for its optimizer.
-        surface: The surface.
-        steps: Most steps.
-        tolerance: Share of the start's height to come down to.
-        rates: The rates to try.
+    Rates at which the path leaves the window rank after all others. A rate is abandoned after the number of steps of the best so far.
     """
     best: tuple[tuple[float, ...], float] | None = None
     max_steps = steps
@@ -138,5 +114,5 @@ def best_path(run: RunConfig, surface: Surface, *, steps: int, tolerance: float,
 
 
 def undrawable_reason(optimizer: dict[str, Any]) -> str | None:
-    """Return why an optimizer's config cannot be drawn at a rate of its own; None where it can."""
-    return None if "lr" in optimizer else "it has no argument lr, so there is no rate to choose"
+    """Return why an optimizer's config cannot be drawn, or None."""
+    return None if "lr" in optimizer else "it has no argument lr to choose"

@@ -1,4 +1,4 @@
-"""An expression as a computational graph: parsed by `ast`, restricted to a list of operations, computed and differentiated by torch."""
+"""An expression as a computational graph: parsed by `ast`, limited to listed operations, evaluated and differentiated by torch."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Node:
         label: Its name, number or operator.
         value: Its value.
         gradient: The gradient of the result with respect to it; None for a constant.
-        inputs: The numbers of the nodes that it takes.
+        inputs: The numbers of its input nodes.
         kind: `variable`, `constant` or `operation`.
-        backward: The name of autograd's own node; '' for variables and constants.
+        backward: The name of its autograd node; '' for variables and constants.
     """
 
     label: str
@@ -57,31 +57,27 @@ class Node:
 
 
 def evaluate_graph(expression: str, variables: Mapping[str, float]) -> list[Node]:
-    """Compute an expression and its gradients in float64.
-
-    Args:
-        expression: The expression.
-        variables: A value for each of its names.
+    """Evaluate an expression and its gradients in float64, with a value for each of its variables.
 
     Returns:
-        The nodes, each after its inputs and the result last; a variable has one node however often it is used.
+        The nodes, each after its inputs and the result last; a variable has a single node, however often it is used.
 
     Raises:
-        ConfigError: Something is not allowed, a variable has no value, a value has no variable, or a value or gradient is not finite.
+        ConfigError: An operation is not allowed, variables and values do not correspond, or a value or gradient is not finite.
     """
     if len(expression) > MAX_LENGTH:
-        raise ConfigError(f"expression: {len(expression)} characters; at most {MAX_LENGTH} can be drawn")
+        raise ConfigError(f"expression: has {len(expression)} characters; the maximum is {MAX_LENGTH}")
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"expression={expression}: not an expression ({getattr(error, 'msg', error)})") from None
+        raise ConfigError(f"expression={expression}: not a valid expression ({getattr(error, 'msg', error)})") from None
     builder = _GraphBuilder(expression, variables)
     result = builder.visit(tree)
     unused = [name for name in variables if name not in builder.variable_nodes]
     if unused:
         names = sorted(builder.variable_nodes)
-        hint = f"{near_miss(unused[0], names)}; names: {join_choices(names) or 'none'}"
-        raise ConfigError(f"{unused[0]}: the expression {expression} has no such name{hint}")
+        hint = f"{near_miss(unused[0], names)}; variables: {join_choices(names) or 'none'}"
+        raise ConfigError(f"{unused[0]}: the expression {expression} has no such variable{hint}")
     return builder.nodes(result)
 
 
@@ -96,17 +92,16 @@ class _Step:
 
 
 class _GraphBuilder:
-    """Computes an expression node by node; nodes are known by their number."""
+    """Evaluates an expression node by node; nodes are identified by their number."""
 
     def __init__(self, expression: str, variables: Mapping[str, float]) -> None:
-        """Start without nodes."""
         self.expression = expression
         self.variables = variables
         self.steps: list[_Step] = []
         self.variable_nodes: dict[str, int] = {}
 
     def visit(self, node: ast.expr) -> int:
-        """Return the number of the node that computes `node`; only what is named here is ever computed."""
+        """Return the number of the graph's node for a syntax node; only the syntax that is listed in this method is evaluated."""
         match node:
             case ast.Constant(value=value) if isinstance(value, int | float) and not isinstance(value, bool):
                 return self.constant(value)
@@ -123,19 +118,19 @@ class _GraphBuilder:
                 return self.operation(name, FUNCTIONS[name], argument)
             case ast.Call(func=ast.Name(id=name), args=[left, right], keywords=[]) if name in PAIRS:
                 return self.operation(name, PAIRS[name], left, right)
-        raise self.refusal(node)
+        raise self.syntax_error(node)
 
-    def refusal(self, node: ast.expr) -> ConfigError:
-        """Return the error for a part that is not allowed."""
+    def syntax_error(self, node: ast.expr) -> ConfigError:
+        """Return the error for syntax that is not allowed."""
         match node:
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in CALLS:
                 count = 1 if name in FUNCTIONS else 2
-                return ConfigError(f"expression: {name} takes {count} argument{'s' * (count > 1)}; it has {len(arguments)}")
+                return ConfigError(f"expression: {name} takes {count} argument{'s' * (count > 1)}, not {len(arguments)}")
             case ast.Call(func=ast.Name(id=name)):
                 return ConfigError(f"expression: {name}: no such function{near_miss(name, CALLS)}; functions: {join_choices(CALLS)}")
         part = ast.get_source_segment(self.expression.strip(), node) or type(node).__name__
-        allowed = f"numbers, names, + - * / ** and the functions {join_choices(CALLS)}"
-        return ConfigError(f"expression: {part[:60]}: not allowed here; allowed: {allowed}")
+        allowed = f"numbers, variables, + - * / ** and the functions {join_choices(CALLS)}"
+        return ConfigError(f"expression: {part[:60]}: not allowed; allowed: {allowed}")
 
     def operation(self, label: str, function: Callable[..., Tensor], *operands: ast.expr) -> int:
         """Add an operation after its operands."""
@@ -147,24 +142,24 @@ class _GraphBuilder:
         try:
             tensor = torch.tensor(float(value), dtype=torch.float64)
         except OverflowError:
-            raise ConfigError("expression: a number in it is too large") from None
+            raise ConfigError(f"expression={self.expression}: contains a number that is too large") from None
         return self.add(f"{value:g}", tensor, (), "constant")
 
     def variable(self, name: str) -> int:
-        """Return the one node of a variable, added where it is missing."""
+        """Return the node of a variable, added at its first use."""
         if name not in self.variable_nodes:
             if name not in self.variables:
                 values = join_choices(f"{key}={value:g}" for key, value in self.variables.items()) or "none"
-                raise ConfigError(f"{name}: this name of the expression has no value; add {name}=NUMBER; given: {values}")
+                raise ConfigError(f"{name}: this variable of the expression has no value; add {name}=NUMBER; values so far: {values}")
             tensor = torch.tensor(self.variables[name], dtype=torch.float64, requires_grad=True)
             self.variable_nodes[name] = self.add(name, tensor, (), "variable")
         return self.variable_nodes[name]
 
     def add(self, label: str, tensor: Tensor, inputs: tuple[int, ...], kind: str) -> int:
-        """Add a node, whose gradient autograd will keep."""
+        """Add a node, for which autograd will keep the gradient."""
         if not math.isfinite(tensor.item()):
             values = join_choices(f"{self.steps[i].tensor.item():g}" for i in inputs)
-            raise ConfigError(f"expression: {label} of {values} is {tensor.item()}: not a finite number")
+            raise ConfigError(f"expression: {label} of {values} is {tensor.item()}, not a finite number")
         if tensor.requires_grad:
             tensor.retain_grad()
         self.steps.append(_Step(label, tensor, inputs, kind))
@@ -174,14 +169,14 @@ class _GraphBuilder:
         """Return all nodes after the backward pass from `result`."""
         output = self.steps[result].tensor
         if not output.requires_grad:
-            raise ConfigError(f"expression={self.expression}: no name in it, so there is nothing to differentiate by")
+            raise ConfigError(f"expression={self.expression}: must contain a variable, since gradients are taken with respect to variables")
         output.backward()  # type: ignore[no-untyped-call]
         nodes = []
         for step in self.steps:
             tensor = step.tensor
             gradient = float(tensor.grad) if tensor.grad is not None else None
             if gradient is not None and not math.isfinite(gradient):
-                raise ConfigError(f"expression: the gradient at {step.label} is {gradient}: not a finite number")
+                raise ConfigError(f"expression: the gradient at {step.label} is {gradient}, not a finite number")
             backward = tensor.grad_fn.name() if tensor.grad_fn is not None else ""
             nodes.append(Node(step.label, float(tensor.detach()), gradient, step.inputs, step.kind, backward))
         return nodes

@@ -1,4 +1,4 @@
-"""The pictures by name, the keys that each takes, and how one is drawn. Imports nothing heavy: names and keys are checked at once.
+"""The pictures by name, their keys, and how they are drawn. Imports only light modules, so that errors in names and keys appear at once.
 
 Each picture is a module of this package with a function `draw(request: Request) -> Illustration`.
 """
@@ -18,7 +18,7 @@ from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
 @dataclass(frozen=True)
 class Option:
-    """A key of one picture. The default has the key's type (a tuple is a list of its first item's type); bounds are inclusive."""
+    """A key of a picture, of the default's type (a tuple is a list with items of its first item's type); bounds are inclusive."""
 
     default: Any
     about: str
@@ -28,14 +28,9 @@ class Option:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of a picture before it is drawn.
+    """A picture that the module `module` of this package draws, with its own keys `options` and the slots whose choices it accepts.
 
-    Attributes:
-        about: What it shows.
-        module: The module of this package that draws it.
-        options: Its own keys.
-        slots: The slots of which it takes choices.
-        takes_variables: Whether any other name=number is a variable of its expression.
+    `takes_variables`: whether any other name=number is a variable of its expression.
     """
 
     about: str
@@ -53,45 +48,45 @@ GALLERY = {
         ("activation",),
     ),
     "initializers": Picture(
-        "what weights do to a signal: histograms of the activations by depth, and their standard deviation",
+        "histograms and standard deviations of the activations by depth, before training",
         "signal_propagation",
         {
             "layers": Option(10, "hidden layers", low=1, high=100),
             "units": Option(500, "units per layer", low=1, high=10_000),
             "samples": Option(1000, "inputs, each of `units` standard normal numbers", low=2, high=100_000),
-            "seed": Option(0, "of the inputs and the weights", low=0),
+            "seed": Option(0, "seed of the inputs and the weights", low=0),
         },
         ("activation", "initializer"),
     ),
     "optimizers": Picture(
-        "paths of the optimizers on four surfaces, each at its best rate, with the steps that they need; animated",
+        "paths of the optimizers on four surfaces, each at its best rate, with the number of steps; animated",
         "optimizer_paths",
         {
-            "surface": Option(("beale", "rosenbrock", "saddle", "ravine"), "which surfaces"),
+            "surface": Option(("beale", "rosenbrock", "saddle", "ravine"), "surfaces to draw"),
             "steps": Option(300, "maximum length of a path", low=5, high=100_000),
-            "tolerance": Option((1e-1, 1e-2, 1e-3), "shares of the first height above the minimum to reach", low=1e-12, high=0.999),
+            "tolerance": Option((1e-1, 1e-2, 1e-3), "shares of the initial height above the minimum to reach", low=1e-12, high=0.999),
             "rates": Option(2, "learning rates tried per decade from 1e-4 to 10", low=1, high=20),
         },
         ("optimizer",),
     ),
     "backprop": Picture(
-        "the graph of an expression with the value and the gradient on every node",
+        "the graph of an expression with the value and the gradient of every node",
         "computation_graph",
-        {"expression": Option("(x + y) * z", "of + - * / **, exp log sqrt sin cos tanh sigmoid relu max min, numbers and names")},
+        {"expression": Option("(x + y) * z", "made of + - * / **, exp log sqrt sin cos tanh sigmoid relu max min, numbers and variables")},
         takes_variables=True,
     ),
     "losses": Picture(
-        "every loss on the same scores: its value, what each class adds to it, and the gradient on the scores",
+        "every loss on the same scores: its value, the contribution of each class, and the gradient",
         "loss_comparison",
         {
-            "scores": Option((3.2, 5.1, -1.7), "one score for each class"),
+            "scores": Option((3.2, 5.1, -1.7), "a score for each class"),
             "target": Option(0, "number of the right class, from 0", low=0),
             "classes": Option(("",), "names of the classes"),
         },
         ("loss",),
     ),
     "convolution": Picture(
-        "a filter that slides over an input, and shapes, parameters and receptive field of every layer of a net; animated",
+        "a filter that slides over an input, and the shape, parameters and receptive field of every layer of a net; animated",
         "convolution",
         {
             "input": Option(5, "pixels per side", low=1, high=12),
@@ -107,7 +102,7 @@ GALLERY = {
         {
             "steps": Option(1000, "optimizer steps of the run", low=2, high=1_000_000),
             "epochs": Option(20, "validations of the run", low=1, high=10_000),
-            "warmup": Option(0.1, "share of all steps of the line with warm-up", low=0.001, high=0.9),
+            "warmup": Option(0.1, "share of all steps, for the line with warm-up", low=0.001, high=0.9),
         },
         ("scheduler",),
     ),
@@ -116,15 +111,9 @@ GALLERY = {
 
 @dataclass(frozen=True)
 class Request:
-    """A picture as it is asked for.
+    """A request for the picture `name`: its keys, slot -> choices, overrides such as `optimizer.lr=0.1`, variables of an expression.
 
-    Attributes:
-        name: The picture.
-        options: Its own keys with their values.
-        choices: Slot -> the choices named for it.
-        overrides: Arguments of the choices, as `optimizer.lr=0.1`.
-        variables: Variables of an expression.
-        config_dir: A folder of the user's own choices.
+    `config_dir` is a folder with choices of the user.
     """
 
     name: str
@@ -135,29 +124,21 @@ class Request:
     config_dir: Path | None = None
 
     def choices_of(self, slot: str, default: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the choices named for a slot; else `default`; else every choice of the slot, in alphabetical order."""
+        """Return the choices of a slot that the request names, else `default`, else all of them in alphabetical order."""
         return self.choices.get(slot) or tuple(default) or list_choices(slot, self.config_dir)
 
 
 def list_choices(slot: str, config_dir: Path | None = None) -> tuple[str, ...]:
-    """Return the names of all choices of a slot, those of a user's folder included."""
+    """Return the names of all choices of a slot, including those of a user's folder."""
     folders = [package_data_dir("conf") / slot, *([config_dir / slot] if config_dir else [])]
     return tuple(sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
 
 
 def parse_request(name: str, arguments: Sequence[str], *, config_dir: Path | None = None) -> Request:
-    """Read a request from a command line.
-
-    Args:
-        name: The picture.
-        arguments: `key=value` each.
-        config_dir: A folder of the user's own choices.
-
-    Returns:
-        The request.
+    """Parse the request for the picture `name` with arguments `key=value`.
 
     Raises:
-        ConfigError: A name, key or value does not fit.
+        ConfigError: A name, key or value is wrong.
     """
     if name not in GALLERY:
         raise ChoiceError(f"{name}: no such picture{near_miss(name, GALLERY)}; pictures: {join_choices(GALLERY)}")
@@ -185,7 +166,7 @@ def parse_request(name: str, arguments: Sequence[str], *, config_dir: Path | Non
 
 
 def parse_option(key: str, text: str, option: Option) -> Any:
-    """Return the value of an option, of its default's type and within its bounds; ConfigError where it does not fit."""
+    """Return the value of an option; ConfigError if it is not of the default's type or out of bounds."""
     if isinstance(option.default, str):
         return text
     if isinstance(option.default, tuple):
@@ -204,7 +185,7 @@ def parse_option(key: str, text: str, option: Option) -> Any:
 
 
 def check_bounds(key: str, number: float, option: Option) -> float:
-    """Return `number`; ConfigError where it lies outside the option's bounds."""
+    """Return `number`; ConfigError if it is outside the option's bounds."""
     if option.low is not None and number < option.low:
         raise ConfigError(f"{key}={number:g}: must be at least {option.low:g}")
     if option.high is not None and number > option.high:
@@ -222,7 +203,7 @@ def is_number(text: str) -> bool:
 
 
 def parse_number(key: str, text: str) -> float:
-    """Return a finite number; ConfigError where the text is none."""
+    """Return a finite number; ConfigError if the text is not one."""
     if not is_number(text):
         raise ConfigError(f"{key}={text}: must be a number")
     number = float(text)
@@ -232,16 +213,7 @@ def parse_number(key: str, text: str) -> float:
 
 
 def draw_picture(request: Request, folder: Path, *, command: str) -> tuple[str, list[Path]]:
-    """Draw a picture into a folder.
-
-    Args:
-        request: The picture.
-        folder: Where its files go; it is made where it is missing.
-        command: The command, for the page.
-
-    Returns:
-        The text for the terminal, and the files.
-    """
+    """Draw a picture into a folder, which is created if missing, and return the text for the terminal and the files."""
     from matplotlib import rc_context
 
     from bakeoff.illustrations import illustration, output

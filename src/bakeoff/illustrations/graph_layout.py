@@ -1,4 +1,4 @@
-"""A layered layout of a graph without cycles: each node to the right of its inputs, with few crossings of lines."""
+"""A layered layout of an acyclic graph: each node to the right of its inputs, with few line crossings."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class GraphLayout:
-    """The position of every node, and every line as (from, to, the points that it runs through, its ends included)."""
+    """The position of every node, and every line as (from, to, its points, including both ends)."""
 
     positions: list[Point]
     lines: list[tuple[int, int, list[Point]]]
 
 
 def layout_graph(inputs: Sequence[Sequence[int]]) -> GraphLayout:
-    """Place nodes in columns by the longest way from an input, and in rows by the mean of their neighbours (Sugiyama et al. 1981).
+    """Place nodes in columns by the longest path from an input, and in rows by the mean of their neighbours (Sugiyama et al. 1981).
 
-    A node without inputs stands right before the first node that takes it. A line over several columns has a bend in each, so that it does
-    not run through nodes.
-
-    Args:
-        inputs: For each node the nodes that it takes, all of lower number.
+    `inputs` lists the inputs of each node, all of lower number. A node without inputs is in the column before its first consumer. A
+    line over several columns has a bend in each, so that it avoids the nodes.
     """
     node_columns = _node_columns(inputs)
-    # Bends are nodes of their own while rows are sought; a chain is a line with its bends.
+    # Bends count as nodes in the computation of rows; a chain is a line with its bends.
     columns = list(node_columns)
     chains: list[list[int]] = []
     for node, sources in enumerate(inputs):
@@ -43,21 +40,21 @@ def layout_graph(inputs: Sequence[Sequence[int]]) -> GraphLayout:
 
 
 def _node_columns(inputs: Sequence[Sequence[int]]) -> list[int]:
-    """The column of each node."""
+    """Return the column of each node."""
     columns = [0] * len(inputs)
-    takers: list[list[int]] = [[] for _ in inputs]
+    consumers: list[list[int]] = [[] for _ in inputs]
     for node, sources in enumerate(inputs):
         for source in sources:
-            takers[source].append(node)
+            consumers[source].append(node)
             columns[node] = max(columns[node], columns[source] + 1)
     return [
-        min(columns[taker] for taker in takers[node]) - 1 if not sources and takers[node] else columns[node]
+        min(columns[consumer] for consumer in consumers[node]) - 1 if not sources and consumers[node] else columns[node]
         for node, sources in enumerate(inputs)
     ]
 
 
 def _rows(columns: Sequence[int], chains: Sequence[Sequence[int]]) -> list[float]:
-    """The row of each node and bend: each column is sorted by the mean row of its neighbours, from the left and from the right in turn."""
+    """Return the row of each node and bend: columns are sorted by the mean row of their neighbours on the left and right in turn."""
     neighbours: list[list[int]] = [[] for _ in columns]
     for chain in chains:
         for left, right in pairwise(chain):
@@ -80,6 +77,6 @@ def _rows(columns: Sequence[int], chains: Sequence[Sequence[int]]) -> list[float
 
 
 def _centre(level: Sequence[int], rows: list[float]) -> None:
-    """Give the members of a column rows one apart, centred on 0, in their order."""
+    """Set the rows of a column's nodes, in their order, with a spacing of 1 and centred on 0."""
     for place, i in enumerate(level):
         rows[i] = place - (len(level) - 1) / 2

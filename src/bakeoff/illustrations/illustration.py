@@ -1,32 +1,28 @@
-"""What every picture of the gallery consists of, and the parts of their look that they share."""
+"""The parts of every picture of the gallery, and the style that they share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bakeoff.rendering.matplotlib_backend import new_figure
 from bakeoff.rendering.page import LegendEntry, Plot
-from bakeoff.rendering.palette import INK
+from bakeoff.rendering.palette import INK, Style
+from bakeoff.rendering.plotly_backend import Spec, rounded
 
 PALE_BLUE, EDGE_GREY = "#dcebf7", "#9aa0a8"
-"""Fill of what is emphasized, and thin lines of drawings."""
+"""The fill of emphasized parts, and the colour of thin lines."""
 
 
 @dataclass(frozen=True)
 class DataTable:
-    """Rows of text.
+    """Rows of text with the column names `head`, saved as the CSV file `file` unless that is empty.
 
-    Attributes:
-        title: The heading.
-        head: The names of the columns.
-        rows: As many cells in each row as `head` has names.
-        file: The name of its CSV file; '' for none.
-        terminal: Whether the shell prints it.
-        folded: Whether the page shows it only when the reader opens it.
+    `terminal`: whether the shell prints it. `folded`: whether the page hides it until the reader opens it.
     """
 
     title: str
@@ -39,7 +35,7 @@ class DataTable:
 
 @dataclass(frozen=True)
 class Illustration:
-    """A picture: a figure for PNG and SVG; plots, tables and legend of the page; what was left out (name -> reason)."""
+    """A picture: a figure for PNG and SVG; plots, tables and legend of the page; the choices left out (name -> reason)."""
 
     title: str
     notes: Sequence[str]
@@ -58,6 +54,20 @@ def titled_figure(width: float, height: float, *, title: str, note: str) -> Figu
 
 
 def hide_axes(axes: Axes) -> Axes:
-    """Take away frame and ticks, for drawings; return the axes."""
+    """Remove frame and ticks, for drawings; return the axes."""
     axes.set_axis_off()
     return axes
+
+
+def line_trace(name: str, x: Sequence[Any], y: Iterable[Any], style: Style, *, hover: str = "%{y:.4g}", shape: str = "linear") -> Spec:
+    """Return a line of an interactive plot; `hover` is plotly's template of the text at the pointer, `shape` the interpolation."""
+    line = {"color": style.colour, "dash": style.dash, "width": 2.2, "shape": shape}
+    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": rounded(y), "line": line, "hovertemplate": hover}
+
+
+def marked_line_trace(name: str, values: Iterable[Any], style: Style, *, hover: str) -> Spec:
+    """Return a line with a marker for each value, at 1, 2, ...; `hover` as for `line_trace`."""
+    y = rounded(values)
+    look = {"line": {"color": style.colour, "dash": style.dash}, "marker": {"symbol": style.marker, "size": 7}}
+    points = {"x": list(range(1, len(y) + 1)), "y": y}
+    return {"type": "scatter", "mode": "lines+markers", "name": name, **points, **look, "hovertemplate": hover}

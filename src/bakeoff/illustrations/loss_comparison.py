@@ -1,4 +1,4 @@
-"""Every loss on one set of scores: its value, what each class contributes, and the gradient on each score."""
+"""Every loss on the same scores: its value, the contribution of each class, and the gradient with respect to each score."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bakeoff import builders
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import ChoiceError, ConfigError
+from bakeoff.errors import ConfigError
 from bakeoff.illustrations.gallery import GALLERY, Request
-from bakeoff.illustrations.illustration import EDGE_GREY, DataTable, Illustration, titled_figure
+from bakeoff.illustrations.illustration import EDGE_GREY, DataTable, Illustration, line_trace, titled_figure
 from bakeoff.illustrations.slot_choices import build_choices
 from bakeoff.rendering.matplotlib_backend import line_style
 from bakeoff.rendering.page import Plot
@@ -25,13 +25,13 @@ from bakeoff.rendering.palette import BLUE, ORANGE, style
 from bakeoff.rendering.plotly_backend import Spec, base_layout, rounded
 
 EXAMPLE_CLASSES = ("cat", "car", "frog")
-"""Names of three classes where none are given."""
+"""Default names of three classes."""
 
 FIRST = ("softmax", "svm")
 """The two losses that textbooks compare; they are drawn side by side."""
 
 REACH, STEP = 30.0, 0.1
-"""How far from 0 and in which steps a score is moved to find where it costs least; 0 and 1 are among the steps."""
+"""Range and step of the grid, which contains 0 and 1, on which a single score is varied to find the lowest loss."""
 TITLE = "Losses on the same scores"
 
 
@@ -64,11 +64,11 @@ class EvaluatedLoss:
 
     Attributes:
         value: The loss.
-        reducible: What the loss would fall by if one score alone were ideal, by score.
-        gradient: The gradient by score.
-        target_scores: Scores of the right class to which it is moved.
-        curve: The loss at each of them, while the other scores stay.
-        pair_terms: What each wrong class adds, where the loss is a sum over pairs of a wrong class and the right one; else None.
+        reducible: For each score, the decrease of the loss if that score alone were ideal.
+        gradient: The gradient with respect to each score.
+        target_scores: A range of scores of the right class.
+        curve: The loss at each of them, with the other scores unchanged.
+        pair_terms: The terms of the wrong classes, if the loss is a sum over pairs of a wrong class and the right one; else None.
     """
 
     value: float
@@ -83,13 +83,7 @@ Losses = Mapping[str, EvaluatedLoss]
 
 
 def evaluate_loss(loss: nn.Module, scores: list[float], target: int) -> EvaluatedLoss:
-    """Evaluate a loss in float64.
-
-    Args:
-        loss: The loss.
-        scores: One image's scores.
-        target: The number of the right class.
-    """
+    """Evaluate a loss in float64 on the scores of an image; `target` is the number of the right class."""
     loss = loss.double().eval()
     targets = torch.tensor([target])
     row = torch.tensor([scores], dtype=torch.float64, requires_grad=True)
@@ -97,7 +91,7 @@ def evaluate_loss(loss: nn.Module, scores: list[float], target: int) -> Evaluate
     (gradient,) = torch.autograd.grad(value, row)
 
     def losses_along(index: int, values: Tensor) -> list[float]:
-        """The losses while one score takes the values."""
+        """Return the losses with the values in place of one score."""
         rows = row.detach().repeat(len(values), 1)
         rows[:, index] = values
         return [float(loss(moved[None], targets).detach()) for moved in rows]
@@ -110,12 +104,9 @@ def evaluate_loss(loss: nn.Module, scores: list[float], target: int) -> Evaluate
 
 
 def pair_terms(loss: nn.Module, scores: list[float], target: int) -> list[float] | None:
-    """Return what each wrong class adds to a loss that is a sum over pairs of classes (as the SVM loss is); None for any other loss.
+    """Return the terms of the wrong classes if a loss is a sum over pairs of a wrong class and the right one, as the SVM loss; else None.
 
-    Args:
-        loss: The loss; it gets each pair as a problem of two classes.
-        scores: One image's scores.
-        target: The number of the right class.
+    Each pair is evaluated as a problem with two classes.
     """
     loss = loss.double().eval()
     total = float(loss(torch.tensor([scores], dtype=torch.float64), torch.tensor([target])))
@@ -127,10 +118,10 @@ def pair_terms(loss: nn.Module, scores: list[float], target: int) -> list[float]
 
 
 def scored_image(request: Request) -> ScoredImage:
-    """Return the image that a request describes; ConfigError where its keys do not fit each other."""
+    """Return the image that a request describes, or raise a ConfigError if its keys contradict each other."""
     scores, target = [float(score) for score in request.options["scores"]], request.options["target"]
     if len(scores) < 2:
-        raise ConfigError(f"scores={scores}: at least 2 classes are needed")
+        raise ConfigError(f"scores={scores}: must have at least 2 classes")
     if max(abs(score) for score in scores) > REACH:
         raise ConfigError(f"scores={scores}: each must lie between -{REACH:g} and {REACH:g}")
     if target >= len(scores):
@@ -144,30 +135,28 @@ def scored_image(request: Request) -> ScoredImage:
 
 
 def draw(request: Request) -> Illustration:
-    """Draw a column of panels for each loss, and the curves of all by the right class's score."""
+    """Draw a column of panels for each loss, and the curves of all losses by the score of the right class."""
     image = scored_image(request)
 
     def build(run: RunConfig) -> EvaluatedLoss:
         return evaluate_loss(builders.make_loss(run), image.scores, image.target)
 
     unordered, skipped = build_choices(request, "loss", build)
-    if not unordered:
-        raise ChoiceError(f"show losses: none can be drawn; {skipped}")
     losses = {name: unordered[name] for name in sorted(unordered, key=lambda name: (name not in FIRST, name))}
     plots = [Plot(name, bars_spec(loss, image.classes), f"{name}: {loss.value:.4g}") for name, loss in losses.items()]
-    title = f"The losses while the score of {image.target_class} moves and the others stay"
+    title = f"Losses as a function of the score of {image.target_class}, with the other scores fixed"
     plots.append(Plot("all", curves_spec(losses, image.scores[image.target]), title, wide=True))
     notes = [
-        f"One image with the scores {image.description}; the right class is {image.target_class}. Logarithms are natural: softmax counts "
-        "nats.",
-        "Orange: the gradient on each score, which gradient descent moves against: a score with a positive gradient is pushed down. Blue: "
-        "what the loss would fall by if that score alone were ideal. Values of different losses are in different units.",
+        f"An image with the scores {image.description}; the right class is {image.target_class}. Logarithms are natural: the softmax loss "
+        "is in nats.",
+        "Orange: the gradient with respect to each score; gradient descent lowers a score with a positive gradient. Blue: the decrease of "
+        "the loss if that score alone were ideal. Different losses have different units.",
     ]
     return Illustration(TITLE, notes, draw_figure(losses, image), plots, loss_tables(losses, image), skipped)
 
 
 def loss_tables(losses: Losses, image: ScoredImage) -> list[DataTable]:
-    """List the values, the gradients, and the way from scores to losses: the softmax's steps, and what a sum over pairs adds."""
+    """Return tables of the values, the gradients, and the steps from scores to losses: softmax, and the terms of sums over pairs."""
     scores, indices = image.scores, range(len(image.scores))
     values = [[name, f"{loss.value:.4f}"] for name, loss in losses.items()]
     gradients = [[image.row_label(i), f"{scores[i]:g}", *(f"{loss.gradient[i]:.4f}" for loss in losses.values())] for i in indices]
@@ -184,10 +173,10 @@ def loss_tables(losses: Losses, image: ScoredImage) -> list[DataTable]:
         ]
         for i in indices
     ]
-    head = ("class", "score", "exp(score - largest)", "softmax p", "-ln p", *(f"{name} adds" for name in terms))
+    head = ("class", "score", "exp(score - largest)", "softmax p", "-ln p", *(f"{name} term" for name in terms))
     return [
-        DataTable("The losses", ("loss", "value"), values),
-        DataTable("Gradient on each score", ("class", "score", *losses), gradients, file="losses.csv"),
+        DataTable("Losses", ("loss", "value"), values),
+        DataTable("Gradient with respect to each score", ("class", "score", *losses), gradients, file="losses.csv"),
         DataTable("From scores to losses", head, steps, file="losses_steps.csv"),
     ]
 
@@ -204,7 +193,7 @@ def draw_figure(losses: Losses, image: ScoredImage) -> Figure:
         draw_bars(below, loss.gradient, image.classes, ORANGE)
         above.set_title(f"{name}: {loss.value:.3g}")
         if i == 0:
-            above.set_ylabel("falls by, if ideal")
+            above.set_ylabel("decrease if ideal")
             below.set_ylabel("gradient")
     axes = figure.add_subplot(grid[2, :])
     for i, (name, loss) in enumerate(losses.items()):
@@ -212,7 +201,7 @@ def draw_figure(losses: Losses, image: ScoredImage) -> Figure:
         axes.plot(loss.target_scores, loss.curve, color=style(i).colour, linestyle=dash, linewidth=1.8, label=label)
     axes.axvline(image.scores[image.target], color=EDGE_GREY, linewidth=0.8)
     axes.grid(True)
-    axes.set(title=f"while the score of {image.target_class} moves and the others stay", ylim=(0, curve_ceiling(losses)))
+    axes.set(title=f"loss by score of {image.target_class}, other scores fixed", ylim=(0, curve_ceiling(losses)))
     axes.set(xlabel=f"score of {image.target_class}", ylabel="loss")
     axes.legend(loc="upper right")
     return figure
@@ -232,12 +221,12 @@ def draw_bars(axes: Axes, values: list[float], labels: list[str], colour: str) -
 
 
 def curve_ceiling(losses: Losses) -> float:
-    """Return the top of the curves' panel: twice the median loss, so that one of another size does not flatten the others."""
+    """Return the upper limit of the curves' panel: twice the median loss, so that a much larger one does not flatten the others."""
     return 2 * max(statistics.median(loss.value for loss in losses.values()), 0.5)
 
 
 def legend_label(name: str, losses: Losses) -> str:
-    """Return a loss's name in the legend of the curves, with a note where its curve lies above the panel."""
+    """Return the name of a loss in the legend of the curves, with a note if its curve is above the panel."""
     return f"{name} (above the panel)" if min(losses[name].curve) > curve_ceiling(losses) else name
 
 
@@ -245,7 +234,7 @@ def bars_spec(loss: EvaluatedLoss, classes: list[str]) -> Spec:
     """Return the interactive bars of one loss."""
     layout = base_layout(height=280, legend=True)
     layout["barmode"] = "group"
-    bars = (("falls by, if ideal", loss.reducible, BLUE), ("gradient", loss.gradient, ORANGE))
+    bars = (("decrease if ideal", loss.reducible, BLUE), ("gradient", loss.gradient, ORANGE))
     common = {"type": "bar", "x": classes}
     traces = [
         {**common, "y": rounded(values), "name": label, "marker": {"color": colour}, "hovertemplate": f"{label}: %{{y:.4g}}"}
@@ -255,13 +244,11 @@ def bars_spec(loss: EvaluatedLoss, classes: list[str]) -> Spec:
 
 
 def curves_spec(losses: Losses, score: float) -> Spec:
-    """Return the interactive curves of all losses; `score` is the right class's own."""
-    traces = []
-    for i, (name, loss) in enumerate(losses.items()):
-        points = {"x": rounded(loss.target_scores), "y": rounded(loss.curve)}
-        line = {"color": style(i).colour, "dash": style(i).dash, "width": 2.2}
-        label = legend_label(name, losses)
-        traces.append({"type": "scatter", "mode": "lines", "name": label, **points, "line": line, "hovertemplate": "%{y:.4g}"})
+    """Return the interactive curves of all losses; `score` is that of the right class."""
+    traces = [
+        line_trace(legend_label(name, losses), rounded(loss.target_scores), loss.curve, style(i))
+        for i, (name, loss) in enumerate(losses.items())
+    ]
     layout = base_layout(height=380, x="score of the right class", y="loss", legend=True)
     layout["yaxis"]["range"] = [0, curve_ceiling(losses)]
     line = {"color": EDGE_GREY, "width": 1}

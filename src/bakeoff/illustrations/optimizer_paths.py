@@ -1,4 +1,4 @@
-"""Paths of every optimizer over four surfaces, each at its own best learning rate, with the steps that it needs to come down."""
+"""Paths of every optimizer on four surfaces, each at its best learning rate, with the steps to reach the minimum."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEVELS = 14
 CONTOUR_POINTS = 90  # per side of the grid of a page's contours
 
 SHOWN_FIRST = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
-"""Shown at once on a page that has many; the others wait for their button."""
+"""Optimizers that a page with many shows at first; buttons show the others."""
 
 GREYS = LinearSegmentedColormap.from_list("greys", ["#ffffff", "#a9afb8"])
 
@@ -56,15 +56,13 @@ def draw(request: Request) -> Illustration:
     paths, skipped = build_choices(request, "optimizer", build)
     if sys.stderr.isatty():
         print("\r" + " " * 24 + "\r", end="", file=sys.stderr, flush=True)
-    if not paths:
-        raise ChoiceError(f"show optimizers: none can be drawn; {skipped}")
     notes = [
-        f"Each optimizer at its own best rate: of {len(rates)} between {rates[0]:g} and {rates[-1]:g}, the one that comes down to "
-        f"{tolerances[-1]:g} of the first height above the minimum in the fewest of {steps} steps. Its other arguments are those of its "
-        "file; weight decay is off (without it AdamW is Adam), the rate stays as it is (momentum_caffe is then momentum), and L-BFGS makes "
-        "one iteration per step. No noise: these are gradients of the surface itself. Press a name to show or hide its path.",
-        "A hollow ring is the start, a star the lowest point. A good path here says little about a net: a surface of two variables has "
-        "none of a net's noise and width. The point is a 1 x 2 matrix, so that optimizers for matrices have one to work on.",
+        f"Each optimizer uses its best learning rate: of {len(rates)} rates from {rates[0]:g} to {rates[-1]:g}, the one whose path falls "
+        f"to {tolerances[-1]:g} of the initial height above the minimum in the fewest steps, at most {steps}. Other arguments are those of "
+        "its file; weight decay is off (AdamW is then Adam), the rate is constant (momentum_caffe is then momentum), and L-BFGS makes one "
+        "iteration per step. Gradients are exact, without noise. Press a name to show or hide its path.",
+        "A ring marks the start, a star a minimum. A good path on a surface of two variables says little about training a net, which has "
+        "noise and many dimensions. The point is a 1 x 2 matrix, so that optimizers for matrices apply.",
     ]
     plots = [Plot(name, surface_spec(name, surface, paths), f"{name}: {surface.about}", wide=True) for name, surface in surfaces.items()]
     figure = draw_figure(paths, surfaces, tolerances[-1])
@@ -72,16 +70,10 @@ def draw(request: Request) -> Illustration:
 
 
 def draw_figure(paths: PathsByOptimizer, surfaces: dict[str, Surface], tolerance: float) -> Figure:
-    """Draw one panel for each optimizer and surface; two optimizers are side by side where there are many.
-
-    Args:
-        paths: The paths.
-        surfaces: The surfaces by name.
-        tolerance: Share of the first height whose steps are written into the panels.
-    """
+    """Draw a panel for each optimizer and surface, with the steps to `tolerance`; many optimizers are drawn in two columns."""
     blocks = 1 if len(paths) <= 6 else 2
     rows, columns = math.ceil(len(paths) / blocks), blocks * len(surfaces)
-    note = f"ring: start; star: lowest point; n: steps until the height stays below {tolerance:g} of the first"
+    note = f"ring: start; star: minimum; n: steps until the height stays below {tolerance:g} of the initial height"
     title = "Paths of the optimizers, each at its best rate"
     figure = titled_figure(max(5.0, 2.05 * columns), 1.5 * rows + 1.0, title=title, note=note)
     for i, (optimizer, path_by_surface) in enumerate(paths.items()):
@@ -97,7 +89,7 @@ def draw_figure(paths: PathsByOptimizer, surfaces: dict[str, Surface], tolerance
 
 
 def log_heights(surface: Surface, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x, y and log10 of the height above the minimum (plus a little), so that contours show both walls and valley."""
+    """Return x, y and log10 of the height above the minimum plus a small constant, so that contours show both walls and valley."""
     left, right, low, high = surface.window
     x, y = torch.linspace(left, right, side, dtype=torch.float64), torch.linspace(low, high, side, dtype=torch.float64)
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
@@ -108,7 +100,7 @@ def log_heights(surface: Surface, side: int) -> tuple[np.ndarray, np.ndarray, np
 def draw_panel(axes: Axes, surface: Surface, path: DescentPath, tolerance: float) -> None:
     """Draw contours and one path."""
     x, y, z = log_heights(surface, 120)
-    # As pixels in the SVG too: as shapes they are most of its bytes.
+    # Pixels in the SVG too, where shapes would be most of its size.
     axes.contourf(x, y, z, levels=LEVELS, cmap=GREYS).set_rasterized(True)
     axes.contour(x, y, z, levels=LEVELS, colors="white", linewidths=0.5, linestyles="solid").set_rasterized(True)
     points = np.array(path.points)
@@ -124,7 +116,7 @@ def draw_panel(axes: Axes, surface: Surface, path: DescentPath, tolerance: float
 
 
 def frame_steps(paths: PathsByOptimizer, surface: str) -> list[int]:
-    """Return the steps at which the animation stops, closer at the start, where most happens."""
+    """Return the steps of the animation's frames, which are denser at the start."""
     last = max(len(path_by_surface[surface].points) for path_by_surface in paths.values()) - 1
     return sorted({0, last, *(round(last ** (i / (FRAMES - 1))) for i in range(FRAMES))})
 
@@ -165,7 +157,7 @@ def surface_spec(name: str, surface: Surface, paths: PathsByOptimizer) -> Spec:
 
 
 def surface_traces(surface: Surface) -> list[Spec]:
-    """Return the contours, and the marks of start and lowest points."""
+    """Return the contours, and the marks of the start and the minima."""
     x, y, z = log_heights(surface, CONTOUR_POINTS)
     spots = (surface.start, *surface.lowest)
     contours = {
@@ -186,14 +178,14 @@ def surface_traces(surface: Surface) -> list[Spec]:
         "y": [spot[1] for spot in spots],
         "showlegend": False,
         "hoverinfo": "text",
-        "text": ["start", *["lowest point"] * len(surface.lowest)],
+        "text": ["start", *["minimum"] * len(surface.lowest)],
         "marker": {"symbol": ["circle-open", *["star"] * len(surface.lowest)], "size": 14, "color": INK},
     }
     return [contours, marks]
 
 
 def path_points(path: DescentPath, steps: list[int]) -> dict[str, Any]:
-    """Return the points of a path at those of the steps that it has, the last one larger."""
+    """Return the points of a path at the steps, as far as it goes, with a larger last point."""
     points = [path.points[step] for step in steps if step < len(path.points)]
     return {
         "x": rounded([x for x, _ in points], digits=4),
@@ -203,14 +195,14 @@ def path_points(path: DescentPath, steps: list[int]) -> dict[str, Any]:
 
 
 def legend(paths: PathsByOptimizer) -> list[LegendEntry]:
-    """Return the optimizers of the page; those that are shown at once come first and have colours of their own."""
+    """Return the optimizers of the page; those that are shown at first come first and have distinct colours."""
     many = len(paths) > len(SHOWN_FIRST) and set(SHOWN_FIRST) <= set(paths)
     names = sorted(paths, key=lambda name: (name not in SHOWN_FIRST, name)) if many else list(paths)
     return [LegendEntry(name, style(i), not many or name in SHOWN_FIRST) for i, name in enumerate(names)]
 
 
 def step_tables(paths: PathsByOptimizer, tolerances: list[float], rates: list[float]) -> list[DataTable]:
-    """List the steps to the strictest tolerance for the terminal, and those to all of them as CSV."""
+    """Return a table of the steps to the strictest tolerance for the terminal, and one of the steps to all tolerances as CSV."""
     surfaces = list(next(iter(paths.values())))
     strictest, every = [], []
     for optimizer, path_by_surface in paths.items():
@@ -220,11 +212,11 @@ def step_tables(paths: PathsByOptimizer, tolerances: list[float], rates: list[fl
             cells += [format_steps(path, tolerances[-1]), f"{path.rate:g}{at_edge}"]
             every.append([optimizer, surface, f"{path.rate:g}", *(format_steps(path, tolerance) for tolerance in tolerances)])
         strictest.append([optimizer, *cells])
-    title = f"Steps to {tolerances[-1]:g} of the first height; lr: the best rate (edge: the first or last of those tried)"
+    title = f"Steps to {tolerances[-1]:g} of the initial height; lr: the best rate (edge: the smallest or largest rate tried)"
     columns = ("optimizer", "surface", "lr", *(f"steps to {tolerance:g}" for tolerance in tolerances))
     return [
         DataTable(title, ("optimizer", *(column for surface in surfaces for column in (surface, "lr"))), strictest),
-        DataTable("Every tolerance", columns, every, file="optimizers.csv", terminal=False, folded=True),
+        DataTable("All tolerances", columns, every, file="optimizers.csv", terminal=False, folded=True),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A picture as files: PNG, SVG, one HTML page that needs no network and no other file, and its tables as CSV and on the terminal."""
+"""A picture as PNG, SVG and a self-contained HTML page, and its tables as CSV and on the terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from bakeoff.rendering.page import Block, Bullets, Code, Details, Grid, Legend, 
 
 
 def write_files(name: str, illustration: Illustration, folder: Path, *, command: str) -> list[Path]:
-    """Write a picture's files.
-
-    Args:
-        name: The stem of the files' names.
-        illustration: The picture.
-        folder: Where to; it is made where it is missing.
-        command: The command that made the picture, for the page.
+    """Write the files of a picture into `folder`, which is created if missing; the page shows the `command`.
 
     Returns:
         The files.
@@ -46,7 +40,7 @@ def write_files(name: str, illustration: Illustration, folder: Path, *, command:
 
 
 def terminal_text(illustration: Illustration) -> str:
-    """Return the tables that belong on a terminal, and what was left out with the reason."""
+    """Return the tables for the terminal, and the choices left out with their reasons."""
     parts = ["\n".join([table.title, *_aligned([table.head, *table.rows])]) for table in illustration.tables if table.terminal]
     if illustration.skipped:
         parts.append("\n".join(f"left out: {name}: {reason}" for name, reason in illustration.skipped.items()))
@@ -59,13 +53,13 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def illustration_page(illustration: Illustration, *, command: str) -> str:
-    """Return the HTML of a picture's page, with plotly.js in it."""
+    """Return the HTML of a picture's page, which includes plotly.js."""
     blocks: list[Block] = [Legend(illustration.legend, sets=False)] if illustration.legend else []
     blocks.append(Grid([Section(plot.title, [replace(plot, title="", alt=plot.title)], wide=plot.wide) for plot in illustration.plots]))
     blocks += [_table_section(table) for table in illustration.tables]
     if illustration.skipped:
         blocks.append(Section("Left out", [Bullets(list(illustration.skipped.items()))]))
-    blocks.append(Section("How it was made", [Code(command)]))
+    blocks.append(Section("Command", [Code(command)]))
     title, notes = illustration.title, illustration.notes
     return render_page(title=title, kicker="bakeoff show", notes=notes, blocks=blocks, interactive=True, light_only=True)
 

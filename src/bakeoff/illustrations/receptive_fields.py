@@ -1,4 +1,4 @@
-"""Shapes, parameters, strides and receptive fields of every layer of a net, read from the net as it is built."""
+"""Shapes, parameters, strides and receptive fields of every layer of a net, read from its modules."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class LayerGeometry:
         settings: Its settings as text.
         shape: The output's shape without the batch.
         parameters: Their number.
-        stride: Pixels of the image between two neighbouring outputs; None for a layer without positions.
-        field: The receptive field: the side in pixels of what one output sees, padding included; None where it sees the whole image.
+        stride: Pixels of the image between neighbouring outputs; None for a layer without positions.
+        field: The side of the receptive field in pixels, including padding; None if it is the entire image.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LayerGeometry:
 
 @dataclass(frozen=True)
 class Window:
-    """What a layer combines: its kind, its settings as text, and kernel (None where it mixes no positions), stride and dilation."""
+    """The window of a layer: kind, settings as text, kernel (None if it does not combine positions), stride and dilation."""
 
     kind: str
     settings: str
@@ -83,13 +83,7 @@ def layer_geometries(run: RunConfig) -> list[LayerGeometry]:
 
 
 def layer_window(module: nn.Module, before: Tensor, after: Tensor) -> Window:
-    """Describe what a layer combines.
-
-    Args:
-        module: The layer.
-        before: Its input `(1, C, H, W)`, for an adaptive pooling.
-        after: Its output.
-    """
+    """Return the window of a layer with the input `before` and the output `after`, both `(1, C, H, W)`."""
     if isinstance(module, nn.Linear):
         return Window("fc", f"{module.in_features} -> {module.out_features}")
     if isinstance(module, nn.LocalResponseNorm):
@@ -102,7 +96,6 @@ def layer_window(module: nn.Module, before: Tensor, after: Tensor) -> Window:
         settings = f"{kernel}x{kernel}/{stride}{f', pad {pad}' if pad else ''}{groups}"
         return Window("conv" if isinstance(module, nn.Conv2d) else "pool", settings, kernel, stride, side(getattr(module, "dilation", 1)))
     assert isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d)
-    # Each position of the output takes this many pixels of the input, as far apart as this.
     stride = before.shape[-1] // after.shape[-1]
     kernel = before.shape[-1] - (after.shape[-1] - 1) * stride
     return Window("adaptive", f"to {after.shape[-1]}x{after.shape[-1]}", max(1, kernel), max(1, stride))
@@ -114,13 +107,6 @@ def side(size: Any) -> int:
 
 
 def output_side(size: int, *, kernel: int, stride: int, pad: int) -> tuple[int, int]:
-    """Return the outputs per side, (W - F + 2 P) / S + 1 rounded down, and the pixels at the far edge that none of them sees.
-
-    Args:
-        size: W, pixels per side of the input.
-        kernel: F, pixels per side of the filter.
-        stride: S, pixels between two positions.
-        pad: P, pixels of zeros around the input.
-    """
+    """Return the outputs per side, (size - kernel + 2 pad) / stride + 1 rounded down, and the unused pixels at the far edge."""
     span = size - kernel + 2 * pad
     return span // stride + 1, span % stride

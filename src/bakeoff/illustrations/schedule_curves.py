@@ -1,4 +1,4 @@
-"""Every schedule's learning rate over a run, as the optimizer has it step by step, with and without warm-up."""
+"""Every schedule's learning rate over a run, read from the optimizer at every step, with and without warm-up."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from torch import nn
 
 from bakeoff import builders
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import ChoiceError
 from bakeoff.illustrations.gallery import Request
-from bakeoff.illustrations.illustration import DataTable, Illustration, titled_figure
+from bakeoff.illustrations.illustration import DataTable, Illustration, line_trace, titled_figure
 from bakeoff.illustrations.slot_choices import build_choices
 from bakeoff.rendering.page import Plot
-from bakeoff.rendering.palette import BLUE, ORANGE
-from bakeoff.rendering.plotly_backend import Spec, base_layout, rounded
+from bakeoff.rendering.palette import BLUE, ORANGE, Style
+from bakeoff.rendering.plotly_backend import Spec, base_layout
 
-MAX_POINTS = 500  # of a line on a page; more cannot be seen
-STALL = 0.4  # share of the epochs after which the validation error falls no further
+MAX_POINTS = 500  # of a line on a page; more would not be visible
+STALL = 0.4  # share of the epochs after which the validation error is constant
 TITLE = "Learning-rate schedules"
 
 
 @dataclass(frozen=True)
 class ScheduleCurves:
-    """The rate of each step as a share of the optimizer's own: without warm-up, and with it (None for a schedule that takes none)."""
+    """The rate of each step as a share of the optimizer's: without warm-up, and with it (None for a schedule without warm-up)."""
 
     plain: list[float]
     warm: list[float] | None
@@ -37,15 +36,10 @@ class ScheduleCurves:
 
 
 def schedule_rates(run: RunConfig, *, steps: int, epochs: int) -> list[float]:
-    """Return the optimizer's rate at each step where its own is 1; the schedule is stepped as in training.
+    """Return the rate at each step of an optimizer with the rate 1; the run's schedule is stepped as in training.
 
-    After each epoch the schedule gets a validation error, which falls evenly until `STALL` of the epochs and then stays: a schedule that
-    watches it (plateau) acts on that.
-
-    Args:
-        run: The run, for its schedule.
-        steps: Steps of the run.
-        epochs: Validations of the run.
+    After each epoch the schedule receives a validation error, which falls linearly until `STALL` of the epochs and is constant from
+    there on, so that the plateau schedule drops the rate.
     """
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=1.0)
@@ -74,8 +68,6 @@ def draw(request: Request) -> Illustration:
         return ScheduleCurves(plain, schedule_rates(warm, steps=steps, epochs=epochs))
 
     schedules, skipped = build_choices(request, "scheduler", build)
-    if not schedules:
-        raise ChoiceError(f"show schedules: none can be drawn; {skipped}")
     columns = min(3, len(schedules))
     rows = math.ceil(len(schedules) / columns)
     note = f"share of the optimizer's rate by step; dashed: with a warm-up of {warmup:g} of all steps"
@@ -89,17 +81,17 @@ def draw(request: Request) -> Illustration:
             axes.plot(curves.warm, color=ORANGE, linewidth=1.6, linestyle=(0, (4, 2)), drawstyle="steps-post")
         axes.set(xlim=(0, steps), ylim=(0, curves.top))
     notes = [
-        f"A run of {steps} steps with a validation every {max(1, round(steps / epochs))}. Blue: without warm-up, or "
-        f"with the scheduler.warmup that was asked for. Orange, dashed: with a warm-up of {warmup:g} of all steps. The optimizer's is 1.",
-        f"The validation error that the schedules get falls evenly until {STALL:.0%} of the run and then stays: the plateau schedule "
-        "waits its patience and drops.",
+        f"A run of {steps} steps with a validation every {max(1, round(steps / epochs))} steps. Blue: without warm-up, or with the value "
+        f"set by scheduler.warmup. Dashed orange: with a warm-up of {warmup:g} of all steps. The optimizer's rate is 1.",
+        f"The validation error falls linearly until {STALL:.0%} of the run and is constant from there on: the plateau schedule drops the "
+        "rate once its patience is exhausted.",
     ]
     plots = [Plot(str(i), rates_spec(curves, warmup), name) for i, (name, curves) in enumerate(schedules.items())]
     return Illustration(TITLE, notes, figure, plots, [rates_table(schedules)], skipped)
 
 
 def rates_table(schedules: dict[str, ScheduleCurves]) -> DataTable:
-    """List the rates at the first step, the quarters and the last step."""
+    """Return a table of the rates at the first step, the quarters and the last step."""
     marks = {"first": 0.0, "1/4": 0.25, "1/2": 0.5, "3/4": 0.75, "last": 1.0}
 
     def marked(rates: list[float] | None) -> list[str]:
@@ -112,15 +104,14 @@ def rates_table(schedules: dict[str, ScheduleCurves]) -> DataTable:
 def rates_spec(curves: ScheduleCurves, warmup: float) -> Spec:
     """Return the interactive plot of one schedule."""
     stride = max(1, len(curves.plain) // MAX_POINTS)
-    lines = [("without warm-up", curves.plain, BLUE, "solid")]
+    lines = [("without warm-up", curves.plain, Style(BLUE))]
     if curves.warm is not None:
-        lines.append((f"with warm-up {warmup:g}", curves.warm, ORANGE, "dash"))
+        lines.append((f"with warm-up {warmup:g}", curves.warm, Style(ORANGE, "dash")))
     layout = base_layout(height=270, x="step")
     layout["yaxis"]["range"] = [0, curves.top]
     layout["hovermode"] = "x unified"
-    common = {"type": "scatter", "mode": "lines", "hovertemplate": "%{y:.3g}"}
-    traces = []
-    for name, rates, colour, dash in lines:
-        line = {"color": colour, "dash": dash, "width": 2.2, "shape": "hv"}
-        traces.append({**common, "x": list(range(0, len(rates), stride)), "y": rounded(rates[::stride]), "name": name, "line": line})
+    traces = [
+        line_trace(name, list(range(0, len(rates), stride)), rates[::stride], style, hover="%{y:.3g}", shape="hv")
+        for name, rates, style in lines
+    ]
     return {"data": traces, "layout": layout}

@@ -1,4 +1,4 @@
-"""What an initializer and an activation together do to a signal on its way through a deep net of equal layers, before any training."""
+"""A signal in a deep net of equal layers before training, for pairs of an initializer and an activation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.config.targets import build_errors
 from bakeoff.errors import BakeoffError, ChoiceError
 from bakeoff.illustrations.gallery import Request
-from bakeoff.illustrations.illustration import DataTable, Illustration, titled_figure
+from bakeoff.illustrations.illustration import DataTable, Illustration, marked_line_trace, titled_figure
+from bakeoff.illustrations.slot_choices import check_drawable
 from bakeoff.rendering.matplotlib_backend import line_style
 from bakeoff.rendering.page import Plot
 from bakeoff.rendering.palette import BLUE, LINE, SOFT, style
@@ -34,7 +35,7 @@ DEFAULT_PAIRS = [
         ("he_normal", ()),
     )
 ]
-"""Drawn where the request names nothing: the papers' small normal weights, and the two rules that came after."""
+"""Drawn if the request names no pair: the papers' small normal weights, and the two rules published later."""
 TITLE = "Activations by depth, before training"
 
 
@@ -58,30 +59,23 @@ SignalsByPair = dict[str, list[LayerSignal]]
 
 
 def propagate_signal(run: RunConfig, *, layers: int, units: int, samples: int, seed: int) -> list[Tensor]:
-    """Send standard normal inputs through linear layers with the run's activation, whose weights are the run's initializer's.
+    """Propagate standard normal inputs through `layers` hidden linear layers with the run's initializer and activation.
 
-    A layer of scores follows them, since some initializers treat a net's last layer apart. An initializer that wants images gets other
-    inputs of the same kind.
-
-    Args:
-        run: The run, for its initializer and activation.
-        layers: Hidden layers.
-        units: Units per layer.
-        samples: Inputs.
-        seed: Of inputs and weights.
+    A layer of scores follows them, since some initializers treat the last layer of a net separately. An initializer that needs images
+    receives other inputs of the same distribution. `seed` determines inputs and weights.
 
     Returns:
         The activations `(samples, units)` of each layer.
 
     Raises:
-        ChoiceError: The initializer copies the layers of a trained net, which this net lacks.
+        ChoiceError: The initializer copies the layers of a trained net.
     """
     initializer = builders.make_initializer(run)
     if initializer.needs_source:
-        raise ChoiceError(f"initializer: {type(initializer).__name__} copies a trained net's layers, which this net of equal layers lacks")
+        raise ChoiceError(f"initializer: {type(initializer).__name__} copies a trained net's layers, which do not fit this net")
     activation = builders.make_activation(run)
     expansion = int(getattr(activation(), "expansion", 1))
-    # torch draws first weights from the global generator, whose state is restored; the initializer then writes its own.
+    # torch draws default weights from the global generator, whose state is restored; the initializer overwrites them.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         hidden = [nn.Sequential(nn.Linear(units, units * expansion), activation()) for _ in range(layers)]
@@ -100,9 +94,9 @@ def propagate_signal(run: RunConfig, *, layers: int, units: int, samples: int, s
 
 
 def summarize_signal(activations: list[Tensor]) -> list[LayerSignal]:
-    """Summarize the activations of each layer, with histograms on one axis that leaves out a thousandth at either end."""
-    together = torch.cat([layer.flatten() for layer in activations]).double().numpy()
-    finite = together[np.isfinite(together)]
+    """Summarize the activations of each layer, with histograms over the common range from the 0.1 % to the 99.9 % quantile."""
+    pooled = torch.cat([layer.flatten() for layer in activations]).double().numpy()
+    finite = pooled[np.isfinite(pooled)]
     low, high = np.quantile(finite, [0.001, 0.999]) if finite.size else (0.0, 0.0)
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
@@ -115,7 +109,7 @@ def summarize_signal(activations: list[Tensor]) -> list[LayerSignal]:
 
 
 def compose_pairs(request: Request) -> dict[str, RunConfig]:
-    """Return title -> run for each pair of an activation and an initializer that is drawn."""
+    """Return title -> run for each pair of an activation and an initializer."""
     pairs: list[tuple[str, str, tuple[str, ...]]] = list(DEFAULT_PAIRS)
     if request.choices or request.overrides:
         activations = request.choices_of("activation", ("relu",))
@@ -131,7 +125,7 @@ def compose_pairs(request: Request) -> dict[str, RunConfig]:
 
 
 def draw(request: Request) -> Illustration:
-    """Draw a panel of histograms for each pair, layer by layer from the top, and all standard deviations by depth."""
+    """Draw a panel of histograms for each pair, with layer 1 at the top, and all standard deviations by depth."""
     options, runs = request.options, compose_pairs(request)
     signals: SignalsByPair = {}
     skipped: dict[str, str] = {}
@@ -142,8 +136,7 @@ def draw(request: Request) -> Illustration:
             if len(runs) == 1:
                 raise
             skipped[title] = str(error)
-    if not signals:
-        raise ChoiceError(f"show initializers: none can be drawn; {'; '.join(f'{title}: {reason}' for title, reason in skipped.items())}")
+    check_drawable(request, signals, skipped)
     size = f"{options['layers']} layers of {options['units']} units, {options['samples']} standard normal inputs"
     plots = [Plot("stds", std_spec(signals), "Standard deviation by depth", wide=True)]
     plots += [Plot(str(i), ridge_spec(layers), title) for i, (title, layers) in enumerate(signals.items())]
@@ -151,9 +144,9 @@ def draw(request: Request) -> Illustration:
     rows = [[title, *(f"{layer.std:.3g}" for layer in layers)] for title, layers in signals.items()]
     table = DataTable("Standard deviation of the activations", head, rows, "initializers.csv")
     notes = [
-        f"{size}: linear layers, each followed by the activation, with weights from the initializer and no training. Layer 1 on top.",
-        "A signal that keeps its spread from layer to layer lets gradients through as well; one that shrinks or grows by a factor per "
-        "layer vanishes or explodes. Exact zeros (half of what ReLU gives) are left out of the histograms and given in percent.",
+        f"{size}: linear layers, each followed by the activation, with weights from the initializer and no training. Layer 1 is on top.",
+        "If a signal keeps its spread from layer to layer, gradients do so as well; if it shrinks or grows by a factor per layer, it "
+        "vanishes or explodes. Exact zeros (half of the outputs of ReLU) are omitted from the histograms and stated in percent.",
     ]
     return Illustration(TITLE, notes, draw_figure(signals, size), plots, [table], skipped)
 
@@ -164,7 +157,7 @@ def draw_figure(signals: SignalsByPair, size: str) -> Figure:
     columns = min(3, len(signals))
     rows = math.ceil(len(signals) / columns)
     height = max(1.9, 0.26 * depth)
-    note = f"{size}; each histogram is scaled to its own height, without zeros"
+    note = f"{size}; each histogram has its own scale and omits zeros"
     figure = titled_figure(max(7.0, 3.6 * columns), rows * height + 3.2, title=TITLE, note=note)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*([height] * rows), 2.3])
     for i, (title, layers) in enumerate(signals.items()):
@@ -182,7 +175,7 @@ def draw_figure(signals: SignalsByPair, size: str) -> Figure:
 
 
 def draw_ridges(axes: Axes, title: str, layers: list[LayerSignal]) -> None:
-    """Draw histograms one below the other, layer 1 on top."""
+    """Draw the histograms of all layers, layer 1 on top."""
     axes.set_title(title, fontsize=9)
     for depth, layer in enumerate(layers):
         x, heights = layer.outline()
@@ -220,13 +213,10 @@ def ridge_spec(layers: list[LayerSignal]) -> Spec:
 
 def std_spec(signals: SignalsByPair) -> Spec:
     """Return the interactive plot of all standard deviations."""
-    traces = []
-    for i, (title, layers) in enumerate(signals.items()):
-        look = {"line": {"color": style(i).colour, "dash": style(i).dash}, "marker": {"symbol": style(i).marker, "size": 7}}
-        points = {"x": list(range(1, len(layers) + 1)), "y": [std or None for std in rounded(layer.std for layer in layers)]}
-        traces.append(
-            {"type": "scatter", "mode": "lines+markers", "name": title, "hovertemplate": "layer %{x}: %{y:.3g}", **points, **look}
-        )
+    traces = [
+        marked_line_trace(title, [layer.std or None for layer in layers], style(i), hover="layer %{x}: %{y:.3g}")
+        for i, (title, layers) in enumerate(signals.items())
+    ]
     layout = base_layout(height=420, x="layer", y="standard deviation", legend=True)
     layout["yaxis"] |= {"type": "log", "exponentformat": "power"}
     return {"data": traces, "layout": layout}

@@ -1,4 +1,4 @@
-"""Surfaces of two variables with a known lowest height, for the paths of optimizers."""
+"""Surfaces of two variables with known minima, for the paths of optimizers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ Number = Any  # a float or a tensor, and the height is of the same kind
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two variables.
-
-    Attributes:
-        about: What it looks like.
-        height: f(x, y), of floats or tensors.
-        window: (x from, x to, y from, y to).
-        start: Where a path starts.
-        lowest: The lowest points.
-        floor: Their height.
-    """
+    """A function `height` of two floats or tensors, with minima `lowest` of height `floor`; `window` is (x from, x to, y from, y to)."""
 
     about: str
     height: Callable[[Number, Number], Number]
@@ -52,9 +43,9 @@ def ravine(x: Number, y: Number) -> Number:
 
 SURFACES = {
     "beale": Surface("a flat valley between steep walls", beale, (-0.5, 4.5, -1.2, 2.0), (1.0, 1.5), ((3.0, 0.5),)),
-    "rosenbrock": Surface("a curved valley, almost level along its bottom", rosenbrock, (-1.8, 1.8, -0.8, 2.2), (-1.2, 1.0), ((1.0, 1.0),)),
+    "rosenbrock": Surface("a curved valley with an almost level floor", rosenbrock, (-1.8, 1.8, -0.8, 2.2), (-1.2, 1.0), ((1.0, 1.0),)),
     "saddle": Surface(
-        "a pass: starting 0.001 beside its ridge", saddle, (-1.6, 1.2, -1.5, 1.5), (-1.3, 0.001), ((0.0, 1.0), (0.0, -1.0)), -0.25
+        "a saddle; the path starts 0.001 from its ridge", saddle, (-1.6, 1.2, -1.5, 1.5), (-1.3, 0.001), ((0.0, 1.0), (0.0, -1.0)), -0.25
     ),
-    "ravine": Surface("a bowl 100 times as steep across as along", ravine, (-4.5, 1.5, -1.6, 1.6), (-4.0, 1.2), ((0.0, 0.0),)),
+    "ravine": Surface("a bowl that is 100 times as steep across as along", ravine, (-4.5, 1.5, -1.6, 1.6), (-4.0, 1.2), ((0.0, 0.0),)),
 }

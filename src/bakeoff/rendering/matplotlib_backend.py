@@ -17,22 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from bakeoff.rendering.marks import (
-    BAR_WIDTH,
-    Annotation,
-    AxesSpec,
-    Band,
-    ErrorBar,
-    FigureSpec,
-    Heatmap,
-    Line,
-    Mark,
-    Points,
-    ReferenceLine,
-    Span,
-    needs_upright_names,
-    shorten,
-)
+from bakeoff.rendering import marks
 from bakeoff.rendering.palette import DASHES, DIVERGING, GREY, INK, LINE, MARKERS, SEQUENTIAL, SOFT, Style
 
 #: Dots per inch of a PNG on a page, and of one for a paper.
@@ -74,7 +59,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def svg(figure: FigureSpec) -> str:
+def svg(figure: marks.FigureSpec) -> str:
     """A figure as the text of an SVG file, without its title, which the page prints."""
     with rc_context(RC_PARAMS):
         drawn, buffer = draw_figure(figure, titled=False), io.StringIO()
@@ -82,7 +67,7 @@ def svg(figure: FigureSpec) -> str:
     return buffer.getvalue()
 
 
-def save_figure(figure: FigureSpec, folder: Path) -> list[Path]:
+def save_figure(figure: marks.FigureSpec, folder: Path) -> list[Path]:
     """Writes <name>.png and <name>.svg.
 
     Args:
@@ -101,26 +86,26 @@ def save_figure(figure: FigureSpec, folder: Path) -> list[Path]:
     return paths
 
 
-def draw_figure(figure: FigureSpec, *, titled: bool = True) -> Figure:
+def draw_figure(figure: marks.FigureSpec, *, titled: bool = True) -> Figure:
     """The figure in matplotlib; series that the page hides at first are left out."""
     drawn = Figure(figsize=(COLUMN_WIDTH, min(14.0, figure.axes.height / 96)))
     FigureCanvasAgg(drawn)
     axes = drawn.add_axes((0.16, 0.14, 0.82, 0.8))
     if titled:
         axes.set_title(figure.title, fontsize=9, fontweight="normal")
-    marks = [(mark, figure.style_of(mark)) for mark in figure.marks if not figure.is_hidden(mark)]
-    for mark, style in marks:
-        if not isinstance(mark, Points | ErrorBar):
+    styled_marks = [(mark, figure.style_of(mark)) for mark in figure.marks if not figure.is_hidden(mark)]
+    for mark, style in styled_marks:
+        if not isinstance(mark, marks.Points | marks.ErrorBar):
             DRAWERS[type(mark)](axes, mark, style)
-    _draw_points(axes, [(mark, style) for mark, style in marks if isinstance(mark, Points)])
-    _draw_error_bars(axes, [(mark, style) for mark, style in marks if isinstance(mark, ErrorBar)])
-    has_heatmap = any(isinstance(mark, Heatmap) for mark, _ in marks)
+    _draw_points(axes, [(mark, style) for mark, style in styled_marks if isinstance(mark, marks.Points)])
+    _draw_error_bars(axes, [(mark, style) for mark, style in styled_marks if isinstance(mark, marks.ErrorBar)])
+    has_heatmap = any(isinstance(mark, marks.Heatmap) for mark, _ in styled_marks)
     if not has_heatmap:
         axes.grid(True, axis="x" if figure.axes.rows else "both")
         axes.set_axisbelow(True)
     _set_axes(axes, figure.axes)
     if not figure.axes.rows and not has_heatmap:
-        _add_legend(axes, marks)
+        _add_legend(axes, styled_marks)
     return drawn
 
 
@@ -134,14 +119,14 @@ def _bounds(figure: Figure) -> Bbox:
     return figure.get_tightbbox().padded(0.06)
 
 
-def _set_axes(axes: Axes, spec: AxesSpec) -> None:
+def _set_axes(axes: Axes, spec: marks.AxesSpec) -> None:
     axes.set(xlabel=spec.x_label, ylabel=spec.y_label)
     if spec.rows:
-        axes.set_yticks(range(len(spec.rows)), [shorten(row) for row in spec.rows])
+        axes.set_yticks(range(len(spec.rows)), [marks.shorten(row) for row in spec.rows])
         axes.set_ylim(-0.6, len(spec.rows) - 0.4)
         axes.tick_params(axis="y", length=0, labelsize=8.5 if len(spec.rows) < 30 else 7)
     if spec.columns:
-        axes.set_xticks(range(len(spec.columns)), [shorten(column) for column in spec.columns])
+        axes.set_xticks(range(len(spec.columns)), [marks.shorten(column) for column in spec.columns])
         axes.set_xlim(-0.5, len(spec.columns) - 0.5)
     for log, scale, axis in ((spec.log_x, axes.set_xscale, axes.xaxis), (spec.log_y, axes.set_yscale, axes.yaxis)):
         if log:
@@ -159,25 +144,25 @@ def _format_power(value: float, _position: object) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e4 else f"1e{math.log10(value):.0f}" if value > 0 else ""
 
 
-def _add_legend(axes: Axes, marks: Sequence[tuple[Mark, Style]]) -> None:
+def _add_legend(axes: Axes, styled_marks: Sequence[tuple[marks.Mark, Style]]) -> None:
     """One entry for each series that is drawn, below the frame."""
-    styles = {series: style for mark, style in marks if (series := getattr(mark, "series", ""))}
-    with_line = {mark.series for mark, _ in marks if isinstance(mark, Line)}
+    styles = {series: style for mark, style in styled_marks if (series := getattr(mark, "series", ""))}
+    with_line = {mark.series for mark, _ in styled_marks if isinstance(mark, marks.Line)}
     handles = []
     for series, style in styles.items():
         look: dict[str, Any] = {"linestyle": line_style(style.dash)} if series in with_line else {"linestyle": "none"}
         look["marker"] = "" if series in with_line else MARKERS[style.marker]
-        handles.append(Line2D([], [], color=style.colour, linewidth=1.6, markersize=5, label=shorten(series), **look))
+        handles.append(Line2D([], [], color=style.colour, linewidth=1.6, markersize=5, label=marks.shorten(series), **look))
     if handles:
-        longest = max(len(shorten(series)) for series in styles)
+        longest = max(len(marks.shorten(series)) for series in styles)
         columns = max(1, min(4, len(handles), 90 // (longest + 8)))
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, handlelength=3)
 
 
-def _draw_points(axes: Axes, marks: Sequence[tuple[Points, Style]]) -> None:
+def _draw_points(axes: Axes, styled_marks: Sequence[tuple[marks.Points, Style]]) -> None:
     """All points that share symbol and size at once: one artist a series would take ten times as long."""
-    groups: dict[tuple[str, str, float, float], list[tuple[Points, Style]]] = {}
-    for mark, style in marks:
+    groups: dict[tuple[str, str, float, float], list[tuple[marks.Points, Style]]] = {}
+    for mark, style in styled_marks:
         symbol = MARKERS[style.marker] if mark.symbol == "marker" else SYMBOLS[mark.symbol]
         groups.setdefault((symbol, mark.symbol, mark.size, mark.opacity), []).append((mark, style))
     for (symbol, kind, size, opacity), group in groups.items():
@@ -188,40 +173,40 @@ def _draw_points(axes: Axes, marks: Sequence[tuple[Points, Style]]) -> None:
         axes.scatter(x, y, s=(0.62 * size) ** 2, marker=symbol, alpha=opacity, linewidths=width, zorder=4 if ring else 3, **face)
 
 
-def _draw_error_bars(axes: Axes, marks: Sequence[tuple[ErrorBar, Style]]) -> None:
+def _draw_error_bars(axes: Axes, styled_marks: Sequence[tuple[marks.ErrorBar, Style]]) -> None:
     """Values with their bars, all of a marker at once."""
-    bars = [(mark.y, mark.low, mark.high, style.colour) for mark, style in marks if mark.low is not None and mark.high is not None]
+    bars = [(mark.y, mark.low, mark.high, style.colour) for mark, style in styled_marks if mark.low is not None and mark.high is not None]
     if bars:
         rows, low, high, colours = (list(column) for column in zip(*bars, strict=True))
         axes.hlines(rows, low, high, colors=colours, linewidth=1.6, zorder=3)
         axes.scatter([*low, *high], [*rows, *rows], marker="|", c=[*colours, *colours], s=24, linewidths=1.4, zorder=3)
-    for marker in dict.fromkeys(style.marker for _, style in marks):
-        group = [(mark, style.colour) for mark, style in marks if style.marker == marker]
+    for marker in dict.fromkeys(style.marker for _, style in styled_marks):
+        group = [(mark, style.colour) for mark, style in styled_marks if style.marker == marker]
         x, y = [mark.x for mark, _ in group], [mark.y for mark, _ in group]
         sizes, colours = [(0.62 * mark.size) ** 2 for mark, _ in group], [colour for _, colour in group]
         axes.scatter(x, y, s=sizes, c=colours, marker=MARKERS[marker], edgecolors="white", linewidths=0.7, zorder=4)
 
 
-def _draw_line(axes: Axes, mark: Line, style: Style) -> None:
-    dash = "-" if mark.width >= BAR_WIDTH else line_style(style.dash)
+def _draw_line(axes: Axes, mark: marks.Line, style: Style) -> None:
+    dash = "-" if mark.width >= marks.BAR_WIDTH else line_style(style.dash)
     marker, drawstyle = MARKERS[style.marker] if mark.markers else "", "steps-post" if mark.steps else "default"
     (line,) = axes.plot(mark.x, mark.y, color=style.colour, linestyle=dash, linewidth=0.75 * mark.width, marker=marker, markersize=3.2)
     line.set(drawstyle=drawstyle, alpha=mark.opacity, zorder=3)
 
 
-def _draw_band(axes: Axes, mark: Band, style: Style) -> None:
+def _draw_band(axes: Axes, mark: marks.Band, style: Style) -> None:
     step: Any = "post" if mark.steps else None
     axes.fill_between(mark.x, mark.low, mark.high, color=style.colour, alpha=0.14, linewidth=0, step=step, zorder=1)
 
 
-def _draw_heatmap(axes: Axes, mark: Heatmap, _style: Style) -> None:
+def _draw_heatmap(axes: Axes, mark: marks.Heatmap, _style: Style) -> None:
     colours = LinearSegmentedColormap.from_list("heatmap", [*(DIVERGING if mark.diverging else SEQUENTIAL)])
     values = [[math.nan if value is None else value for value in row] for row in mark.values]
     axes.pcolormesh(values, cmap=colours, vmin=mark.low, vmax=mark.high, edgecolors="white", linewidth=0.8)
     axes.invert_yaxis()
-    columns, rows = [shorten(name) for name in mark.columns], [shorten(name) for name in mark.rows]
+    columns, rows = [marks.shorten(name) for name in mark.columns], [marks.shorten(name) for name in mark.rows]
     size = 8.5 if max(len(columns), len(rows)) < 20 else 5.5
-    rotation = 90 if needs_upright_names(columns) else 0
+    rotation = 90 if marks.needs_upright_names(columns) else 0
     axes.set_xticks([i + 0.5 for i in range(len(columns))], columns, rotation=rotation, fontsize=size)
     axes.set_yticks([i + 0.5 for i in range(len(rows))], rows, fontsize=size)
     axes.xaxis.tick_top()
@@ -235,28 +220,28 @@ def _draw_heatmap(axes: Axes, mark: Heatmap, _style: Style) -> None:
                 axes.text(j + 0.5, i + 0.5, label, ha="center", va="center", fontsize=7, color="white" if dark else INK)
 
 
-def _draw_span(axes: Axes, mark: Span, _style: Style) -> None:
+def _draw_span(axes: Axes, mark: marks.Span, _style: Style) -> None:
     axes.axvspan(mark.low, mark.high, color=GREY, alpha=0.16, linewidth=0, zorder=0)
 
 
-def _draw_reference_line(axes: Axes, mark: ReferenceLine, _style: Style) -> None:
+def _draw_reference_line(axes: Axes, mark: marks.ReferenceLine, _style: Style) -> None:
     if mark.x is not None:
         axes.axvline(mark.x, color=GREY, linewidth=1, zorder=1)
     if mark.y is not None:
         axes.axhline(mark.y, color=GREY, linewidth=1, zorder=1)
 
 
-def _draw_annotation(axes: Axes, mark: Annotation, style: Style) -> None:
+def _draw_annotation(axes: Axes, mark: marks.Annotation, style: Style) -> None:
     colour = style.colour if mark.series else INK
     axes.annotate(mark.text, (mark.x, mark.y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6.5, color=colour)
 
 
 #: How each mark is drawn that is drawn by itself.
-DRAWERS: dict[type[Mark], Callable[[Axes, Any, Style], None]] = {
-    Line: _draw_line,
-    Band: _draw_band,
-    Heatmap: _draw_heatmap,
-    Span: _draw_span,
-    ReferenceLine: _draw_reference_line,
-    Annotation: _draw_annotation,
+DRAWERS: dict[type[marks.Mark], Callable[[Axes, Any, Style], None]] = {
+    marks.Line: _draw_line,
+    marks.Band: _draw_band,
+    marks.Heatmap: _draw_heatmap,
+    marks.Span: _draw_span,
+    marks.ReferenceLine: _draw_reference_line,
+    marks.Annotation: _draw_annotation,
 }

@@ -7,23 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bakeoff.rendering.marks import (
-    BAR_WIDTH,
-    MAX_LEVEL_COLUMNS,
-    Annotation,
-    AxesSpec,
-    Band,
-    ErrorBar,
-    FigureSpec,
-    Heatmap,
-    Line,
-    Mark,
-    Points,
-    ReferenceLine,
-    Span,
-    needs_upright_names,
-    shorten,
-)
+from bakeoff.rendering import marks
 from bakeoff.rendering.palette import DIVERGING, GREY, INK, LINE, SEQUENTIAL, Style
 
 Spec = dict[str, Any]
@@ -31,18 +15,18 @@ SYMBOLS = {"ring": "circle-open", "cross": "x-thin-open", "dot": "circle"}
 SYMBOL_LINE_WIDTHS = {"ring": 2.5, "cross": 1.5}
 
 
-def plotly_spec(figure: FigureSpec) -> Spec:
+def plotly_spec(figure: marks.FigureSpec) -> Spec:
     """The traces and the layout of a figure; series that are hidden at first are in it, and not visible."""
     traces: list[Spec] = []
     shapes: list[Spec] = []
     layout = _figure_layout(figure.axes)
     for mark in figure.marks:
-        if isinstance(mark, Span | ReferenceLine):
+        if isinstance(mark, marks.Span | marks.ReferenceLine):
             shapes.append(_shape(mark))
             continue
         hidden = {"visible": False} if figure.is_hidden(mark) else {}
         traces.append(_trace(mark, figure.style_of(mark), figure.axes) | hidden)
-        if isinstance(mark, Heatmap):
+        if isinstance(mark, marks.Heatmap):
             _set_heatmap_axes(mark, layout)
     return {"data": traces, "layout": layout | ({"shapes": shapes} if shapes else {})}
 
@@ -111,7 +95,7 @@ def escape_plotly(text: str) -> str:
     return html.escape(text, quote=False).replace("%{", "%&#123;")
 
 
-def _figure_layout(axes: AxesSpec) -> Spec:
+def _figure_layout(axes: marks.AxesSpec) -> Spec:
     layout = base_layout(height=axes.height, x=axes.x_label, y=axes.y_label)
     layout["margin"]["t"] = 24
     layout["modebar"] = {"bgcolor": "rgba(0,0,0,0)", "color": "#a9aeb6", "activecolor": GREY}
@@ -132,36 +116,36 @@ def _figure_layout(axes: AxesSpec) -> Spec:
     return layout
 
 
-def _set_heatmap_axes(mark: Heatmap, layout: Spec) -> None:
+def _set_heatmap_axes(mark: marks.Heatmap, layout: Spec) -> None:
     """Names the columns above the cells and puts the first row on top."""
     for axis, names in (("xaxis", mark.columns), ("yaxis", mark.rows)):
         layout[axis] |= {"tickvals": list(range(len(names))), "ticktext": _tick_names(names), "ticks": ""}
         layout[axis] |= {"showgrid": False, "showline": False}
-        if len(mark.rows) > MAX_LEVEL_COLUMNS:
+        if len(mark.rows) > marks.MAX_LEVEL_COLUMNS:
             layout[axis]["tickfont"] = {"size": 10}
-    angle = -90 if needs_upright_names(mark.columns) else 0
+    angle = -90 if marks.needs_upright_names(mark.columns) else 0
     layout["xaxis"] |= {"side": "top", "tickangle": angle, "range": [-0.5, len(mark.columns) - 0.5]}
     layout["yaxis"] |= {"range": [len(mark.rows) - 0.5, -0.5]}
     layout["margin"] |= {"t": 24, "b": 8}
 
 
 def _tick_names(names: Sequence[str]) -> list[str]:
-    return [escape_plotly(shorten(name)) for name in names]
+    return [escape_plotly(marks.shorten(name)) for name in names]
 
 
-def _trace(mark: Mark, style: Style, axes: AxesSpec) -> Spec:
+def _trace(mark: marks.Mark, style: Style, axes: marks.AxesSpec) -> Spec:
     match mark:
-        case Heatmap():
+        case marks.Heatmap():
             return _heatmap(mark)
-        case Points():
+        case marks.Points():
             trace = _points(mark, style)
-        case ErrorBar():
+        case marks.ErrorBar():
             trace = _error_bar(mark, style)
-        case Band():
+        case marks.Band():
             trace = _band(mark, style)
-        case Line():
+        case marks.Line():
             trace = _line(mark, style, axes.x_label)
-        case Annotation():
+        case marks.Annotation():
             font = {"size": 10, "color": style.colour if mark.series else INK}
             trace = {"mode": "text", "x": [mark.x], "y": [mark.y], "text": [escape_plotly(mark.text)], "textfont": font}
             trace |= {"textposition": "top center", "hoverinfo": "skip"}
@@ -170,14 +154,14 @@ def _trace(mark: Mark, style: Style, axes: AxesSpec) -> Spec:
     return {"type": "scatter", "name": mark.series, **trace}
 
 
-def _points(mark: Points, style: Style) -> Spec:
+def _points(mark: marks.Points, style: Style) -> Spec:
     symbol = style.marker if mark.symbol == "marker" else SYMBOLS[mark.symbol]
     marker = {"color": style.colour, "symbol": symbol, "size": mark.size, "opacity": mark.opacity}
     marker["line"] = {"width": SYMBOL_LINE_WIDTHS.get(mark.symbol, 0)}
     return {"mode": "markers", "x": rounded(mark.x), "y": rounded(mark.y), "marker": marker, **_hover(mark.hover)}
 
 
-def _error_bar(mark: ErrorBar, style: Style) -> Spec:
+def _error_bar(mark: marks.ErrorBar, style: Style) -> Spec:
     marker = {"color": style.colour, "size": mark.size, "symbol": style.marker, "line": {"color": "#fff", "width": 1}}
     trace: Spec = {"mode": "markers", "x": [mark.x], "y": [mark.y], "marker": marker, **_hover([mark.hover] if mark.hover else [])}
     if mark.low is not None and mark.high is not None and math.isfinite(mark.low) and math.isfinite(mark.high):
@@ -186,8 +170,8 @@ def _error_bar(mark: ErrorBar, style: Style) -> Spec:
     return trace
 
 
-def _line(mark: Line, style: Style, x_label: str) -> Spec:
-    dash = "solid" if mark.width >= BAR_WIDTH else style.dash
+def _line(mark: marks.Line, style: Style, x_label: str) -> Spec:
+    dash = "solid" if mark.width >= marks.BAR_WIDTH else style.dash
     line = {"color": style.colour, "dash": dash, "width": mark.width, "shape": "hv" if mark.steps else "linear"}
     name = f"{escape_plotly(mark.series)}<br>" if mark.series else ""
     trace: Spec = {"mode": "lines", "x": rounded(mark.x), "y": rounded(mark.y), "line": line}
@@ -197,7 +181,7 @@ def _line(mark: Line, style: Style, x_label: str) -> Spec:
     return trace | ({"opacity": mark.opacity} if mark.opacity < 1 else {})
 
 
-def _band(mark: Band, style: Style) -> Spec:
+def _band(mark: marks.Band, style: Style) -> Spec:
     x, low, high = rounded(mark.x), rounded(mark.low), rounded(mark.high)
     if mark.steps:  # the corners of a band whose ends stay level from one x to the next
         x = [x[0], *(value for value in x[1:] for _ in range(2))]
@@ -211,7 +195,7 @@ def _hover(texts: Sequence[str]) -> Spec:
     return {"text": [*map(escape_plotly, texts)], "hovertemplate": "%{text}<extra></extra>"} if texts else {"hoverinfo": "skip"}
 
 
-def _heatmap(mark: Heatmap) -> Spec:
+def _heatmap(mark: marks.Heatmap) -> Spec:
     trace: Spec = {
         "type": "heatmap",
         "name": "",
@@ -234,9 +218,9 @@ def _heatmap(mark: Heatmap) -> Spec:
     return trace
 
 
-def _shape(mark: Span | ReferenceLine) -> Spec:
+def _shape(mark: marks.Span | marks.ReferenceLine) -> Spec:
     whole_height = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    if isinstance(mark, Span):
+    if isinstance(mark, marks.Span):
         fill = {"fillcolor": GREY, "opacity": 0.16, "line": {"width": 0}}
         return {"type": "rect", **whole_height, "x0": mark.low, "x1": mark.high, **fill}
     line: Spec = {"type": "line", "line": {"color": GREY, "width": 1.2}}
