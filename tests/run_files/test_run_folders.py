@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bakeoff.errors import BusyError, FolderError, NotFoundError
+from bakeoff.run_files import file_locks
 from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.run_dir import RunDir, RunManifest, find_run_dir, iter_run_dirs, new_run_id
 
@@ -98,6 +101,29 @@ def test_second_process_is_told_who_trains(make_folder: Callable[..., RunDir]) -
     assert not folder.busy()  # a killed process leaves no lock behind
     with folder.locked():
         assert folder.busy()
+
+
+def test_a_lock_that_is_a_link_leaves_its_target_alone(make_folder: Callable[..., RunDir], tmp_path: Path) -> None:
+    folder, target = make_folder(), tmp_path / "target"
+    target.write_text("precious")
+    folder.lock.symlink_to(target)
+    for lock in (folder.locked(), file_locks.hold_lock(folder.lock)):
+        with pytest.raises(FolderError, match=r"/lock: cannot be locked: "), lock:
+            pass
+    assert target.read_text() == "precious"
+
+
+def test_a_lock_keeps_out_processes_that_lock_the_file_without_filelock(make_folder: Callable[..., RunDir]) -> None:
+    folder = make_folder()
+    folder.lock.write_text("4242\n")  # as an earlier version held it
+    with open(folder.lock, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert folder.busy()
+        with pytest.raises(BusyError, match=r"by pid 4242$"), folder.locked():
+            pass
+    with folder.locked(), open(folder.lock) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert folder.lock.read_text() == f"{os.getpid()}\n"
 
 
 def test_light_to_import() -> None:

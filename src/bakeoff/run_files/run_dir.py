@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bakeoff.errors import BusyError, FolderError, NotFoundError, near_miss
+from bakeoff.errors import FolderError, NotFoundError, near_miss
+from bakeoff.run_files import file_locks
 from bakeoff.run_files.atomic import sync_dir, write_atomic
 
 RunKind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary", "check"]
@@ -191,39 +191,17 @@ class RunDir:
         """Write result.json in one piece; non-finite numbers must have been turned into strings."""
         write_atomic(self.result, json.dumps(dict(result), indent=2, allow_nan=False) + "\n")
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the folder for the process that trains; the lock ends with the process, however it dies.
 
         Raises:
             BusyError: Another process holds it; the message names its pid.
         """
-        fd = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(fd, 32, 0).decode().strip() or "unknown"
-                raise BusyError(f"run {self.path.name} is being trained by pid {holder}") from None
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-            yield
-        finally:
-            os.close(fd)
+        return file_locks.exclusive_lock(self.lock, activity=f"run {self.path.name} is being trained")
 
     def busy(self) -> bool:
         """Return whether a living process holds the lock at this moment."""
-        try:
-            fd = os.open(self.lock, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return file_locks.is_locked(self.lock)
 
 
 def iter_run_dirs(root: Path) -> Iterator[RunDir]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff.errors import BusyError
+from bakeoff.run_files import file_locks
 
 SECONDS = 300.0
 """How long a lease holds where its owner's process cannot be looked at, on another host."""
@@ -54,48 +53,17 @@ def alive(owner: Mapping[str, Any] | None, deadline: float | None) -> bool:
         return False
 
 
-class Lock:
-    """A file lock that the kernel frees with its holder; Optuna's own ones outlive a killed process by half a minute."""
-
-    def __init__(self, path: Path) -> None:
-        """Name the lock file; nothing is opened yet."""
-        self.path, self.descriptor = path, -1
-
-    def acquire(self) -> bool:
-        """Wait for the lock and hold it."""
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        """Free the lock."""
-        os.close(self.descriptor)
-        self.descriptor = -1
-
-
-@contextlib.contextmanager
-def exclusive_lock(path: Path, *, name: str) -> Iterator[None]:
+def exclusive_lock(path: Path, *, name: str) -> AbstractContextManager[None]:
     """Hold a lock for a `with` block, without waiting for it.
 
     Args:
-        path: The lock file, which keeps its holder's process number for the message.
+        path: The lock file.
         name: What the lock is for, as the message calls it.
 
     Raises:
         BusyError: Another process holds the lock.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
-            raise BusyError(f"{name} is being run by pid {holder}; wait for it, or stop it with Ctrl-C there") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+    return file_locks.exclusive_lock(path, activity=f"{name} is being run", advice="; wait for it, or stop it with Ctrl-C there")
 
 
 def truncate_torn_line(path: Path) -> None:

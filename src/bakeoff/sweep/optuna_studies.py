@@ -20,8 +20,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bakeoff.errors import BakeoffError
+from bakeoff.run_files.file_locks import new_lock
 from bakeoff.sweep.candidates import DIGITS, Point
-from bakeoff.sweep.leases import Lock
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.planned_arm import PlannedArm
 from bakeoff.sweep.spec import Prune
@@ -48,8 +48,8 @@ def open_studies(plan: Plan, *, folder: Path, studies: int) -> dict[tuple[Stage,
         (stage, place among the tuning studies) -> its Optuna study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Optuna asks for a class of its own, but for no more of it than these two methods.
-    inner: Any = Lock(folder / f"{JOURNAL}.lock")
+    # Optuna's own lock would outlive a killed process by half a minute. It asks for a class of its own, but only acquires and releases.
+    inner: Any = new_lock(folder / f"{JOURNAL}.lock")
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=inner))
     goal = StudyDirection[plan.spec.metric.goal.upper()]
     return {

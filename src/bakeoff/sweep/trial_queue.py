@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import seeds
+from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import interim, leases, optuna_studies
 from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.candidates import Point
-from bakeoff.sweep.leases import Lock, Owner
+from bakeoff.sweep.leases import Owner
 from bakeoff.sweep.optuna_studies import JOURNAL, State, trials_of
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.planned_arm import PlannedArm
@@ -47,13 +48,9 @@ class TrialQueue:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the sweep's lock, on a journal that ends with a whole line."""
-        lock = Lock(self.folder / LOCK)
-        lock.acquire()
-        try:
+        with hold_lock(self.folder / LOCK):
             leases.truncate_torn_line(self.folder / JOURNAL)
             yield
-        finally:
-            lock.release()
 
     def lease(self, owner: Owner) -> TrialLease | None:
         """Lease the next point: one whose owner is gone, else the next in turn.

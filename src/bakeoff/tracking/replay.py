@@ -6,17 +6,15 @@ tags, datasets and artifacts of the same content replace themselves; and the cur
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import re
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.journal import now, scan_journal
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
@@ -128,15 +126,9 @@ def mark_dead(folder: RunDir, *, uri: str | None = None) -> ReplayProgress | Non
         return ReplayProgress(folder.path, folder.read_job().id, mlflow_id=cursor["run"], offset=cursor["offset"], status="KILLED")
 
 
-@contextlib.contextmanager
-def _replay_lock(folder: RunDir) -> Iterator[None]:
+def _replay_lock(folder: RunDir) -> AbstractContextManager[None]:
     """Let the replays of one run take turns."""
-    descriptor = os.open(folder.path / "cursor.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return hold_lock(folder.path / "cursor.lock")
 
 
 def _read_cursors(folder: RunDir) -> dict[str, dict[str, Any]]:
