@@ -27,8 +27,8 @@ from bakeoff.sweep.resources import Resources
 from bakeoff.sweep.trials import TrialLease, folder_of
 from bakeoff.sweep.worker import PRELOAD
 from bakeoff.tracking.client import default_uri
-from bakeoff.tracking.writer import Writer
 from bakeoff.training import processes
+from bakeoff.training.writer import Writer
 
 SHEET = """\
 question: What does a trial cost?

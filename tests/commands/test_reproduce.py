@@ -16,10 +16,10 @@ from bakeoff.config.compose import load_frozen
 from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ConfigError
 from bakeoff.tracking import store
-from bakeoff.tracking.writer import sync_runs
 from bakeoff.training import reproduction
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
+from bakeoff.training.writer import sync_runs
 
 TINY = ["data.subset=96", "data.batch_size=16", "trainer.max_steps=4", "trainer.threads=1", "trainer.log_every=2", "trainer.progress=false"]
 OPTIMIZERS = sorted(path.stem for path in (package_data_dir("conf") / "optimizer").glob("*.yaml"))

@@ -127,6 +127,6 @@ def test_a_lock_keeps_out_processes_that_lock_the_file_without_filelock(make_fol
 
 
 def test_light_to_import() -> None:
-    code = "import sys, bakeoff.run_files.journal, bakeoff.run_files.run_dir, bakeoff.run_files.provenance, bakeoff.tracking.writer, json\n"
+    code = "import sys, bakeoff.run_files.journal, bakeoff.run_files.run_dir, bakeoff.run_files.provenance, bakeoff.training.writer, json\n"
     code += "print(json.dumps([m for m in ('torch', 'mlflow', 'pandas', 'numpy') if m in sys.modules]))"
     assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []

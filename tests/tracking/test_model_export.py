@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 import pytest
 
-from bakeoff import builders
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, store
@@ -30,9 +29,8 @@ def torn_net(run_dir: Path) -> NoReturn:
 
 
 @pytest.fixture
-def exporting(written: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunDir]:
-    def make(load: Callable[[Path], Any] = trained_net) -> RunDir:
-        monkeypatch.setattr(builders, "load_trained_model", load)
+def exporting(written: Callable[..., RunDir]) -> Callable[[], RunDir]:
+    def make() -> RunDir:
         folder = written(steps=2, end=False)
         with Journal(folder.journal) as journal:
             journal.model(input_shape=(1, 8, 8), classes=10, requirements=["torch", "bakeoff"])
@@ -42,15 +40,15 @@ def exporting(written: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch) -
     return make
 
 
-def test_model_of_any_batch_without_pickles(exporting: Callable[..., RunDir], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_of_any_batch_without_pickles(exporting: Callable[[], RunDir], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from safetensors.torch import load_file
 
     folder = exporting()
-    waiting = replay_run(folder, uri=uri, models=False)
+    waiting = replay_run(folder, uri=uri)
     assert (waiting.status, waiting.pending) == ("FINISHED", 1)
     assert is_behind(folder, uri=uri) and not is_behind(folder, uri=uri, models=False)
-    progress = replay_run(folder, uri=uri)
+    progress = replay_run(folder, uri=uri, load_net=trained_net)
     assert (progress.pending, progress.problems) == (0, [])
     client = open_client(uri)
     run = client.get_run(progress.mlflow_id)
@@ -62,11 +60,10 @@ def test_model_of_any_batch_without_pickles(exporting: Callable[..., RunDir], ur
 
     import mlflow.pyfunc
     import mlflow.pytorch
-    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     x = torch.randn(7, 1, 8, 8)
-    with _use_tracking_uri(uri), torch.no_grad():
+    with model_export.use_tracking_uri(uri), torch.no_grad():
         net = trained_net(folder.path)
         loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
         for n in (1, 7):
@@ -78,32 +75,32 @@ def test_model_of_any_batch_without_pickles(exporting: Callable[..., RunDir], ur
     assert weights.keys() == net.state_dict().keys() and all(torch.equal(weights[k], v) for k, v in net.state_dict().items())
 
     folder.cursor.unlink()  # told once more, exported no second time
-    assert replay_run(folder, uri=uri).pending == 0
+    assert replay_run(folder, uri=uri, load_net=trained_net).pending == 0
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
 
 
-def test_half_made_export_is_replaced(exporting: Callable[..., RunDir], uri: str) -> None:
+def test_half_made_export_is_replaced(exporting: Callable[[], RunDir], uri: str) -> None:
     folder = exporting()
-    run = replay_run(folder, uri=uri, models=False).mlflow_id
+    run = replay_run(folder, uri=uri).mlflow_id
     client = open_client(uri)
     experiment = client.get_run(run).info.experiment_id
     client.create_logged_model(experiment, name="model", source_run_id=run)  # what a kill in the middle leaves
-    replay_run(folder, uri=uri)
+    replay_run(folder, uri=uri, load_net=trained_net)
     assert [str(m.status) for m in client.search_logged_models([experiment])] == ["READY"]
 
 
-def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting: Callable[..., RunDir], uri: str) -> None:
-    folder = exporting(torn_net)
-    progress = replay_run(folder, uri=uri)
+def test_net_that_cannot_be_built_is_told_and_does_not_block(exporting: Callable[[], RunDir], uri: str) -> None:
+    folder = exporting()
+    progress = replay_run(folder, uri=uri, load_net=torn_net)
     assert progress.pending == 0 and progress.status == "FINISHED" and "checkpoint is torn" in progress.problems[0]
     tags = open_client(uri).get_run(progress.mlflow_id).data.tags
     assert "checkpoint is torn" in tags[f"{model_export.DONE_TAG}.problem"] and model_export.DONE_TAG not in tags
 
 
-def test_builder_named_by_an_earlier_journal_is_ignored(exporting: Callable[..., RunDir], uri: str) -> None:
+def test_builder_named_by_an_earlier_journal_is_ignored(exporting: Callable[[], RunDir], uri: str) -> None:
     folder = exporting()
     lines = [json.loads(line) for line in folder.journal.read_text(encoding="utf-8").splitlines()]
     named = [{**line, "builder": "no.such.module:load"} if line["kind"] == "model" else line for line in lines]
     folder.journal.write_text("".join(json.dumps(line) + "\n" for line in named), encoding="utf-8")
-    progress = replay_run(folder, uri=uri)
+    progress = replay_run(folder, uri=uri, load_net=trained_net)
     assert (progress.pending, progress.problems) == (0, [])

@@ -20,7 +20,7 @@ from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
 from bakeoff.tracking.client import open_client
 from bakeoff.tracking.replay import is_behind, replay_run
-from bakeoff.tracking.writer import sync_runs
+from bakeoff.training.writer import sync_runs
 
 
 def losses(uri: str, mlflow_id: str) -> list[tuple[int, float]]:

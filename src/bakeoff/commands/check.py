@@ -169,8 +169,8 @@ def log_check(
     from bakeoff.diagnostics.checks import check_page
     from bakeoff.run_files.journal import Journal
     from bakeoff.run_files.provenance import collect_provenance, provenance_tags
-    from bakeoff.tracking.writer import Writer
     from bakeoff.training import run_lifecycle
+    from bakeoff.training.writer import Writer
 
     folder = run_lifecycle.create_run_dir(run, kind="check")
     wrong = any(result.state == "wrong" for result in results)

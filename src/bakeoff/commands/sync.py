@@ -13,7 +13,7 @@ def main(argv: list[str]) -> int:
     """Replay every journal that the store lags behind; exit code 1 where something could not be brought over."""
     args, composed = parse_arguments("sync", __doc__, argv)
     site = composed.run.tracking
-    from bakeoff.tracking.writer import sync_runs
+    from bakeoff.training.writer import sync_runs
 
     root = Path(site.folder)
     done = sync_runs(root, uri=site.uri)

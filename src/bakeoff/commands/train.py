@@ -106,9 +106,9 @@ def validate_jobs(jobs: Sequence[ComposedConfig]) -> None:
 def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
     """Train validated runs one after the other, each in a process tree of its own; one that fails does not stop the others."""
     from bakeoff import builders
-    from bakeoff.tracking.writer import Writer
     from bakeoff.training import processes
     from bakeoff.training.run_lifecycle import train_in_subprocess
+    from bakeoff.training.writer import Writer
 
     context = processes.forkserver_context(threads=min(map(builders.threads_per_process, runs)))
     outcomes: list[TrainedRun] = []

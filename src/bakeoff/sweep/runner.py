@@ -18,8 +18,8 @@ from bakeoff.sweep.progress import SweepProgress
 from bakeoff.sweep.resources import Resources
 from bakeoff.sweep.sweep_dir import Summary, readdress, siblings
 from bakeoff.tracking.client import default_uri
-from bakeoff.tracking.writer import Writer
 from bakeoff.training import processes
+from bakeoff.training.writer import Writer
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext

@@ -184,6 +184,7 @@ def ensure_schema(uri: str) -> None:
 
 
 def _make_sqlite(file: Path) -> None:
+    # MLflow's public client would make the schema, too, but keep the draft's connections open and its artifacts in the working folder.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")

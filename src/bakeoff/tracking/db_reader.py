@@ -30,6 +30,14 @@ def is_database(uri: str) -> bool:
     return not uri.startswith(("http://", "https://"))
 
 
+def table_models() -> Any:
+    """Return the module of MLflow's models of its tables."""
+    # They are private to MLflow, whose client is too slow for a report, and without them the names of tables and columns would stand here.
+    from mlflow.store.tracking.dbmodels import models
+
+    return models
+
+
 def restore_value(value: float, *, is_nan: bool = False) -> float:
     """Return a metric's value as it was logged, of the one that the database keeps."""
     if is_nan:
@@ -52,19 +60,21 @@ def read_runs(uri: str, *, experiment: str | None) -> pd.DataFrame:
     """
     import numpy as np
     import pandas as pd
-    from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlParam, SqlRun, SqlTag
     from sqlalchemy import select
 
-    def select_active(*columns: Any, table: Any = SqlRun) -> Select[Any]:
+    tables = table_models()
+    runs, experiments = tables.SqlRun, tables.SqlExperiment
+
+    def select_active(*columns: Any, table: Any = runs) -> Select[Any]:
         statement = select(*columns).select_from(table)
-        statement = statement if table is SqlRun else statement.join(SqlRun, SqlRun.run_uuid == table.run_uuid)
-        statement = statement.join(SqlExperiment, SqlExperiment.experiment_id == SqlRun.experiment_id)
-        statement = statement.where(SqlRun.lifecycle_stage == ACTIVE, SqlExperiment.lifecycle_stage == ACTIVE)
-        return statement if experiment is None else statement.where(SqlExperiment.name == experiment)
+        statement = statement if table is runs else statement.join(runs, runs.run_uuid == table.run_uuid)
+        statement = statement.join(experiments, experiments.experiment_id == runs.experiment_id)
+        statement = statement.where(runs.lifecycle_stage == ACTIVE, experiments.lifecycle_stage == ACTIVE)
+        return statement if experiment is None else statement.where(experiments.name == experiment)
 
     with connect(uri) as connection:
-        about = (SqlRun.run_uuid, SqlRun.name, SqlExperiment.name, SqlRun.status, SqlRun.start_time, SqlRun.end_time)
-        rows = connection.execute(select_active(*about).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)).all()
+        about = (runs.run_uuid, runs.name, experiments.name, runs.status, runs.start_time, runs.end_time)
+        rows = connection.execute(select_active(*about).order_by(runs.start_time.desc(), runs.run_uuid)).all()
         row_of, texts = {row[0]: place for place, row in enumerate(rows)}, dict[str, str]()
         columns: dict[str, Any] = {}
 
@@ -82,9 +92,9 @@ def read_runs(uri: str, *, experiment: str | None) -> pd.DataFrame:
                 # Most values are those of other runs, too: one object for all of them.
                 columns[name][place] = restore_value(value, is_nan=is_nan[0]) if numbers else texts.setdefault(value, value)
 
-        add_columns("params.", SqlParam)
-        add_columns("metrics.", SqlLatestMetric, numbers=True)
-        add_columns("tags.", SqlTag)
+        add_columns("params.", tables.SqlParam)
+        add_columns("metrics.", tables.SqlLatestMetric, numbers=True)
+        add_columns("tags.", tables.SqlTag)
     heads = ("mlflow_id", "name", "experiment", "status", "start", "end")
     facts = {head: [row[i] for row in rows] for i, head in enumerate(heads)}
     for head, tag in (("id", ID_TAG), ("kind", "kind")):
@@ -103,21 +113,15 @@ def read_histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> 
     Returns:
         (run, metric) -> (step, value, ms since 1970) of its points, in no order; empty for a metric that a run does not have.
     """
-    from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import select
+
+    metrics = table_models().SqlMetric
 
     points: dict[tuple[str, str], list[tuple[int, float, int]]] = {(run, key): [] for run in mlflow_ids for key in keys}
     with connect(uri) as connection:
         for ids in chunked(mlflow_ids):
-            about: tuple[Any, ...] = (
-                SqlMetric.run_uuid,
-                SqlMetric.key,
-                SqlMetric.step,
-                SqlMetric.value,
-                SqlMetric.timestamp,
-                SqlMetric.is_nan,
-            )
-            statement = select(*about).where(SqlMetric.run_uuid.in_(ids), SqlMetric.key.in_(keys))
+            about = (metrics.run_uuid, metrics.key, metrics.step, metrics.value, metrics.timestamp, metrics.is_nan)
+            statement = select(*about).where(metrics.run_uuid.in_(ids), metrics.key.in_(keys))
             for run, key, step, value, timestamp, is_nan in stream_rows(connection, statement):
                 points[run, key].append((int(step), restore_value(value, is_nan=is_nan), int(timestamp)))
     return points

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import builders
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking.trained_weights import WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from torch import nn
 
 DONE_TAG = "bakeoff.model"
+LoadNet = Callable[[Path], "nn.Module"]
+"""Loads the trained net of a run's folder onto the CPU, in eval mode."""
 
 
-def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: dict[str, Any]) -> str:
+def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: dict[str, Any], *, load_net: LoadNet) -> str:
     """Export the net of a journal's `model` line, once.
 
     The net maps float32 (N, C, H, W) to (N, classes). A `builder` that an earlier version named in the line is ignored: a run folder
@@ -29,6 +33,7 @@ def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: di
         run: MLflow's id of the run.
         folder: The run's folder.
         line: The journal's line.
+        load_net: Loads the net.
 
     Returns:
         What went wrong, in one line, or ''.
@@ -36,8 +41,7 @@ def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: di
     if client.get_run(run).data.tags.get(DONE_TAG):
         return ""
     try:
-        net = builders.load_trained_model(folder.path)
-        _log(client, uri, run, line, net)
+        _log(client, uri, run, line, load_net(folder.path))
     except Exception as error:
         if _is_outage(error):
             raise
@@ -48,10 +52,17 @@ def log_model(client: MlflowClient, uri: str, run: str, folder: RunDir, line: di
     return ""
 
 
+def use_tracking_uri(uri: str) -> AbstractContextManager[None]:
+    """Make a store the one that MLflow's own functions use, for a `with` block."""
+    # `Model.log` takes no address, and the public `set_tracking_uri` leaves no way back to none being set.
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    return _use_tracking_uri(uri)
+
+
 def _log(client: MlflowClient, uri: str, run: str, line: dict[str, Any], net: Any) -> None:
     import numpy as np
     from mlflow.models import Model, ModelSignature
-    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
     from mlflow.types import Schema, TensorSpec
     from safetensors.torch import save_file
 
@@ -72,7 +83,7 @@ def _log(client: MlflowClient, uri: str, run: str, line: dict[str, Any], net: An
     signature = ModelSignature(
         inputs=Schema([TensorSpec(float32, (-1, *shape))]), outputs=Schema([TensorSpec(float32, (-1, line["classes"]))])
     )
-    with _use_tracking_uri(uri):
+    with use_tracking_uri(uri):
         Model.log(
             artifact_path=None,
             model_id=model.model_id,

@@ -71,13 +71,13 @@ def is_behind(folder: RunDir, *, uri: str | None = None, models: bool = True) ->
     return any(line is not None for _, line in scan_journal(folder.journal, offset=cursor.get("offset", 0)))
 
 
-def replay_run(folder: RunDir, *, uri: str | None = None, models: bool = True) -> ReplayProgress:
+def replay_run(folder: RunDir, *, uri: str | None = None, load_net: model_export.LoadNet | None = None) -> ReplayProgress:
     """Bring the store up to the journal. After an error a later replay goes on from the same place.
 
     Args:
         folder: The run's folder.
         uri: The store; None: see `store_of`.
-        models: Whether trained nets are exported, or left for a later replay.
+        load_net: Loads the trained net of a run's folder, to be exported; None leaves nets for a later replay.
 
     Returns:
         What was done.
@@ -93,8 +93,8 @@ def replay_run(folder: RunDir, *, uri: str | None = None, models: bool = True) -
             task = _Replay(folder, client, address)
             try:
                 task.run()
-                if models:
-                    task.export_models()
+                if load_net is not None:
+                    task.export_models(load_net)
             except _DeletedError as gone:
                 task.progress.problems.append(f"{gone} was deleted in the store {redact(address)} (restore it there)")
             return task.progress
@@ -182,10 +182,10 @@ class _Replay:
         self._flush(offset)
         self._report()
 
-    def export_models(self) -> None:
+    def export_models(self, load_net: model_export.LoadNet) -> None:
         """Trained nets come after everything else, since they take seconds and nobody waits for them."""
         for line in list(self.cursor["pending"]):
-            problem = model_export.log_model(self.client, self.uri, self.cursor["run"], self.folder, line)
+            problem = model_export.log_model(self.client, self.uri, self.cursor["run"], self.folder, line, load_net=load_net)
             self.progress.problems += [problem] if problem else []
             self.cursor["pending"].remove(line)
             self._flush(self.cursor["offset"])

@@ -14,9 +14,9 @@ from bakeoff.errors import NotFoundError
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir, RunKind, RunManifest, new_run_id
 from bakeoff.tracking.store import default_uri
-from bakeoff.tracking.writer import Writer
 from bakeoff.training import processes
 from bakeoff.training.run_training import RunResult, train_from_dir
+from bakeoff.training.writer import Writer
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext

@@ -14,9 +14,10 @@ import pytest
 
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir
-from bakeoff.tracking import store, writer
+from bakeoff.tracking import store
 from bakeoff.tracking.replay import is_behind
-from bakeoff.tracking.writer import LAGS, Writer, run_writer
+from bakeoff.training import writer
+from bakeoff.training.writer import LAGS, Writer, run_writer
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -71,7 +72,7 @@ def test_killed_writer_loses_nothing(written: Callable[..., RunDir], uri: str, t
 
 
 def test_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    code = "import sys, time; from bakeoff.tracking.writer import Writer\n"
+    code = "import sys, time; from bakeoff.training.writer import Writer\n"
     code += "w = Writer(sys.argv[1])\nprint(w.pid, flush=True)\ntime.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

@@ -1,6 +1,6 @@
 """The writer: a process of its own that replays the journals below a folder into the store while runs are training.
 
-`python -m bakeoff.tracking.writer ROOT --parent PID`: ends after a last drain when its standard input says so or ends, or PID is gone.
+`python -m bakeoff.training.writer ROOT --parent PID`: ends after a last drain when its standard input says so or ends, or PID is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from bakeoff import builders
 from bakeoff.errors import BakeoffError, StoreError
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.tracking.replay import ReplayProgress, is_behind, mark_dead, replay_run, store_of
@@ -46,7 +47,7 @@ def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
     for folder in iter_run_dirs(root):
         try:
             if is_behind(folder, uri=uri):
-                done.append(replay_run(folder, uri=uri))
+                done.append(replay_run(folder, uri=uri, load_net=builders.load_trained_model))
             dead = mark_dead(folder, uri=uri)
             if dead is not None:
                 done = [p for p in done if p.folder != dead.folder] + [dead]
@@ -98,7 +99,7 @@ class JournalFollower:
             if not last and self.away.get(address, 0.0) > time.monotonic():
                 return True
             try:
-                progress = replay_run(folder, uri=self.uri, models=models)
+                progress = replay_run(folder, uri=self.uri, load_net=builders.load_trained_model if models else None)
             except StoreError:
                 self.away[address] = time.monotonic() + RETRY
                 raise
@@ -214,7 +215,7 @@ class _Spawned:
     """A writer in a fresh interpreter, which its standard input tells to stop."""
 
     def __init__(self, root: Path, uri: str | None) -> None:
-        command = [sys.executable, "-m", "bakeoff.tracking.writer", str(root.absolute()), "--parent", str(os.getpid())]
+        command = [sys.executable, "-m", "bakeoff.training.writer", str(root.absolute()), "--parent", str(os.getpid())]
         # An address may hold a password, and everyone on a machine can read command lines.
         environment = {**os.environ, **({URI: uri} if uri else {})}
         # A session of its own: Ctrl-C is for the training, which then tells the writer.
@@ -302,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 where everything is in the store, 3 where the store lags.
     """
-    parser = argparse.ArgumentParser(prog="bakeoff.tracking.writer", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(prog="bakeoff.training.writer", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("root", type=Path)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)

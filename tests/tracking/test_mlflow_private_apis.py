@@ -1,0 +1,57 @@
+"""What the tracking room uses of MLflow without a promise: each test fails when a release drops or changes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import mlflow
+import pytest
+import sqlalchemy
+
+from bakeoff.tracking import db_reader, model_export
+from bakeoff.tracking.client import ARTIFACTS, default_uri, ensure_schema
+
+COLUMNS = {
+    "SqlExperiment": {"experiment_id", "name", "lifecycle_stage"},
+    "SqlRun": {"run_uuid", "name", "status", "start_time", "end_time", "lifecycle_stage", "experiment_id"},
+    "SqlMetric": {"run_uuid", "key", "value", "timestamp", "step", "is_nan"},
+    "SqlLatestMetric": {"run_uuid", "key", "value", "is_nan"},
+    "SqlParam": {"run_uuid", "key", "value"},
+    "SqlTag": {"run_uuid", "key", "value"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fresh store, which was made from another working folder."""
+    folder = tmp_path_factory.mktemp("store")
+    with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
+        ensure_schema(default_uri(folder))
+        assert list(Path.cwd().iterdir()) == [], "nothing goes to the working folder"
+    return folder
+
+
+def test_a_store_is_made_with_its_artifacts_beside_the_file(folder: Path) -> None:
+    """`client._make_sqlite` uses MLflow's `SqlAlchemyStore`."""
+    experiment = mlflow.MlflowClient(default_uri(folder)).get_experiment("0")
+    assert experiment.artifact_location == f"{folder / ARTIFACTS}/0"
+
+
+def test_the_models_of_the_tables_name_what_is_in_the_database(folder: Path) -> None:
+    """`db_reader` uses the models that MLflow makes its tables from."""
+    with db_reader.connect(default_uri(folder)) as connection:
+        for name, columns in COLUMNS.items():
+            model = getattr(db_reader.table_models(), name)
+            stored = {column["name"] for column in sqlalchemy.inspect(connection).get_columns(model.__tablename__)}
+            assert columns <= stored and all(hasattr(model, column) for column in columns), name
+
+
+def test_the_store_in_use_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`model_export.use_tracking_uri` uses MLflow's `_use_tracking_uri`."""
+    monkeypatch.chdir(tmp_path)
+    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    with model_export.use_tracking_uri(default_uri(tmp_path / "other")):
+        assert mlflow.get_tracking_uri() == default_uri(tmp_path / "other")
+    assert (os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()) == before
