@@ -22,10 +22,10 @@ from bakeoff.sweep import interim, leases, optuna_studies
 from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.candidates import Point
 from bakeoff.sweep.leases import Owner
-from bakeoff.sweep.optuna_studies import JOURNAL, State, trials_of
+from bakeoff.sweep.optuna_studies import JOURNAL, State
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.planned_arm import PlannedArm
 from bakeoff.sweep.spec import MODELS
+from bakeoff.sweep.study_states import StudyStates
 from bakeoff.sweep.trials import FINAL, STAGES, Stage, TrialLease, run_id, score
 
 if TYPE_CHECKING:
@@ -34,16 +34,15 @@ if TYPE_CHECKING:
 LOCK = "study.lock"
 
 
-class TrialQueue:
+class TrialQueue(StudyStates):
     """The studies of one plan, in the sweep's folder, up to the current interim analysis."""
 
     def __init__(self, plan: Plan, *, folder: Path) -> None:
         """Open the studies of `plan` on the journal in `folder`, the sweep's own."""
-        self.plan, self.folder = plan, folder
-        self.extent = interim.reached(plan, folder=folder)
-        self.tuning_studies = plan.tuning_studies(self.extent.studies)
+        self.folder = folder
+        extent = interim.reached(plan, folder=folder)
         with self.alone():
-            self.studies = optuna_studies.open_studies(plan, folder=folder, studies=self.extent.studies)
+            super().__init__(plan, optuna_studies.open_studies(plan, folder=folder, studies=extent.studies), extent=extent)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -203,10 +202,6 @@ class TrialQueue:
         self.mark(stage, study_index, self.trials(stage, study_index)[number], attributes)
         return TrialLease(stage, index, number, params, seed, token, int(before.get("deaths", 0)), replicate, of)
 
-    def planned_arm_of(self, study_index: int) -> PlannedArm:
-        """The planned arm that a study is of."""
-        return self.plan.planned_arms[self.tuning_studies[study_index][0]]
-
     def setting(self, study_index: int) -> Point:
         """The setting that a study confirms: decided once, so that all its seeds confirm the same."""
         best, optuna_study = self.best(study_index), self.studies["confirm", study_index]
@@ -218,16 +213,6 @@ class TrialQueue:
         }
         optuna_study.set_user_attr("setting", chosen)
         return dict(chosen["params"])
-
-    def sample(self, study_index: int) -> list[int]:
-        """The pruned trials of a study that are audited: drawn from all of them once tuning is over, whenever they were pruned."""
-        prune, (index, replicate) = self.plan.spec.prune, self.tuning_studies[study_index]
-        if prune is None or not self.decided("tune", study_index):
-            return []
-        stopped = [trial.number for trial in self.trials("tune", study_index) if trial.state == State.PRUNED]
-        return sorted(stopped, key=lambda number: seeds.derive_seed(self.plan.planned_arms[index].run.seed, "audit", replicate, number))[
-            : prune.audit
-        ]
 
     def adopt(self, stage: Stage, study_index: int, trial: FrozenTrial) -> bool:
         """Decide a trial by the result that its owner wrote before it died."""
@@ -263,80 +248,3 @@ class TrialQueue:
     def mark(self, stage: Stage, study_index: int, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
         """Set a trial's user attributes."""
         optuna_studies.mark(self.studies[stage, study_index], trial, attributes)
-
-    def trials(self, stage: Stage, study_index: int) -> list[FrozenTrial]:
-        """The trials of a study by number; a plan without a pruner has no audits."""
-        return trials_of(self.studies[stage, study_index]) if (stage, study_index) in self.studies else []
-
-    def planned(self, stage: Stage, study_index: int) -> int:
-        """How many trials a study is to have; audits are known once tuning is over."""
-        if stage == "audit":
-            return len(self.sample(study_index))
-        if stage == "tune":
-            return self.plan.trials_a_study(self.tuning_studies[study_index][0])
-        return len(self.plan.seeds_of(study_index, self.extent.seeds))
-
-    def open(self, stage: Stage, study_index: int) -> bool:
-        """Whether a study has a point to give: for confirming, once tuning is decided and some setting has trained."""
-        trials = self.trials(stage, study_index)
-        room = len(trials) < self.planned(stage, study_index) or any(t.state == State.WAITING for t in trials)
-        return room and (stage != "confirm" or (self.decided("tune", study_index) and self.best(study_index) is not None))
-
-    def decided(self, stage: Stage, study_index: int) -> bool:
-        """Whether every point of a study has been decided."""
-        if stage == "audit" and not self.decided("tune", study_index):
-            return False
-        trials = self.trials(stage, study_index)
-        return len(trials) == self.planned(stage, study_index) and all(trial.state.is_finished() for trial in trials)
-
-    def best(self, study_index: int) -> FrozenTrial | None:
-        """The best tuning trial that trained to its end, the earlier one of equals."""
-        done = [t for t in self.trials("tune", study_index) if t.state == State.COMPLETE and t.user_attrs.get("status") == "finished"]
-        return min(done, key=lambda trial: (self.sign * (trial.value or 0.0), trial.number), default=None)
-
-    @property
-    def sign(self) -> int:
-        """What makes the better value the smaller one."""
-        return -1 if self.plan.spec.metric.goal == "maximize" else 1
-
-    def arm_progress(self, index: int, planned_arm: PlannedArm) -> ArmProgress:
-        """The counts of one planned arm, over its studies."""
-        tuning_studies = [study_index for study_index, (at, _) in enumerate(self.tuning_studies) if at == index]
-        tune, confirm, audit = ([trial for study_index in tuning_studies for trial in self.trials(stage, study_index)] for stage in STAGES)
-        progress = ArmProgress(
-            planned_arm.arm, planned_arm.block, planned=sum(self.planned("tune", study_index) for study_index in tuning_studies), seeds=0
-        )
-        bests = {study_index: self.best(study_index) for study_index in tuning_studies}
-        for study_index, best in bests.items():
-            if best is not None or not self.decided("tune", study_index):
-                progress.seeds += self.planned("confirm", study_index)
-            if best is not None:
-                progress.settings.append(optuna_studies.values(planned_arm, best))
-                progress.wrong += sum(self.wrong(trial, best) for trial in self.trials("audit", study_index))
-        top = min((best for best in bests.values() if best is not None), key=lambda t: self.sign * (t.value or 0.0), default=None)
-        if top is not None:
-            progress.best, progress.setting = top.value, optuna_studies.values(planned_arm, top)
-        progress.done, progress.failed, progress.diverged = counts(tune)
-        progress.confirmed, progress.confirm_failed, progress.confirm_diverged = counts(confirm)
-        progress.audits, progress.audited = sum(self.planned("audit", study_index) for study_index in tuning_studies), counts(audit)[0]
-        progress.pruned = sum(trial.state == State.PRUNED for trial in tune)
-        ran = [*tune, *confirm, *audit]
-        progress.reasons = [
-            str(t.user_attrs["reason"]) for t in ran if t.user_attrs.get("reason") and t.state.is_finished() and t.state != State.PRUNED
-        ]
-        progress.running = sum(trial.state == State.RUNNING for trial in ran)
-        progress.scores = [trial.value for trial in confirm if trial.value is not None]
-        progress.seconds = [float(trial.user_attrs["seconds"]) for trial in ran if "seconds" in trial.user_attrs]
-        return progress
-
-    def wrong(self, audit: FrozenTrial, best: FrozenTrial) -> bool:
-        """Whether a pruned trial, run to its end, turned out better than the setting that was chosen without it."""
-        trained = audit.state == State.COMPLETE and audit.user_attrs.get("status") == "finished"
-        return trained and self.sign * (audit.value or 0.0) < self.sign * (best.value or 0.0)
-
-
-def counts(trials: list[FrozenTrial]) -> tuple[int, int, int]:
-    """(decided, failed, diverged)."""
-    decided = [trial for trial in trials if trial.state.is_finished()]
-    statuses = [trial.user_attrs.get("status") for trial in decided]
-    return len(decided), statuses.count("failed"), statuses.count("diverged")
