@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bakeoff.commands import check as command
 from bakeoff.commands.main import main
 from bakeoff.config.compose import compose
-from bakeoff.diagnostics.checks import dataset, initialization, optimization
+from bakeoff.diagnostics.checks import check_run, dataset, initialization, optimization
 from bakeoff.diagnostics.checks.check_context import CheckContext
 from bakeoff.diagnostics.curvature import sharpness, top_eigenvalue
 from bakeoff.diagnostics.probe import Probe
@@ -85,7 +84,7 @@ def test_vanishing_activations_are_wrong_and_a_remedy_is_named(
     monkeypatch.setattr(optimization, "OVERFIT_STEPS", 20)
     monkeypatch.setattr(optimization, "RATE_STEPS", 10)
     # What a run costs is not asked here.
-    monkeypatch.setattr(command, "check_cost", lambda run: iter(()))
+    monkeypatch.setattr(check_run, "check_cost", lambda run, measure_cost: iter(()))
     code, results, _ = check(tmp_path, capsys, "initializer=normal", "initializer.std=1e-4", "activation=tanh")
     assert code == 1
     advice = results["activations by depth"]["advice"]

@@ -39,15 +39,15 @@ class CheckReport:
     @property
     def summary(self) -> str:
         """One line about all results."""
-        return summarize(self.results)
+        wrong, look = (", ".join(result.name for result in self.results if result.state == state) for state in ("wrong", "look"))
+        if wrong:
+            return f"wrong: {wrong}"
+        return f"nothing is wrong; worth a look: {look}" if look else "nothing is wrong"
 
-
-def summarize(results: Sequence[CheckResult]) -> str:
-    """Return one line about all results."""
-    wrong, look = (", ".join(result.name for result in results if result.state == state) for state in ("wrong", "look"))
-    if wrong:
-        return f"wrong: {wrong}"
-    return f"nothing is wrong; worth a look: {look}" if look else "nothing is wrong"
+    @property
+    def is_wrong(self) -> bool:
+        """Whether anything is wrong."""
+        return any(result.state == "wrong" for result in self.results)
 
 
 def render_check(report: CheckReport) -> str:

@@ -1,0 +1,81 @@
+"""All checks of a run in their order, the last of which is its cost, and the run of kind `check` that keeps their results."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from bakeoff.config.schema import RunConfig, fingerprint
+from bakeoff.diagnostics.checks import check_page
+from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult
+from bakeoff.diagnostics.checks.dataset import check_dataset
+from bakeoff.diagnostics.checks.initialization import check_initialization
+from bakeoff.diagnostics.checks.optimization import check_gradients, check_overfit, check_rates
+from bakeoff.run_files.journal import Journal
+from bakeoff.run_files.provenance import collect_provenance, provenance_tags
+from bakeoff.run_files.run_dir import RunDir
+
+MeasureCost = Callable[[RunConfig], tuple[float, float]]
+"""Returns the seconds of one optimizer step and of a whole run."""
+
+
+def all_checks(context: CheckContext, *, measure_cost: MeasureCost) -> Iterator[tuple[str, Iterable[CheckResult]]]:
+    """Yield what is checked, in words, with the results as they come."""
+    yield "images", check_dataset(context)
+    yield "the net at the start", check_initialization(context)
+    yield "gradients", check_gradients(context)
+    yield "20 examples by heart", check_overfit(context)
+    yield "range of rates", check_rates(context)
+    yield "cost", check_cost(context.run, measure_cost)
+
+
+def check_cost(run: RunConfig, measure_cost: MeasureCost) -> Iterator[CheckResult]:
+    """Measure speed, memory and the time of the whole run."""
+    gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    step, total = measure_cost(run)
+    # Linux gives the peak of a process in KiB.
+    peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    speed = run.data.batch_size / run.trainer.devices / step
+    kind = "of the GPU" if gpu else "of this process"
+    figures = {"step_seconds": step, "images_per_second": speed, "memory_mb": peak / 1e6}
+    yield CheckResult("speed", "info", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
+    yield CheckResult("memory", "info", f"{peak / 1e6:,.0f} MB {kind} at most")
+    yield CheckResult("time of the whole run", "info", f"about {format_duration(total)}", "", "", {"run_seconds": total})
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration as `42 s`, `3.5 min`, `2.1 h` or `3 days`."""
+    for unit, size in (("days", 172800), ("h", 7200), ("min", 120)):
+        if seconds >= size:
+            return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def log_check(run_dir: RunDir, run: RunConfig, check: check_page.CheckReport, *, seconds: float) -> None:
+    """Keep a check in its run's folder and journal, with its page, its pictures and its JSON.
+
+    Args:
+        run_dir: The folder of a run of kind `check`.
+        run: The run that was checked.
+        check: The results.
+        seconds: How long the checks took.
+    """
+    with run_dir.locked(), Journal(run_dir.journal) as journal:
+        manifest = run_dir.read_job()
+        journal.start(manifest)
+        flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
+        journal.params({**run.choices, **flat})
+        states = {f"check.{result.name.replace(' ', '_')}": result.state for result in check.results}
+        journal.tags({"fingerprint": fingerprint(run), "check": check.summary, **states, **provenance_tags(collect_provenance())})
+        journal.artifact("config.yaml")
+        figures = {f"check/{name}": value for result in check.results for name, value in result.figures.items()}
+        journal.metrics({**figures, "seconds": seconds}, step=0)
+        check_page.write_check(run_dir.path / check_page.FOLDER, check)
+        journal.artifact(check_page.FOLDER, artifact_path=check_page.FOLDER)
+        ending = {"id": manifest.id, "name": manifest.name, "status": "finished", "reason": check.summary, "wrong": check.is_wrong}
+        run_dir.write_result(ending)
+        journal.end("FINISHED", reason=check.summary)
