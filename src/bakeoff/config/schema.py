@@ -243,6 +243,10 @@ class RunConfig(_Node):
         """Return every value by its dotted key, in the config's order."""
         return dict(flatten(self.model_dump()))
 
+    def params(self) -> dict[str, Any]:
+        """Return what a run logs of its config: its choices, and every value but those of `tracking` by its dotted key."""
+        return {**self.choices, **{name: value for name, value in self.flat().items() if not name.startswith(("choices.", "tracking."))}}
+
 
 def _fields_of_kind(node: BaseModel, kind: FieldKind) -> dict[str, Any]:
     fields: dict[str, Any] = {}

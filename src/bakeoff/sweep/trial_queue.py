@@ -166,7 +166,7 @@ class TrialQueue(StudyStates):
     def assign(self, stage: Stage, study_index: int, number: int | None, owner: Owner) -> TrialLease:
         """Mark a trial, a new one where `number` is None, as the owner's."""
         optuna_study, (index, replicate) = self.studies[stage, study_index], self.tuning_studies[study_index]
-        planned_arm, of = self.plan.planned_arms[index], 0
+        planned_arm, audited = self.plan.planned_arms[index], 0
         space = optuna_studies.distributions(planned_arm) if stage == "tune" else {}
         fresh = number is None
         if number is None:
@@ -185,8 +185,8 @@ class TrialQueue(StudyStates):
         if stage == "tune":
             params = optuna_studies.values(planned_arm, trial)
         elif stage == "audit":
-            of = self.sample(study_index)[number]
-            params = optuna_studies.values(planned_arm, self.trials("tune", study_index)[of])
+            audited = self.sample(study_index)[number]
+            params = optuna_studies.values(planned_arm, self.trials("tune", study_index)[audited])
         else:
             params, seed = self.setting(study_index), self.plan.seeds_of(study_index, self.extent.seeds)[number]
         own = run_id(self.plan, optuna_study.study_name, number)
@@ -197,10 +197,10 @@ class TrialQueue(StudyStates):
             "token": token,
             "deadline": time.time() + leases.SECONDS,
             "owner": vars(owner),
-            **({"of": of} if stage == "audit" else {}),
+            **({"of": audited} if stage == "audit" else {}),
         }
         self.mark(stage, study_index, self.trials(stage, study_index)[number], attributes)
-        return TrialLease(stage, index, number, params, seed, token, int(before.get("deaths", 0)), replicate, of)
+        return TrialLease(stage, index, number, params, seed, token, int(before.get("deaths", 0)), replicate, audited)
 
     def setting(self, study_index: int) -> Point:
         """The setting that a study confirms: decided once, so that all its seeds confirm the same."""

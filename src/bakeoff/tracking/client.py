@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bakeoff.errors import BakeoffError, StoreError
+from bakeoff.run_files.file_locks import hold_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -163,12 +164,10 @@ def ensure_schema(uri: str) -> None:
     elif file.is_file() and _complete(file):
         return
     quiet_mlflow()
-    import filelock
-
     name = hashlib.sha256((str(file) if file else redact(uri)).encode()).hexdigest()[:16]
     lock = file.with_name(f".{file.name}.lock") if file else Path(tempfile.gettempdir()) / f"bakeoff-{name}.lock"
     try:
-        with filelock.FileLock(lock, timeout=300), store_errors(uri):
+        with hold_lock(lock, timeout=300), store_errors(uri):
             if file is None:
                 from mlflow import MlflowClient
 
@@ -177,9 +176,7 @@ def ensure_schema(uri: str) -> None:
                 _make_sqlite(file)
             elif not _wait_complete(file):
                 raise StoreError(_INCOMPLETE.format(redact(uri)))
-    except (OSError, filelock.Timeout) as error:
-        if isinstance(error, StoreError):
-            raise
+    except OSError as error:
         raise StoreError(f"tracking.uri={redact(uri)}: the store cannot be made: {error}") from error
 
 

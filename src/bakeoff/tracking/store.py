@@ -67,8 +67,8 @@ def resolve_run(uri: str, run_id: str) -> Run:
             run = _by_mlflow_id(client, run_id)
             if run is not None:
                 return run
-        known = [i for run in _runs(client, None) for i in (run.data.tags.get(ID_TAG, ""), run.info.run_id) if i]
-    raise NotFoundError(f"run {run_id}: no such run in tracking.uri={redact(uri)}{near_miss(run_id, known)}")
+        stored_ids = [i for run in _runs(client, None) for i in (run.data.tags.get(ID_TAG, ""), run.info.run_id) if i]
+    raise NotFoundError(f"run {run_id}: no such run in tracking.uri={redact(uri)}{near_miss(run_id, stored_ids)}")
 
 
 def runs_table(uri: str, query: str | None = None, *, experiment: str | None = None) -> pd.DataFrame:
@@ -228,8 +228,8 @@ def experiment_id(uri: str, *, name: str | None = None) -> str | None:
     client = open_client(uri)
     with store_errors(uri):
         if name is not None:
-            found = client.get_experiment_by_name(name)
-            return str(found.experiment_id) if found else None
+            experiment = client.get_experiment_by_name(name)
+            return str(experiment.experiment_id) if experiment else None
         newest = next(_runs(client, None), None)
         return str(newest.info.experiment_id) if newest else None
 

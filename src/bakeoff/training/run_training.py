@@ -176,7 +176,6 @@ def log_run_metadata(context: RunContext, data: ImageDataModule, module: Classif
 
 def run_params(run: RunConfig, data: ImageDataModule, module: ClassificationModule) -> dict[str, object]:
     """Return the parameters of a run: its config, flat, and the numbers that follow from it."""
-    config = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
     numerics = {"world_size": run.trainer.devices, "data_workers": data.workers, "cpu_threads": torch.get_num_threads()}
     counts = {
         "parameters": sum(p.numel() for p in module.net.parameters()),
@@ -184,7 +183,7 @@ def run_params(run: RunConfig, data: ImageDataModule, module: ClassificationModu
         "steps_per_epoch": module.steps_per_epoch,
     }
     stream_seeds = {f"seed.{name}": seeds.derive_seed(run.seed, name) for name in seeds.STREAMS}
-    return {**run.choices, **config, **numerics, **counts, **stream_seeds, "accelerator": resolve_accelerator(run)}
+    return {**run.params(), **numerics, **counts, **stream_seeds, "accelerator": resolve_accelerator(run)}
 
 
 def log_result(context: RunContext, result: RunResult) -> None:

@@ -67,8 +67,7 @@ def log_check(run_dir: RunDir, run: RunConfig, check: check_page.CheckReport, *,
     with run_dir.locked(), Journal(run_dir.journal) as journal:
         manifest = run_dir.read_job()
         journal.start(manifest)
-        flat = {name: value for name, value in run.flat().items() if not name.startswith(("choices.", "tracking."))}
-        journal.params({**run.choices, **flat})
+        journal.params(run.params())
         states = {f"check.{result.name.replace(' ', '_')}": result.state for result in check.results}
         journal.tags({"fingerprint": fingerprint(run), "check": check.summary, **states, **provenance_tags(collect_provenance())})
         journal.artifact("config.yaml")

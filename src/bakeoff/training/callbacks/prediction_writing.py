@@ -58,7 +58,7 @@ def gather_shards(own: np.ndarray) -> list[np.ndarray]:
 
 def interleave_shards(shards: Sequence[np.ndarray]) -> np.ndarray:
     """Put the shares of `bakeoff.data.epoch_sampler.Shard` together again: (rows, images) from (rows, images of a rank), by rank."""
-    whole = np.empty((len(shards[0]), sum(shard.shape[1] for shard in shards)), dtype=shards[0].dtype)
+    images = np.empty((len(shards[0]), sum(shard.shape[1] for shard in shards)), dtype=shards[0].dtype)
     for rank, shard in enumerate(shards):
-        whole[:, rank :: len(shards)] = shard
-    return whole
+        images[:, rank :: len(shards)] = shard
+    return images
