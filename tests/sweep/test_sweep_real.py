@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ def sweep(*words: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("words", [("optimizer=lion",), ("metric.name=val/f1",), ("trainer.max_epochs=few",)])
+@pytest.mark.parametrize(
+    "words", [("optimizer=lion",), ("metric.name=val/f1",), ("trainer.max_epochs=few",), ("studies", "--plan"), ("studys", "--more")]
+)
 def test_a_bad_line_ends_at_once_and_leaves_nothing(small: Small, words: tuple[str, ...]) -> None:
     small()
     began = time.monotonic()
@@ -123,3 +126,75 @@ def test_a_trial_on_two_devices_is_a_trial_like_any_other(small: Small) -> None:
     assert two["cells"][0]["best"] == pytest.approx(one["cells"][0]["best"], abs=0.1), "the same global batch, the same data"
     logs = [folder.log.read_text() for folder in iter_run_dirs(Path("runs")) if folder.log.exists()]
     assert len(logs) == 2
+
+
+# Where neither arm diverges, so that every study has a setting to confirm.
+RATES = {"tune": {"optimizer.lr": {"low": 1e-3, "high": 1e-2, "log": True}}}
+
+
+def planned_runs(plan: Plan) -> list[Any]:
+    """The runs of a sweep as the store has them, and its summary run last."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    experiment = client.get_experiment_by_name(plan.title)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    return sorted(runs, key=lambda run: run.data.tags["kind"] == "summary")
+
+
+def study_counts(plan: Plan) -> dict[str, Counter[tuple[str, str]]]:
+    """Kind -> (arm, study) -> runs, all of which are different ones, and the studies' tuning runs had a split each."""
+    *runs, summary = planned_runs(plan)
+    assert len({run.data.tags["bakeoff.id"] for run in runs}) == len(runs) == len(results())
+    splits = {(run.data.tags["study"], run.data.params["data.split_seed"]) for run in runs if run.data.tags["kind"] == "trial"}
+    studies = {study for study, _ in splits}
+    assert len(splits) == len(studies) == len({split for _, split in splits}) == int(summary.data.tags["sweep.studies"])
+    by_kind: dict[str, Counter[tuple[str, str]]] = {"trial": Counter(), "confirm": Counter()}
+    for run in runs:
+        by_kind[run.data.tags["kind"]][run.data.tags["arm"], run.data.tags["study"]] += 1
+    seeds = Counter(run.data.tags["seed"] for run in runs if run.data.tags["kind"] == "confirm")
+    assert set(seeds.values()) == {2}, "both arms share every seed"
+    return by_kind
+
+
+def extended(plan: Plan, *words: str, more: tuple[str, ...], line: str) -> None:
+    """Run `--more`, then the plain line, which finds nothing left; neither trains a run again."""
+    before = results()
+    code, _, err = sweep(*words, *more)
+    assert code == 0 and line in err, err
+    after = results()
+    assert {name: text for name, text in after.items() if name in before} == before and len(after) > len(before)
+    code, out, err = sweep(*words)
+    assert code == 0 and results() == after, err
+    assert [path.name for path in Path("runs").glob("small-*")] == [plan.title]
+    assert sum(arm["done"] + arm["confirmed"] for arm in json.loads(out)["cells"]) == len(after)
+
+
+@pytest.mark.slow
+def test_a_growing_plan_tunes_new_studies_for_its_next_analysis(small: Small) -> None:
+    words = (*TINY, "budget.trials=1", "budget.studies=2", "workers=2", "--json")
+    plan = small(*words[:-2], **RATES)
+    code, _, err = sweep(*words)
+    assert code == 0 and "margin=0.005: 355 test images cannot show so little" in err, err
+    arms = ("momentum", "adam")
+    assert study_counts(plan) == {kind: Counter({(arm, study): 1 for arm in arms for study in "01"}) for kind in ("trial", "confirm")}
+    # Two studies of an arm leave every difference open.
+    extended(plan, *words, more=("--more",), line="queued 2 studies: 2 tuning and 2 confirm runs for each of 2 arms and blocks")
+    assert study_counts(plan) == {kind: Counter({(arm, study): 1 for arm in arms for study in "0123"}) for kind in ("trial", "confirm")}
+    assert planned_runs(plan)[-1].data.tags["sweep.seeds"] == "4"
+
+
+@pytest.mark.slow
+def test_a_plan_of_one_study_is_given_more_studies(small: Small) -> None:
+    words = (*TINY, "budget.trials=1", "workers=2", "--json")
+    plan = small(*words[:-2], **RATES)
+    code, _, err = sweep(*words)
+    assert code == 0, err
+    extended(plan, *words, more=("--more", "studies"), line="queued 4 studies: 4 tuning and 4 confirm runs for each of 2 arms and blocks")
+    counts = study_counts(plan)
+    arms = ("momentum", "adam")
+    assert counts["trial"] == {(arm, study): 1 for arm in arms for study in "01234"}
+    assert counts["confirm"] == {(arm, study): 2 if study == "0" else 1 for arm in arms for study in "01234"}
+    assert planned_runs(plan)[-1].data.tags["sweep.seeds"] == "2"
