@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from bakeoff.report.design import read_design
-from bakeoff.report.results import runs_table
+from bakeoff.report.results import SweepResults, runs_table
 from bakeoff.run_files.stored_plan import parse_stored_plan
 
 
-def test_diagnoses_come_from_the_tags(simulated, plan_of) -> None:
+def test_diagnoses_come_from_the_tags(simulated: Callable[..., SweepResults], plan_of: Callable[..., dict[str, Any]]) -> None:
     sweep = simulated({"sgd": 0.0, "adam": 0.01}, rng=np.random.default_rng(0), trials=3, seeds=2)
     assert set(sweep.runs["diagnoses"]) == {""}
     frame = pd.DataFrame(

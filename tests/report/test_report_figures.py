@@ -24,9 +24,9 @@ Make = Callable[..., SweepResults]
 
 
 def test_no_two_arms_look_the_same() -> None:
-    looks = styles([f"arm{i}" for i in range(60)])
-    assert len({(s.colour, s.dash, s.marker) for s in looks.values()}) >= 40
-    assert len({(s.colour, s.dash) for s in list(looks.values())[:24]}) == 24
+    arm_styles = styles([f"arm{i}" for i in range(60)])
+    assert len({(s.colour, s.dash, s.marker) for s in arm_styles.values()}) >= 40
+    assert len({(s.colour, s.dash) for s in list(arm_styles.values())[:24]}) == 24
 
 
 def test_bands_by_hand() -> None:
@@ -47,33 +47,33 @@ def test_long_curves_are_thinned_by_averaging() -> None:
 
 def test_many_arms_begin_with_the_best_few(simulated: Make) -> None:
     sweep = simulated({f"arm{i:02d}": 0.002 * i for i in range(20)}, rng=np.random.default_rng(2), trials=4, seeds=3, curves=True)
-    drawn = {one.name: one for one in section_figures(analyse(sweep))}
-    curves = drawn["curves-val-accuracy"]
+    figures = {figure.name: figure for figure in section_figures(analyse(sweep))}
+    curves = figures["curves-val-accuracy"]
     assert len(curves.visible) == 8 and "arm19" in curves.visible and curves.is_hidden(Line([], [], "arm00"))
     assert set(curves.data["arm"]) == set(sweep.design.arms)  # the data have all of them
-    assert len(drawn["scores-all"].axes.rows) == 20
+    assert len(figures["scores-all"].axes.rows) == 20
 
 
 def test_a_momentum_is_drawn_as_it_was_searched(simulated: Make) -> None:
     sweep = simulated({"a": 0.0, "b": 0.01}, rng=np.random.default_rng(2), seeds=2)
-    turned = [
+    complements = [
         dataclasses.replace(cell, spaces={"optimizer.lr": SearchRange(0.5, 0.9999, complement=True)}) for cell in sweep.design.planned_arms
     ]
     runs = sweep.runs.assign(**{"optimizer.lr": 1 - sweep.runs["optimizer.lr"] / 2})
-    sweep = dataclasses.replace(sweep, runs=runs, design=dataclasses.replace(sweep.design, planned_arms=tuple(turned)))
-    drawn = next(one for one in section_figures(analyse(sweep)) if one.name == "tuning-optimizer-lr")
-    points = [x for mark in drawn.marks if isinstance(mark, Points) and mark.symbol == "marker" for x in mark.x]
-    assert (drawn.axes.x_label, drawn.axes.log_x) == ("1 - optimizer.lr", True)
-    assert sorted(points) == pytest.approx(sorted(1 - drawn.data["optimizer.lr"]))
+    sweep = dataclasses.replace(sweep, runs=runs, design=dataclasses.replace(sweep.design, planned_arms=tuple(complements)))
+    figure = next(figure for figure in section_figures(analyse(sweep)) if figure.name == "tuning-optimizer-lr")
+    points = [x for mark in figure.marks if isinstance(mark, Points) and mark.symbol == "marker" for x in mark.x]
+    assert (figure.axes.x_label, figure.axes.log_x) == ("1 - optimizer.lr", True)
+    assert sorted(points) == pytest.approx(sorted(1 - figure.data["optimizer.lr"]))
 
 
 @pytest.mark.slow
 def test_ten_thousand_trials_and_sixty_arms_stay_small(simulated: Make, tmp_path: Path) -> None:
     sweep = simulated({f"arm{i:02d}": 0.001 * i for i in range(60)}, rng=np.random.default_rng(3), trials=167, seeds=5, curves=True)
     assert (sweep.runs["stage"] == "tune").sum() > 10_000
-    began = time.process_time()
+    start = time.process_time()
     report = write_report(sweep, tmp_path)
-    assert time.process_time() - began < 90
+    assert time.process_time() - start < 90
     assert report.page.stat().st_size < 10 * 2**20
     assert sum(path.stat().st_size for path in report.files) < 40 * 2**20
     assert len(pd.read_csv(tmp_path / "figures" / "tuning-optimizer-lr.csv")) > 10_000

@@ -40,70 +40,70 @@ def scores_of(values: np.ndarray) -> dict[str, dict[str, dict[int, float]]]:
 
 
 def test_interquartile_mean_by_hand() -> None:
-    told = interquartile_means(
+    means = interquartile_means(
         {"x": {"a": dict(enumerate([0.0, 1.0, 2.0, 100.0]))}, "y": {"a": dict(enumerate([3.0, 4.0, 5.0, 6.0]))}}, ["a"]
     )
-    assert told[0].iqm == pytest.approx(np.mean([2.0, 3.0, 4.0, 5.0]))  # two of eight are cut at either end
-    assert told[0].low is not None
-    assert told[0].high is not None
-    assert told[0].low < 3.5 < told[0].high
+    assert means[0].iqm == pytest.approx(np.mean([2.0, 3.0, 4.0, 5.0]))  # two of eight are cut at either end
+    assert means[0].low is not None
+    assert means[0].high is not None
+    assert means[0].low < 3.5 < means[0].high
     assert interquartile_means({"x": {"a": {1: 0.5}}, "y": {"a": {}}}, ["a"]) == ()
 
 
 def test_stratified_bootstrap_is_that_of_a_loop() -> None:
     rng = np.random.default_rng(0)
     strata = [rng.normal(0, 1, 10), rng.normal(5, 1, 10)]
-    draws = [float(interquartile_mean(*(rng.choice(one, len(one)) for one in strata))) for _ in range(1500)]
+    draws = [float(interquartile_mean(*(rng.choice(sample, len(sample)) for sample in strata))) for _ in range(1500)]
     assert bootstrap_interval(strata) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.1)
     assert bootstrap_interval(strata) == bootstrap_interval(strata)
 
 
 @pytest.mark.slow
-def test_coverage_of_the_bootstrap_is_as_told() -> None:
+def test_coverage_of_the_bootstrap_is_as_recorded() -> None:
     rng, times = np.random.default_rng(1), 400
-    told = (bootstrap_interval([rng.normal(0, 1, 10)], seed=i) for i in range(times))
-    held = sum(low <= 0.0 <= high for low, high in told)
+    intervals = (bootstrap_interval([rng.normal(0, 1, 10)], seed=i) for i in range(times))
+    held = sum(low <= 0.0 <= high for low, high in intervals)
     assert held / times == pytest.approx(COVERAGE[10, 1], abs=0.045)
 
 
 def test_profiles_count_runs() -> None:
     values = np.random.default_rng(2).normal(size=(2, 2, 8))
-    for one in performance_profiles(scores_of(values), ["arm0", "arm1"], goal="minimize"):
-        own = values[:, int(one.arm[-1])].ravel()
-        assert one.share == pytest.approx([float((own <= level).mean()) for level in one.levels])
-        middle = len(one.levels) // 2
-        hits = round(one.share[middle] * 16)
+    for profile in performance_profiles(scores_of(values), ["arm0", "arm1"], goal="minimize"):
+        scores = values[:, int(profile.arm[-1])].ravel()
+        assert profile.share == pytest.approx([float((scores <= level).mean()) for level in profile.levels])
+        middle = len(profile.levels) // 2
+        hits = round(profile.share[middle] * 16)
         interval = stats.binomtest(hits, 16).proportion_ci(0.95, method="exact")
-        assert (one.low[middle], one.high[middle]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+        assert [profile.low[middle], profile.high[middle]] == pytest.approx([interval.low, interval.high])
 
 
 def test_probability_of_being_ahead_is_binomial() -> None:
     gaps = [1.0, 2.0, -1.0, 3.0, 0.5, 0.7, 4.0, 1.0]
     scores = {"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(8), 0.0)}}
-    (one,) = compare_pairs(scores, ["a", "b"], goal="maximize", margin=0.1)
+    (pair,) = compare_pairs(scores, ["a", "b"], goal="maximize", margin=0.1)
     interval = stats.binomtest(7, 8).proportion_ci(0.95, method="exact")
-    assert (one.ahead, one.ahead_low, one.ahead_high) == (7 / 8, pytest.approx(interval.low), pytest.approx(interval.high))
+    assert [pair.ahead, pair.ahead_low, pair.ahead_high] == pytest.approx([7 / 8, interval.low, interval.high])
     low, high = clopper_pearson(np.array([0.0, 5.0]), 5)
     assert (low[0], high[1]) == (0.0, 1.0)
 
 
 def test_permutation_p_by_hand() -> None:
     gaps = [0.3, 0.5, -0.1, 0.4, 0.2]
-    (one,) = compare_pairs(
+    (pair,) = compare_pairs(
         {"all": {"a": dict(enumerate(gaps)), "b": dict.fromkeys(range(5), 0.0)}}, ["a", "b"], goal="maximize", margin=0.1
     )
     flips = [abs(np.dot(signs, gaps)) >= abs(sum(gaps)) - 1e-12 for signs in itertools.product([1, -1], repeat=5)]
-    assert one.p_permutation == pytest.approx(np.mean(flips))
+    assert pair.p_permutation == pytest.approx(np.mean(flips))
 
 
 def test_families_are_signed_so_that_positive_is_better() -> None:
     values = np.random.default_rng(3).normal(size=(3, 8)) + np.array([[0.0], [2.0], [-2.0]])
     table = {f"arm{i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
-    told = {(one.arm, one.against): one for one in tukey_all_pairs("all", table, list(table), goal="minimize")}
-    assert set(told) == {("arm2", "arm0"), ("arm2", "arm1"), ("arm0", "arm1")}
-    assert told["arm2", "arm1"].difference == pytest.approx(values[1].mean() - values[2].mean())
-    q = told["arm2", "arm1"].difference / math.sqrt(np.mean(values.var(axis=1, ddof=1)) / 8)
-    assert told["arm2", "arm1"].p == pytest.approx(stats.studentized_range.sf(q, 3, 21), abs=1e-8)
+    comparisons = {(pair.arm, pair.against): pair for pair in tukey_all_pairs("all", table, list(table), goal="minimize")}
+    assert set(comparisons) == {("arm2", "arm0"), ("arm2", "arm1"), ("arm0", "arm1")}
+    assert comparisons["arm2", "arm1"].difference == pytest.approx(values[1].mean() - values[2].mean())
+    q = comparisons["arm2", "arm1"].difference / math.sqrt(np.mean(values.var(axis=1, ddof=1)) / 8)
+    assert comparisons["arm2", "arm1"].p == pytest.approx(stats.studentized_range.sf(q, 3, 21), abs=1e-8)
     (first, _) = dunnett_vs_baseline("all", table, "arm0", goal="minimize")
     assert (first.arm, first.against) == ("arm1", "arm0")
     assert first.high < 0
@@ -113,18 +113,18 @@ def test_families_are_signed_so_that_positive_is_better() -> None:
 def test_ranks_are_demsar_s() -> None:
     assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.01)  # Demsar 2006, section 3.2.2: 2.569 sqrt(4 * 5 / (6 * 14))
     values = np.random.default_rng(4).normal(size=(6, 3, 4)) + np.array([[[0.0], [3.0], [3.0]]])
-    told = mean_ranks(scores_of(values), ["arm0", "arm1", "arm2"], goal="maximize")
-    assert told is not None
+    ranks = mean_ranks(scores_of(values), ["arm0", "arm1", "arm2"], goal="maximize")
+    assert ranks is not None
     means = values.mean(axis=2)
     places = stats.rankdata(-means, axis=1).mean(axis=0)
-    assert (told.unit, told.rankings) == ("block", 6)
-    assert dict(zip(told.arms, told.ranks, strict=True)) == pytest.approx({f"arm{i}": places[i] for i in range(3)})
-    assert told.p == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
-    assert told.arms[-1] == "arm0"
-    assert ("arm1" in told.cliques[0]) and ("arm2" in told.cliques[0])
-    few = mean_ranks(scores_of(values[:2]), ["arm0", "arm1", "arm2"], goal="maximize")
-    assert few is not None
-    assert (few.unit, few.rankings) == ("seed", 8)
+    assert (ranks.unit, ranks.rankings) == ("block", 6)
+    assert dict(zip(ranks.arms, ranks.ranks, strict=True)) == pytest.approx({f"arm{i}": places[i] for i in range(3)})
+    assert ranks.p == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
+    assert ranks.arms[-1] == "arm0"
+    assert ("arm1" in ranks.cliques[0]) and ("arm2" in ranks.cliques[0])
+    ranks_of_seeds = mean_ranks(scores_of(values[:2]), ["arm0", "arm1", "arm2"], goal="maximize")
+    assert ranks_of_seeds is not None
+    assert (ranks_of_seeds.unit, ranks_of_seeds.rankings) == ("seed", 8)
     assert mean_ranks(scores_of(values[:, :2]), ["arm0", "arm1"], goal="maximize") is None
 
 
@@ -134,59 +134,59 @@ def test_factorial_by_hand() -> None:
     values = rng.normal(size=(2, 3, 5)) + np.array([0.0, 1.5])[:, None, None]
     table = {f"{i}{j}": dict(enumerate(map(float, values[i, j]))) for i in range(2) for j in range(3)}
     choices = {f"{i}{j}": {"opt": f"o{i}", "init": f"i{j}"} for i in range(2) for j in range(3)}
-    told = factorial_anova("all", table, choices, ["opt", "init"])
-    assert told is not None
+    anova = factorial_anova("all", table, choices, ["opt", "init"])
+    assert anova is not None
     grand, cells = values.mean(), values.mean(axis=2)
     a, b = values.mean(axis=(1, 2)) - grand, values.mean(axis=(0, 2)) - grand
     both = cells - grand - a[:, None] - b[None, :]
     squares = {"opt": 15 * (a**2).sum(), "init": 10 * (b**2).sum(), "opt x init": 5 * (both**2).sum()}
     seeds = 6 * ((values.mean(axis=(0, 1)) - grand) ** 2).sum()
-    rest = ((values - grand) ** 2).sum() - sum(squares.values()) - seeds
-    assert told.residual_df == 30 - 6 - 4
-    for one in told.effects:
-        assert one.sum_of_squares == pytest.approx(squares[one.name])
-        assert one.f == pytest.approx(squares[one.name] / one.df / (rest / 20))
-        assert one.p == pytest.approx(stats.f.sf(one.f, one.df, 20))
-        assert one.share == pytest.approx(squares[one.name] / (squares[one.name] + rest))
-    assert {(one.factor, one.value): one.interval.mean for one in told.levels}["opt", "o1"] == pytest.approx(values[1].mean())
+    residual = ((values - grand) ** 2).sum() - sum(squares.values()) - seeds
+    assert anova.residual_df == 30 - 6 - 4
+    for row in anova.effects:
+        assert row.sum_of_squares == pytest.approx(squares[row.name])
+        assert row.f == pytest.approx(squares[row.name] / row.df / (residual / 20))
+        assert row.p == pytest.approx(stats.f.sf(row.f, row.df, 20))
+        assert row.share == pytest.approx(squares[row.name] / (squares[row.name] + residual))
+    assert {(row.factor, row.value): row.interval.mean for row in anova.levels}["opt", "o1"] == pytest.approx(values[1].mean())
     assert factorial_anova("all", table, {arm: {"opt": "same", "init": c["init"]} for arm, c in choices.items()}, ["opt", "init"]) is None
 
 
 def tuned(
-    makes: Callable[[np.random.Generator], dict[str, np.ndarray]], simulated: Make, *, keys: tuple[str, ...], trials: int
+    make_columns: Callable[[np.random.Generator], dict[str, np.ndarray]], simulated: Make, *, keys: tuple[str, ...], trials: int
 ) -> SweepResults:
     """A sweep of one arm with these tuned keys, each in 1e-4..1 on a log scale."""
-    made = simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(6), trials=trials, seeds=2)
-    columns = makes(np.random.default_rng(7))
-    runs = made.runs[(made.runs["arm"] == "a") & (made.runs["stage"] == "tune")].reset_index(drop=True).assign(**columns)
+    sweep = simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(6), trials=trials, seeds=2)
+    columns = make_columns(np.random.default_rng(7))
+    runs = sweep.runs[(sweep.runs["arm"] == "a") & (sweep.runs["stage"] == "tune")].reset_index(drop=True).assign(**columns)
     cell = PlannedArm("a", "all", dict.fromkeys(keys, SearchRange(1e-4, 1.0, True)), trials)
-    return dataclasses.replace(made, design=dataclasses.replace(made.design, arms=("a",), planned_arms=(cell,)), runs=runs)
+    return dataclasses.replace(sweep, design=dataclasses.replace(sweep.design, arms=("a",), planned_arms=(cell,)), runs=runs)
 
 
 def test_the_key_that_matters_is_found(simulated: Make) -> None:
-    def makes(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def make_columns(rng: np.random.Generator) -> dict[str, np.ndarray]:
         lr, wd = 10 ** rng.uniform(-4, 0, 60), 10 ** rng.uniform(-4, 0, 60)
         return {"optimizer.lr": lr, "optimizer.weight_decay": wd, "score": 0.9 - 0.1 * (np.log10(lr) + 2) ** 2 + rng.normal(0, 0.005, 60)}
 
-    (one,) = tuning_importances(tuned(makes, simulated, keys=("optimizer.lr", "optimizer.weight_decay"), trials=60))
-    shares = dict(one.shares)
-    assert one.n == 60
+    (importance,) = tuning_importances(tuned(make_columns, simulated, keys=("optimizer.lr", "optimizer.weight_decay"), trials=60))
+    shares = dict(importance.shares)
+    assert importance.n == 60
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["optimizer.lr"] > 0.8
 
 
 def test_region_of_a_known_bowl(simulated: Make) -> None:
-    def makes(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def make_columns(rng: np.random.Generator) -> dict[str, np.ndarray]:
         lr = np.logspace(-4, 0, 81)
         return {"optimizer.lr": lr, "score": 0.9 - 0.02 * (np.log10(lr) + 2) ** 2}
 
-    (one,) = regions(tuned(makes, simulated, keys=("optimizer.lr",), trials=81))
-    assert one.best == pytest.approx(0.01)
-    assert one.width == pytest.approx(2 * math.sqrt(0.005 / 0.02), abs=0.03)  # the margin is 0.005
-    assert one.third == pytest.approx(0.02 * math.log10(3) ** 2, abs=1e-4)
-    assert one.triple == pytest.approx(one.third, abs=1e-4)
-    assert not one.open_low
-    assert not one.open_high
+    (region,) = regions(tuned(make_columns, simulated, keys=("optimizer.lr",), trials=81))
+    assert region.best == pytest.approx(0.01)
+    assert region.width == pytest.approx(2 * math.sqrt(0.005 / 0.02), abs=0.03)  # the margin is 0.005
+    assert region.third == pytest.approx(0.02 * math.log10(3) ** 2, abs=1e-4)
+    assert region.triple == pytest.approx(region.third, abs=1e-4)
+    assert not region.open_low
+    assert not region.open_high
 
 
 def test_tuning_curve_is_the_quantile_of_the_best_of_k() -> None:
@@ -213,32 +213,35 @@ def test_bands_hold_over_all_budgets() -> None:
 
 
 def test_an_arm_overtakes_and_learning_samplers_are_refused(simulated: Make) -> None:
-    made = simulated({"a": 0.0, "b": 0.3}, rng=np.random.default_rng(10), trials=24, base=0.5)
-    told = budgets(made)
-    assert [(one.better, one.worse) for one in told.overtakes] == [("b", "a")]
-    assert 1 <= told.overtakes[0].budget <= told.overtakes[0].until < 24
-    for change, word in (({"sampler": "tpe"}, "tpe"), ({"pruner": "median"}, "median"), ({"sampler": "grid"}, "grid")):
-        refused = budgets(dataclasses.replace(made, design=dataclasses.replace(made.design, **change)))
+    sweep = simulated({"a": 0.0, "b": 0.3}, rng=np.random.default_rng(10), trials=24, base=0.5)
+    results = budgets(sweep)
+    assert [(overtake.better, overtake.worse) for overtake in results.overtakes] == [("b", "a")]
+    assert 1 <= results.overtakes[0].budget <= results.overtakes[0].until < 24
+    tpe, grid = (dataclasses.replace(sweep.design, sampler=sampler) for sampler in ("tpe", "grid"))
+    for design, word in ((tpe, "tpe"), (grid, "grid"), (dataclasses.replace(sweep.design, pruner="median"), "median")):
+        refused = budgets(dataclasses.replace(sweep, design=design))
         assert refused.curves == ()
         assert word in refused.missing
 
 
 def test_time_to_target_with_runs_that_never_get_there(simulated: Make) -> None:
-    made = simulated({"a": 0.0, "b": 0.05}, rng=np.random.default_rng(11), curves=True)
-    runs = made.runs.copy()
-    gone = runs.index[(runs["arm"] == "b") & (runs["stage"] == "confirm")][0]
-    runs.loc[gone, "state"] = "diverged"
+    sweep = simulated({"a": 0.0, "b": 0.05}, rng=np.random.default_rng(11), curves=True)
+    runs = sweep.runs.copy()
+    diverged = runs.index[(runs["arm"] == "b") & (runs["stage"] == "confirm")][0]
+    runs.loc[diverged, "state"] = "diverged"
     runs["batch"] = 64.0
-    told = {one.unit: one for one in times_to_target(dataclasses.replace(made, runs=runs))}
-    steps = told["steps"]
-    b = next(one for one in steps.arms if one.arm == "b")
+    by_unit = {times.unit: times for times in times_to_target(dataclasses.replace(sweep, runs=runs))}
+    steps = by_unit["steps"]
+    b = next(arm for arm in steps.arms if arm.arm == "b")
     assert (b.n, b.reached) == (10, 9)
     assert b.median is not None
     # Kaplan-Meier by hand, without ties in time of events and losses: every loss is at the last step.
-    curves = made.curves[(made.curves["metric"] == "val/accuracy") & (made.curves["value"] >= steps.target) & (made.curves["arm"] == "b")]
-    at = curves.groupby("id")["step"].min().drop(runs.loc[gone, "id"], errors="ignore")
+    curves = sweep.curves[
+        (sweep.curves["metric"] == "val/accuracy") & (sweep.curves["value"] >= steps.target) & (sweep.curves["arm"] == "b")
+    ]
+    at = curves.groupby("id")["step"].min().drop(runs.loc[diverged, "id"], errors="ignore")
     assert [1 - (at <= t).sum() / 10 for t in b.times] == pytest.approx(list(b.waiting))
-    images = next(one for one in told["images"].arms if one.arm == "b")
+    images = next(arm for arm in by_unit["images"].arms if arm.arm == "b")
     assert images.median == pytest.approx(64 * b.median)
     assert steps.pairs[0].faster == "b"
 
@@ -290,13 +293,13 @@ def test_log_rank_by_hand() -> None:
 
 
 def test_one_analysis_has_all(simulated: Make) -> None:
-    made = simulated({"a": 0.0, "b": 0.02, "c": 0.01}, rng=np.random.default_rng(12), blocks=("one", "two"), curves=True)
-    found = analyse(made)
-    assert found.blocks == ("all blocks", "one", "two")
-    assert set(found.arm_means) == set(found.blocks)
-    assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(section_tables(found))
-    assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in section_tables(found).values())
-    assert all(line.endswith(".") for lines in section_sentences(found).values() for line in lines)
+    sweep = simulated({"a": 0.0, "b": 0.02, "c": 0.01}, rng=np.random.default_rng(12), blocks=("one", "two"), curves=True)
+    analysis = analyse(sweep)
+    assert analysis.blocks == ("all blocks", "one", "two")
+    assert set(analysis.arm_means) == set(analysis.blocks)
+    assert {"aggregates", "families", "ranks", "profiles", "budget", "targets", "logrank", "regions"} <= set(section_tables(analysis))
+    assert all(isinstance(rows, pd.DataFrame) and len(rows) for rows in section_tables(analysis).values())
+    assert all(line.endswith(".") for lines in section_sentences(analysis).values() for line in lines)
 
 
 def test_a_complement_s_places_and_edges_are_those_of_one_less_x() -> None:

@@ -95,6 +95,7 @@ def test_a_study_counts_once() -> None:
     assert (one.n, one.studies) == (6, 3) and one.sd == pytest.approx(2.0)
     assert one.advantage == pytest.approx(4.1) and one.p_permutation == pytest.approx(0.25)
     told = clustered_mean_interval(table["all"]["a"], {seed: looks.study_at(place) for place, seed in enumerate(range(1, 7))})
+    assert one.low is not None and one.high is not None
     assert told.n == 6 and told.low == pytest.approx(one.low + 1.0) and told.high == pytest.approx(one.high + 1.0)
 
 
