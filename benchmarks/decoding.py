@@ -83,7 +83,7 @@ def measure(*, images: int, repeats: int, workers: int, device: torch.device) ->
         ours = FileBatches(
             LabelledFiles(paths, labels),
             decoder=Decoder(channels=3, workers=workers, pinned=device.type == "cuda"),
-            pixels=Normalizer(channels=3, size=SIZE, mean=MEAN, std=STD, channels_last=True, device=device),
+            normalizer=Normalizer(channels=3, size=SIZE, mean=MEAN, std=STD, channels_last=True, device=device),
             plan=BatchPlan(BATCH, seed=0),
             augmentation=Augmentation(flip=True),
             lighting=Lighting(torch.eye(3, dtype=torch.float64) / 20, std=0.1),

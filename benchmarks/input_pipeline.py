@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from bakeoff.data.batches import Augmentation, Normalizer, TrainBatches
-from bakeoff.data.datamodule import moments
 from bakeoff.data.epoch_sampler import BatchPlan
+from bakeoff.data.memory import channel_moments
 
 SIZE, CROP, BATCH = 32, 4, 128
 
@@ -54,14 +54,14 @@ def measure(*, images: int, repeats: int, workers: list[int]) -> dict[str, Any]:
     draw = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (images, 3, SIZE, SIZE), dtype=torch.uint8, generator=draw)
     y = torch.randint(0, 10, (images,), generator=draw)
-    mean, std = moments(x)
+    mean, std = channel_moments(x)
     cut, mirror = transforms.RandomCrop(SIZE, padding=CROP), transforms.RandomHorizontalFlip()
     per_image = transforms.Compose([cut, mirror, transforms.ToTensor(), transforms.Normalize(mean, std)])
     dataset = PerImage(x, y, per_image)
     loaders: dict[str, Iterable[Any]] = {}
     for name, last in (("bakeoff", False), ("bakeoff channels_last", True)):
-        pixels = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
-        loaders[name] = TrainBatches(x, y, pixels=pixels, plan=BatchPlan(BATCH, seed=0), augmentation=Augmentation(CROP, flip=True))
+        normalizer = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
+        loaders[name] = TrainBatches(x, y, normalizer=normalizer, plan=BatchPlan(BATCH, seed=0), augmentation=Augmentation(CROP, flip=True))
     for count in workers:
         loaders[f"torchvision workers={count}"] = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=count)
     rates: dict[str, list[float]] = {name: [] for name in loaders}

@@ -18,7 +18,7 @@ RAW = Normalizer(channels=C, size=S)
 
 def batches(
     *,
-    pixels: Normalizer = RAW,
+    normalizer: Normalizer = RAW,
     batch_size: int = 12,
     seed: int = 7,
     accumulate: int = 1,
@@ -30,7 +30,7 @@ def batches(
     epoch: int = 0,
 ) -> TrainBatches:
     plan = BatchPlan(batch_size, seed, accumulate, max_steps)
-    loader = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, augmentation=Augmentation(crop, flip), shard=Shard(rank, world))
+    loader = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, augmentation=Augmentation(crop, flip), shard=Shard(rank, world))
     loader.set_epoch(epoch)
     return loader
 
@@ -126,22 +126,22 @@ def test_nothing_is_copied_where_nothing_is_augmented() -> None:
 @pytest.mark.parametrize(("crop", "flip"), [(2, True), (0, True), (1, False), (0, False)])
 def test_channels_last_gives_the_same_pixels_in_another_layout(crop: int, flip: bool) -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    usual = listed(batches(pixels=Normalizer(channels=C, size=S, mean=mean, std=std), crop=crop, flip=flip))
-    last = listed(batches(pixels=Normalizer(channels=C, size=S, mean=mean, std=std, channels_last=True), crop=crop, flip=flip))
+    usual = listed(batches(normalizer=Normalizer(channels=C, size=S, mean=mean, std=std), crop=crop, flip=flip))
+    last = listed(batches(normalizer=Normalizer(channels=C, size=S, mean=mean, std=std, channels_last=True), crop=crop, flip=flip))
     assert same(usual, last)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in last)
     assert all(x.is_contiguous() for x, _ in usual)
 
 
 def test_pixels_are_normalized() -> None:
-    pixels = Normalizer(channels=C, size=S, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    normalizer = Normalizer(channels=C, size=S, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     expected = (IMAGES.double() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
-    assert torch.allclose(pixels(IMAGES).double(), expected, atol=1e-5)
+    assert torch.allclose(normalizer(IMAGES).double(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_sees_each_image_once_in_order(world: int) -> None:
-    shares = [EvalBatches(IMAGES, LABELS, pixels=RAW, batch_size=7, shard=Shard(r, world)) for r in range(world)]
+    shares = [EvalBatches(IMAGES, LABELS, normalizer=RAW, batch_size=7, shard=Shard(r, world)) for r in range(world)]
     for rank, share in enumerate(shares):
         assert len(share) == len(list(share))
         assert torch.cat([y for _, y in share]).tolist() == list(range(rank, N, world))

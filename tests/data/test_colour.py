@@ -1,4 +1,4 @@
-"""Colour moments are exact, and the lighting is the 2012 paper's as its author's code has it, once for each presentation of an image."""
+"""Moments of the colours are exact; the lighting is the 2012 paper's as its author's code has it, once each time an image is shown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bakeoff.data.batches import Augmentation, Normalizer, TrainBatches
-from bakeoff.data.datamodule import moments
 from bakeoff.data.epoch_sampler import BatchPlan, Shard
+from bakeoff.data.memory import channel_moments
 from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 
 N = 60
@@ -28,9 +28,9 @@ def covariance() -> np.ndarray:
 def test_a_tally_is_exact_in_whatever_parts_it_is_made() -> None:
     whole, parts = ChannelStatistics(3), ChannelStatistics(3)
     whole.add(IMAGES)
-    for part in IMAGES.split(7):
+    for part in torch.split(IMAGES, 7):
         parts.add(part)
-    assert (whole.mean, whole.std) == (parts.mean, parts.std) == moments(IMAGES)
+    assert (whole.mean, whole.std) == (parts.mean, parts.std) == channel_moments(IMAGES)
     assert torch.equal(whole.covariance, parts.covariance)
     assert np.allclose(whole.covariance.numpy(), covariance(), rtol=0, atol=1e-14)
 
@@ -68,14 +68,14 @@ def test_lighting_on_imagenets_colours_is_its_authors_in_grey_levels() -> None:
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, normalize: bool) -> None:
-    mean, std = moments(IMAGES) if normalize else (None, None)
-    pixels = Normalizer(channels=3, size=8, mean=mean, std=std, channels_last=last)
+    mean, std = channel_moments(IMAGES) if normalize else (None, None)
+    normalizer = Normalizer(channels=3, size=8, mean=mean, std=std, channels_last=last)
     tally = ChannelStatistics(3)
     tally.add(IMAGES)
     lighting = Lighting(tally.covariance, std=2.0)
     plan, augmentation = BatchPlan(12, seed=4), Augmentation(crop=1, flip=True)
-    plain = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, augmentation=augmentation)
-    lit = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, augmentation=augmentation, lighting=lighting)
+    plain = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, augmentation=augmentation)
+    lit = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, augmentation=augmentation, lighting=lighting)
     shifts = []
     for epoch in range(2):
         plain.set_epoch(epoch)
@@ -86,7 +86,7 @@ def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, norm
             assert torch.allclose(difference, difference[:, :, :1, :1].expand_as(difference), atol=1e-5)
             shifts.append(difference[:, :, 0, 0])
     shift = torch.cat(shifts)
-    assert len(shift.unique(dim=0)) == 120
+    assert len(torch.unique(shift, dim=0)) == 120
     alphas = torch.cat([lit.alphas(e, s, channels=3, std=2.0) for e in range(2) for s in range(5)])
     unit = torch.tensor(std or (1.0,) * 3, dtype=torch.float64)
     assert torch.allclose(shift.double(), lighting.shift(alphas) / unit, atol=1e-5)
@@ -94,14 +94,14 @@ def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, norm
 
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (3, 2)])
 def test_lighting_is_the_same_whatever_the_devices(world: int, accumulate: int) -> None:
-    pixels, plan = Normalizer(channels=3, size=8), BatchPlan(12, seed=4)
+    normalizer, plan = Normalizer(channels=3, size=8), BatchPlan(12, seed=4)
     lighting = Lighting(torch.eye(3, dtype=torch.float64), std=0.1)
-    whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, lighting=lighting)])
-    order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan)])
+    whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, lighting=lighting)])
+    order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan)])
     found = torch.empty_like(whole)
     for rank in range(world):
         plan, shard = BatchPlan(12, seed=4, accumulate=accumulate), Shard(rank, world)
-        share = TrainBatches(IMAGES, LABELS, pixels=pixels, plan=plan, lighting=lighting, shard=shard)
+        share = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, lighting=lighting, shard=shard)
         for x, y in share:
             found[[int((order == label).nonzero()) for label in y]] = x
     assert torch.equal(found, whole)

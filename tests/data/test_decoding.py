@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from bakeoff.data import decoding
-from bakeoff.data.decoding import Decoder, Request, decode, place, resized
-from bakeoff.errors import DataError
+from bakeoff.data.decoding import Decoder, Request, crop_offset, decode, resized_shape
+from bakeoff.errors import ArgumentError, DataError
 
 
 def picture(path: Path, *, width: int, height: int, seed: int, mode: str = "RGB") -> str:
@@ -52,7 +52,7 @@ def test_a_cut_is_torchvisions_resize_and_crop(tmp_path: Path, width: int, heigh
 
     path = picture(tmp_path / "a.png", width=width, height=height, seed=1)
     whole = F.resize(Image.open(path), side)
-    assert resized(width, height, side=side) == whole.size
+    assert resized_shape(width, height, side=side) == whole.size
     found = decode(Request(path, side, 0), channels=3)
     assert np.array_equal(found, np.asarray(whole))
     for share in (0.0, 0.3, 0.999999):
@@ -64,8 +64,8 @@ def test_a_cut_is_torchvisions_resize_and_crop(tmp_path: Path, width: int, heigh
 
 def test_a_cut_takes_every_place_alike_and_the_middle_without_a_share() -> None:
     shares = (torch.arange(60, dtype=torch.float64) / 60).tolist()
-    assert torch.bincount(torch.tensor([place(4, share) for share in shares])).tolist() == [12] * 5
-    assert [place(room, None) for room in (0, 1, 2, 5)] == [0, 0, 1, 2]
+    assert torch.bincount(torch.tensor([crop_offset(4, share) for share in shares])).tolist() == [12] * 5
+    assert [crop_offset(room, None) for room in (0, 1, 2, 5)] == [0, 0, 1, 2]
 
 
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_no_more_is_decoded_ahead_than_the_bound(paths: list[str], decoder: Deco
     for taken in range(5):
         next(reading)
         time.sleep(0.05)
-        assert len(asked) <= taken + 1 + decoding.AHEAD * decoder.workers
+        assert len(asked) <= taken + 1 + decoding.PREFETCH_FACTOR * decoder.workers
     reading.close()
 
 
@@ -188,15 +188,15 @@ def test_workers_end_with_a_killed_training_process(paths: list[str], tmp_path: 
 
 
 def test_too_little_shared_memory_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(decoding, "SHARED", tmp_path)
-    monkeypatch.setattr(decoding.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 64 * 2**20})())
-    Decoder(channels=3, workers=2).check_room(batch=64, images=10**6, side=224)
+    monkeypatch.setattr(decoding, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 64 * 2**20})())
+    Decoder(channels=3, workers=2).check_shared_memory(batch=64, images=10**6, side=224)
     with pytest.raises(DataError, match=r"^workers=8: .* 294 MiB of shared memory .* has 64: lower `workers`"):
-        Decoder(channels=3, workers=8).check_room(batch=128, images=10**6, side=224)
-    Decoder(channels=3, workers=8).check_room(batch=128, images=100, side=224)
-    Decoder(channels=3, workers=0).check_room(batch=10**6, images=10**6, side=224)
+        Decoder(channels=3, workers=8).check_shared_memory(batch=128, images=10**6, side=224)
+    Decoder(channels=3, workers=8).check_shared_memory(batch=128, images=100, side=224)
+    Decoder(channels=3, workers=0).check_shared_memory(batch=10**6, images=10**6, side=224)
 
 
 def test_files_have_one_or_three_channels() -> None:
-    with pytest.raises(DataError, match=r"^channels=2"):
+    with pytest.raises(ArgumentError, match=r"^channels=2"):
         Decoder(channels=2, workers=0)

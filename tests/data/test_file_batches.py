@@ -12,7 +12,7 @@ from bakeoff.data.batches import Augmentation, Normalizer, TrainBatches
 from bakeoff.data.decoding import Decoder, Request, decode
 from bakeoff.data.epoch_sampler import BatchPlan, Shard
 from bakeoff.data.eval_views import ViewPlan
-from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles, sides
+from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles, scale_range
 from bakeoff.data.file_store import FileStore
 from bakeoff.data.pca_lighting import Lighting
 from bakeoff.errors import ArgumentError
@@ -47,7 +47,7 @@ def batches(
     *,
     loader_class: type[FileBatches] = FileBatches,
     decoder: Decoder | None = None,
-    pixels: Normalizer = RAW,
+    normalizer: Normalizer = RAW,
     seed: int = 7,
     accumulate: int = 1,
     flip: bool = True,
@@ -60,7 +60,7 @@ def batches(
     loader = loader_class(
         LabelledFiles(paths, LABELS),
         decoder=decoder or Decoder(channels=3, workers=0),
-        pixels=pixels,
+        normalizer=normalizer,
         plan=BatchPlan(6, seed, accumulate),
         augmentation=Augmentation(flip=flip, scale=scale),
         lighting=lighting,
@@ -123,8 +123,8 @@ def test_the_global_batch_is_the_same_whatever_the_devices(paths: list[str], wor
 
 
 def test_the_order_is_that_of_images_in_memory(paths: list[str]) -> None:
-    images, pixels = torch.zeros(N, 3, 4, 4, dtype=torch.uint8), Normalizer(channels=3, size=4)
-    memory = TrainBatches(images, LABELS, pixels=pixels, plan=BatchPlan(6, seed=7))
+    images, normalizer = torch.zeros(N, 3, 4, 4, dtype=torch.uint8), Normalizer(channels=3, size=4)
+    memory = TrainBatches(images, LABELS, normalizer=normalizer, plan=BatchPlan(6, seed=7))
     assert [y.tolist() for _, y in memory] == [y.tolist() for _, y in batches(paths)]
 
 
@@ -170,8 +170,8 @@ def test_requests_draw_sides_and_places_evenly(paths: list[str]) -> None:
 def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     for last in (False, True):
-        pixels = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
-        loader = batches(paths, flip=False, pixels=pixels)
+        normalizer = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
+        loader = batches(paths, flip=False, normalizer=normalizer)
         for k, (images, labels) in enumerate(loader):
             cuts = np.stack([decode(request, channels=3) for request in loader._requests(0, labels.tolist(), k)])
             raw = torch.from_numpy(cuts).permute(0, 3, 1, 2).double() / 255
@@ -183,7 +183,7 @@ def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
 @pytest.mark.parametrize("world", [1, 3])
 def test_evaluation_sees_each_file_once_cut_from_the_middle(paths: list[str], workers: Decoder, world: int) -> None:
     for rank in range(world):
-        share = EvalFiles(LabelledFiles(paths, LABELS), decoder=workers, pixels=RAW, side=20, batch_size=5, shard=Shard(rank, world))
+        share = EvalFiles(LabelledFiles(paths, LABELS), decoder=workers, normalizer=RAW, side=20, batch_size=5, shard=Shard(rank, world))
         found = list(share)
         assert len(found) == len(share)
         assert torch.cat([y for _, y in found]).tolist() == list(range(rank, N, world))
@@ -196,28 +196,28 @@ def test_evaluation_sees_each_file_once_cut_from_the_middle(paths: list[str], wo
 
 
 def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
-    assert sides([], size=224) == (256, 256) and sides([], size=32) == (37, 37)
-    assert sides([384], size=224) == (384, 384) and sides([256, 512], size=224) == (256, 512)
+    assert scale_range([], size=224) == (256, 256) and scale_range([], size=32) == (37, 37)
+    assert scale_range([384], size=224) == (384, 384) and scale_range([256, 512], size=224) == (256, 512)
     for wrong in ([200], [512, 256], [100, 300]):
         with pytest.raises(ArgumentError, match=r"^scale=.*at least size=224"):
-            sides(wrong, size=224)
-    assert FileStore(decoder=Decoder(channels=3, workers=0), size=224, scale=[256, 512], eval_batch_size=8).middle == 384
+            scale_range(wrong, size=224)
+    assert FileStore(decoder=Decoder(channels=3, workers=0), size=224, scale=[256, 512], eval_batch_size=8).eval_side == 384
 
 
 def test_moments_are_measured_on_cuts_from_the_middle(paths: list[str]) -> None:
     store = FileStore(decoder=Decoder(channels=3, workers=2), size=SIZE, scale=[20], eval_batch_size=8)
-    tally = store.tally(paths, key="test", seed=0)
+    tally = store.channel_statistics(paths, key="test", seed=0)
     raw = Normalizer(channels=3, size=SIZE)
-    x = torch.cat([x for x, _ in store.evaluation(LabelledFiles(paths, LABELS), pixels=raw)]).double().movedim(1, 0).reshape(3, -1)
+    x = torch.cat([x for x, _ in store.eval_batches(LabelledFiles(paths, LABELS), normalizer=raw)]).double().movedim(1, 0).reshape(3, -1)
     assert torch.allclose(torch.tensor(tally.mean, dtype=torch.float64), x.mean(1), atol=1e-6)
     assert torch.allclose(tally.covariance, torch.cov(x, correction=0), atol=1e-6)
-    assert store.tally(["/nowhere.png"], key="test", seed=0) is tally
+    assert store.channel_statistics(["/nowhere.png"], key="test", seed=0) is tally
 
 
 def test_views_of_files_come_at_each_scale_in_groups_of_one_shape(paths: list[str], workers: Decoder) -> None:
     store = FileStore(decoder=workers, size=SIZE, scale=[20], eval_batch_size=7)
     files = LabelledFiles(paths, LABELS)
-    dense = list(store.views(files, pixels=RAW, plan=ViewPlan("dense", scales=(16, 24))))
+    dense = list(store.views(files, normalizer=RAW, plan=ViewPlan("dense", scales=(16, 24))))
     assert torch.cat([y for _, y in dense]).tolist() == list(range(N))
     for scaled, labels in dense:
         assert len(scaled) == 2
@@ -228,4 +228,4 @@ def test_views_of_files_come_at_each_scale_in_groups_of_one_shape(paths: list[st
                 assert torch.allclose(images[:, 2].mean((1, 2)) * 255, 9.0 * labels[rows], atol=0.01)
     for kind, shape in (("ten_crop", (20, 20)), ("whole", (SIZE, SIZE))):
         plan = ViewPlan(kind, flip=kind == "whole")  # type: ignore[arg-type]
-        assert {images.shape[2:] for scaled, _ in store.views(files, pixels=RAW, plan=plan) for images, _ in scaled[0]} == {shape}
+        assert {images.shape[2:] for scaled, _ in store.views(files, normalizer=RAW, plan=plan) for images, _ in scaled[0]} == {shape}

@@ -15,7 +15,7 @@ from bakeoff.config import compose
 from bakeoff.data.datamodule import ImageDataModule, InputFormat
 from bakeoff.data.epoch_sampler import BatchPlan
 from bakeoff.data.sources import digits
-from bakeoff.data.splits import SplitSpec, ranked, split, stratified_folds, stratified_split
+from bakeoff.data.splits import SplitSpec, split, stratified_folds, stratified_order, stratified_split
 from bakeoff.errors import DataError
 
 UNEVEN = torch.tensor([0] * 61 + [1] * 58 + [2] * 23)[torch.randperm(142, generator=torch.Generator().manual_seed(0))]
@@ -71,7 +71,7 @@ def test_subsets_of_a_fraction_are_nested_at_every_size() -> None:
 
 
 def test_a_beginning_has_each_class_in_its_proportion() -> None:
-    order = ranked([torch.arange(0, 61), torch.arange(61, 119), torch.arange(119, 142)])
+    order = stratified_order([torch.arange(0, 61), torch.arange(61, 119), torch.arange(119, 142)])
     assert sorted(order.tolist()) == list(range(142))
     kind = torch.bucketize(order, torch.tensor([60, 118]))
     for length in range(1, 143):

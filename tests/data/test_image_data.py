@@ -18,8 +18,9 @@ from bakeoff.builders import set_up_data
 from bakeoff.config.compose import compose
 from bakeoff.data import datamodule, sources
 from bakeoff.data.batches import Augmentation
-from bakeoff.data.datamodule import Fit, ImageDataModule, InputFormat, choose_placement, fitted, load_source, moments
+from bakeoff.data.datamodule import ImageDataModule, InputFormat, load_source
 from bakeoff.data.epoch_sampler import BatchPlan
+from bakeoff.data.memory import Fit, channel_moments, choose_placement, fit_images
 from bakeoff.data.sources import Images
 from bakeoff.data.splits import SplitSpec
 from bakeoff.errors import ArgumentError, ChoiceError, DataError
@@ -88,7 +89,7 @@ def image_data_without_augmentation(source: Callable[[], Images]) -> Any:
 
 def test_moments_are_those_of_the_pixels() -> None:
     x = torch.randint(0, 256, (40, 3, 5, 5), dtype=torch.uint8)
-    mean, std = moments(x)
+    mean, std = channel_moments(x)
     exact = x.double() / 255
     assert torch.allclose(torch.tensor(mean, dtype=torch.float64), exact.mean((0, 2, 3)), atol=1e-12)
     assert torch.allclose(torch.tensor(std, dtype=torch.float64), exact.std((0, 2, 3), correction=0), atol=1e-12)
@@ -106,14 +107,14 @@ def test_split_digest_follows_the_split_and_nothing_else() -> None:
 
 def test_images_are_padded_centred_or_resized() -> None:
     x = torch.full((2, 1, 6, 6), 200, dtype=torch.uint8)
-    padded = fitted(x, size=8, fit="pad")
+    padded = fit_images(x, size=8, fit="pad")
     assert padded.shape == (2, 1, 8, 8) and (padded[:, :, 1:7, 1:7] == 200).all() and int(padded.sum()) == 200 * 72
-    assert (fitted(x, size=9, fit="resize") == 200).all() and fitted(x, size=9, fit="resize").dtype == torch.uint8
-    assert fitted(x, size=6, fit="pad") is x
+    assert (fit_images(x, size=9, fit="resize") == 200).all() and fit_images(x, size=9, fit="resize").dtype == torch.uint8
+    assert fit_images(x, size=6, fit="pad") is x
     with pytest.raises(ArgumentError, match=r"^fit=pad: images of 6x6 do not fit into size=4"):
-        fitted(x, size=4, fit="pad")
+        fit_images(x, size=4, fit="pad")
     with pytest.raises(ArgumentError, match=r"^fit=crop: must be one of resize, pad"):
-        fitted(x, size=8, fit="crop")  # type: ignore[arg-type]
+        fit_images(x, size=8, fit="crop")  # type: ignore[arg-type]
 
 
 def test_resizing_is_torchvisions_within_rounding() -> None:
@@ -121,7 +122,7 @@ def test_resizing_is_torchvisions_within_rounding() -> None:
 
     x = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     for size in (8, 32):
-        assert (fitted(x, size=size, fit="resize").int() - F.resize(x, [size, size], antialias=True).int()).abs().max() <= 1
+        assert (fit_images(x, size=size, fit="resize").int() - F.resize(x, [size, size], antialias=True).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize(

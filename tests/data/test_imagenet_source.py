@@ -68,8 +68,9 @@ def test_a_meta_file_that_is_not_torchvisions_is_named_and_runs_nothing(imagenet
         meta.write_bytes(content)
         with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
             sources.imagenet(root=imagenet, download=False)
-    for held in (3, ([],), ({wnid: () for wnid in NAMES}, []), Planted(str(imagenet / "planted"))):
-        torch.save(held, meta)
+    wrong_contents: list[object] = [3, ([],), ({wnid: () for wnid in NAMES}, []), Planted(str(imagenet / "planted"))]
+    for wrong_content in wrong_contents:
+        torch.save(wrong_content, meta)
         with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
             sources.imagenet(root=imagenet, download=False)
     assert not (imagenet / "planted").exists()

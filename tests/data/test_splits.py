@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bakeoff.data.splits import fixed_test_split, shares, stratified_split
+from bakeoff.data.splits import apportion, fixed_test_split, stratified_split
 from bakeoff.errors import DataError
 
 LABELS = torch.tensor([0] * 100 + [1] * 50 + [2] * 30)[torch.randperm(180, generator=torch.Generator().manual_seed(0))]
@@ -39,10 +39,10 @@ def test_smaller_subsets_are_nested_and_never_mix() -> None:
     assert set(small_val.tolist()) <= set(val.tolist())
 
 
-def test_shares_add_up_by_largest_remainder() -> None:
-    assert shares(10, [1, 1, 1]) == [4, 3, 3]
-    assert shares(7, [50, 30, 20]) == [4, 2, 1]
-    assert sum(shares(13, [3, 99, 7, 41])) == 13
+def test_apportioned_counts_add_up_by_largest_remainder() -> None:
+    assert apportion(10, [1, 1, 1]) == [4, 3, 3]
+    assert apportion(7, [50, 30, 20]) == [4, 2, 1]
+    assert sum(apportion(13, [3, 99, 7, 41])) == 13
 
 
 @pytest.mark.parametrize(

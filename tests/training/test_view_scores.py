@@ -161,9 +161,9 @@ def test_view_batches_share_the_images_out_over_ranks() -> None:
 
     x, y = torch.randint(0, 256, (11, 3, 8, 8), dtype=torch.uint8), torch.arange(11)
     for last in (False, True):
-        pixels = Normalizer(channels=3, size=6, channels_last=last)
+        normalizer = Normalizer(channels=3, size=6, channels_last=last)
         for rank in range(2):
-            loader = ImageViews([x, x[..., :7, :7]], y, pixels=pixels, batch_size=4, shard=Shard(rank, 2))
+            loader = ImageViews([x, x[..., :7, :7]], y, normalizer=normalizer, batch_size=4, shard=Shard(rank, 2))
             found = list(loader)
             assert len(found) == len(loader)
             assert torch.cat([labels for _, labels in found]).tolist() == list(range(rank, 11, 2))

@@ -1,4 +1,4 @@
-"""The LightningDataModule: one source, split, fitted to the trained size, and given out in batches on the training device."""
+"""The LightningDataModule: one source, split, resized or padded to the trained size, and batched on the training device."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ from bakeoff.data.epoch_sampler import BatchPlan, Shard, micro_batch_size
 from bakeoff.data.eval_views import FileViews, ImageViews, ViewPlan
 from bakeoff.data.file_batches import EvalFiles, FileBatches, LabelledFiles
 from bakeoff.data.file_store import FileStore
-from bakeoff.data.memory import Fit, choose_placement, fitted, moments
+from bakeoff.data.memory import Fit, channel_moments, choose_placement, fit_images
 from bakeoff.data.pca_lighting import ChannelStatistics, Lighting
 from bakeoff.data.sources import ImageFiles, Images
 from bakeoff.data.splits import SplitSpec, split
 from bakeoff.errors import DataError, check_argument
-
-__all__ = ["Fit", "ImageDataModule", "InputFormat", "choose_placement", "fitted", "load_source", "moments"]
 
 Source = Callable[[], Images | ImageFiles]
 _loaded: dict[Hashable, tuple[Images | ImageFiles, str]] = {}
 
 
 def load_source(source: Source) -> tuple[Images | ImageFiles, str]:
-    """A source's images, or its list of files, and their digest; the last one is kept: a process and its forks read it once."""
+    """Return a source's images, or its list of files, and their digest; the last one is kept: a process and its forks read it once."""
     key: Hashable = source
     if isinstance(source, functools.partial):
         key = (source.func.__module__, source.func.__qualname__, repr(source.args), repr(sorted(source.keywords.items())))
@@ -66,10 +64,7 @@ class InputFormat:
 class ImageDataModule(pl.LightningDataModule):
     """Training, validation and test batches of one image source.
 
-    source: gives the images. views: in which views the test scores an image; None for one view. workers: processes that decode image
-    files.
-
-    Images live as uint8 on the training device where at most half of its free memory goes for them, else in main memory; image files
+    Images are kept as uint8 on the training device where at most half of its free memory goes for them, else in main memory; image files
     stay on disk and are decoded for every batch.
     Rank, world size and device are those of the attached Trainer; without one: 0, 1 and the CPU. The Trainer needs
     use_distributed_sampler=False, `max_epochs=self.epochs(...)`, no max_steps of its own (Lightning then restarts otherwise), and
@@ -78,7 +73,14 @@ class ImageDataModule(pl.LightningDataModule):
     To go on in the middle of an epoch: `load_state_dict`, and a fresh Trainer whose epoch counters stand at that epoch. Lightning's
     own restart is not used: it counts batches in ways of its own and leaves validations out.
 
-    Errors: DataError, ArgumentError from `setup`.
+    Args:
+        source: Returns the images.
+        input_format: The form in which they reach the net.
+        batch_plan: How they are batched.
+        split_spec: How they are split.
+        augmentation: How training images are varied.
+        views: In which views the test scores an image; None for one view.
+        workers: Processes that decode image files.
     """
 
     n_train: int
@@ -114,7 +116,12 @@ class ImageDataModule(pl.LightningDataModule):
         self._resume: dict[str, int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split, fit and measure; does nothing the second time."""
+        """Load, split, resize or pad, and measure; does nothing the second time.
+
+        Raises:
+            ArgumentError: Arguments do not go together, or do not fit the images.
+            DataError: The dataset is missing or damaged, or too small for the split or a batch.
+        """
         if self._train is not None:
             return
         micro_batch_size(self.batch_plan.batch_size, devices=self._shard.world_size, accumulate=self.batch_plan.accumulate)
@@ -134,25 +141,25 @@ class ImageDataModule(pl.LightningDataModule):
         rule = "is for image files, which are resized as they are decoded; these images are in memory: use `crop`"
         check_argument("scale", list(augmentation.scale), fits=not augmentation.scale, rule=rule)
         self.channels = images.train_x.shape[1]
-        cut = self.channels * (size + 2 * augmentation.crop) ** 2 * (2 if augmentation.flip else 1)
-        self._placement = choose_placement(self._device, need=self.n_train * cut + (self.n_train + self.n_val) * self.channels * size**2)
-        train_x = self._fitted(images.train_x[train])
-        val_x = self._fitted(images.train_x[val])
-        self.mean, self.std = moments(train_x)
-        covariance: Tensor | None = None
+        padded_bytes = self.channels * (size + 2 * augmentation.crop) ** 2 * (2 if augmentation.flip else 1)
+        need = self.n_train * padded_bytes + (self.n_train + self.n_val) * self.channels * size**2
+        self._placement = choose_placement(self._device, need=need)
+        train_x, val_x = self._fit(images.train_x[train]), self._fit(images.train_x[val])
+        self.mean, self.std = channel_moments(train_x)
+        lighting: Lighting | None = None
         if augmentation.lighting:
-            tally = ChannelStatistics(self.channels)
-            tally.add(train_x)
-            covariance = tally.covariance
-        self._make_pixels()
+            statistics = ChannelStatistics(self.channels)
+            statistics.add(train_x)
+            lighting = Lighting(statistics.covariance, std=augmentation.lighting)
+        self._make_normalizer()
         self._val = self._eval_batches(val_x, images.train_y[val])
         self._train = TrainBatches(
             train_x.to(self._placement),
             images.train_y[train].to(self._placement),
-            pixels=self._pixels,
+            normalizer=self._normalizer,
             plan=self.batch_plan,
             augmentation=augmentation,
-            lighting=Lighting(covariance, std=augmentation.lighting) if covariance is not None else None,
+            lighting=lighting,
             shard=self._shard,
         )
 
@@ -169,27 +176,27 @@ class ImageDataModule(pl.LightningDataModule):
             shard=self._shard,
         )
         paths = [str(files.train[i]) for i in train.tolist()]
-        tally = self._store.tally(paths, key=(self.digest, self.split_digest), seed=self.split_spec.seed)
-        self.mean, self.std = tally.mean, tally.std
-        self._make_pixels()
-        self._val = self._store.evaluation(
-            LabelledFiles([str(files.train[i]) for i in val.tolist()], files.train_y[val]), pixels=self._pixels
+        statistics = self._store.channel_statistics(paths, key=(self.digest, self.split_digest), seed=self.split_spec.seed)
+        self.mean, self.std = statistics.mean, statistics.std
+        self._make_normalizer()
+        self._val = self._store.eval_batches(
+            LabelledFiles([str(files.train[i]) for i in val.tolist()], files.train_y[val]), normalizer=self._normalizer
         )
         self._train = FileBatches(
             LabelledFiles(paths, files.train_y[train]),
             decoder=self._store.decoder,
-            pixels=self._pixels,
+            normalizer=self._normalizer,
             plan=self.batch_plan,
             augmentation=augmentation,
-            lighting=Lighting(tally.covariance, std=augmentation.lighting) if augmentation.lighting else None,
+            lighting=Lighting(statistics.covariance, std=augmentation.lighting) if augmentation.lighting else None,
             shard=self._shard,
         )
 
-    def _make_pixels(self) -> None:
+    def _make_normalizer(self) -> None:
         normalize = self.input_format.normalize
         if normalize is True and min(self.std) == 0:
             raise DataError(f"normalize=true: a channel of the {self.n_train} training images is constant: set normalize=false")
-        self._pixels = Normalizer(
+        self._normalizer = Normalizer(
             channels=self.channels,
             size=self.input_format.size,
             mean=self.mean if normalize else None,
@@ -201,7 +208,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def workers(self) -> int:
-        """Processes that decode images: 0 for images in memory."""
+        """The number of processes that decode images: 0 for images in memory."""
         return self._store.decoder.workers if self._store is not None else 0
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -209,17 +216,17 @@ class ImageDataModule(pl.LightningDataModule):
         self._resume = {"epoch": state_dict["epoch"], "skip": state_dict["skip"]}
 
     def epochs(self, max_epochs: int) -> int:
-        """How many epochs are begun: `max_epochs`, or fewer where max_steps ends training before."""
+        """Return how many epochs are begun: `max_epochs`, or fewer where max_steps ends training before."""
         max_steps = self.batch_plan.max_steps
         return max_epochs if max_steps is None else min(max_epochs, math.ceil(max_steps / self.steps_per_epoch))
 
     def total_steps(self, max_epochs: int) -> int:
-        """Optimizer steps of the whole training: what a scheduler's length is."""
+        """Return the optimizer steps of the entire training: what a scheduler's length is."""
         steps = max_epochs * self.steps_per_epoch
         return steps if self.batch_plan.max_steps is None else min(steps, self.batch_plan.max_steps)
 
     def train_dataloader(self) -> TrainBatches | FileBatches:
-        """This rank's micro-batches, standing at the Trainer's epoch: the same object each time, so that reloading costs nothing."""
+        """Return this rank's micro-batches, set to the Trainer's epoch: the same object each time, so that reloading costs nothing."""
         assert self._train is not None, "setup comes first"
         if self._resume is not None:
             self._train.resume(**self._resume)
@@ -227,29 +234,29 @@ class ImageDataModule(pl.LightningDataModule):
         return self._train
 
     def val_dataloader(self) -> EvalBatches | EvalFiles:
-        """This rank's share of the validation images."""
+        """Return this rank's share of the validation images."""
         return self._val
 
     def test_dataloader(self) -> EvalBatches | EvalFiles | ImageViews | FileViews:
-        """This rank's share of the test images, which nothing else touches; in several views of each where `views` says so."""
+        """Return this rank's share of the test images, which nothing else touches; in several views of each where `views` says so."""
         images, _ = load_source(self.source)
         if isinstance(images, ImageFiles):
             assert self._store is not None, "setup comes first"
             files = LabelledFiles([str(path) for path in images.test], images.test_y)
             if self.views.plain:
-                return self._store.evaluation(files, pixels=self._pixels)
-            return self._store.views(files, pixels=self._pixels, plan=self.views)
+                return self._store.eval_batches(files, normalizer=self._normalizer)
+            return self._store.views(files, normalizer=self._normalizer, plan=self.views)
         if self.views.plain:
-            return self._eval_batches(self._fitted(images.test_x), images.test_y)
+            return self._eval_batches(self._fit(images.test_x), images.test_y)
         return ImageViews(
             self.views.images(
                 images.test_x,
-                fit=functools.partial(fitted, fit=self.input_format.fit),
+                fit=functools.partial(fit_images, fit=self.input_format.fit),
                 size=self.input_format.size,
                 crop=self.augmentation.crop,
             ),
             images.test_y,
-            pixels=self._pixels,
+            normalizer=self._normalizer,
             batch_size=self.batch_plan.eval_batch_size,
             shard=self._shard,
         )
@@ -258,13 +265,13 @@ class ImageDataModule(pl.LightningDataModule):
         return EvalBatches(
             images.to(self._placement),
             labels.to(self._placement),
-            pixels=self._pixels,
+            normalizer=self._normalizer,
             batch_size=self.batch_plan.eval_batch_size,
             shard=self._shard,
         )
 
-    def _fitted(self, images: Tensor) -> Tensor:
-        return fitted(images, size=self.input_format.size, fit=self.input_format.fit)
+    def _fit(self, images: Tensor) -> Tensor:
+        return fit_images(images, size=self.input_format.size, fit=self.input_format.fit)
 
     @property
     def _shard(self) -> Shard:

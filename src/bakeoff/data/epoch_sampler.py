@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bakeoff.data.pca_lighting import Lighting
 from bakeoff.errors import DataError, check_argument
 from bakeoff.seeds import make_generator
 
@@ -33,11 +34,7 @@ class BatchPlan:
     eval_batch_size: int = 512
 
     def steps_per_epoch(self, n_train: int) -> int:
-        """Return the optimizer steps of an epoch of `n_train` images; the last, incomplete batch is dropped.
-
-        Raises:
-            DataError: There are fewer images than a batch holds.
-        """
+        """Return the optimizer steps of an epoch of `n_train` images, or raise the DataError of a batch that is larger."""
         if self.batch_size > n_train:
             raise DataError(f"batch_size={self.batch_size}: is larger than the {n_train} training images (see `subset`, `val_fraction`)")
         return n_train // self.batch_size
@@ -60,7 +57,7 @@ SINGLE_PROCESS = Shard()
 
 
 def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
-    """How many images one device takes in one forward pass. Errors: ArgumentError where the global batch does not divide."""
+    """Return how many images one device takes in one forward pass, or raise the ArgumentError of a global batch that does not divide."""
     parts = devices * accumulate
     rule = f"is the global batch, and must be a positive multiple of devices={devices} times accumulate={accumulate} (= {parts})"
     check_argument("batch_size", batch_size, fits=batch_size >= 1 and batch_size % parts == 0, rule=rule)
@@ -70,10 +67,8 @@ def micro_batch_size(batch_size: int, *, devices: int, accumulate: int) -> int:
 class EpochSampler:
     """One rank's training micro-batches of one epoch at a time, as a sized iterable; the kinds of it say where the images come from.
 
-    n: training images. The last, incomplete batch of an epoch is dropped.
-    Lightning calls `set_epoch` on a loader's `sampler`, which is the object itself.
-
-    Errors: ArgumentError where the batch does not divide, DataError where it is larger than the split.
+    The last, incomplete batch of the `n` training images is dropped. Lightning calls `set_epoch` on a loader's `sampler`, which is the
+    object itself. A batch that does not divide is an ArgumentError, one that is larger than `n` a DataError.
     """
 
     def __init__(self, n: int, *, plan: BatchPlan, shard: Shard = SINGLE_PROCESS) -> None:
@@ -85,7 +80,7 @@ class EpochSampler:
 
     @property
     def sampler(self) -> EpochSampler:
-        """Itself: where Lightning looks for `set_epoch`."""
+        """The object itself: where Lightning looks for `set_epoch`."""
         return self
 
     @property
@@ -118,19 +113,25 @@ class EpochSampler:
         raise NotImplementedError
 
     def order(self, epoch: int) -> Tensor:
-        """int64[steps, batch_size]: the images of every global batch of an epoch."""
+        """Return the indices of the images of every global batch of an epoch, int64[steps, batch_size]."""
         order = torch.randperm(self.n, generator=make_generator(self.seed, "order", epoch))[: self.steps * self.batch_size]
         return order.view(self.steps, self.batch_size)
 
-    def part(self, drawn: Tensor, k: int) -> Tensor:
-        """Of something drawn for a whole global batch (batch_size first), what this rank's micro-batch number k gets (micro first)."""
-        return drawn.view(self.accumulate, self.shard.world_size, self.micro, *drawn.shape[1:])[k % self.accumulate, self.shard.rank]
+    def micro_batch(self, values: Tensor, k: int) -> Tensor:
+        """Return what this rank's micro-batch number k gets, (micro, ...), of values of a whole global batch, (batch_size, ...)."""
+        return values.view(self.accumulate, self.shard.world_size, self.micro, *values.shape[1:])[k % self.accumulate, self.shard.rank]
 
     def alphas(self, epoch: int, step: int, *, channels: int, std: float) -> Tensor:
-        """float64[batch_size, channels]: the lighting's alpha ~ N(0, std), drawn for each image of a global batch and each component.
+        """Draw the lighting's alpha ~ N(0, std) for each image of a global batch and each component, float64[batch_size, channels].
 
         A stream beside that of crops and flips, so that lighting switched on leaves those as they are.
         """
-        return std * torch.randn(
-            self.batch_size, channels, dtype=torch.float64, generator=make_generator(self.seed, "augment", epoch, step, 1)
-        )
+        generator = make_generator(self.seed, "augment", epoch, step, 1)
+        return std * torch.randn(self.batch_size, channels, dtype=torch.float64, generator=generator)
+
+    def lighting_shift(self, lighting: Lighting | None, epoch: int, k: int) -> Tensor | None:
+        """Return what the lighting adds to the channels of this rank's micro-batch number k, float64[micro, C]; None without lighting."""
+        if lighting is None:
+            return None
+        alphas = self.alphas(epoch, k // self.accumulate, channels=lighting.channels, std=lighting.std)
+        return lighting.shift(self.micro_batch(alphas, k))

@@ -6,7 +6,6 @@ of the batch's images they are; images of one shape make a group. Mirrors and cu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bakeoff.data.batches import Normalizer, layout
+from bakeoff.data.batches import EvalLoader, Normalizer
 from bakeoff.data.decoding import Decoded, Decoder, Request
 from bakeoff.data.epoch_sampler import SINGLE_PROCESS, Shard
-from bakeoff.data.file_batches import LabelledFiles, ordered
+from bakeoff.data.file_batches import LabelledFiles
 from bakeoff.errors import check_argument
 
 Kind = Literal["whole", "ten_crop", "dense"]
@@ -28,7 +27,13 @@ ViewBatch = tuple[list[list[Group]], Tensor]
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """How the test looks at an image, see `data.views`: kind, mirrored as well, and shorter sides Q (empty: the kind's own)."""
+    """How the test looks at an image.
+
+    Attributes:
+        kind: The whole image, ten crops of it, or the net applied densely.
+        flip: Whether each view is scored mirrored as well.
+        scales: Shorter sides Q in pixels; empty for the kind's own.
+    """
 
     kind: Kind = "whole"
     flip: bool = False
@@ -36,7 +41,7 @@ class ViewPlan:
 
     @property
     def plain(self) -> bool:
-        """One view of each image, as in validation."""
+        """Whether there is one view of each image, as in validation."""
         return self == ViewPlan()
 
     def check(self, *, size: int, crop: int | None = None) -> None:
@@ -60,47 +65,37 @@ class ViewPlan:
         check_argument("kind", self.kind, fits=not ten_crop or bool(scales) or crop != 0, rule=rule)
 
     def images(self, images: Tensor, *, fit: Callable[..., Tensor], size: int, crop: int) -> list[Tensor]:
-        """Of images in memory, uint8[N, C, Q, Q] at each scale; `fit(images, size=Q)` brings them there.
+        """Return images in memory, uint8[N, C, H, W], at each scale, uint8[N, C, Q, Q]; `fit(images, size=Q)` resizes or pads them.
 
-        Without scales: size itself; for ten crops the images that training cuts from, which `crop` zeros surround on each side.
+        Without scales: at `size`; for ten crops with `crop` zeros on each side, which is what training crops from.
         """
         if self.scales:
             return [fit(images, size=q) for q in self.scales]
-        whole = fit(images, size=size)
-        if self.kind != "ten_crop":
-            return [whole]
-        return [functional.pad(whole, (crop,) * 4)]
+        fitted = fit(images, size=size)
+        return [functional.pad(fitted, (crop,) * 4) if self.kind == "ten_crop" else fitted]
 
 
-class ImageViews:
-    """One rank's share (every world-th image) of images in memory, in fixed order.
-
-    scaled: for each scale uint8[N, C, Q, Q] of all images; labels: int64[N]; batch_size is that of one device.
-    """
+class ImageViews(EvalLoader):
+    """Batches of views of images in memory; see `EvalLoader`. `scaled` holds all images at each scale, uint8[N, C, Q, Q]."""
 
     def __init__(
-        self, scaled: Sequence[Tensor], labels: Tensor, *, pixels: Normalizer, batch_size: int, shard: Shard = SINGLE_PROCESS
+        self, scaled: Sequence[Tensor], labels: Tensor, *, normalizer: Normalizer, batch_size: int, shard: Shard = SINGLE_PROCESS
     ) -> None:
-        self._scaled = [layout(images[shard.slice], channels_last=pixels.channels_last) for images in scaled]
-        self._labels, self._pixels, self.batch_size = labels[shard.slice], pixels, batch_size
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return math.ceil(len(self._labels) / self.batch_size)
+        super().__init__(labels, normalizer=normalizer, batch_size=batch_size, shard=shard)
+        self._scaled = [normalizer.arrange_nchw(images[shard.slice]) for images in scaled]
 
     def __iter__(self) -> Iterator[ViewBatch]:
         """Iterate over the batches."""
-        for start in range(0, len(self._labels), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            labels = self._labels[part].to(self._pixels.device, non_blocking=True)
-            rows = torch.arange(len(labels), device=self._pixels.device)
-            yield [[(self._pixels(images[part]), rows)] for images in self._scaled], labels
+        for part in self._batch_slices():
+            labels = self._batch_labels(part)
+            rows = torch.arange(len(labels), device=self._normalizer.device)
+            yield [[(self._normalizer(images[part]), rows)] for images in self._scaled], labels
 
 
-class FileViews:
-    """One rank's share (every world-th file) of image files, in fixed order.
+class FileViews(EvalLoader):
+    """Batches of views of image files; see `EvalLoader`.
 
-    scales: pairs of the shorter side and the side of the square cut from the middle, which is 0 for the whole image.
+    `scales` are pairs of the shorter side and the side of the square cropped from the middle, in pixels, which is 0 for the whole image.
     """
 
     def __init__(
@@ -108,40 +103,30 @@ class FileViews:
         files: LabelledFiles,
         *,
         decoder: Decoder,
-        pixels: Normalizer,
+        normalizer: Normalizer,
         scales: Sequence[tuple[int, int]],
         batch_size: int,
         shard: Shard = SINGLE_PROCESS,
     ) -> None:
-        self._paths, self._labels, self.batch_size = files.paths[shard.slice], files.labels[shard.slice], batch_size
-        self._decoder, self._pixels, self._scales = decoder, pixels, scales
-        decoder.check_room(batch=batch_size, images=len(self._labels) * len(scales), side=max(side for side, _ in scales))
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return math.ceil(len(self._labels) / self.batch_size)
+        super().__init__(files.labels, normalizer=normalizer, batch_size=batch_size, shard=shard)
+        self._paths, self._decoder, self._scales = files.paths[shard.slice], decoder, scales
+        decoder.check_shared_memory(batch=batch_size, images=len(self._labels) * len(scales), side=max(side for side, _ in scales))
 
     def __iter__(self) -> Iterator[ViewBatch]:
         """Iterate over the batches."""
-        starts = range(0, len(self._labels), self.batch_size)
-        requests = (
-            [Request(path, side, cut) for path in self._paths[start : start + self.batch_size]]
-            for start in starts
-            for side, cut in self._scales
-        )
-        answers = self._decoder.read(requests, count=len(starts) * len(self._scales))
-        for start in starts:
-            scaled = [self._groups(next(answers)) for _ in self._scales]
-            yield scaled, self._labels[start : start + self.batch_size].to(self._pixels.device, non_blocking=True)
+        parts = self._batch_slices()
+        requests = ([Request(path, side, crop) for path in self._paths[part]] for part in parts for side, crop in self._scales)
+        decoded = self._decoder.read(requests, count=len(parts) * len(self._scales))
+        for part in parts:
+            yield [self._groups(next(decoded)) for _ in self._scales], self._batch_labels(part)
 
     def _groups(self, images: Decoded) -> list[Group]:
         if isinstance(images, Tensor):
             return [self._group(images, list(range(len(images))))]
-        alike: dict[torch.Size, list[int]] = {}
+        rows_by_shape: dict[torch.Size, list[int]] = {}
         for row, image in enumerate(images):
-            alike.setdefault(image.shape, []).append(row)
-        return [self._group(torch.stack([images[row] for row in rows]), rows) for rows in alike.values()]
+            rows_by_shape.setdefault(image.shape, []).append(row)
+        return [self._group(torch.stack([images[row] for row in rows]), rows) for rows in rows_by_shape.values()]
 
     def _group(self, images: Tensor, rows: list[int]) -> Group:
-        images = ordered(images.to(self._pixels.device, non_blocking=True), self._pixels)
-        return self._pixels(images), torch.tensor(rows, device=self._pixels.device)
+        return self._normalizer.normalize_nhwc(images), torch.tensor(rows, device=self._normalizer.device)

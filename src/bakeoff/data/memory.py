@@ -1,4 +1,4 @@
-"""Images in memory: brought to the trained size, measured, and given a place to live."""
+"""Images in memory: resized or padded, measured, and placed on a device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from bakeoff.errors import ArgumentError, DataError, check_argument
 Fit = Literal["resize", "pad"]
 
 
-def fitted(images: Tensor, *, size: int, fit: Fit) -> Tensor:
-    """uint8[N, C, H, W] -> uint8[N, C, size, size]: resized (bilinear, antialiased) or padded with zeros all around, centred.
+def fit_images(images: Tensor, *, size: int, fit: Fit) -> Tensor:
+    """Resize images (bilinear, antialiased), or pad them with zeros all around.
 
-    Errors: ArgumentError where fit=pad has to shrink, or fit is neither.
+    Args:
+        images: uint8[N, C, H, W].
+        size: Height and width in pixels that they get.
+        fit: "resize" or "pad".
+
+    Returns:
+        uint8[N, C, size, size]; the images themselves where they have the size.
+
+    Raises:
+        ArgumentError: Padding has to shrink, or `fit` is neither.
     """
     height, width = images.shape[-2:]
     if (height, width) == (size, size):
@@ -30,28 +39,29 @@ def fitted(images: Tensor, *, size: int, fit: Fit) -> Tensor:
         return functional.pad(images, (left, size - width - left, top, size - height - top))
     check_argument("fit", fit, fits=fit == "resize", rule="must be one of resize, pad")
     out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
-    for start in range(0, len(images), 1024):  # in parts: the float copies are four times the bytes
-        part = images[start : start + 1024].float()
-        out[start : start + 1024] = functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True).round().clamp(0, 255)
+    for start in range(0, len(images), 1024):  # in chunks: the float copies are four times the bytes
+        chunk = images[start : start + 1024].float()
+        out[start : start + 1024] = functional.interpolate(chunk, size=(size, size), mode="bilinear", antialias=True).round().clamp(0, 255)
     return out
 
 
-def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation per channel of uint8[N, C, H, W], scaled to 0..1; exact, from integer counts."""
-    value = torch.arange(256, dtype=torch.int64)
+def channel_moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and population standard deviation of each channel of uint8[N, C, H, W], scaled to 0..1; exact, from whole numbers."""
+    values = torch.arange(256, dtype=torch.int64)
     means, stds = [], []
     for channel in range(images.shape[1]):
         counts = torch.bincount(images[:, channel].flatten(), minlength=256)
-        n, total, squares = int(counts.sum()), int((counts * value).sum()), int((counts * value * value).sum())
+        n, total, squares = int(counts.sum()), int((counts * values).sum()), int((counts * values * values).sum())
         means.append(total / n / 255)
         stds.append(math.sqrt(n * squares - total * total) / n / 255)
     return tuple(means), tuple(stds)
 
 
 def choose_placement(device: torch.device, *, need: int) -> torch.device:
-    """Where the images live: on the CUDA device where `need` bytes take at most half of its free memory, else in main memory.
+    """Return where images of `need` bytes are kept: on the CUDA device where they take at most half of its free memory, else on the CPU.
 
-    Errors: DataError where main memory is too small as well.
+    Raises:
+        DataError: Main memory is too small as well.
     """
     if device.type == "cuda" and need <= torch.cuda.mem_get_info(device)[0] // 2:
         return device
