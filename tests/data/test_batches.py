@@ -65,10 +65,10 @@ def test_order_is_pinned_and_drops_the_incomplete_batch() -> None:
 
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 3), (2, 3), (4, 1)])
 def test_the_global_batch_is_the_same_whatever_the_devices(world: int, accumulate: int) -> None:
-    whole = listed(batches(epoch=2))
+    single_device = listed(batches(epoch=2))
     ranks = [listed(batches(epoch=2, rank=r, world=world, accumulate=accumulate)) for r in range(world)]
-    assert all(len(rank) == len(whole) * accumulate for rank in ranks)
-    for step, (x, y) in enumerate(whole):
+    assert all(len(rank) == len(single_device) * accumulate for rank in ranks)
+    for step, (x, y) in enumerate(single_device):
         parts = [part for rank in ranks for part in rank[step * accumulate : (step + 1) * accumulate]]
         labels = torch.cat([v for _, v in parts])
         images = torch.cat([u for u, _ in parts])
@@ -78,13 +78,13 @@ def test_the_global_batch_is_the_same_whatever_the_devices(world: int, accumulat
 
 @pytest.mark.parametrize("skip", [0, 1, 3, 4, 7, 8])
 def test_a_resumed_epoch_is_the_rest_of_it_and_the_next_is_whole(skip: int) -> None:
-    whole, after = listed(batches(epoch=3, accumulate=2)), listed(batches(epoch=4, accumulate=2))
+    full_epoch, next_epoch = listed(batches(epoch=3, accumulate=2)), listed(batches(epoch=4, accumulate=2))
     loader = batches(epoch=3, accumulate=2)
     loader.resume(epoch=3, skip=skip)
-    assert len(loader) == len(whole) - skip
-    assert same(listed(loader), whole[skip:])
+    assert len(loader) == len(full_epoch) - skip
+    assert same(listed(loader), full_epoch[skip:])
     loader.set_epoch(4)
-    assert len(loader) == len(after) and same(listed(loader), after)
+    assert len(loader) == len(next_epoch) and same(listed(loader), next_epoch)
 
 
 def test_max_steps_shortens_the_last_epoch_only() -> None:

@@ -162,9 +162,9 @@ def test_stl10_is_found_and_read(tmp_path: Path, stl10: Stl10, form: str) -> Non
 
 def test_stl10_is_read_as_torchvision_reads_it(tmp_path: Path, stl10: Stl10) -> None:
     (stl10.place(tmp_path, "folder") / "stl10_binary" / "unlabeled_X.bin").write_bytes(stl10.bytes["unlabeled_X.bin"])
-    theirs = tv.STL10(str(tmp_path), split="test")
+    torchvision_data = tv.STL10(str(tmp_path), split="test")
     ours = sources.stl10(root=tmp_path, download=False)
-    assert np.array_equal(ours.test_x.numpy(), theirs.data) and ours.test_y.tolist() == theirs.labels.tolist()
+    assert np.array_equal(ours.test_x.numpy(), torchvision_data.data) and ours.test_y.tolist() == torchvision_data.labels.tolist()
 
 
 @pytest.mark.parametrize("cut", [200, 20_000, 300_000])

@@ -25,14 +25,14 @@ def covariance() -> np.ndarray:
     return np.cov(IMAGES.double().div(255).movedim(1, 0).reshape(3, -1).numpy(), bias=True)
 
 
-def test_a_tally_is_exact_in_whatever_parts_it_is_made() -> None:
-    whole, parts = ChannelStatistics(3), ChannelStatistics(3)
-    whole.add(IMAGES)
+def test_channel_statistics_are_exact_in_whatever_parts_images_come() -> None:
+    at_once, in_parts = ChannelStatistics(3), ChannelStatistics(3)
+    at_once.add(IMAGES)
     for part in torch.split(IMAGES, 7):
-        parts.add(part)
-    assert (whole.mean, whole.std) == (parts.mean, parts.std) == channel_moments(IMAGES)
-    assert torch.equal(whole.covariance, parts.covariance)
-    assert np.allclose(whole.covariance.numpy(), covariance(), rtol=0, atol=1e-14)
+        in_parts.add(part)
+    assert (at_once.mean, at_once.std) == (in_parts.mean, in_parts.std) == channel_moments(IMAGES)
+    assert torch.equal(at_once.covariance, in_parts.covariance)
+    assert np.allclose(at_once.covariance.numpy(), covariance(), rtol=0, atol=1e-14)
 
 
 def test_lighting_has_the_covariance_of_the_pixels() -> None:
@@ -42,8 +42,8 @@ def test_lighting_has_the_covariance_of_the_pixels() -> None:
     shift = lighting.shift(alphas).numpy()
     # sum_i alpha_i s_i p_i with independent alpha_i of variance std^2: that of the pixels, times std^2
     expected = std**2 * covariance()
-    found = np.cov(shift.T, bias=True)
-    assert np.abs(found - expected).max() < 5 * np.abs(expected).max() / math.sqrt(draws)
+    observed = np.cov(shift.T, bias=True)
+    assert np.abs(observed - expected).max() < 5 * np.abs(expected).max() / math.sqrt(draws)
     assert np.abs(shift.mean(0)).max() < 5 * std * math.sqrt(covariance().max()) / math.sqrt(draws)
 
 
@@ -70,9 +70,9 @@ def test_lighting_on_imagenets_colours_is_its_authors_in_grey_levels() -> None:
 def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, normalize: bool) -> None:
     mean, std = channel_moments(IMAGES) if normalize else (None, None)
     normalizer = Normalizer(channels=3, size=8, mean=mean, std=std, channels_last=last)
-    tally = ChannelStatistics(3)
-    tally.add(IMAGES)
-    lighting = Lighting(tally.covariance, std=2.0)
+    statistics = ChannelStatistics(3)
+    statistics.add(IMAGES)
+    lighting = Lighting(statistics.covariance, std=2.0)
     plan, augmentation = BatchPlan(12, seed=4), Augmentation(crop=1, flip=True)
     plain = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, augmentation=augmentation)
     lit = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, augmentation=augmentation, lighting=lighting)
@@ -96,12 +96,12 @@ def test_each_presentation_is_lit_once_and_all_its_pixels_alike(last: bool, norm
 def test_lighting_is_the_same_whatever_the_devices(world: int, accumulate: int) -> None:
     normalizer, plan = Normalizer(channels=3, size=8), BatchPlan(12, seed=4)
     lighting = Lighting(torch.eye(3, dtype=torch.float64), std=0.1)
-    whole = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, lighting=lighting)])
+    single_device = torch.cat([x for x, _ in TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, lighting=lighting)])
     order = torch.cat([y for _, y in TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan)])
-    found = torch.empty_like(whole)
+    gathered = torch.empty_like(single_device)
     for rank in range(world):
         plan, shard = BatchPlan(12, seed=4, accumulate=accumulate), Shard(rank, world)
         share = TrainBatches(IMAGES, LABELS, normalizer=normalizer, plan=plan, lighting=lighting, shard=shard)
         for x, y in share:
-            found[[int((order == label).nonzero()) for label in y]] = x
-    assert torch.equal(found, whole)
+            gathered[[int((order == label).nonzero()) for label in y]] = x
+    assert torch.equal(gathered, single_device)

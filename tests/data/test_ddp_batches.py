@@ -54,10 +54,10 @@ def test_two_ranks_share_what_one_device_sees(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), "2", str(tmp_path)]
     subprocess.run([sys.executable, str(script), "1", str(tmp_path)], check=True, env=environment, timeout=120)
     subprocess.run(launch, check=True, env=environment, timeout=120)
-    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
-    assert len(one["seen"]) == len(first["seen"]) == len(second["seen"]) == 14
-    for whole, a, b in zip(one["seen"], first["seen"], second["seen"], strict=True):
-        assert whole[:2] == a[:2] == b[:2]
-        assert sorted(whole[2]) == sorted(a[2] + b[2])
+    single, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert len(single["seen"]) == len(first["seen"]) == len(second["seen"]) == 14
+    for expected, a, b in zip(single["seen"], first["seen"], second["seen"], strict=True):
+        assert expected[:2] == a[:2] == b[:2]
+        assert sorted(expected[2]) == sorted(a[2] + b[2])
     assert len(first["val"]) != len(second["val"])  # 11 images: the ranks' shares differ, and none is seen twice
-    assert sorted(one["val"]) == sorted(first["val"] + second["val"])
+    assert sorted(single["val"]) == sorted(first["val"] + second["val"])

@@ -51,13 +51,13 @@ def test_a_cut_is_torchvisions_resize_and_crop(tmp_path: Path, width: int, heigh
     from torchvision.transforms import functional as F
 
     path = picture(tmp_path / "a.png", width=width, height=height, seed=1)
-    whole = F.resize(Image.open(path), side)
-    assert resized_shape(width, height, side=side) == whole.size
-    found = decode(Request(path, side, 0), channels=3)
-    assert np.array_equal(found, np.asarray(whole))
+    resized = F.resize(Image.open(path), side)
+    assert resized_shape(width, height, side=side) == resized.size
+    decoded = decode(Request(path, side, 0), channels=3)
+    assert np.array_equal(decoded, np.asarray(resized))
     for share in (0.0, 0.3, 0.999999):
-        top, left = int(share * (whole.height - 31)), int(share * (whole.width - 31))
-        expected = np.asarray(F.crop(whole, top, left, 32, 32)).astype(int)
+        top, left = int(share * (resized.height - 31)), int(share * (resized.width - 31))
+        expected = np.asarray(F.crop(resized, top, left, 32, 32)).astype(int)
         difference = np.abs(decode(Request(path, side, 32, share, share), channels=3) - expected)
         assert difference.max() <= 2 and difference.mean() < 0.25  # ties, which either of the two passes may round up or down
 
@@ -82,12 +82,12 @@ def test_files_of_any_mode_come_with_the_channels_asked_for(tmp_path: Path, mode
 
 
 def test_workers_give_what_this_process_gives_epoch_after_epoch(paths: list[str], decoder: Decoder) -> None:
-    todo = batches(paths)
-    here = list(Decoder(channels=3, workers=0).read(todo, count=3))
+    requests = batches(paths)
+    local = list(Decoder(channels=3, workers=0).read(requests, count=3))
     for _ in range(2):
-        there = list(decoder.read(todo, count=3))
-        assert [batch.shape for batch in there if isinstance(batch, Tensor)] == [(5, 32, 32, 3), (5, 32, 32, 3), (2, 32, 32, 3)]
-        assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True) if isinstance(a, Tensor) and isinstance(b, Tensor))
+        remote = list(decoder.read(requests, count=3))
+        assert [batch.shape for batch in remote if isinstance(batch, Tensor)] == [(5, 32, 32, 3), (5, 32, 32, 3), (2, 32, 32, 3)]
+        assert all(torch.equal(a, b) for a, b in zip(local, remote, strict=True) if isinstance(a, Tensor) and isinstance(b, Tensor))
 
 
 def test_whole_images_keep_their_shapes(paths: list[str], decoder: Decoder) -> None:
@@ -98,15 +98,15 @@ def test_whole_images_keep_their_shapes(paths: list[str], decoder: Decoder) -> N
 
 
 def test_readings_may_be_left_and_may_meet(paths: list[str], decoder: Decoder) -> None:
-    todo = batches(paths)
-    expected = list(Decoder(channels=3, workers=0).read(todo, count=3))
-    left = decoder.read(todo, count=3)
+    requests = batches(paths)
+    expected = list(Decoder(channels=3, workers=0).read(requests, count=3))
+    left = decoder.read(requests, count=3)
     assert torch.equal(next(left), expected[0])  # type: ignore[arg-type]
-    inner = list(decoder.read(todo[1:], count=2))
+    inner = list(decoder.read(requests[1:], count=2))
     assert torch.equal(inner[0], expected[1])  # type: ignore[arg-type]
     assert torch.equal(next(left), expected[1])  # type: ignore[arg-type]
     last = next(left)
-    after = decoder.read(todo, count=3)  # the first reading is done, though nobody asked for its end
+    after = decoder.read(requests, count=3)  # the first reading is done, though nobody asked for its end
     assert torch.equal(next(after), expected[0])  # type: ignore[arg-type]
     left.close()
     assert torch.equal(last, expected[2])  # type: ignore[arg-type]
@@ -116,12 +116,12 @@ def test_readings_may_be_left_and_may_meet(paths: list[str], decoder: Decoder) -
 def test_no_more_is_decoded_ahead_than_the_bound(paths: list[str], decoder: Decoder) -> None:
     asked = []
 
-    def todo() -> object:
+    def requests() -> object:
         for number in range(40):
             asked.append(number)
             yield [Request(paths[0], 36, 32)]
 
-    reading = decoder.read(todo(), count=40)  # type: ignore[arg-type]
+    reading = decoder.read(requests(), count=40)  # type: ignore[arg-type]
     for taken in range(5):
         next(reading)
         time.sleep(0.05)
@@ -187,7 +187,7 @@ def test_workers_end_with_a_killed_training_process(paths: list[str], tmp_path: 
     assert not alive
 
 
-def test_too_little_shared_memory_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_too_little_shared_memory_is_an_error_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(decoding, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 64 * 2**20})())
     Decoder(channels=3, workers=2).check_shared_memory(batch=64, images=10**6, side=224)

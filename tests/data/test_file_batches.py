@@ -27,14 +27,14 @@ Batches = list[tuple[Tensor, Tensor]]
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Images that grow brighter to the right (red) and downwards (green), so that a cut says where and how large it was taken."""
     top = tmp_path_factory.mktemp("files")
-    made = []
+    paths = []
     for i in range(N):
         width, height = (40, 30) if i % 2 else (30, 45)
         image = np.zeros((height, width, 3), dtype=np.uint8)
         image[..., 0], image[..., 1], image[..., 2] = np.linspace(0, 255, width), np.linspace(0, 255, height)[:, None], 9 * i
         Image.fromarray(image).save(top / f"{i:02}.png")
-        made.append(str(top / f"{i:02}.png"))
-    return made
+        paths.append(str(top / f"{i:02}.png"))
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def same(a: Batches, b: Batches) -> bool:
 
 def test_the_number_of_workers_changes_no_bit(paths: list[str], workers: Decoder) -> None:
     lighting = Lighting(torch.eye(3, dtype=torch.float64) / 20, std=0.1)
-    here, there = batches(paths, lighting=lighting), batches(paths, lighting=lighting, decoder=workers)
+    in_process, in_workers = batches(paths, lighting=lighting), batches(paths, lighting=lighting, decoder=workers)
     seen = []
     for epoch in range(3):
-        here.set_epoch(epoch)
-        there.set_epoch(epoch)
-        seen.append(list(here))
-        assert same(seen[-1], list(there))
+        in_process.set_epoch(epoch)
+        in_workers.set_epoch(epoch)
+        seen.append(list(in_process))
+        assert same(seen[-1], list(in_workers))
     assert not same(seen[0], seen[1])
     assert not same(seen[0], list(batches(paths, lighting=lighting, seed=8)))
 
@@ -90,7 +90,7 @@ def test_the_number_of_workers_changes_no_bit(paths: list[str], workers: Decoder
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("skip", [0, 1, 3, 7])
 def test_a_resumed_epoch_is_its_rest_and_decodes_nothing_else(paths: list[str], workers: Decoder, count: int, skip: int) -> None:
-    whole, after = list(batches(paths, epoch=3, accumulate=2)), list(batches(paths, epoch=4, accumulate=2))
+    full_epoch, next_epoch = list(batches(paths, epoch=3, accumulate=2)), list(batches(paths, epoch=4, accumulate=2))
     asked = []
 
     class Counting(FileBatches):
@@ -101,19 +101,19 @@ def test_a_resumed_epoch_is_its_rest_and_decodes_nothing_else(paths: list[str], 
     decoder = workers if count else Decoder(channels=3, workers=0)
     loader = batches(paths, loader_class=Counting, decoder=decoder, accumulate=2, epoch=3)
     loader.resume(epoch=3, skip=skip)
-    assert len(loader) == len(whole) - skip
-    assert same(list(loader), whole[skip:])
+    assert len(loader) == len(full_epoch) - skip
+    assert same(list(loader), full_epoch[skip:])
     assert asked == [(3, k) for k in range(skip, 8)]
     loader.set_epoch(4)
-    assert len(loader) == len(after) and same(list(loader), after)
+    assert len(loader) == len(next_epoch) and same(list(loader), next_epoch)
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 3), (2, 3), (3, 1)])
 def test_the_global_batch_is_the_same_whatever_the_devices(paths: list[str], world: int, accumulate: int) -> None:
-    whole = list(batches(paths, epoch=2))
+    single_device = list(batches(paths, epoch=2))
     ranks = [list(batches(paths, epoch=2, rank=r, world=world, accumulate=accumulate)) for r in range(world)]
     seen: list[int] = []
-    for step, (x, y) in enumerate(whole):
+    for step, (x, y) in enumerate(single_device):
         parts = [part for rank in ranks for part in rank[step * accumulate : (step + 1) * accumulate]]
         labels, images = torch.cat([v for _, v in parts]), torch.cat([u for u, _ in parts])
         assert torch.equal(labels.sort().values, y.sort().values)
@@ -139,19 +139,19 @@ def read_off(image: Tensor, width: int, height: int) -> tuple[float, float, bool
 
 
 def test_scale_place_and_mirror_are_drawn_for_each_image(paths: list[str]) -> None:
-    found = []
+    measured = []
     for epoch in range(40):
         for images, labels in batches(paths, epoch=epoch):
             for image, label in zip(images, labels.tolist(), strict=True):
                 width, height = (40, 30) if label % 2 else (30, 45)
-                found.append((*read_off(image, width, height), label))
-    n = len(found)
-    short = torch.tensor([f[0] for f in found])
+                measured.append((*read_off(image, width, height), label))
+    n = len(measured)
+    short = torch.tensor([f[0] for f in measured])
     assert 17 < short.min() < 18.7 and 23.3 < short.max() < 25
     assert (short.round().clamp(18, 24).long().bincount(minlength=25)[18:] > n / 7 * 0.6).all()
-    mirrored = sum(f[2] for f in found)
+    mirrored = sum(f[2] for f in measured)
     assert abs(mirrored - n / 2) < 4 * (n / 4) ** 0.5
-    tall = [f for f in found if f[4] % 2 == 0]
+    tall = [f for f in measured if f[4] % 2 == 0]
     assert min(f[3] for f in tall) < 1 and max(f[3] for f in tall) > 16  # at side 24 the height of 36 leaves places 0 to 20
 
 
@@ -184,14 +184,14 @@ def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
 def test_evaluation_sees_each_file_once_cut_from_the_middle(paths: list[str], workers: Decoder, world: int) -> None:
     for rank in range(world):
         share = EvalFiles(LabelledFiles(paths, LABELS), decoder=workers, normalizer=RAW, side=20, batch_size=5, shard=Shard(rank, world))
-        found = list(share)
-        assert len(found) == len(share)
-        assert torch.cat([y for _, y in found]).tolist() == list(range(rank, N, world))
-        x = torch.cat([x for x, _ in found])
+        batches_of_rank = list(share)
+        assert len(batches_of_rank) == len(share)
+        assert torch.cat([y for _, y in batches_of_rank]).tolist() == list(range(rank, N, world))
+        x = torch.cat([x for x, _ in batches_of_rank])
         for image, label in zip(x, range(rank, N, world), strict=True):
-            whole = Image.open(paths[label]).resize((26, 20) if label % 2 else (20, 30), Image.Resampling.BILINEAR)
-            left, top = (whole.width - SIZE) // 2, (whole.height - SIZE) // 2
-            expected = torch.from_numpy(np.array(whole.crop((left, top, left + SIZE, top + SIZE)))).permute(2, 0, 1)
+            resized = Image.open(paths[label]).resize((26, 20) if label % 2 else (20, 30), Image.Resampling.BILINEAR)
+            left, top = (resized.width - SIZE) // 2, (resized.height - SIZE) // 2
+            expected = torch.from_numpy(np.array(resized.crop((left, top, left + SIZE, top + SIZE)))).permute(2, 0, 1)
             assert (image * 255 - expected).abs().max() < 1.5
 
 
@@ -206,12 +206,12 @@ def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
 
 def test_moments_are_measured_on_cuts_from_the_middle(paths: list[str]) -> None:
     store = FileStore(decoder=Decoder(channels=3, workers=2), size=SIZE, scale=[20], eval_batch_size=8)
-    tally = store.channel_statistics(paths, key="test", seed=0)
+    statistics = store.channel_statistics(paths, key="test", seed=0)
     raw = Normalizer(channels=3, size=SIZE)
     x = torch.cat([x for x, _ in store.eval_batches(LabelledFiles(paths, LABELS), normalizer=raw)]).double().movedim(1, 0).reshape(3, -1)
-    assert torch.allclose(torch.tensor(tally.mean, dtype=torch.float64), x.mean(1), atol=1e-6)
-    assert torch.allclose(tally.covariance, torch.cov(x, correction=0), atol=1e-6)
-    assert store.channel_statistics(["/nowhere.png"], key="test", seed=0) is tally
+    assert torch.allclose(torch.tensor(statistics.mean, dtype=torch.float64), x.mean(1), atol=1e-6)
+    assert torch.allclose(statistics.covariance, torch.cov(x, correction=0), atol=1e-6)
+    assert store.channel_statistics(["/nowhere.png"], key="test", seed=0) is statistics
 
 
 def test_views_of_files_come_at_each_scale_in_groups_of_one_shape(paths: list[str], workers: Decoder) -> None:

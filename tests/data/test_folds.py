@@ -22,17 +22,17 @@ UNEVEN = torch.tensor([0] * 61 + [1] * 58 + [2] * 23)[torch.randperm(142, genera
 
 
 def parts(folds: int, *, subset: int | None = None, seed: int = 0) -> list[tuple[set[int], set[int]]]:
-    found = [stratified_folds(UNEVEN, folds=folds, fold=fold, seed=seed, subset=subset) for fold in range(folds)]
-    return [(set(train.tolist()), set(val.tolist())) for train, val in found]
+    splits = [stratified_folds(UNEVEN, folds=folds, fold=fold, seed=seed, subset=subset) for fold in range(folds)]
+    return [(set(train.tolist()), set(val.tolist())) for train, val in splits]
 
 
 @pytest.mark.parametrize("subset", [None, 100, 37])
 @pytest.mark.parametrize("folds", [2, 3, 5, 10])
 def test_every_image_validates_exactly_once_and_trains_in_all_other_folds(folds: int, subset: int | None) -> None:
-    found = parts(folds, subset=subset)
-    everything = set.union(*(val for _, val in found))
-    assert sum(len(val) for _, val in found) == len(everything) == (subset or len(UNEVEN))
-    assert all(train == everything - val for train, val in found)
+    splits = parts(folds, subset=subset)
+    everything = set.union(*(val for _, val in splits))
+    assert sum(len(val) for _, val in splits) == len(everything) == (subset or len(UNEVEN))
+    assert all(train == everything - val for train, val in splits)
 
 
 @pytest.mark.parametrize("subset", [None, 100])
@@ -64,10 +64,10 @@ def test_subsets_of_a_fraction_are_nested_at_every_size() -> None:
     def sets(size: int | None) -> list[set[int]]:
         return [set(part.tolist()) for part in stratified_split(UNEVEN, val_fraction=0.15, seed=2, subset=size)]
 
-    made = {size: sets(size) for size in [*range(12, 143), None]}
-    for (train, val), (more_train, more_val) in pairwise(made.values()):
+    by_size = {size: sets(size) for size in [*range(12, 143), None]}
+    for (train, val), (more_train, more_val) in pairwise(by_size.values()):
         assert train <= more_train and val <= more_val
-    assert all(len(train) + len(val) == size and len(val) == round(size * 0.15) for size, (train, val) in made.items() if size)
+    assert all(len(train) + len(val) == size and len(val) == round(size * 0.15) for size, (train, val) in by_size.items() if size)
 
 
 def test_a_beginning_has_each_class_in_its_proportion() -> None:

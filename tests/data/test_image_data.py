@@ -134,7 +134,7 @@ def test_resizing_is_torchvisions_within_rounding() -> None:
         ({"val_fraction": 1.5}, DataError, "^val_fraction=1.5"),
     ],
 )
-def test_what_does_not_fit_is_told_by_its_key(changes: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_what_does_not_fit_is_named(changes: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         image_data(**changes).setup()
 
@@ -143,9 +143,9 @@ def test_the_mean_alone_is_taken_off_in_steps_of_255() -> None:
     centred, plain = image_data(normalize="mean", crop=0, flip=False), image_data(normalize=False, crop=0, flip=False)
     for data in (centred, plain):
         data.setup()
-    for (ours, labels), (theirs, others) in zip(centred.train_dataloader(), plain.train_dataloader(), strict=True):
-        assert torch.equal(labels, others)
-        torch.testing.assert_close(ours, 255 * (theirs - torch.tensor(centred.mean).view(1, -1, 1, 1)), rtol=1e-5, atol=1e-3)
+    for (images, labels), (unnormalized, same_labels) in zip(centred.train_dataloader(), plain.train_dataloader(), strict=True):
+        assert torch.equal(labels, same_labels)
+        torch.testing.assert_close(images, 255 * (unnormalized - torch.tensor(centred.mean).view(1, -1, 1, 1)), rtol=1e-5, atol=1e-3)
 
 
 def test_constant_images_cannot_be_normalized() -> None:
@@ -215,22 +215,22 @@ def trainer(epochs: int, *callbacks: pl.Callback, accumulate: int = 1) -> pl.Tra
 
 
 def train(data: ImageDataModule, net: Linear, epochs: int, *callbacks: pl.Callback, epoch: int = 0, momentum: Any = None) -> pl.Trainer:
-    made = trainer(epochs, *callbacks, accumulate=data.batch_plan.accumulate)
+    fitted_trainer = trainer(epochs, *callbacks, accumulate=data.batch_plan.accumulate)
     for counter in ("ready", "started", "processed", "completed"):
-        setattr(made.fit_loop.epoch_progress.current, counter, epoch)
+        setattr(fitted_trainer.fit_loop.epoch_progress.current, counter, epoch)
     if momentum is not None:
         net.configure_optimizers = lambda: momentum(net)  # type: ignore[method-assign]
-    made.fit(net, datamodule=data)
-    return made
+    fitted_trainer.fit(net, datamodule=data)
+    return fitted_trainer
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kill", [2, 6, 8, 14])
 def test_a_resumed_fit_sees_exactly_what_remained(kill: int, accumulate: int) -> None:
-    whole = Linear()
-    train(image_data(accumulate=accumulate), whole, 3)
+    uninterrupted = Linear()
+    train(image_data(accumulate=accumulate), uninterrupted, 3)
     per_epoch = 5 * accumulate
-    assert [e for e, _, _ in whole.seen] == [e for e in range(3) for _ in range(per_epoch)]
+    assert [e for e, _, _ in uninterrupted.seen] == [e for e in range(3) for _ in range(per_epoch)]
 
     first = Linear()
     with pytest.raises(SystemExit):  # Lightning's answer to a KeyboardInterrupt
@@ -242,19 +242,19 @@ def test_a_resumed_fit_sees_exactly_what_remained(kill: int, accumulate: int) ->
     second.net.load_state_dict(first.net.state_dict())
 
     def optimizer(net: Linear) -> torch.optim.Optimizer:
-        made = torch.optim.SGD(net.net.parameters(), lr=0.05, momentum=0.9)
-        made.load_state_dict(state)
-        return made
+        restored = torch.optim.SGD(net.net.parameters(), lr=0.05, momentum=0.9)
+        restored.load_state_dict(state)
+        return restored
 
     data = image_data(accumulate=accumulate)
     data.load_state_dict({"epoch": epoch, "skip": skip})
     train(data, second, 3, epoch=epoch, momentum=optimizer)
     seen = first.seen + second.seen
-    assert len(seen) == len(whole.seen)
-    for (e, x, y), (f, u, v) in zip(whole.seen, seen, strict=True):
+    assert len(seen) == len(uninterrupted.seen)
+    for (e, x, y), (f, u, v) in zip(uninterrupted.seen, seen, strict=True):
         assert e == f and torch.equal(x, u) and torch.equal(y, v)
-    assert first.validated + second.validated == whole.validated == [(0, 10), (1, 10), (2, 10)]
-    assert all(torch.equal(a, b) for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True))
+    assert first.validated + second.validated == uninterrupted.validated == [(0, 10), (1, 10), (2, 10)]
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted.net.parameters(), second.net.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("max_steps", "epochs"), [(3, 1), (5, 1), (7, 2), (13, 3), (99, 4)])
@@ -263,16 +263,16 @@ def test_max_steps_ends_training_with_a_validation(max_steps: int, epochs: int, 
     data, net = image_data(max_steps=max_steps, accumulate=accumulate), Linear()
     data.setup()
     assert data.epochs(4) == epochs and data.total_steps(4) == min(max_steps, 20)
-    made = train(data, net, data.epochs(4))
-    assert made.global_step == data.total_steps(4)
+    fitted_trainer = train(data, net, data.epochs(4))
+    assert fitted_trainer.global_step == data.total_steps(4)
     assert net.validated == [(e, 10) for e in range(epochs)]
 
 
 def test_a_trainer_tests_on_every_test_image_in_batches() -> None:
     data, net = image_data(eval_batch_size=8), Linear()
-    made = train(data, net, 1)
+    fitted_trainer = train(data, net, 1)
     net.validated.clear()
-    made.test(net, datamodule=data, verbose=False)
+    fitted_trainer.test(net, datamodule=data, verbose=False)
     assert net.validated == [(-1, 8), (-1, 8), (-1, 4)]
 
 

@@ -38,17 +38,17 @@ def imagenet(tmp_path: Path) -> Path:
 def test_imagenet_is_listed_as_torchvision_lists_it(imagenet: Path, inside: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("data")
     shutil.copytree(imagenet, root / inside, dirs_exist_ok=True)
-    found = sources.imagenet(root=root, download=False)
-    for paths, labels, part in ((found.train, found.train_y, "train"), (found.test, found.test_y, "val")):
+    listing = sources.imagenet(root=root, download=False)
+    for paths, labels, part in ((listing.train, listing.train_y, "train"), (listing.test, listing.test_y, "val")):
         assert list(zip(map(str, paths), labels.tolist(), strict=True)) == tv.ImageNet(str(root / inside), split=part).samples
-    assert found.classes == ("n01440764 tench", "n02012849 crane", "n03126707 crane")
+    assert listing.classes == ("n01440764 tench", "n02012849 crane", "n03126707 crane")
 
 
 def test_imagenets_classes_keep_their_folders_names_without_meta(imagenet: Path) -> None:
     named = sources.imagenet(root=imagenet, download=False).digest()
     (imagenet / "meta.bin").unlink()
-    found = sources.imagenet(root=imagenet, download=False)
-    assert found.classes == tuple(NAMES) and found.digest() == named
+    listing = sources.imagenet(root=imagenet, download=False)
+    assert listing.classes == tuple(NAMES) and listing.digest() == named
 
 
 class Planted:
@@ -63,8 +63,8 @@ class Planted:
 
 def test_a_meta_file_that_is_not_torchvisions_is_named_and_runs_nothing(imagenet: Path) -> None:
     meta = imagenet / "meta.bin"
-    whole = meta.read_bytes()
-    for content in (b"", b"nonsense", whole[: len(whole) // 2]):
+    intact = meta.read_bytes()
+    for content in (b"", b"nonsense", intact[: len(intact) // 2]):
         meta.write_bytes(content)
         with pytest.raises(DataError, match=r"meta\.bin: not torchvision's meta\.bin, or damaged"):
             sources.imagenet(root=imagenet, download=False)

@@ -179,29 +179,29 @@ class Cifar:
 @pytest.mark.parametrize("form", ["archive", "archive itself", "folder", "folder itself"])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_is_found_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str) -> None:
-    made = Cifar(getattr(tv, name.upper()), monkeypatch)
-    root = made.place(tmp_path, form)
+    files = Cifar(getattr(tv, name.upper()), monkeypatch)
+    root = files.place(tmp_path, form)
     before = sorted(tmp_path.rglob("*"))
     images = getattr(sources, name)(root=root, download=False)
-    assert images.train_x.dtype == torch.uint8 and np.array_equal(images.train_x.numpy(), made.x)
-    assert images.train_y.tolist() == made.y and images.test_y.tolist() == made.y[:7]
+    assert images.train_x.dtype == torch.uint8 and np.array_equal(images.train_x.numpy(), files.x)
+    assert images.train_y.tolist() == files.y and images.test_y.tolist() == files.y[:7]
     assert images.classes[3] == "class 3"
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_damaged_cifar_archive_or_member_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Cifar(tv.CIFAR10, monkeypatch)
-    archive = made.place(tmp_path, "archive itself")
-    archive.write_bytes(made.archive[:-100])
+    files = Cifar(tv.CIFAR10, monkeypatch)
+    archive = files.place(tmp_path, "archive itself")
+    archive.write_bytes(files.archive[:-100])
     with pytest.raises(DataError) as error:
         sources.cifar10(root=tmp_path, download=False)
-    assert all(word in str(error.value) for word in (str(archive), made.kind.tgz_md5, md5(made.archive[:-100])))
+    assert all(word in str(error.value) for word in (str(archive), files.kind.tgz_md5, md5(files.archive[:-100])))
     archive.unlink()
-    member = made.place(tmp_path, "folder itself") / "data_batch_3"
-    member.write_bytes(made.bytes["data_batch_3"] + b"!")
+    member = files.place(tmp_path, "folder itself") / "data_batch_3"
+    member.write_bytes(files.bytes["data_batch_3"] + b"!")
     with pytest.raises(DataError) as error:
         sources.cifar10(root=tmp_path, download=False)
-    assert all(word in str(error.value) for word in (str(member), md5(made.bytes["data_batch_3"])))
+    assert all(word in str(error.value) for word in (str(member), md5(files.bytes["data_batch_3"])))
     member.unlink()
     with pytest.raises(DataError, match="data_batch_3: cannot be read"):
         sources.cifar10(root=tmp_path, download=False)
@@ -225,7 +225,7 @@ def test_the_real_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert images.train_x.shape == (60000, 1, 28, 28) and images.test_x.shape == (10000, 1, 28, 28)
     assert torch.bincount(images.train_y).tolist() == [6000] * 10 and torch.bincount(images.test_y).tolist() == [1000] * 10
     assert images.train_y[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
-    monkeypatch.chdir(tmp_path)  # the default root holds nothing here: the package is found all the same
+    monkeypatch.chdir(tmp_path)  # the default root holds nothing here: the package is used all the same
     assert sources.fashion_mnist(root=Path("data"), download=False).digest() == images.digest()
     with pytest.raises(DataError, match=f"root={fashion_idx.DEBIAN_FOLDER}"):  # a root of one's own is taken at its word
         sources.fashion_mnist(root=tmp_path / "mine", download=False)

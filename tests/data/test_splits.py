@@ -65,6 +65,6 @@ def test_impossible_splits_name_the_key(kwargs: dict[str, float], key: str) -> N
 
 
 def test_every_fifth_takes_a_fifth_of_each_class() -> None:
-    rest, held = fixed_test_split(LABELS)
-    assert torch.bincount(LABELS[held]).tolist() == [20, 10, 6]
-    assert sorted([*rest.tolist(), *held.tolist()]) == list(range(180))
+    train, test = fixed_test_split(LABELS)
+    assert torch.bincount(LABELS[test]).tolist() == [20, 10, 6]
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(180))
