@@ -1,7 +1,7 @@
-"""The input pipeline: whole batches are cut, flipped and normalized at once from uint8 images in memory.
+"""The input pipeline: entire batches are cropped, flipped and normalized at once from uint8 images in memory.
 
-Which image comes when, and how it is augmented, is a pure function of (seed, epoch, step), drawn for the whole global batch and
-then shared out, so that neither the number of devices, nor accumulation, nor a stop and a resume changes what is trained on.
+Which image comes when, and how it is augmented, is a pure function of (seed, epoch, step), drawn for the global batch and
+then divided, so that neither the number of devices, nor accumulation, nor a stop and a resume changes what is trained on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Augmentation:
     """How training images are varied at random.
 
     Attributes:
-        crop: Zero padding in pixels on each side before a random cut; for images in memory.
+        crop: Zero padding in pixels on each side before a random crop; for images in memory.
         flip: Mirror with probability 1/2.
         scale: Shorter side, or its least and greatest value, to which image files are resized; empty for the default.
         lighting: Standard deviation of PCA lighting; 0 switches it off.

@@ -165,7 +165,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _set_up_files(self, files: ImageFiles, train: Tensor, val: Tensor) -> None:
         input_format, augmentation = self.input_format, self.augmentation
-        rule = "is for images in memory; image files are resized and cut, see `scale`"
+        rule = "is for images in memory; image files are resized and cropped, see `scale`"
         check_argument("crop", augmentation.crop, fits=augmentation.crop == 0, rule=rule)
         check_argument("fit", input_format.fit, fits=input_format.fit == "resize", rule=rule)
         self._store = FileStore(
@@ -212,7 +212,7 @@ class ImageDataModule(pl.LightningDataModule):
         return self._store.decoder.workers if self._store is not None else 0
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take up training at micro-batch `skip` of `epoch`: that epoch's loader gives, and counts, only what remains of it."""
+        """Resume training at micro-batch `skip` of `epoch`: that epoch's loader yields, and counts, only what remains of it."""
         self._resume = {"epoch": state_dict["epoch"], "skip": state_dict["skip"]}
 
     def epochs(self, max_epochs: int) -> int:

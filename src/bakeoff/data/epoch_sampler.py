@@ -91,16 +91,16 @@ class EpochSampler:
         return max(0, min(self.steps_per_epoch, self.max_steps - self.epoch * self.steps_per_epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def resume(self, *, epoch: int, skip: int) -> None:
-        """Leave out the first `skip` micro-batches of `epoch`, which were trained on before; other epochs stay whole."""
+        """Leave out the first `skip` micro-batches of `epoch`, which were trained on before; other epochs stay complete."""
         self._skip = (epoch, skip)
 
     @property
     def start(self) -> int:
-        """The first micro-batch of this epoch that is given out."""
+        """The first micro-batch of this epoch that is yielded."""
         epoch, skip = self._skip
         return skip if epoch == self.epoch else 0
 
@@ -118,7 +118,7 @@ class EpochSampler:
         return order.view(self.steps, self.batch_size)
 
     def micro_batch(self, values: Tensor, k: int) -> Tensor:
-        """Return what this rank's micro-batch number k gets, (micro, ...), of values of a whole global batch, (batch_size, ...)."""
+        """Return what this rank's micro-batch number k gets, (micro, ...), of values of a global batch, (batch_size, ...)."""
         return values.view(self.accumulate, self.shard.world_size, self.micro, *values.shape[1:])[k % self.accumulate, self.shard.rank]
 
     def alphas(self, epoch: int, step: int, *, channels: int, std: float) -> Tensor:

@@ -1,7 +1,7 @@
-"""What the test looks at where an image is seen in several views: each image at one or several scales, in batches.
+"""Batches of a test that scores several views of an image: each image at one or several scales.
 
 A batch is (scaled, labels int64[b]): for each scale a list of groups (images float32[g, C, H, W], rows int64[g]), the rows saying which
-of the batch's images they are; images of one shape make a group. Mirrors and cuts of them are made from these by who scores them.
+of the batch's images they are; images of one shape make a group. Mirror images and crops are left to the code that scores them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ViewPlan:
         check_argument("flip", "true", fits=not (ten_crop and self.flip), rule=rule)
         check_argument("scales", scales, fits=min(scales, default=size) >= size, rule=f"every scale must be at least size={size}")
         suggestion = f"set scales=[{size + size // 8}], to which they are fitted first, or `crop`"
-        rule = f"images of size={size} leave no room to cut from: {suggestion}"
+        rule = f"images of size={size} leave no room to crop from: {suggestion}"
         check_argument("kind", self.kind, fits=not ten_crop or bool(scales) or crop != 0, rule=rule)
 
     def images(self, images: Tensor, *, fit: Callable[..., Tensor], size: int, crop: int) -> list[Tensor]:

@@ -1,6 +1,6 @@
-"""Batches from image files: workers decode, resize and cut; mirroring, lighting and normalizing are done by whole batches on the device.
+"""Batches from image files: workers decode, resize and crop; entire batches are mirrored, lit and normalized on the device.
 
-Every random decision is a pure function of (seed, epoch, step), drawn for the whole global batch before it is shared out: neither the
+Every random decision is a pure function of (seed, epoch, step), drawn for the global batch before it is divided: neither the
 number of workers or devices, nor accumulation, nor a stop and a resume changes what is trained on.
 """
 

@@ -95,7 +95,8 @@ def measure_cost(run: RunConfig, *, max_seconds: float = MAX_SECONDS) -> RunCost
     callbacks = [ScheduleFreeAveraging(), ScheduleStepping(), MetricLogging(every=run.trainer.log_every), timer]
     trainer = make_trainer(short_run, callbacks=callbacks, validate=False)
     data = builders.set_up_data(short_run, trainer=trainer)
-    trainer.fit(ClassificationModule(short_run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch), datamodule=data)
+    with builders.data_errors(short_run):
+        trainer.fit(ClassificationModule(short_run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch), datamodule=data)
     epochs = math.ceil(total_steps / full_data.steps_per_epoch)
     steps_of_validation = EVAL_COST * epochs * full_data.n_val / full_data.batch_plan.batch_size
     return RunCost(timer.seconds_per_step, timer.seconds_per_step * (total_steps + steps_of_validation))
