@@ -41,19 +41,49 @@ class SequentialDesign:
 
     Attributes:
         sizes: seeds at each analysis, growing; the last is the most there can be.
-        studies: independent tunings of each arm. With more than one, seeds are dealt out to them in turn and the study means are tested.
+        studies: independent tunings of each arm at the first analysis. With more than one, seeds are dealt out to them in turn and the
+            study means are tested.
+        assignment: the study of the seed at each position, where it is not position modulo `studies` (see `growing`).
 
     Raises:
-        ValueError: there are no sizes, or they do not grow.
+        ValueError: there are no sizes, they do not grow, or the assignment is not as long as the last.
     """
 
     sizes: tuple[int, ...]
     studies: int = 1
+    assignment: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the sizes grow."""
         if not self.sizes or any(b <= a for a, b in itertools.pairwise((0, *self.sizes))):
             raise ValueError(f"analyses at {self.sizes}: the numbers of seeds must grow")
+        if self.assignment and len(self.assignment) != self.sizes[-1]:
+            raise ValueError(f"{len(self.assignment)} seeds have a study: the last analysis has {self.sizes[-1]}")
+
+    @classmethod
+    def growing(cls, sizes: tuple[int, ...], studies: int) -> SequentialDesign:
+        """The design whose every analysis adds as many seeds and as many studies, each tuned anew, as the first one has.
+
+        Args:
+            sizes: seeds at each analysis: multiples of the first, which is a multiple of `studies`.
+            studies: studies of the first analysis.
+        """
+        if studies == 1:
+            return cls(sizes)
+        first = sizes[0]
+        return cls(sizes, studies, tuple(i // first * studies + i % first % studies for i in range(sizes[-1])))
+
+    @property
+    def has_studies(self) -> bool:
+        """Whether studies, and not seeds, are the independent values."""
+        return self.studies > 1 or bool(self.assignment)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The independent values at each analysis: studies, or seeds with a single study."""
+        if not self.has_studies:
+            return self.sizes
+        return tuple(len({self.study_at(i) for i in range(size)}) for size in self.sizes)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -62,10 +92,15 @@ class SequentialDesign:
 
     def nominal_levels(self, alpha: float) -> tuple[float, ...]:
         """The two-sided level of each analysis at which all of them together have the error rate `alpha`."""
-        return nominal_levels(self.sizes, alpha) if self.studies == 1 else bonferroni_levels(self.sizes, alpha)
+        units = self.units
+        if any(b <= a for a, b in itertools.pairwise(units)):
+            return bonferroni_levels(self.sizes, alpha)
+        return nominal_levels(units, alpha)
 
     def study_at(self, position: int) -> int:
         """The independent unit of the seed at a position of the plan's order: its study, or the seed itself with a single study."""
+        if self.assignment:
+            return self.assignment[position] if position < len(self.assignment) else position
         return position % self.studies if self.studies > 1 else position
 
     def completed_analyses(self, seeds: int) -> int:
@@ -120,7 +155,7 @@ def nominal_levels(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 def bonferroni_levels(sizes: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     """What each analysis may spend, as its own level: valid whatever the correlation of the analyses.
 
-    Means of studies need this: their number stays the same, and their correlation depends on the unknown variance of tuning.
+    Means of a fixed number of studies need this: their correlation depends on the unknown variance of tuning.
     """
     totals = [0.0, *(spent_alpha(alpha, size / sizes[-1]) for size in sizes)]
     return tuple(b - a for a, b in itertools.pairwise(totals))

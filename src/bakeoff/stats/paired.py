@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,12 +12,15 @@ import numpy.typing as npt
 from scipy import stats
 
 from bakeoff.stats.alpha_spending import SequentialDesign
+from bakeoff.stats.image_sampling import CorrectImages, pair_image_variances
 from bakeoff.stats.intervals import ALPHA, clopper_pearson
 from bakeoff.stats.multiple_comparisons import holm
-from bakeoff.stats.repeated_intervals import additional_seeds, repeated_confidence_intervals, study_means
+from bakeoff.stats.repeated_intervals import additional_seeds, repeated_confidence_intervals, unit_means
 from bakeoff.stats.scores import ALL_BLOCKS, Array, Goal, Scores, goal_sign, mean_over_blocks, score_matrix
 
-Grade = Literal["supported", "tie", "under-powered", "unknown", "interim", "exploratory"]
+Grade = Literal[
+    "supported", "as tuned", "tie", "tie as tuned", "identical", "nothing learned", "under-powered", "unknown", "interim", "exploratory"
+]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -50,6 +53,7 @@ class PairedDifference:
         ahead_low: lower end of the 95 % interval of `ahead`.
         ahead_high: upper end.
         studies: studies whose means were tested; None with a single study.
+        images: test images whose choice the interval allows for; None where it is about these images alone.
     """
 
     block: str
@@ -70,6 +74,26 @@ class PairedDifference:
     ahead_low: float | None = None
     ahead_high: float | None = None
     studies: int | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Arms that are compared with each other, over whose pairs p values are corrected.
+
+    Attributes:
+        block: the block, or `ALL_BLOCKS`.
+        arms: the arms.
+        scores: `(arms, seeds)`, seeds in the order of the plan; NaN where there is no score.
+        seeds: the seeds; needed for `correct` alone.
+        correct: block -> arm -> seed -> whether each test image was classified correctly, where that is known.
+    """
+
+    block: str
+    arms: Sequence[str]
+    scores: Array
+    seeds: Sequence[int] = ()
+    correct: CorrectImages = field(default_factory=dict)
 
 
 def compare_pairs(
@@ -80,7 +104,7 @@ def compare_pairs(
     margin: float,
     design: SequentialDesign | None = None,
     seed_order: Sequence[int] = (),
-    permutation_tests: bool = True,
+    correct: CorrectImages | None = None,
 ) -> list[PairedDifference]:
     """Compare every pair of arms in every block and, where there are several, over all blocks.
 
@@ -94,7 +118,8 @@ def compare_pairs(
         margin: the difference below which none matters, in units of the score.
         design: the analyses that were planned; without one, all seeds are analysed once.
         seed_order: the seeds in the order of the plan, which says at which analysis each came in; others follow by number.
-        permutation_tests: whether permutation tests are made, too.
+        correct: block -> arm -> seed -> whether each test image was classified correctly. Intervals then allow for the choice of the
+            images; without it they are about these images alone.
 
     Returns:
         One difference for each block and each pair that shares a seed.
@@ -105,38 +130,29 @@ def compare_pairs(
     for block, scores_by_arm in families.items():
         all_seeds = {seed for by_seed in scores_by_arm.values() for seed in by_seed}
         seeds = list(dict.fromkeys([*seed_order, *sorted(all_seeds)]))
+        known = correct or {}
+        shown = known if block == ALL_BLOCKS else {block: known[block]} if block in known else {}
         differences += compare_family(
-            block,
-            arms,
-            score_matrix(scores_by_arm, arms, seeds),
+            Family(block, arms, score_matrix(scores_by_arm, arms, seeds), seeds, shown),
             goal=goal,
             margin=margin,
             design=design or SequentialDesign((max(1, len(seeds)),)),
-            permutation_tests=permutation_tests,
         )
     return differences
 
 
 def compare_family(
-    block: str,
-    arms: Sequence[str],
-    scores: Array,
-    *,
-    goal: Goal,
-    margin: float,
-    design: SequentialDesign,
-    permutation_tests: bool = True,
+    family: Family, *, goal: Goal, margin: float, design: SequentialDesign, permutation_tests: bool = True
 ) -> list[PairedDifference]:
     """Compare all pairs of arms of one family.
 
-    The grades are: supported, where Holm's p is below 5 % (for a single pair: the interval excludes zero); tie, where the interval lies
-    within +-`margin`; under-powered, where neither holds. `more_seeds` then leads to the next analysis that would find a difference as
-    large as the observed one, or as the margin if that is larger, with 80 % power at its level divided by the number of pairs.
+    The grades are: identical, where no score differs; supported, where Holm's p is below 5 % (for a single pair: the interval excludes
+    zero); tie, where the interval lies within +-`margin`; under-powered, where none of these holds. `more_seeds` then leads to the next
+    analysis that would find a difference as large as the observed one, or as the margin if that is larger, with 80 % power at its level
+    divided by the number of pairs.
 
     Args:
-        block: the name of the family.
-        arms: the arms, as the rows of `scores`.
-        scores: `(arms, seeds)`, seeds in the order of the plan; NaN where there is no score.
+        family: the arms and their scores.
         goal: whether larger or smaller scores are better.
         margin: the difference below which none matters, in units of the score.
         design: the analyses that were planned.
@@ -145,25 +161,27 @@ def compare_family(
     Returns:
         One difference for each pair that shares a seed.
     """
-    first, second, gaps = _oriented_differences(scores, goal)
+    first, second, gaps = _oriented_differences(family.scores, goal)
     if not len(gaps):
         return []
-    intervals = repeated_confidence_intervals(gaps, design)
+    image_variances, n_images = _image_variances(family, first, second, design)
+    intervals = repeated_confidence_intervals(gaps, design, image_variances=list(np.nan_to_num(image_variances)), n_images=n_images)
     p_holm = holm(intervals.p)
-    units = study_means(gaps, design.studies)
-    permuted = np.full(len(gaps), len(gaps) <= MAX_PERMUTED_PAIRS) | _with_best_arm(scores, first, second, goal)
+    units = unit_means(gaps, design)
+    permuted = np.full(len(gaps), len(gaps) <= MAX_PERMUTED_PAIRS) | _with_best_arm(family.scores, first, second, goal)
     p_permutation = permutation_p(units, chosen=permuted & permutation_tests)
     ahead, ahead_low, ahead_high = win_shares(units)
     more_seeds = additional_seeds(intervals, design, margin=margin, pairs=len(gaps))
     differences: list[PairedDifference] = []
     for i in range(len(gaps)):
         low, high, corrected = (_none_if_nan(column[i]) for column in (intervals.low, intervals.high, p_holm))
-        grade = grade_difference(low, high, corrected, margin=margin)
+        identical = intervals.n[i] > 1 and not np.nan_to_num(gaps[i]).any()
+        grade = "identical" if identical else grade_difference(low, high, corrected, margin=margin)
         differences.append(
             PairedDifference(
-                block=block,
-                better=arms[first[i]],
-                worse=arms[second[i]],
+                block=family.block,
+                better=family.arms[first[i]],
+                worse=family.arms[second[i]],
                 n=int(intervals.n[i]),
                 advantage=float(intervals.mean[i]),
                 sd=_none_if_nan(intervals.sd[i]),
@@ -178,10 +196,25 @@ def compare_family(
                 ahead=float(ahead[i]),
                 ahead_low=float(ahead_low[i]),
                 ahead_high=float(ahead_high[i]),
-                studies=int(intervals.units[i]) if design.studies > 1 else None,
+                studies=int(intervals.units[i]) if design.has_studies else None,
+                images=n_images if len(image_variances) and not np.isnan(image_variances[:, i]).any() else None,
             )
         )
     return differences
+
+
+def _image_variances(family: Family, first: Indices, second: Indices, design: SequentialDesign) -> tuple[Array, int]:
+    """(variances `(analyses, pairs)` of the mean differences over the choice of test images, images), for the analyses so far."""
+    variances, n_images = list[Array](), 0
+    if family.correct:
+        pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+        for k, size in enumerate(design.sizes):
+            seen = family.seeds if k + 1 == len(design.sizes) else family.seeds[:size]
+            variance, n_images = pair_image_variances(family.correct, family.arms, pairs, seen)
+            variances.append(variance)
+            if size >= len(family.seeds):
+                break
+    return np.array(variances).reshape(len(variances), len(first)), n_images
 
 
 def _oriented_differences(scores: Array, goal: Goal) -> tuple[Indices, Indices, Array]:
