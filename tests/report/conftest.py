@@ -19,9 +19,15 @@ LR = {"low": 1e-4, "high": 1.0, "log": True, "integer": False}
 
 
 def plan_tree(
-    arms: list[str], *, blocks: tuple[str, ...] = ("all",), trials: int = 8, seeds: int = 10, metric: str = "val/accuracy"
+    arms: list[str],
+    *,
+    blocks: tuple[str, ...] = ("all",),
+    trials: int = 8,
+    seeds: int = 10,
+    metric: str = "val/accuracy",
+    studies: int | None = None,
 ) -> dict[str, Any]:
-    """plan.json of a sweep over optimizers that tunes the learning rate."""
+    """plan.json of a sweep over optimizers that tunes the learning rate, anew for each seed unless `studies` says otherwise."""
     goal = "maximize" if metric.endswith("accuracy") else "minimize"
     same = {"spaces": {"optimizer.lr": LR}, "points": [{"optimizer.lr": 0.1}] * trials}
     cells = [{"arm": arm, "block": block, **same} for arm in arms for block in blocks]
@@ -32,7 +38,7 @@ def plan_tree(
         "question": "Which optimizer trains best when each gets its own best learning rate?",
         "metric": {"name": metric, "goal": goal},
         "margin": 0.005,
-        "budget": {"trials": trials, "sampler": "halton"},
+        "budget": {"trials": trials, "sampler": "halton", "studies": studies or max(seeds, 1), "grow": studies != 1 and seeds > 1},
         "confirm": confirm_tree(seeds),
         "fixed": {"data": "digits", "model.width": 0.25, "trainer.max_epochs": 8},
         "command": "bakeoff sweep sim workers=2",
@@ -55,6 +61,7 @@ def simulate(
     seeds: int = 10,
     planned: int | None = None,
     metric: str = "val/accuracy",
+    studies: int | None = None,
     base: float = 0.9,
     sd_seed: float = 0.006,
     sd_run: float = 0.004,
@@ -62,7 +69,7 @@ def simulate(
     curves: bool = False,
 ) -> SweepResults:
     """A sweep whose arms' true scores are base + effect + an effect of the seed that all arms share + the run's own noise."""
-    tree = plan_tree(list(effects), blocks=blocks, trials=trials, seeds=planned or seeds, metric=metric)
+    tree = plan_tree(list(effects), blocks=blocks, trials=trials, seeds=planned or seeds, metric=metric, studies=studies)
     test, rows, histories = metric.replace("val/", "test/"), [], {}
     for b, block in enumerate(blocks):
         shared = rng.normal(0, sd_seed, size=seeds)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
-from statsmodels.stats.power import TTestPower
 
 from bakeoff.report.results import SweepResults
 from bakeoff.report.verdict import compute_verdict
 from bakeoff.stats.alpha_spending import SequentialDesign, boundaries, spent_alpha
 from bakeoff.stats.intervals import ALPHA
-from bakeoff.stats.paired import PairedDifference, compare_family
-from bakeoff.stats.repeated_intervals import repeated_confidence_intervals
+from bakeoff.stats.paired import Family, PairedDifference, compare_family
+from bakeoff.stats.power import paired_power
+from bakeoff.stats.repeated_intervals import SKEW_COST, repeated_confidence_intervals
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]
 FIVE = SequentialDesign((10, 20, 30, 40, 50))
@@ -64,7 +64,7 @@ def test_identical_pairs_are_told_apart_in_five_percent_after_five_looks() -> No
     naive = np.zeros(len(gaps), bool)
     for size in FIVE.sizes:
         naive |= repeated_confidence_intervals(gaps[:, :size], SequentialDesign((size,))).p < ALPHA
-    assert called == pytest.approx(0.0495, abs=3 * math.sqrt(0.05 * 0.95 / len(gaps)))
+    assert 0.035 < called <= 0.05  # the allowance for skew costs some of the five per cent
     assert naive.mean() > 0.12  # what plain intervals would do
 
 
@@ -81,7 +81,7 @@ def test_intervals_hold_over_all_looks() -> None:
         told = repeated_confidence_intervals(gaps[:, :seeds], FIVE)
         held = (told.low <= 0.4) & (told.high >= 0.4)
         error = 1 - float(held.mean())
-        assert error == pytest.approx(spent_alpha(ALPHA, seeds / 50), abs=0.005)
+        assert 0.6 * spent_alpha(ALPHA, seeds / 50) < error <= spent_alpha(ALPHA, seeds / 50) + 0.003
 
 
 def test_interval_and_p_agree_for_one_pair() -> None:
@@ -100,10 +100,9 @@ def test_one_standard_deviation_at_ten_seeds_is_found_as_power_analysis_says(arm
         values[0] += 1.0
         told = one_family(values, design=sizes)
         found += any(d.grade == "supported" and (d.better, d.worse) == ("arm0", "arm1") for d in told)
-    power = TTestPower().power(1.0, 10, sizes.levels[0] / pairs)
-    error = 3 * math.sqrt(power * (1 - power) / times)
-    assert found / times >= power - error
-    assert found / times <= power + error + (0.1 if pairs > 1 else 0.0)
+    least, most = (float(paired_power(10, delta=1.0 / cost, sd=1.0, alpha=sizes.levels[0] / pairs)) for cost in (SKEW_COST[1][3], 1.0))
+    error = 3 * math.sqrt(0.25 / times)
+    assert least - error <= found / times <= most + error + (0.1 if pairs > 1 else 0.0)
 
 
 def test_a_tie_is_called_as_often_as_margin_and_n_predict() -> None:
@@ -118,7 +117,8 @@ def test_a_tie_is_called_as_often_as_margin_and_n_predict() -> None:
     for _ in range(times):
         (one,) = one_family(rng.normal(0, math.sqrt(0.5), (2, n)), design=FIVE, margin=margin)
         tied += one.grade == "tie"
-    assert tied / times == pytest.approx(expected, abs=3 * math.sqrt(expected * (1 - expected) / times))
+    # The allowance for skew widens a third of the intervals.
+    assert 0.65 * expected < tied / times < expected
     assert 0.2 < expected < 0.95  # the check would see a rate that is off in either direction
 
 
@@ -130,7 +130,7 @@ def _t_quantile(p: float, df: int) -> float:
 
 def one_family(scores: np.ndarray, *, design: SequentialDesign, margin: float = 0.005) -> list[PairedDifference]:
     arms = [f"arm{i}" for i in range(len(scores))]
-    return compare_family("all", arms, scores, goal="maximize", margin=margin, design=design, permutation_tests=False)
+    return compare_family(Family("all", arms, scores), goal="maximize", margin=margin, design=design, permutation_tests=False)
 
 
 def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., SweepResults]) -> None:
@@ -143,15 +143,15 @@ def test_the_seeds_that_are_asked_for_bring_the_power(simulated: Callable[..., S
     assert size in FIVE.sizes
     level = FIVE.levels[FIVE.sizes.index(size)]
     assert one.sd is not None
-    assert TTestPower().power(max(0.005, one.advantage) / one.sd, size, level) >= 0.8
-    assert f"{one.more_seeds} more seeds would give a chance of 80 %" in told.details[-1]
+    assert paired_power(size, delta=max(0.005, one.advantage) / np.interp(size, *SKEW_COST), sd=one.sd, alpha=level) >= 0.8
+    assert f"{one.more_seeds} more seeds, on studies of their own, would give a chance of 80 %" in told.details[-1]
     assert told.details[-1].endswith("bakeoff sweep sim workers=2 --more")
 
 
 def test_the_plan_s_last_look_may_be_too_early(simulated: Callable[..., SweepResults]) -> None:
     told = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05))
     assert told.grade == "under-powered"
-    assert "The plan's last look, at 50 seeds, is too early" in told.details[-1]
+    assert "The plan's last analysis, at 50 seeds, is too early" in told.details[-1]
     done = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=np.random.default_rng(9), sd_run=0.05, seeds=50, planned=10))
     assert done.analyses == 5
     assert "The plan has no more seeds" in done.details[-1]
@@ -162,7 +162,7 @@ def test_a_look_that_is_not_complete_waits(simulated: Callable[..., SweepResults
     told = compute_verdict(made)
     assert (told.analyses, told.seeds) == (1, 10)
     assert {d.n for d in told.differences} == {10}
-    assert told.details[-1].startswith("This is the verdict on the first 10 seeds; 8 runs of a later look are done")
+    assert told.details[-1].startswith("This is the verdict on the first 10 seeds; 8 runs of a later analysis are done")
     assert compute_verdict(simulated({"a": 0.0, "b": 0.002}, rng=np.random.default_rng(10), seeds=20, planned=10)).seeds == 20
 
 

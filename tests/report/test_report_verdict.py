@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from bakeoff.report.design import extend_studies
 from bakeoff.report.results import SweepResults
 from bakeoff.report.verdict import compute_verdict
 
@@ -24,7 +25,7 @@ def test_a_clear_winner_is_named_with_its_evidence(simulated: Make, rng: np.rand
     assert (told.grade, told.winner) == ("supported", "adam")
     assert told.headline.startswith("adam beats sgd by ")
     assert "95 % interval of the paired difference" in told.details[0]
-    assert "n = 10 seeds" in told.details[0]
+    assert "n = 10 studies of 10 seeds" in told.details[0]
 
 
 def test_no_winner_where_the_interval_has_zero(simulated: Make, rng: np.random.Generator) -> None:
@@ -99,7 +100,7 @@ def test_an_arm_does_not_win_a_loss_by_diverging(simulated: Make, rng: np.random
     runs.loc[gone, "score"] = float("nan")
     told = compute_verdict(dataclasses.replace(made, runs=runs))
     assert (told.grade, told.winner) == ("unknown", None)
-    assert "some of its confirm runs diverged" in told.headline
+    assert told.headline == "No winner: b scores best where it learns, but fails more often than a."
 
 
 def test_an_arm_without_a_score_is_named_as_left_out(simulated: Make, rng: np.random.Generator) -> None:
@@ -119,3 +120,95 @@ def test_identical_arms_rarely_get_a_winner_from_end_to_end(simulated: Make) -> 
         compute_verdict(simulated({"a": 0.0, "b": 0.0, "c": 0.0}, rng=rng, trials=1, seeds=5)).winner is not None for _ in range(60)
     )
     assert named <= 7  # 5 % of 60 is 3; more than 7 has a chance of 1 %
+
+
+def test_arms_that_were_tuned_once_get_no_winner(simulated: Make, rng: np.random.Generator) -> None:
+    verdict = compute_verdict(simulated({"sgd": 0.0, "adam": 0.03}, rng=rng, studies=1))
+    assert (verdict.grade, verdict.winner) == ("as tuned", None)
+    assert verdict.headline.startswith("As tuned here, adam beats sgd by ")
+    assert {pair.grade for pair in verdict.differences} == {"as tuned"}
+    text = " ".join(verdict.details)
+    assert "the luck of tuning is not in it" in text and "another tuning would move an arm by up to" in text
+    assert verdict.details[-1].endswith("bakeoff sweep sim workers=2 --more studies")
+    tie = compute_verdict(simulated({"a": 0.0, "b": 0.0}, rng=rng, sd_run=0.0005, studies=1))
+    assert (tie.grade, tie.winner) == ("tie as tuned", None)
+
+
+def test_studies_that_were_added_make_it_a_claim_about_the_arms(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"sgd": 0.0, "adam": 0.03}, rng=rng, studies=1, seeds=18, planned=10)
+    # The first study has 10 seeds, four more have two each.
+    seeds = {1011 + i: 1051 + i for i in range(8)}
+    confirm = made.runs["stage"] == "confirm"
+    made.runs.loc[confirm, "seed"] = made.runs.loc[confirm, "seed"].replace(seeds)
+    design = extend_studies(made.design, seeds=10, studies=5)
+    assert design.sequential.sizes == (18, 28, 38, 48, 58) and design.sequential.units == (5, 10, 15, 20, 25)
+    verdict = compute_verdict(dataclasses.replace(made, design=design))
+    assert (verdict.grade, verdict.winner, verdict.seeds) == ("supported", "adam", 18)
+    assert "n = 5 studies of 18 seeds in all" in verdict.details[0]
+
+
+def test_an_arm_that_never_trained_loses(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.05}, rng=rng, diverge=lambda arm, lr: arm == "a")
+    runs = made.runs[(made.runs["arm"] == "b") | (made.runs["stage"] == "tune")]
+    verdict = compute_verdict(dataclasses.replace(made, runs=runs))
+    assert (verdict.grade, verdict.winner) == ("supported", "b")
+    assert verdict.headline == "b wins: it trains, and a never did."
+    assert "a loses to b: 8 of its 8 tuning runs diverged or failed" in verdict.details[1]
+    few = runs[(runs["stage"] == "confirm") | (runs["point"] < 2)]
+    design = dataclasses.replace(made.design, planned_arms=tuple(dataclasses.replace(arm, trials=2) for arm in made.design.planned_arms))
+    assert compute_verdict(dataclasses.replace(made, runs=few, design=design)).winner is None
+
+
+def test_an_arm_that_fails_more_often_is_no_winner_and_one_that_fails_less_wins_a_tie(simulated: Make, rng: np.random.Generator) -> None:
+    def failing(effects: dict[str, float], arm: str, failed: int) -> SweepResults:
+        made = simulated(effects, rng=rng, sd_run=0.0005, seeds=20)
+        gone = made.runs.index[(made.runs["arm"] == arm) & (made.runs["stage"] == "confirm")][:failed]
+        made.runs.loc[gone, "state"] = "diverged"
+        made.runs.loc[gone, "score"] = 0.1
+        return made
+
+    leader = compute_verdict(failing({"a": 0.0, "b": 0.05}, "b", 2))
+    assert (leader.winner, leader.headline) == (None, "No winner: b scores best where it learns, but fails more often than a.")
+    assert any("2 of 20 (95 % interval 1 to 32 %) of b" in line for line in leader.details)
+    rival = compute_verdict(failing({"a": 0.0, "b": 0.05}, "a", 2))
+    assert rival.winner == "b" and rival.differences[0].n == 18
+    tied = compute_verdict(failing({"a": 0.0, "b": 0.0}, "a", 12))
+    assert (tied.grade, tied.winner) == ("supported", "b")
+    assert "by its fewer failures, at scores that are alike" in tied.headline
+    assert any("b fails less often than a (exact paired test, p < 0.001)" in line for line in tied.details)
+
+
+def with_predictions(made: SweepResults, accuracy: dict[str, float], *, images: int = 1000) -> SweepResults:
+    """The sweep with predictions of so many images in ten classes, right with the arm's accuracy."""
+    rng, target = np.random.default_rng(0), np.arange(images, dtype=np.uint8) % 10
+    predictions = {}
+    for at, row in made.runs[made.runs["stage"] == "confirm"].iterrows():
+        right = rng.random(images) < accuracy[str(row["arm"])]
+        predicted = np.where(right, target, (target + 1) % 10).astype(np.uint8)
+        predictions[str(row["mlflow_id"])] = (predicted, target)
+        made.runs.loc[at, "score"] = float((predicted == target).mean())
+    return dataclasses.replace(made, test_predictions=predictions)
+
+
+def test_a_sweep_at_chance_is_called_so(simulated: Make, rng: np.random.Generator) -> None:
+    verdict = compute_verdict(with_predictions(simulated({"zeros": 0.0, "normal": 0.0}, rng=rng), {"zeros": 0.1, "normal": 0.1}))
+    assert (verdict.grade, verdict.winner) == ("nothing learned", None)
+    assert verdict.headline.startswith("Nothing learned: no run of zeros and normal is better than guessing.")
+    assert "gives 10.20 %" in verdict.headline
+
+
+def test_an_arm_at_chance_loses_to_one_that_learns(simulated: Make, rng: np.random.Generator) -> None:
+    verdict = compute_verdict(with_predictions(simulated({"zeros": 0.0, "he": 0.0}, rng=rng), {"zeros": 0.1, "he": 0.9}))
+    assert (verdict.grade, verdict.winner) == ("supported", "he")
+    assert any("10 of 10 (95 % interval 69 to 100 %) of zeros" in line for line in verdict.details)
+    assert "1,000 test images" in verdict.details[0]
+
+
+def test_twins_are_said_to_be_twins(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.0, "c": -0.1}, rng=rng)
+    confirm = made.runs["stage"] == "confirm"
+    made.runs.loc[confirm & (made.runs["arm"] == "b"), "score"] = made.runs.loc[confirm & (made.runs["arm"] == "a"), "score"].to_numpy()
+    verdict = compute_verdict(made)
+    assert (verdict.grade, verdict.winner) == ("identical", None)
+    assert verdict.headline.startswith("a and b are twins: their scores are identical in each of 10 runs")
+    assert verdict.details[0] == "They are ahead of c."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bakeoff.run_files.stored_plan import StoredPlan
+from bakeoff.run_files.stored_plan import ADDED_STUDIES, MAX_STUDIES, StoredPlan
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.scores import Goal
 
@@ -91,6 +91,11 @@ class SweepDesign:
         return self.sequential.studies
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether each arm is tuned, and tuned once: then the scores are those of settings, and say less about the arms."""
+        return not self.sequential.has_studies and any(arm.spaces or arm.menus for arm in self.planned_arms)
+
+    @property
     def trials(self) -> int:
         """Planned tuning runs in all."""
         return sum(cell.trials for cell in self.planned_arms)
@@ -128,6 +133,34 @@ class SweepDesign:
         return [*self.seed_pool, *sorted(seeds - set(self.seed_pool))]
 
 
+def _sequential_design(plan: StoredPlan) -> SequentialDesign:
+    """The analyses of a plan, and how its seeds are dealt out to studies."""
+    sizes, studies = plan.confirm.analyses or (1,), plan.budget.studies
+    return SequentialDesign.growing(sizes, studies) if plan.budget.grow else SequentialDesign(sizes, studies)
+
+
+def extend_studies(design: SweepDesign, *, seeds: int, studies: int) -> SweepDesign:
+    """The design of a sweep that tuned each arm once, with the studies that were added to it afterwards.
+
+    The first study keeps its seeds; each further one has fresh seeds after the pool's, a fifth of the first analysis's. Analyses are made
+    at every fifth study. Claims about arms are tested for the first time then.
+
+    Args:
+        design: the plan's own design, with a single study.
+        seeds: seeds of the first study.
+        studies: studies in all.
+    """
+    each, start = -(-design.seeds // ADDED_STUDIES), max(design.seed_pool) + 1
+    counts = range(ADDED_STUDIES, max(studies, ADDED_STUDIES) + 1, ADDED_STUDIES)
+    added = counts[-1] - 1
+    sequential = SequentialDesign(
+        tuple(seeds + (count - 1) * each for count in range(ADDED_STUDIES, MAX_STUDIES + 1, ADDED_STUDIES)),
+        ADDED_STUDIES,
+        tuple([0] * seeds + [1 + i // each for i in range((MAX_STUDIES - 1) * each)]),
+    )
+    return replace(design, sequential=sequential, seed_pool=(*design.seed_pool[:seeds], *range(start, start + added * each)))
+
+
 def read_design(plan: StoredPlan) -> SweepDesign:
     """Take from a sweep's stored plan what a report needs."""
     planned_arms = tuple(
@@ -160,7 +193,7 @@ def read_design(plan: StoredPlan) -> SweepDesign:
         fixed=plan.fixed,
         command=plan.command,
         factors=tuple(plan.factors),
-        sequential=SequentialDesign(plan.confirm.analyses or (1,), plan.budget.studies),
+        sequential=_sequential_design(plan),
         seed_pool=plan.confirm.pool,
         pruner=None if plan.prune is None else plan.prune.by,
         allowed_differences=tuple(f"{difference.rule}: {difference.text}" for difference in plan.differs),

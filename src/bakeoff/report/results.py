@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
-from bakeoff.report.design import SweepDesign, read_design
+from bakeoff.report.design import SweepDesign, extend_studies, read_design
 from bakeoff.run_files.stored_plan import PLAN_FILE, read_stored_plan
 from bakeoff.stats.scores import Scores
 
@@ -112,6 +112,17 @@ class SweepResults:
                     correct[str(block)][arm][int(seed)] = predicted == target
         return correct
 
+    @cached_property
+    def class_shares(self) -> dict[str, tuple[float, ...]]:
+        """Block -> the share of each class among its test images, of blocks with a run that kept its predictions."""
+        rows = self.stage_runs("confirm")
+        shares: dict[str, tuple[float, ...]] = {}
+        for block, run in zip(rows["block"], rows["mlflow_id"], strict=True):
+            if block not in shares and run in self.test_predictions:
+                target = self.test_predictions[run][1]
+                shares[block] = tuple(float(share) for share in np.bincount(target) / len(target))
+        return shares
+
     def best_trial(self, arm: str, block: str) -> pd.Series[Any] | None:
         """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
         return self._bests.get((arm, block))
@@ -167,6 +178,10 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     own = str(summary["tags.sweep.hash"])
     plan_file = store.download_artifact(uri, summary["mlflow_id"], PLAN_FILE)
     plan = read_design(read_stored_plan(Path(plan_file)))
+    tags = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "sweep.studies", "prune.audited", "prune.wrong")}
+    counts = {key: int(value) for key, value in tags.items() if isinstance(value, str) and value.isdigit()}
+    if counts.get("sweep.studies", 1) > 1 and not plan.sequential.has_studies:
+        plan = extend_studies(plan, seeds=counts["sweep.seeds"], studies=counts["sweep.studies"])
     frame = store.runs_table(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
     frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
     planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
@@ -176,8 +191,6 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     curves = read_curves(runs, plan, uri=uri)
     ended = runs[runs["stage"].eq("confirm") & runs["state"].isin(["finished", "diverged"])]
     predictions = store.test_predictions(uri, list(ended["mlflow_id"])) if scored == "test/accuracy" else {}
-    told = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "prune.audited", "prune.wrong")}
-    counts = {key: int(value) for key, value in told.items() if isinstance(value, str) and value.isdigit()}
     audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
     return SweepResults(
         plan,

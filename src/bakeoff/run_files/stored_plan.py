@@ -18,6 +18,10 @@ from bakeoff.errors import StoreError
 PLAN_FILE = "plan.json"
 VERSION = 2
 """The version that is written; the only one that is read."""
+ADDED_STUDIES = 5
+"""Studies at a time that can be added to a sweep which tuned each arm once."""
+MAX_STUDIES = 25
+"""Studies of such a sweep in all, at most."""
 
 
 class _Record(BaseModel):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bakeoff.errors import FolderError, PlanError
 from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.stored_plan import ADDED_STUDIES, MAX_STUDIES
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.spec import ADDED_STUDIES, MAX_STUDIES
 
 LOOKS = "looks.json"
 

@@ -19,14 +19,14 @@ from bakeoff.config.schema import SCIENCE, RunConfig
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
-from bakeoff.run_files.stored_plan import VERSION, StoredPlan
+from bakeoff.run_files.stored_plan import ADDED_STUDIES, VERSION, StoredPlan
 from bakeoff.sweep import fairness
 from bakeoff.sweep.candidates import Point, ends, points, study_points
 from bakeoff.sweep.fairness import FairnessFinding
 from bakeoff.sweep.overrides import parsed, text
 from bakeoff.sweep.planned_arm import WHOLE, PlannedArm
 from bakeoff.sweep.request import SweepRequest, read_request
-from bakeoff.sweep.spec import ADDED_STUDIES, SweepSpec, TuneEntry
+from bakeoff.sweep.spec import SweepSpec, TuneEntry
 
 
 @dataclass(frozen=True)

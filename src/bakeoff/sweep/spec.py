@@ -27,10 +27,6 @@ MARGINS = {"accuracy": 0.005, "loss": 0.01}
 """The smallest difference that matters, where the file does not say."""
 ANALYSES = 5
 """Analyses of the confirming runs, where the file does not say: the first one, and four for `--more`."""
-ADDED_STUDIES = 5
-"""Where a plan has one study: how many there are after the first `--more studies`, and how many more after each further one."""
-MAX_STUDIES = 25
-"""Studies beyond which `--more studies` does not go."""
 FIRST_SEED = 1001
 """Confirming seeds count from here, so that no seed of the tuning stage is used twice."""
 
