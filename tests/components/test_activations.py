@@ -14,48 +14,51 @@ from bakeoff import builders
 from bakeoff.components.activations import Maxout, ReGLU, ScaledTanh, SwiGLU
 from bakeoff.components.initializers import HeNormal, activation_gain
 from bakeoff.components.optimizers import parameter_groups
-from bakeoff.config.compose import compose, package_data_dir
+from bakeoff.config.compose import compose
+from bakeoff.config.slots import package_data_dir
 from bakeoff.errors import ArgumentError, ChoiceError
 
 NAMES = sorted(path.stem for path in (package_data_dir("conf") / "activation").glob("*.yaml"))
-PROMISED = (
+EXPECTED = (
     *("identity", "sigmoid", "tanh", "scaled_tanh", "softsign", "relu", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu"),
     *("silu", "mish", "softplus", "hardswish", "maxout", "reglu", "swiglu"),
 )
 
 
-def made(name: str, *overrides: str) -> nn.Module:
+def activation_of(name: str, *overrides: str) -> nn.Module:
     return builders.make_activation(compose([f"activation={name}", *overrides]))()
 
 
 def pairs() -> tuple[Tensor, np.ndarray]:
-    """Inputs of two channels a unit in double, and the same numbers as numpy [batch, unit, input, place]."""
+    """Inputs of two channels per unit in float64, and the same numbers as numpy [batch, unit, input, position]."""
     z = 3 * torch.randn(4, 10, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return z, z.numpy().reshape(4, 5, 2, 7)
 
 
-def test_every_promised_activation_is_there() -> None:
-    assert set(PROMISED) <= set(NAMES)
+def test_every_expected_activation_exists() -> None:
+    assert set(EXPECTED) <= set(NAMES)
 
 
 def test_scaled_tanh_against_its_formula() -> None:
     z = np.linspace(-4, 4, 41)
     e = np.exp(2 * (2 / 3) * z)
-    np.testing.assert_allclose(made("scaled_tanh")(torch.from_numpy(z)).numpy(), 1.7159 * (e - 1) / (e + 1), rtol=1e-13, atol=1e-15)
-    # What the numbers were chosen for: +-1 stays +-1, to the digits that were printed.
+    np.testing.assert_allclose(
+        activation_of("scaled_tanh")(torch.from_numpy(z)).numpy(), 1.7159 * (e - 1) / (e + 1), rtol=1e-13, atol=1e-15
+    )
+    # The constants were chosen so that +-1 is mapped to +-1, up to their printed digits.
     assert float(ScaledTanh()(torch.ones((), dtype=torch.float64))) == pytest.approx(1, abs=1e-4)
 
 
 def test_units_of_two_inputs_against_their_formulas() -> None:
     z, n = pairs()
     a, b = n[:, :, 0], n[:, :, 1]
-    np.testing.assert_allclose(made("maxout")(z).numpy(), np.where(a > b, a, b), rtol=0)
+    np.testing.assert_allclose(activation_of("maxout")(z).numpy(), np.where(a > b, a, b), rtol=0)
     np.testing.assert_allclose(ReGLU()(z).numpy(), np.where(a > 0, a, 0) * b, rtol=1e-15)
     np.testing.assert_allclose(SwiGLU()(z).numpy(), a / (1 + np.exp(-a)) * b, rtol=1e-12)
-    # As the files have it: behind a root-mean-square norm over all channels of one image and place.
+    # The defaults of the files: after a root-mean-square norm over all channels of an image and position.
     a, b = (part / np.sqrt((n**2).mean((1, 2)))[:, None] for part in (a, b))
-    np.testing.assert_allclose(made("reglu")(z).numpy(), np.where(a > 0, a, 0) * b, rtol=1e-12)
-    np.testing.assert_allclose(made("swiglu")(z).numpy(), a / (1 + np.exp(-a)) * b, rtol=1e-12)
+    np.testing.assert_allclose(activation_of("reglu")(z).numpy(), np.where(a > 0, a, 0) * b, rtol=1e-12)
+    np.testing.assert_allclose(activation_of("swiglu")(z).numpy(), a / (1 + np.exp(-a)) * b, rtol=1e-12)
 
 
 @pytest.mark.parametrize("activation", [Maxout(pieces=2), Maxout(pieces=5), ReGLU(), SwiGLU(norm="rms"), ScaledTanh()], ids=str)
@@ -68,7 +71,7 @@ def test_gradients_and_memory_formats(activation: nn.Module) -> None:
     assert last.shape == (2, 3, 2, 2)
 
 
-def test_the_inputs_of_a_unit_are_neighbours_so_groups_stay_apart() -> None:
+def test_the_inputs_of_a_unit_are_adjacent_so_that_groups_are_independent() -> None:
     net = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), Maxout(pieces=2))
     images = torch.randn(1, 4, 3, 3, requires_grad=True)
     net(images)[:, :2].sum().backward()
@@ -88,18 +91,18 @@ def test_gain_of_units_of_several_inputs() -> None:
     assert activation_gain(ReGLU()) == pytest.approx(math.sqrt(2), rel=1e-5)
     # The value is independent of the gate, and has variance 1.
     assert activation_gain(SwiGLU()) == pytest.approx(activation_gain(nn.SiLU()), rel=1e-5)
-    assert activation_gain(made("swiglu")) == activation_gain(SwiGLU())
+    assert activation_gain(activation_of("swiglu")) == activation_gain(SwiGLU())
 
 
 @pytest.mark.parametrize(("norm", "low", "high"), [("rms", 0.3, 10), ("none", 0, 1e-6)])
 def test_a_deep_gated_net_needs_its_norm(norm: str, low: float, high: float) -> None:
-    layers = [part for _ in range(10) for part in (nn.Linear(256, 512, bias=False), made("reglu", f"activation.norm={norm}"))]
+    layers = [part for _ in range(10) for part in (nn.Linear(256, 512, bias=False), activation_of("reglu", f"activation.norm={norm}"))]
     net = nn.Sequential(*layers)
-    HeNormal()(net, activation_gain=activation_gain(made("reglu")), generator=torch.Generator().manual_seed(0))
+    HeNormal()(net, activation_gain=activation_gain(activation_of("reglu")), generator=torch.Generator().manual_seed(0))
     images = torch.randn(64, 256, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        # A signal a tenth too small: squared ten times it is nothing, where the norm brings it back.
-        scale = float(net(0.1 * images).square().mean()) * activation_gain(made("reglu")) ** 2
+        # A signal that is too small by a factor of ten vanishes when squared ten times, unless the norm restores it.
+        scale = float(net(0.1 * images).square().mean()) * activation_gain(activation_of("reglu")) ** 2
     assert low <= scale <= high
 
 
@@ -107,19 +110,19 @@ def test_gain_of_a_random_activation_is_that_of_training() -> None:
     lower, upper = 1 / 8, 1 / 3
     square = (1 + (lower**2 + lower * upper + upper**2) / 3) / 2
     before = torch.get_rng_state()
-    assert activation_gain(made("rrelu")) == pytest.approx(1 / math.sqrt(square), rel=3e-4)
+    assert activation_gain(activation_of("rrelu")) == pytest.approx(1 / math.sqrt(square), rel=3e-4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert activation_gain(made("rrelu").eval()) == activation_gain(made("rrelu"))
-    # The mean slope alone, which evaluation uses, would give another one.
+    assert activation_gain(activation_of("rrelu").eval()) == activation_gain(activation_of("rrelu"))
+    # The mean slope, which evaluation uses, has another gain.
     assert abs(activation_gain(nn.LeakyReLU((lower + upper) / 2)) - 1 / math.sqrt(square)) > 1e-3
 
 
 def test_published_gains() -> None:
     published = {"relu": 1.414, "tanh": 1.593, "selu": 1.000, "gelu": 1.534, "silu": 1.677, "elu": 1.245}
-    assert {name: round(activation_gain(made(name)), 3) for name in published} == published
+    assert {name: round(activation_gain(activation_of(name)), 3) for name in published} == published
 
 
-def test_an_expansion_that_is_not_true_is_refused() -> None:
+def test_a_wrong_expansion_is_an_error() -> None:
     class Lies(nn.Module):
         expansion = 2
 
@@ -144,7 +147,7 @@ def test_an_expansion_that_is_not_true_is_refused() -> None:
 )
 def test_errors_name_key_value_and_rule(name: str, override: str, words: str) -> None:
     with pytest.raises(ChoiceError, match=words):
-        made(name, f"activation.{override}")
+        activation_of(name, f"activation.{override}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,7 +173,7 @@ def test_a_learned_slope_does_not_decay() -> None:
 
 
 @pytest.mark.parametrize("name", ["maxout", "reglu", "swiglu"])
-def test_match_is_recorded_and_decides_the_size(name: str) -> None:
+def test_match_is_recorded_and_determines_the_size(name: str) -> None:
     def parameters(activation: str, *overrides: str) -> int:
         run = compose([f"activation={activation}", "model=alexnet", "model.width=0.25", *overrides])
         if overrides:

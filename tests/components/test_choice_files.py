@@ -1,4 +1,4 @@
-"""Every choice file of the nets and arms: short, told in one line, and buildable from what it lists."""
+"""Every file of a choice is short, describes itself in a line, and can be built from its arguments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FROM_DATA = {"${data.num_classes}": 10, "${data.channels}": 3, "${data.size}": 3
 
 
 def read_choice(path: Path) -> dict[str, Any]:
-    """Return a choice file with what it takes over from the file that its `defaults` name."""
+    """Return the content of a choice file, merged over that of the file in its `defaults`."""
     content: dict[str, Any] = yaml.safe_load(path.read_text())
     inherited: dict[str, Any] = {}
     for default in content.pop("defaults", []):
@@ -53,27 +53,27 @@ def read_choice(path: Path) -> dict[str, Any]:
     return inherited
 
 
-def leaf(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Return a choice's target, its arguments, and the keys beside them."""
+def component_config(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return a choice's target, its arguments, and its other keys."""
     choice = read_choice(path)
     module, _, name = choice["_target_"].rpartition(".")
     arguments = {key: FROM_DATA.get(str(value), value) for key, value in choice.items() if key not in SIBLINGS}
     return getattr(importlib.import_module(module), name), arguments, {key: choice[key] for key in SIBLINGS if key in choice}
 
 
-def build(slot: str, name: str, **given: Any) -> Any:
-    target, arguments, _ = leaf(CONF / slot / f"{name}.yaml")
-    return target(**arguments, **given)
+def build(slot: str, name: str) -> Any:
+    target, arguments, _ = component_config(CONF / slot / f"{name}.yaml")
+    return target(**arguments)
 
 
 @pytest.mark.parametrize("slot", SLOTS)
-def test_the_promised_choices_are_there(slot: str) -> None:
+def test_the_expected_choices_exist(slot: str) -> None:
     assert set(SLOTS[slot]) <= {path.stem for path in FILES if path.parent.name == slot}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_file_is_short_and_says_in_one_line_what_it_is(path: Path) -> None:
-    _, arguments, siblings = leaf(path)
+def test_a_file_is_short_and_has_a_one_line_description(path: Path) -> None:
+    _, arguments, siblings = component_config(path)
     assert 2 <= len(path.read_text().splitlines()) <= 20
     assert 10 < len(siblings["about"]) < 120 and "\n" not in siblings["about"]
     numbers = [value for value in arguments.values() if isinstance(value, str)]
@@ -81,20 +81,20 @@ def test_a_file_is_short_and_says_in_one_line_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_search_range_belongs_to_an_argument_and_holds_its_default(path: Path) -> None:
-    _, arguments, siblings = leaf(path)
+def test_a_search_range_belongs_to_an_argument_and_contains_its_default(path: Path) -> None:
+    _, arguments, siblings = component_config(path)
     for key, space in siblings.get("space", {}).items():
         assert set(space) <= {"low", "high", "log", "complement"} and 0 <= space["low"] < space["high"]
         assert not space.get("log") or space["low"] > 0
         value = arguments[key]
-        # 0 switches a penalty or momentum off: it may lie below a range on a log scale.
+        # 0 disables a penalty or momentum, and may be below a range on a log scale.
         assert value in (0, "auto") or space["low"] <= value <= space["high"]
 
 
 @pytest.mark.parametrize("name", SLOTS["model"])
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
 def test_every_model_file_builds(name: str, activation: str) -> None:
-    target, arguments, _ = leaf(CONF / "model" / f"{name}.yaml")
+    target, arguments, _ = component_config(CONF / "model" / f"{name}.yaml")
     with torch.device("meta"):
         net = target(**arguments, activation=lambda: build("activation", activation))
     assert net(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
@@ -105,37 +105,37 @@ def test_every_model_file_builds(name: str, activation: str) -> None:
 
 @pytest.mark.parametrize("name", SLOTS["activation"])
 def test_every_activation_file_builds_keeps_the_shape_and_has_a_gain(name: str) -> None:
-    made = build("activation", name)
-    assert made(torch.randn(2, 3, 4, 4)).shape == (2, 3, 4, 4)
-    assert 0.9 < activation_gain(made) < 2
+    activation = build("activation", name)
+    assert activation(torch.randn(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+    assert 0.9 < activation_gain(activation) < 2
 
 
 @pytest.mark.parametrize("name", SLOTS["initializer"])
 def test_every_initializer_file_builds_and_lists_every_argument(name: str) -> None:
-    target, arguments, _ = leaf(CONF / "initializer" / f"{name}.yaml")
+    target, arguments, _ = component_config(CONF / "initializer" / f"{name}.yaml")
     assert set(arguments) == set(inspect.signature(target).parameters)
-    made = target(**arguments)
-    assert isinstance(made, Initializer)
-    assert made == target() or name == "torch_default", "the file and the code tell different defaults"
+    initializer = target(**arguments)
+    assert isinstance(initializer, Initializer)
+    assert initializer == target() or name == "torch_default", "the file and the code have different defaults"
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(3, 4))
-    made(net, activation_gain=1.0, generator=torch.Generator().manual_seed(0))
+    initializer(net, activation_gain=1.0, generator=torch.Generator().manual_seed(0))
     assert all(parameter.isfinite().all() for parameter in net.parameters())
 
 
 @pytest.mark.parametrize("name", SLOTS["optimizer"])
 def test_every_optimizer_file_minimizes_a_quadratic(name: str) -> None:
-    target, arguments, siblings = leaf(CONF / "optimizer" / f"{name}.yaml")
+    target, arguments, siblings = component_config(CONF / "optimizer" / f"{name}.yaml")
     net = nn.Linear(4, 1)
     nn.init.constant_(net.weight, 1.0)
     groups = parameter_groups(net, weight_decay=arguments["weight_decay"], decay_all=siblings["decay_all"])
-    made = target(groups, **arguments)
-    assert len(made.param_groups) == (2 if arguments["weight_decay"] else 1)
+    optimizer = target(groups, **arguments)
+    assert len(optimizer.param_groups) == (2 if arguments["weight_decay"] else 1)
     losses = []
     for _ in range(30):
-        made.zero_grad()
+        optimizer.zero_grad()
         loss = net(torch.eye(4)).square().sum()
         loss.backward()
-        made.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert siblings["decay_all"] is False and "lr" in siblings["space"] and "weight_decay" in siblings["space"]
@@ -143,14 +143,14 @@ def test_every_optimizer_file_minimizes_a_quadratic(name: str) -> None:
 
 @pytest.mark.parametrize("name", SLOTS["scheduler"])
 def test_every_scheduler_file_builds_and_lists_every_argument(name: str) -> None:
-    target, arguments, _ = leaf(CONF / "scheduler" / f"{name}.yaml")
+    target, arguments, _ = component_config(CONF / "scheduler" / f"{name}.yaml")
     assert set(arguments) == set(inspect.signature(target).parameters) - {"optimizer", "length", "total_steps", "steps_per_epoch"}
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    made = target(optimizer, total_steps=100, steps_per_epoch=10, **arguments)
-    assert made.get_last_lr() == [0.1]
+    scheduler = target(optimizer, total_steps=100, steps_per_epoch=10, **arguments)
+    assert scheduler.get_last_lr() == [0.1]
 
 
 @pytest.mark.parametrize("name", SLOTS["loss"])
-def test_every_loss_file_gives_what_is_known_at_zero_scores(name: str) -> None:
+def test_every_loss_file_has_the_expected_loss_at_zero_scores(name: str) -> None:
     loss = build("loss", name)(torch.zeros(4, 10), torch.zeros(4, dtype=torch.long))
     assert loss.item() == pytest.approx({"softmax": 2.302585, "svm": 9.0}[name])

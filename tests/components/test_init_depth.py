@@ -1,4 +1,4 @@
-"""How a signal fares with depth under each initializer: the published figures of a course, mean-field theory, and VGG-19."""
+"""The signal by depth under each initializer: the published values of a course, mean-field theory, and VGG-19."""
 
 from __future__ import annotations
 
@@ -44,42 +44,42 @@ def measured(activation: str, scheme: str) -> list[float]:
     generator = torch.Generator().manual_seed(0)
     net = nn.Sequential(*[nn.Linear(UNITS, UNITS) for _ in range(LAYERS)])
     SCHEMES[scheme][0](net, activation_gain=1.0, generator=generator)
-    flow, found = torch.randn(INPUTS, UNITS, generator=generator), []
+    signal, stds = torch.randn(INPUTS, UNITS, generator=generator), []
     with torch.no_grad():
         for layer in net:
-            flow = ACTIVATIONS[activation][0](layer(flow))
-            found.append(float(flow.std()))
-    return found
+            signal = ACTIVATIONS[activation][0](layer(signal))
+            stds.append(float(signal.std()))
+    return stds
 
 
 def mean_field(activation: str, scheme: str) -> list[float]:
     """The same in the limit of infinite width: z is normal with the variance weights * E[f^2] of the layer below; float64."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(201)
     weights = weights / weights.sum()
-    square, found = 1.0, []
+    square, stds = 1.0, []
     for _ in range(LAYERS):
         outputs = ACTIVATIONS[activation][1](math.sqrt(SCHEMES[scheme][1] * square) * nodes)
         mean, square = float(weights @ outputs), float(weights @ outputs**2)
-        found.append(math.sqrt(square - mean**2))
-    return found
+        stds.append(math.sqrt(square - mean**2))
+    return stds
 
 
 @pytest.mark.parametrize(("activation", "scheme"), EVERY)
 def test_standard_deviations_by_depth_follow_mean_field_theory(activation: str, scheme: str) -> None:
     # At 500 units a layer multiplies the standard deviation by a factor that scatters by some 3 % (of sqrt(2 / 500) / 2), and where
     # the signal's scale is free the factors add up as a random walk: 10 % after ten layers, of which 2.5 are allowed.
-    for depth, (found, expected) in enumerate(zip(measured(activation, scheme), mean_field(activation, scheme), strict=True), 1):
-        assert found == pytest.approx(expected, rel=0.08 * math.sqrt(depth)), f"layer {depth}"
+    for depth, (std, expected) in enumerate(zip(measured(activation, scheme), mean_field(activation, scheme), strict=True), 1):
+        assert std == pytest.approx(expected, rel=0.08 * math.sqrt(depth)), f"layer {depth}"
 
 
 @pytest.mark.parametrize(("activation", "scheme"), COURSE)
 def test_standard_deviations_by_depth_are_those_of_the_course(activation: str, scheme: str) -> None:
     # Both sides scatter here, so that the tolerance is sqrt(2) of the one above, and half of the last printed digit.
-    for depth, (found, printed) in enumerate(zip(measured(activation, scheme), COURSE[activation, scheme], strict=True), 1):
-        assert found == pytest.approx(printed, rel=0.08 * math.sqrt(2 * depth), abs=5e-7), f"layer {depth}"
+    for depth, (std, printed) in enumerate(zip(measured(activation, scheme), COURSE[activation, scheme], strict=True), 1):
+        assert std == pytest.approx(printed, rel=0.08 * math.sqrt(2 * depth), abs=5e-7), f"layer {depth}"
 
 
-def test_what_the_course_concludes() -> None:
+def test_the_conclusions_of_the_course() -> None:
     last = {pair: measured(*pair)[-1] for pair in EVERY}
     assert last["tanh", "small"] < 1e-6 and last["relu", "small"] < 1e-6
     assert last["relu", "he"] / last["relu", "xavier"] == pytest.approx(32, rel=1e-3), "sqrt(2) a layer, whatever the draw"
@@ -111,7 +111,7 @@ def test_scale_of_the_last_layer_of_a_plain_vgg19(initializer: str) -> None:
         scores: Tensor = builders.make_model(run).eval()(IMAGES).double()
     (low, high), (least, most) = VGG19[initializer]
     assert low <= float(scores.square().mean().sqrt()) <= high
-    # torch's default leaves the biases of the last layers alone to speak: all images get the same scores.
+    # With torch's default only the biases of the last layers matter: all images get the same scores.
     assert least <= float(scores.std(0).mean()) <= most
 
 
@@ -125,7 +125,7 @@ def test_delta_orthogonal_keeps_every_norm_through_depth(groups: int) -> None:
     torch.testing.assert_close(ratio, torch.ones(5), atol=1e-4, rtol=0)
     flattened = nn.Conv2d(16, 16, 5, padding=2)
     nn.init.orthogonal_(flattened.weight)
-    nn.init.zeros_(flattened.bias)
+    nn.init.zeros_(flattened.get_parameter("bias"))
     with torch.no_grad():
         out = flattened(torch.randn(5, 16, 6, 6))
     assert float(out.norm()) < 0.9 * math.sqrt(5 * 16 * 36), "a flattened kernel spreads over 25 taps and does not keep the norm"

@@ -1,4 +1,4 @@
-"""Starting a net from the trained weights of another run: which layers, whence, and the same bits again."""
+"""Initializing a net from the trained weights of another run: which layers, from where, and reproducibly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from bakeoff import builders
 from bakeoff.commands.main import main
 from bakeoff.components.initializers import FromRun, HeNormal
-from bakeoff.components.initializers.transfer import layers_by_position
+from bakeoff.components.initializers.transfer import layers_by_position, parameter_shapes
 from bakeoff.config.compose import compose
 from bakeoff.config.schema import RunConfig
 from bakeoff.config.targets import build_errors
@@ -32,40 +32,40 @@ def bare(*overrides: str) -> nn.Module:
 
 
 def start(net: nn.Module, source: nn.Module, *, layers: str | list[str] = "vgg_paper") -> dict[str, str]:
-    made = FromRun(run="abc", layers=layers)
-    return dict(made(net, activation_gain=1.4, generator=torch.Generator().manual_seed(0), source=source) or {})
+    initializer = FromRun(run="abc", layers=layers)
+    return dict(initializer(net, activation_gain=1.4, generator=torch.Generator().manual_seed(0), source=source) or {})
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(one, two) for one, two in zip(a.parameters(), b.parameters(), strict=True))
+    return all(torch.equal(left, right) for left, right in zip(a.parameters(), b.parameters(), strict=True))
 
 
 def copied(net: nn.Module, source: nn.Module) -> list[str]:
-    here, there = layers_by_position(net), layers_by_position(source)
-    shared = [place for place in here if place in there and here[place].weight.shape == there[place].weight.shape]  # type: ignore[union-attr]
-    return [place for place in shared if equal(here[place], there[place])]
+    targets, sources = layers_by_position(net), layers_by_position(source)
+    shared = [at for at in targets if at in sources and parameter_shapes(targets[at]) == parameter_shapes(sources[at])]
+    return [position for position in shared if equal(targets[position], sources[position])]
 
 
-def test_places_are_named_by_stage() -> None:
+def test_positions_are_named_by_stage() -> None:
     assert list(layers_by_position(bare("model=vgg11"))) == [
         "conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2", "fc1", "fc2", "fc3",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["vgg13", "vgg16", "vgg19", "vgg16_bn"])
-def test_the_papers_rule_takes_four_convolutions_and_three_linear_layers_of_net_a(model: str) -> None:
+def test_the_papers_rule_copies_four_convolutions_and_three_linear_layers_of_net_a(model: str) -> None:
     source, net = bare("model=vgg11"), bare(f"model={model}")
     facts = start(net, source)
     assert copied(net, source) == A_TO_D
     assert (facts["initializer.copied"], facts["initializer.copied_layers"]) == ("7", ", ".join(A_TO_D))
-    # What is not copied is what `rest` gives the whole net.
+    # Layers that are not copied have the values of `rest` for the entire net.
     plain = bare(f"model={model}")
     HeNormal()(plain, activation_gain=1.4, generator=torch.Generator().manual_seed(0))
-    others = [place for place in layers_by_position(net) if place not in A_TO_D]
-    assert others and all(equal(layers_by_position(net)[place], layers_by_position(plain)[place]) for place in others)
+    others = [position for position in layers_by_position(net) if position not in A_TO_D]
+    assert others and all(equal(layers_by_position(net)[position], layers_by_position(plain)[position]) for position in others)
 
 
-def test_named_layers_and_matching_ones() -> None:
+def test_listed_and_matching_layers_are_copied() -> None:
     source, net = bare("model=vgg11"), bare("model=vgg16")
     assert start(net, source, layers=["conv1_1", "fc3"])["initializer.copied"] == "2"
     assert copied(net, source) == ["conv1_1", "fc3"]
@@ -97,7 +97,7 @@ def runs(tmp_path: Path, *overrides: str) -> RunConfig:
     return compose([*HEAD, *TINY, f"tracking.folder={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", *overrides])
 
 
-def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
+def test_a_net_is_initialized_from_a_run_folder(tmp_path: Path) -> None:
     folder = create_run_dir(runs(tmp_path, "model=vgg11"))
     name = folder.read_job().id
     later = runs(tmp_path, "model=vgg16", "initializer=from_run", f"initializer.run={name}")
@@ -116,13 +116,13 @@ def test_a_net_starts_from_a_run_folder(tmp_path: Path) -> None:
     assert trained.status == "finished"
 
 
-def test_a_run_that_is_nowhere_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_missing_run_is_an_error_before_training_starts(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"run 0123456789ab: no such run in tracking\.folder="):
         builders.validate_components(runs(tmp_path, "model=vgg16", "initializer=from_run", "initializer.run=0123456789ab"))
 
 
 @pytest.mark.slow
-def test_train_net_a_then_d_from_it_and_reproduce_that_from_the_store_alone(
+def test_net_d_is_initialized_from_net_a_and_reproduced_from_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -17,10 +17,10 @@ LSUV_RUN = ["initializer=lsuv", "model.width=0.1"]
 
 
 def outputs(net: nn.Module, images: Tensor) -> list[Tensor]:
-    """What every weighted layer gives, batch norms with the batch's statistics and dropout off, in the order in which they run."""
-    found: list[Tensor] = []
+    """The outputs of every weighted layer in execution order, with the batch's statistics in batch norms and without dropout."""
+    layer_outputs: list[Tensor] = []
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(lambda _, __, output: found.append(output.double())) for layer in layers]
+    handles = [layer.register_forward_hook(lambda _, __, output: layer_outputs.append(output.double())) for layer in layers]
     for module in net.eval().modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
@@ -28,21 +28,21 @@ def outputs(net: nn.Module, images: Tensor) -> list[Tensor]:
         net(images)
     for handle in handles:
         handle.remove()
-    return found
+    return layer_outputs
 
 
 @pytest.mark.parametrize("words", [["model=vgg16"], ["model=vgg11_bn", "activation=tanh"], ["model=alexnet", "activation=swiglu"]], ids=str)
 def test_every_layer_gives_unit_variance_on_the_runs_images(words: list[str]) -> None:
     run = compose([*LSUV_RUN, *words, "initializer.images=128"])
     net = builders.make_model(run)
-    found = outputs(net, builders.first_training_images(run, 128))
-    assert len(found) >= 8
-    for output in found:
+    layer_outputs = outputs(net, builders.first_training_images(run, 128))
+    assert len(layer_outputs) >= 8
+    for output in layer_outputs:
         assert float(output.var()) == pytest.approx(1, rel=1e-3)
-    assert not any(layer.bias.any() for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    assert not any(parameter.any() for name, parameter in net.named_parameters() if name.endswith("bias"))
 
 
-def test_the_directions_stay_orthogonal_and_the_net_is_left_as_it_was() -> None:
+def test_rows_stay_orthogonal_and_the_net_is_otherwise_unchanged() -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 4))
     net[3].eval()
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
@@ -50,17 +50,17 @@ def test_the_directions_stay_orthogonal_and_the_net_is_left_as_it_was() -> None:
     state = torch.get_rng_state()
     LSUV(bias=0.5)(net, activation_gain=1.0, generator=torch.Generator().manual_seed(0), images=images)
     assert torch.equal(torch.get_rng_state(), state)
-    rows = net[0].weight.detach().double().flatten(1)  # type: ignore[operator, union-attr]
+    rows = net.get_parameter("0.weight").detach().double().flatten(1)
     gram = rows @ rows.T
     torch.testing.assert_close(gram, gram[0, 0] * torch.eye(4, dtype=torch.float64), atol=1e-5, rtol=1e-5)
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
     assert [module.training for module in net] == [True, True, True, False, True, True]
-    assert not net[0]._forward_hooks and (net[5].bias == 0.5).all()
+    assert not net[0]._forward_hooks and net.get_parameter("5.bias").tolist() == [0.5] * 4
     with torch.no_grad():
         assert float(outputs(net, images)[-1].var()) == pytest.approx(1, rel=1e-3)
 
 
-def test_a_layer_without_signal_is_told() -> None:
+def test_a_layer_with_constant_outputs_is_an_error() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.Threshold(1e9, 0.0), nn.Linear(4, 2))
     with pytest.raises(ArgumentError, match=r"^LSUV cannot scale 2: its outputs have a standard deviation of 0\.0"):
         LSUV()(net, activation_gain=1.0, generator=torch.Generator(), images=torch.randn(8, 4))
@@ -81,7 +81,7 @@ def test_the_images_are_the_first_of_the_runs_order_and_not_augmented() -> None:
     assert len(builders.first_training_images(run, 10**6)) == data.n_train
 
 
-def test_the_start_is_a_stream_of_its_own() -> None:
+def test_initialization_has_its_own_random_stream() -> None:
     def order(initializer: str) -> Tensor:
         run = compose([f"initializer={initializer}", "model.width=0.1", "seed=5"])
         torch.manual_seed(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from bakeoff.components.initializers import AlexNetPaper, DeltaOrthogonal, Initi
 from bakeoff.config.compose import compose
 from bakeoff.errors import ArgumentError, ChoiceError
 
+Net = TypeVar("Net", bound=nn.Module)
 
-def filled(initializer: Initializer, net: nn.Module, *, gain: float = 1.0) -> nn.Module:
+
+def filled(initializer: Initializer, net: Net, *, gain: float = 1.0) -> Net:
     initializer(net, activation_gain=gain, generator=torch.Generator().manual_seed(0))
     return net
 
@@ -28,11 +31,11 @@ def weights_and_biases(name: str, model: str) -> list[tuple[str, torch.Tensor, t
 
 @pytest.mark.parametrize(("name", "raised", "hidden_std"), [("alexnet_paper", 1.0, 0.01), ("alexnet_caffe", 0.1, 0.005)])
 def test_alexnet_as_published(name: str, raised: float, hidden_std: float) -> None:
-    found = weights_and_biases(name, "alexnet")
-    assert [kind for kind, _, _ in found] == ["Conv2d"] * 5 + ["Linear"] * 3
+    layers = weights_and_biases(name, "alexnet")
+    assert [kind for kind, _, _ in layers] == ["Conv2d"] * 5 + ["Linear"] * 3
     expected = [0, raised, 0, raised, raised, raised, raised, 0]
-    assert [sorted(set(bias.tolist())) for _, _, bias in found] == [[pytest.approx(value)] for value in expected]
-    for number, (_, weight, _) in enumerate(found):
+    assert [sorted(set(bias.tolist())) for _, _, bias in layers] == [[pytest.approx(value)] for value in expected]
+    for number, (_, weight, _) in enumerate(layers):
         std = hidden_std if number in (5, 6) else 0.01
         assert float(weight.square().mean().sqrt()) == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
 
@@ -43,10 +46,10 @@ def test_vgg_as_published_has_a_variance_of_one_hundredth() -> None:
         assert not bias.any()
 
 
-def test_places_count_where_the_net_is_another() -> None:
+def test_the_same_positions_apply_to_another_net() -> None:
     net = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(7)], nn.Linear(3, 3))
     filled(AlexNetPaper(bias=0.5), net)
-    assert [float(layer.bias.detach()[0]) for layer in net] == [0, 0.5, 0, 0.5, 0.5, 0, 0, 0]  # type: ignore[index]
+    assert [float(net.get_parameter(f"{index}.bias").detach()[0]) for index in range(8)] == [0, 0.5, 0, 0.5, 0.5, 0, 0, 0]
     filled(AlexNetPaper(), nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)))
 
 
@@ -77,13 +80,13 @@ def test_delta_orthogonal_has_orthonormal_rows_where_a_layer_narrows_and_a_matri
     narrowing = filled(DeltaOrthogonal(gain=1.0), nn.Conv2d(10, 6, 3)).weight.detach().double()[:, :, 1, 1]
     torch.testing.assert_close(narrowing @ narrowing.T, torch.eye(6, dtype=torch.float64), atol=1e-5, rtol=0)
     grouped = filled(DeltaOrthogonal(gain=1.0), nn.Conv2d(12, 16, 3, groups=4)).weight.detach().double()[:, :, 1, 1]
-    for block in grouped.split(4):
+    for block in torch.split(grouped, 4):
         torch.testing.assert_close(block.T @ block, torch.eye(3, dtype=torch.float64), atol=1e-5, rtol=0)
     linear = filled(DeltaOrthogonal(gain=1.0), nn.Linear(7, 5)).weight.detach().double()
     torch.testing.assert_close(linear @ linear.T, torch.eye(5, dtype=torch.float64), atol=1e-5, rtol=0)
 
 
-def test_delta_orthogonal_refuses_a_kernel_without_a_centre() -> None:
+def test_delta_orthogonal_rejects_a_kernel_without_a_centre() -> None:
     with pytest.raises(ArgumentError, match=r"odd side, which have a centre; this net has one of \(2, 2\)"):
         filled(DeltaOrthogonal(), nn.Conv2d(3, 3, 2))
 

@@ -1,4 +1,4 @@
-"""Every loss: its value where nothing is known, its formula in float64, its gradient, and soft targets as a mixture."""
+"""Every loss: its value at zero scores, its formula in float64, its gradient, and soft targets as a mixture."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def scores(seed: int = 0) -> Tensor:
 
 def soft() -> Tensor:
     """Mixtures of two classes, of all five, and of one."""
-    known = torch.eye(5, dtype=torch.float64)
-    two = known[[0, 1, 2, 3]] * 0.3 + known[[1, 4, 2, 0]] * 0.7
+    one_hot = torch.eye(5, dtype=torch.float64)
+    two = one_hot[[0, 1, 2, 3]] * 0.3 + one_hot[[1, 4, 2, 0]] * 0.7
     every = torch.tensor([[0.1, 0.2, 0.3, 0.15, 0.25], [0.2] * 5], dtype=torch.float64)
-    return torch.cat([two, every, known[4:]])
+    return torch.cat([two, every, one_hot[4:]])
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
 @pytest.mark.parametrize("name", EVERY)
-def test_the_loss_at_the_start_is_known(name: str, classes: int) -> None:
+def test_the_loss_at_zero_scores_has_its_formula(name: str, classes: int) -> None:
     loss = builders.make_loss(compose([f"loss={name}"]))
     for targets in (torch.arange(8) % classes, nn.functional.one_hot(torch.arange(8) % classes, classes).float()):
         assert loss(torch.zeros(8, classes), targets).item() == pytest.approx(AT_ZERO[name](classes), rel=1e-5)
@@ -95,14 +95,14 @@ def test_soft_targets_cost_the_mixture_of_their_classes(kind: str) -> None:
     assert loss(x, nn.functional.one_hot(classes, 5).double()).item() == pytest.approx(loss(x, classes).item(), rel=1e-12)
 
 
-def test_focal_with_gamma_0_is_the_cross_entropy_to_the_bit_of_rounding() -> None:
+def test_focal_loss_with_gamma_0_is_the_cross_entropy() -> None:
     x = torch.randn(50, 10, generator=torch.Generator().manual_seed(1)) * 20
     targets = torch.arange(50) % 10
     torch.testing.assert_close(Focal(gamma=0.0)(x, targets), nn.functional.cross_entropy(x, targets))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_of_a_certain_score_is_zero_and_has_a_gradient(gamma: float) -> None:
+def test_focal_loss_of_certainty_is_zero_and_has_a_gradient(gamma: float) -> None:
     x = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
     loss = Focal(gamma=gamma)(x, torch.tensor([0, 1]))
     loss.backward()
@@ -114,12 +114,12 @@ def test_focal_of_a_certain_score_is_zero_and_has_a_gradient(gamma: float) -> No
 def test_half_precision_scores_are_summed_in_float32(loss: nn.Module) -> None:
     x = torch.randn(64, 100, generator=torch.Generator().manual_seed(2)).bfloat16()
     for targets in (torch.arange(64), nn.functional.one_hot(torch.arange(64), 100).bfloat16()):
-        found = loss(x, targets)
-        assert found.dtype is torch.float32
-        torch.testing.assert_close(found, loss(x.double(), targets).float(), rtol=1e-5, atol=1e-6)
+        value = loss(x, targets)
+        assert value.dtype is torch.float32
+        torch.testing.assert_close(value, loss(x.double(), targets).float(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [-1.0, math.inf, math.nan])
-def test_a_gamma_out_of_range_is_told(gamma: Any) -> None:
+def test_a_gamma_out_of_range_is_an_error(gamma: Any) -> None:
     with pytest.raises(ChoiceError, match=r"loss\.gamma="), build_errors("loss", {}):
         Focal(gamma=gamma)

@@ -1,4 +1,4 @@
-"""The multiclass hinge against a formula written out by itself, in float64."""
+"""The multiclass hinge against an independent formula, in float64."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_half_precision_scores_are_summed_in_float32() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [({"p": 3}, "loss.p=3: choices: 1, 2"), ({"margin": 0.0}, "loss.margin=0.0")])
-def test_a_value_out_of_range_is_told(arguments: dict[str, Any], words: str) -> None:
+def test_a_value_out_of_range_is_an_error(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ChoiceError, match=words), build_errors("loss", {}):
         MulticlassHinge(**arguments)

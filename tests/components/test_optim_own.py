@@ -1,4 +1,4 @@
-"""Our own optimizers against formulas written out by themselves, in float64 where the algorithm is."""
+"""The project's optimizers against independent formulas, in float64 if the algorithm is."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from bakeoff.errors import ChoiceError
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def path(made: Any, *, rates: list[float]) -> list[Tensor]:
-    """Where an optimizer goes on a quartic of two matrices, at given rates."""
+def path(make: Any, *, rates: list[float]) -> list[Tensor]:
+    """The path of an optimizer on a quartic of a matrix, at these rates."""
     w = nn.Parameter(torch.linspace(-1, 2, 6, dtype=torch.float64).reshape(2, 3))
-    optimizer, seen = made([w]), []
+    optimizer, weights = make([w]), []
     for rate in rates:
         for group in optimizer.param_groups:
             group["lr"] = rate
         w.grad = 4 * w.detach() ** 3 - w.detach()
         optimizer.step()
-        seen.append(w.detach().clone())
-    return seen
+        weights.append(w.detach().clone())
+    return weights
 
 
 @pytest.mark.parametrize("decay", [0.0, 5e-2])
-def test_the_2012_update_and_torchs_agree_until_the_first_drop_and_part_after_it(decay: float) -> None:
+def test_the_2012_update_and_torchs_differ_only_after_the_first_drop(decay: float) -> None:
     rates = [0.01] * 8 + [0.001] * 4
     ours = path(lambda w: MomentumCaffe(w, lr=0.01, momentum=0.9, weight_decay=decay), rates=rates)
     torchs = path(lambda w: torch.optim.SGD(w, lr=0.01, momentum=0.9, weight_decay=decay), rates=rates)
@@ -40,22 +40,23 @@ def test_the_2012_update_and_torchs_agree_until_the_first_drop_and_part_after_it
         assert float((ours[k] - torchs[k]).abs().max()) > 1e-2
 
 
-def test_the_2012_update_is_the_papers() -> None:
+def test_the_2012_update_matches_the_paper() -> None:
     rates = [0.02, 0.02, 0.002, 0.05]
-    w, v, expected = torch.linspace(-1, 2, 6, dtype=torch.float64).reshape(2, 3), 0.0, []
+    w, expected = torch.linspace(-1, 2, 6, dtype=torch.float64).reshape(2, 3), []
+    v = torch.zeros_like(w)
     for rate in rates:
         v = 0.9 * v - 5e-4 * rate * w - rate * (4 * w**3 - w)
         w = w + v
         expected.append(w)
-    for ours, known in zip(path(MomentumCaffe, rates=rates), expected, strict=True):
-        torch.testing.assert_close(ours, known, rtol=1e-13, atol=1e-13)
+    for ours, papers in zip(path(MomentumCaffe, rates=rates), expected, strict=True):
+        torch.testing.assert_close(ours, papers, rtol=1e-13, atol=1e-13)
 
 
 def newton_schulz(matrix: Tensor) -> Tensor:
     """Five steps of the quintic of Jordan et al., in float64."""
     a, b, c = COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm()
+    x: Tensor = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / torch.linalg.matrix_norm(x)
     for _ in range(5):
         s = x @ x.T
         x = a * x + (b * s + c * s @ s) @ x
@@ -67,7 +68,7 @@ def newton_schulz(matrix: Tensor) -> Tensor:
     ("adjust", "ratio"),
     [("original", 1.0), ("match_rms_adamw", 0.2 * math.sqrt(27)), ("spectral_unclamped", math.sqrt(8 / 27))],
 )
-def test_muon_lays_a_kernel_out_as_a_matrix(memory: Any, adjust: Any, ratio: float) -> None:
+def test_muon_reshapes_a_kernel_to_a_matrix(memory: Any, adjust: Any, ratio: float) -> None:
     generator = torch.Generator().manual_seed(0)
     kernel = nn.Parameter(torch.randn(8, 3, 3, 3, generator=generator).contiguous(memory_format=memory))
     head = nn.Parameter(torch.zeros(2, 8))
@@ -85,23 +86,23 @@ def test_muon_lays_a_kernel_out_as_a_matrix(memory: Any, adjust: Any, ratio: flo
     assert kernel.is_contiguous(memory_format=memory)
 
 
-def test_muon_gives_adamw_what_is_no_hidden_matrix() -> None:
+def test_muon_updates_hidden_matrices_and_adamw_the_rest() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 3))
     optimizer = Muon(parameter_groups(net, weight_decay=0.1), lr=0.02, adamw_lr=1e-3, weight_decay=0.1)
-    known = {id(parameter): name for name, parameter in net.named_parameters()}
-    found = {
-        (group["rule"], group["lr"], group["weight_decay"]): [known[id(p)] for p in group["params"]] for group in optimizer.param_groups
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = {
+        (group["rule"], group["lr"], group["weight_decay"]): [names[id(p)] for p in group["params"]] for group in optimizer.param_groups
     }
-    assert found == {
+    assert groups == {
         ("muon", 0.02, 0.1): ["0.weight", "3.weight"],
         ("adamw", 1e-3, 0.1): ["4.weight"],
         ("adamw", 1e-3, 0.0): ["0.bias", "1.weight", "1.bias", "3.bias", "4.bias"],
     }
-    whole = Muon(net.parameters(), last="muon")
-    assert sum(len(group["params"]) for group in whole.param_groups if group["rule"] == "muon") == 3
+    all_muon = Muon(net.parameters(), last="muon")
+    assert sum(len(group["params"]) for group in all_muon.param_groups if group["rule"] == "muon") == 3
 
 
-def test_muons_other_half_is_torchs_adamw() -> None:
+def test_muons_adamw_rule_is_torchs_adamw() -> None:
     def trained(make: Any) -> Tensor:
         w = nn.Parameter(torch.linspace(-1, 1, 5, dtype=torch.float64))
         optimizer = make([w])
@@ -125,7 +126,7 @@ def test_lbfgs_solves_a_toy_of_any_memory_layout(memory: Any) -> None:
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(net(images), targets)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     for _ in range(6):
@@ -150,6 +151,6 @@ def test_a_penalty_acts_on_what_decays() -> None:
         (lambda w: Muon(w, adamw_betas=(0.9, 1.0)), r"optimizer.adamw_betas=\[0.9, 1.0\]"),
     ],
 )
-def test_a_value_out_of_range_is_told(make: Any, words: str) -> None:
+def test_a_value_out_of_range_is_an_error(make: Any, words: str) -> None:
     with pytest.raises(ChoiceError, match=words), build_errors("optimizer", {}):
         make([nn.Parameter(torch.zeros(2, 2))])

@@ -23,8 +23,8 @@ def net() -> nn.Module:
 
 
 def names(model: nn.Module, group: dict[str, list[nn.Parameter]]) -> list[str]:
-    known = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [known[id(parameter)] for parameter in group["params"]]
+    names_by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names_by_id[id(parameter)] for parameter in group["params"]]
 
 
 def test_weights_decay_and_norms_biases_and_slopes_do_not() -> None:
@@ -47,7 +47,7 @@ def test_weights_decay_and_norms_biases_and_slopes_do_not() -> None:
 
 
 @pytest.mark.parametrize(("decay", "decay_all"), [(0.1, True), (0.0, False), (None, False), (None, True)])
-def test_one_group_in_the_nets_order_where_the_split_makes_no_difference(decay: float | None, decay_all: bool) -> None:
+def test_there_is_one_group_if_the_split_makes_no_difference(decay: float | None, decay_all: bool) -> None:
     model = net()
     (group,) = parameter_groups(model, weight_decay=decay, decay_all=decay_all)
     assert names(model, group) == [name for name, _ in model.named_parameters()]

@@ -22,20 +22,21 @@ EVERY = sorted(path.stem for path in (package_data_dir("conf") / "scheduler").gl
 
 def optimizer(**arguments: Any) -> torch.optim.SGD:
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    return torch.optim.SGD([{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}], **{"lr": 0.5, **arguments})
+    groups: list[dict[str, Any]] = [{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}]
+    return torch.optim.SGD(groups, **{"lr": 0.5, **arguments})
 
 
 def rates(schedule: Any, *, steps: int = 100, total: int = 100, **arguments: Any) -> list[float]:
-    """The rate of each step as a fraction of the optimizer's own, once it is known to be alike in both groups."""
-    used = optimizer(momentum=0.9)
-    made, taken = schedule(used, total_steps=total, steps_per_epoch=10, **arguments), []
+    """The rate of each step as a fraction of the optimizer's, which is the same in both groups."""
+    sgd = optimizer(momentum=0.9)
+    scheduler, fractions = schedule(sgd, total_steps=total, steps_per_epoch=10, **arguments), []
     for _ in range(steps):
-        first, second = (group["lr"] for group in used.param_groups)
-        assert second == pytest.approx(2 * first, rel=1e-12) and used.param_groups[0]["momentum"] == 0.9
-        taken.append(first / 0.5)
-        used.step()
-        made.step()
-    return taken
+        first, second = (group["lr"] for group in sgd.param_groups)
+        assert second == pytest.approx(2 * first, rel=1e-12) and sgd.param_groups[0]["momentum"] == 0.9
+        fractions.append(first / 0.5)
+        sgd.step()
+        scheduler.step()
+    return fractions
 
 
 @pytest.mark.parametrize(
@@ -56,48 +57,48 @@ def rates(schedule: Any, *, steps: int = 100, total: int = 100, **arguments: Any
     ],
 )
 def test_rates_have_their_closed_form(schedule: Any, arguments: dict[str, Any], expected: Callable[[int], float | None]) -> None:
-    found = rates(schedule, **arguments)
+    fractions = rates(schedule, **arguments)
     assert any(expected(k) is not None for k in range(100))
-    for k, rate in enumerate(found):
-        known = expected(k)
-        assert known is None or rate == pytest.approx(known, rel=1e-12), k
+    for k, rate in enumerate(fractions):
+        fraction = expected(k)
+        assert fraction is None or rate == pytest.approx(fraction, rel=1e-12), k
 
 
-def test_one_cycle_is_torchs_with_the_lengths_of_the_run() -> None:
+def test_one_cycle_matches_torch_for_the_length_of_the_run() -> None:
     # torch peaks at step 0.3 total - 1 and ends at step total - 1: the same curve between the same two points.
-    used = optimizer(lr=1 / 25)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(used, max_lr=1.0, total_steps=101, pct_start=31 / 101, cycle_momentum=False)
+    sgd = optimizer(lr=1 / 25)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(sgd, max_lr=1.0, total_steps=101, pct_start=31 / 101, cycle_momentum=False)
     ours = rates(one_cycle, warmup=0.3)
     for k, rate in enumerate(ours):
-        assert rate == pytest.approx(used.param_groups[0]["lr"], rel=1e-9), k
-        used.step()
+        assert rate == pytest.approx(sgd.param_groups[0]["lr"], rel=1e-9), k
+        sgd.step()
         theirs.step()
 
 
 @pytest.mark.parametrize("schedule", [linear, poly, wsd, one_cycle])
-def test_falls_to_its_end_and_stays_there(schedule: Any) -> None:
-    found = rates(schedule, steps=130, warmup=0.1, final=0.01)
-    assert found[99] > 0.01
-    assert found[100:] == pytest.approx([0.01] * 30)
-    assert max(found) == pytest.approx(1.0)
+def test_falls_to_its_end_and_stays_constant(schedule: Any) -> None:
+    fractions = rates(schedule, steps=130, warmup=0.1, final=0.01)
+    assert fractions[99] > 0.01
+    assert fractions[100:] == pytest.approx([0.01] * 30)
+    assert max(fractions) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("total", [1, 2, 7, 100])
 def test_every_choice_has_a_rate_above_zero_at_every_step(name: str, total: int) -> None:
     run = compose([f"scheduler={name}"])
-    used = optimizer()
+    sgd = optimizer()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made: Any = builders.make_scheduler(run, used, total_steps=total, steps_per_epoch=1)
+        scheduler: Any = builders.make_scheduler(run, sgd, total_steps=total, steps_per_epoch=1)
         for _ in range(total):
-            assert 0 < used.param_groups[0]["lr"] <= 0.5
-            used.step()
-            made.step()
-            made.epoch_end(1.0)
+            assert 0 < sgd.param_groups[0]["lr"] <= 0.5
+            sgd.step()
+            scheduler.step()
+            scheduler.epoch_end(1.0)
 
 
-def test_a_schedule_has_the_runs_own_length() -> None:
+def test_a_schedule_has_the_length_of_the_run() -> None:
     assert rates(linear, steps=7, total=7) == pytest.approx([1 - k / 7 for k in range(7)])
     assert rates(constant, steps=7, total=7) == [1.0] * 7
 
@@ -114,6 +115,6 @@ def test_a_schedule_has_the_runs_own_length() -> None:
         (one_cycle, {"start": 0.0}, "scheduler.start=0.0"),
     ],
 )
-def test_a_value_out_of_range_is_told(schedule: Any, arguments: dict[str, Any], words: str) -> None:
+def test_a_value_out_of_range_is_an_error(schedule: Any, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ChoiceError, match=words), build_errors("scheduler", {}):
         schedule(optimizer(), total_steps=10, steps_per_epoch=5, **arguments)

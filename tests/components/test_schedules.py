@@ -13,32 +13,32 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from bakeoff.components import schedulers
-from bakeoff.components.schedulers import constant, cosine, plateau, step
+from bakeoff.components.schedulers import RunLength, constant, cosine, plateau, step
 from bakeoff.config.targets import build_errors
 from bakeoff.errors import ChoiceError
 
 EVERY = [constant, step, cosine, plateau]
-LENGTHS = {"total_steps": 100, "steps_per_epoch": 10}
+LENGTHS: RunLength = {"total_steps": 100, "steps_per_epoch": 10}
 
 
 def optimizer(lr: float = 0.5) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        [{"params": [torch.nn.Parameter(torch.zeros(2))]}, {"params": [torch.nn.Parameter(torch.zeros(2))], "lr": 2 * lr}], lr=lr
-    )
+    first, second = ([torch.nn.Parameter(torch.zeros(2))] for _ in range(2))
+    groups: list[dict[str, Any]] = [{"params": first}, {"params": second, "lr": 2 * lr}]
+    return torch.optim.SGD(groups, lr=lr)
 
 
 def rates(schedule: Any, *, steps: int = 100, **arguments: Any) -> list[float]:
-    """The rate that each optimizer step is taken with, as a fraction of the optimizer's own."""
-    taken, used = [], optimizer()
+    """The rate of each optimizer step, as a fraction of the optimizer's own."""
+    fractions, sgd = [], optimizer()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = schedule(used, **LENGTHS, **arguments)
+        scheduler = schedule(sgd, **LENGTHS, **arguments)
         for _ in range(steps):
-            assert used.param_groups[1]["lr"] == pytest.approx(2 * used.param_groups[0]["lr"])
-            taken.append(used.param_groups[0]["lr"] / 0.5)
-            used.step()
-            made.step()
-    return taken
+            assert sgd.param_groups[1]["lr"] == pytest.approx(2 * sgd.param_groups[0]["lr"])
+            fractions.append(sgd.param_groups[0]["lr"] / 0.5)
+            sgd.step()
+            scheduler.step()
+    return fractions
 
 
 def test_constant_step_and_cosine_have_their_closed_values() -> None:
@@ -52,78 +52,78 @@ def test_constant_step_and_cosine_have_their_closed_values() -> None:
 
 @pytest.mark.parametrize("schedule", EVERY)
 def test_warmup_rises_linearly_from_above_zero(schedule: Any) -> None:
-    taken = rates(schedule, warmup=0.2)
-    assert taken[:20] == pytest.approx([(k + 1) / 20 for k in range(20)])
-    assert taken[20] == pytest.approx(1.0)
-    assert min(taken) > 0
+    fractions = rates(schedule, warmup=0.2)
+    assert fractions[:20] == pytest.approx([(k + 1) / 20 for k in range(20)])
+    assert fractions[20] == pytest.approx(1.0)
+    assert min(fractions) > 0
 
 
-def test_cosine_spans_what_the_warmup_leaves_and_ends_at_its_final_fraction() -> None:
-    taken = rates(cosine, steps=130, warmup=0.2, final=0.05)
-    assert taken[60] == pytest.approx(0.05 + 0.95 / 2)
-    assert taken[100:] == pytest.approx([0.05] * 30)
-    assert all(a > b for a, b in pairwise(taken[20:101]))
+def test_cosine_starts_after_the_warmup_and_ends_at_its_final_fraction() -> None:
+    fractions = rates(cosine, steps=130, warmup=0.2, final=0.05)
+    assert fractions[60] == pytest.approx(0.05 + 0.95 / 2)
+    assert fractions[100:] == pytest.approx([0.05] * 30)
+    assert all(a > b for a, b in pairwise(fractions[20:101]))
 
 
 @pytest.mark.parametrize("schedule", EVERY)
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 0.99])
 def test_a_run_of_one_step_has_a_rate(schedule: Any, warmup: float) -> None:
-    used = optimizer()
-    schedule(used, total_steps=1, steps_per_epoch=1, warmup=warmup)
-    assert 0 < used.param_groups[0]["lr"] <= 0.5
+    sgd = optimizer()
+    schedule(sgd, total_steps=1, steps_per_epoch=1, warmup=warmup)
+    assert 0 < sgd.param_groups[0]["lr"] <= 0.5
 
 
-def epochs(made: Any, used: torch.optim.Optimizer, values: list[float], *, steps: int = 1) -> list[float]:
+def epochs(scheduler: Any, sgd: torch.optim.Optimizer, values: list[float], *, steps: int = 1) -> list[float]:
     """Fraction of the rate right after each validation."""
-    seen = []
+    observed = []
     for value in values:
         for _ in range(steps):
-            used.step()
-            made.step()
-        made.epoch_end(value)
-        seen.append(used.param_groups[0]["lr"] / 0.5)
-    return seen
+            sgd.step()
+            scheduler.step()
+        scheduler.epoch_end(value)
+        observed.append(sgd.param_groups[0]["lr"] / 0.5)
+    return observed
 
 
-def test_plateau_drops_after_its_patience_and_counts_anew() -> None:
-    used = optimizer()
-    made = plateau(used, **LENGTHS, patience=1, factor=0.5, floor=0.0)
+def test_plateau_drops_after_its_patience_and_restarts_its_count() -> None:
+    sgd = optimizer()
+    scheduler = plateau(sgd, **LENGTHS, patience=1, factor=0.5, floor=0.0)
     values = [1.0, 0.9, 0.9, 0.95, 0.9, 0.9, 0.5, 0.6, 0.6]
-    assert epochs(made, used, values) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125])
-    assert used.param_groups[1]["lr"] == pytest.approx(2 * used.param_groups[0]["lr"])
-    assert made.get_last_lr() == [group["lr"] for group in used.param_groups]
+    assert epochs(scheduler, sgd, values) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125])
+    assert sgd.param_groups[1]["lr"] == pytest.approx(2 * sgd.param_groups[0]["lr"])
+    assert scheduler.get_last_lr() == [group["lr"] for group in sgd.param_groups]
 
 
 def test_plateau_agrees_with_torchs_own() -> None:
     generator = torch.Generator().manual_seed(0)
     values = (torch.rand(60, generator=generator) + torch.linspace(1, 0.2, 60)).tolist()
     ours, theirs = optimizer(), optimizer()
-    made = plateau(ours, **LENGTHS, patience=3, factor=0.3, floor=0.0)
+    scheduler = plateau(ours, **LENGTHS, patience=3, factor=0.3, floor=0.0)
     reference = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, factor=0.3, patience=3, threshold=1e-4, eps=0.0)
     for value in values:
-        epochs(made, ours, [value])
+        epochs(scheduler, ours, [value])
         reference.step(value)
         assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
     assert ours.param_groups[0]["lr"] < 0.5
 
 
-def test_plateau_has_a_floor_a_threshold_and_takes_nan_for_no_improvement() -> None:
-    used = optimizer()
-    assert epochs(plateau(used, **LENGTHS, patience=0, factor=0.1, floor=0.05), used, [1.0, 1.0, 1.0, 1.0]) == pytest.approx(
+def test_plateau_has_a_floor_and_a_threshold_and_ignores_nan() -> None:
+    sgd = optimizer()
+    assert epochs(plateau(sgd, **LENGTHS, patience=0, factor=0.1, floor=0.05), sgd, [1.0, 1.0, 1.0, 1.0]) == pytest.approx(
         [1, 0.1, 0.05, 0.05]
     )
-    used = optimizer()
-    assert epochs(plateau(used, **LENGTHS, patience=0, threshold=0.1), used, [1.0, 0.95, 0.5]) == pytest.approx([1, 0.1, 0.1])
-    used = optimizer()
-    made = plateau(used, **LENGTHS, patience=0)
-    assert epochs(made, used, [math.nan, 1.0, math.nan]) == pytest.approx([0.1, 0.1, 0.01])
+    sgd = optimizer()
+    assert epochs(plateau(sgd, **LENGTHS, patience=0, threshold=0.1), sgd, [1.0, 0.95, 0.5]) == pytest.approx([1, 0.1, 0.1])
+    sgd = optimizer()
+    scheduler = plateau(sgd, **LENGTHS, patience=0)
+    assert epochs(scheduler, sgd, [math.nan, 1.0, math.nan]) == pytest.approx([0.1, 0.1, 0.01])
 
 
 def test_plateau_does_not_drop_within_its_warmup() -> None:
-    used = optimizer()
-    made = plateau(used, **LENGTHS, patience=0, warmup=0.3)
-    assert epochs(made, used, [1.0, 2.0], steps=10) == pytest.approx([11 / 30, 21 / 30])
-    assert epochs(made, used, [2.0, 2.0], steps=10) == pytest.approx([0.1, 0.01])
+    sgd = optimizer()
+    scheduler = plateau(sgd, **LENGTHS, patience=0, warmup=0.3)
+    assert epochs(scheduler, sgd, [1.0, 2.0], steps=10) == pytest.approx([11 / 30, 21 / 30])
+    assert epochs(scheduler, sgd, [2.0, 2.0], steps=10) == pytest.approx([0.1, 0.01])
 
 
 PLAIN = (bool, int, float, str, type(None))
@@ -138,25 +138,25 @@ def is_plain(value: Any) -> bool:
 
 
 @pytest.mark.parametrize("schedule", EVERY)
-def test_a_state_of_plain_types_goes_on_where_it_stopped(schedule: Any) -> None:
-    def run(made: Any, used: torch.optim.Optimizer, first: int, last: int) -> list[float]:
-        seen = []
+def test_a_state_has_plain_types_and_resumes_exactly(schedule: Any) -> None:
+    def run(scheduler: Any, sgd: torch.optim.Optimizer, first: int, last: int) -> list[float]:
+        observed = []
         for k in range(first, last):
-            seen.append(used.param_groups[0]["lr"])
-            used.step()
-            made.step()
+            observed.append(sgd.param_groups[0]["lr"])
+            sgd.step()
+            scheduler.step()
             if k % 10 == 9:
-                made.epoch_end(1.0 if k < 20 else 2.0)
-        return seen
+                scheduler.epoch_end(1.0 if k < 20 else 2.0)
+        return observed
 
-    whole = optimizer()
-    expected = run(schedule(whole, **LENGTHS, warmup=0.1), whole, 0, 100)
+    uninterrupted = optimizer()
+    expected = run(schedule(uninterrupted, **LENGTHS, warmup=0.1), uninterrupted, 0, 100)
     first = optimizer()
-    made = schedule(first, **LENGTHS, warmup=0.1)
-    head = run(made, first, 0, 43)
-    assert is_plain(made.state_dict())
+    scheduler = schedule(first, **LENGTHS, warmup=0.1)
+    head = run(scheduler, first, 0, 43)
+    assert is_plain(scheduler.state_dict())
     file = io.BytesIO()
-    torch.save({"optimizer": first.state_dict(), "schedule": made.state_dict()}, file)
+    torch.save({"optimizer": first.state_dict(), "schedule": scheduler.state_dict()}, file)
     file.seek(0)
     stored = torch.load(file, weights_only=True)
     second = optimizer()
@@ -168,11 +168,11 @@ def test_a_state_of_plain_types_goes_on_where_it_stopped(schedule: Any) -> None:
 
 @pytest.mark.parametrize("schedule", EVERY)
 def test_all_have_one_interface(schedule: Any) -> None:
-    made = schedule(optimizer(), **LENGTHS)
-    assert isinstance(made, LRScheduler)
-    before = made.get_last_lr()
-    made.epoch_end(1.0)
-    assert made.get_last_lr() == before
+    scheduler = schedule(optimizer(), **LENGTHS)
+    assert issubclass(type(scheduler), LRScheduler)
+    before = scheduler.get_last_lr()
+    scheduler.epoch_end(1.0)
+    assert scheduler.get_last_lr() == before
     assert schedule in {getattr(schedulers, name) for name in schedulers.__all__}
 
 
@@ -192,6 +192,6 @@ def test_all_have_one_interface(schedule: Any) -> None:
         (constant, {"total_steps": 0}, "scheduler.total_steps=0"),
     ],
 )
-def test_a_value_out_of_range_is_told(schedule: Any, arguments: dict[str, Any], words: str) -> None:
+def test_a_value_out_of_range_is_an_error(schedule: Any, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ChoiceError, match=words), build_errors("scheduler", {}):
         schedule(optimizer(), **{**LENGTHS, **arguments})

@@ -1,4 +1,4 @@
-"""Every file under conf/ and sweeps/ composes and builds, the trunk's YAML and its Python defaults agree, and fingerprints are pinned."""
+"""Every file of conf/ and sweeps/ composes and builds, defaults in YAML and Python agree, and fingerprints are pinned."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from bakeoff.sweep.request import read_request
 Compose = Callable[..., ComposedConfig]
 CONF, SWEEPS = package_data_dir("conf"), package_data_dir("sweeps")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+SWEEP_NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 BY_DATASET = {"source", "num_classes", "channels", "native_size", "size", "fit", "augment", "batch_size"}
-"""Fields of `data` that each dataset's file sets for itself; in the others all files and the Python defaults agree."""
+"""Fields of `data` that differ between datasets; for the others all files agree with the Python defaults."""
 NEEDS = {
     "model=alexnet_2012": ["data.size=227"],
     "model=alexnet_caffe": ["data.size=227"],
     "model=alexnet_owt": ["data.size=224"],
 }
-"""What a choice says that it needs beside the trunk's defaults."""
+"""Choice -> overrides that it needs."""
 CALL = {"trust", "resume"}
-"""Keys of run.yaml that belong to one command line, not to the run."""
+"""Keys of run.yaml that belong to a command line, not to the run."""
 
 PINNED = {
     (): "b007e56db956078d",
     ("model=vgg11_bn", "data=cifar10", "optimizer=adam", "optimizer.lr=3e-4", "seed=1"): "2f7648315c32cf16",
     ("model=alexnet", "activation=elu", "initializer=orthogonal", "optimizer=sgd", "scheduler=step", "loss=svm"): "2f418b5a896ba6d1",
 }
-"""A change of these numbers makes every earlier result one of another recipe: a new field's default must leave them as they are."""
+"""These must not change, since earlier results would no longer match: a new field needs a default that preserves them."""
 
 CHANGED: dict[str, Any] = {
     "model": {"_target_": "bakeoff.nets.alexnet.alexnet", "width": 0.5},
@@ -98,7 +98,7 @@ CHANGED: dict[str, Any] = {
     "tracking.folder": "other",
     "tracking.system_every": 3.0,
 }
-"""Another value for every field of the trunk."""
+"""Another value for every field."""
 
 
 def read(path: str) -> dict[str, Any]:
@@ -113,17 +113,17 @@ def plain(value: Any) -> Any:
 
 def kinds(node: type[BaseModel], prefix: str = "") -> dict[str, FieldKind]:
     """Dotted field -> its kind."""
-    found: dict[str, FieldKind] = {}
+    kind_by_field: dict[str, FieldKind] = {}
     for name, info in node.model_fields.items():
         own = [item for item in info.metadata if isinstance(item, FieldKind)]
         if own:
             assert len(own) == 1, f"{prefix}{name} is of {own}"
-            found[f"{prefix}{name}"] = own[0]
+            kind_by_field[f"{prefix}{name}"] = own[0]
         else:
             inner = info.annotation
-            assert isinstance(inner, type) and issubclass(inner, BaseModel), f"{prefix}{name} says nowhere what it decides"
-            found |= kinds(inner, f"{prefix}{name}.")
-    return found
+            assert isinstance(inner, type) and issubclass(inner, BaseModel), f"{prefix}{name} has no kind"
+            kind_by_field |= kinds(inner, f"{prefix}{name}.")
+    return kind_by_field
 
 
 KINDS = kinds(RunConfig)
@@ -136,32 +136,32 @@ def default() -> RunConfig:
 
 def test_no_slot_is_empty() -> None:
     assert {group for group, _ in CHOICES} >= {*SLOTS, "trainer", "tracking"}
-    assert len(SHEETS) >= 5
+    assert len(SWEEP_NAMES) >= 5
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
-def test_every_choice_composes_builds_and_says_what_it_is(group: str, name: str, composed: Compose) -> None:
-    found = composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", []))
+def test_every_choice_composes_builds_and_has_a_description(group: str, name: str, composed: Compose) -> None:
+    config = composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", []))
     if name == "gpu" and not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="has 0 GPUs"):
-            validate_components(found.run)
+            validate_components(config.run)
     elif name == "from_run":
         with pytest.raises(ConfigError, match=r"initializer\.run: names no run"):
-            validate_components(found.run)
+            validate_components(config.run)
     else:
-        validate_components(found.run)
+        validate_components(config.run)
     about = str(read(f"{group}/{name}.yaml").get("about", ""))
     assert about and "\n" not in about.strip()
-    for key, space in found.spaces.items():
-        assert key in found.run.flat(), f"{group}/{name}.yaml: space for {key}, which is no argument"
+    for key, space in config.spaces.items():
+        assert key in config.run.flat(), f"{group}/{name}.yaml: space for {key}, which is not an argument"
         for end in ends(space):
-            found.check(found.run.replace(**{key: end}))
+            config.check(config.run.replace(**{key: end}))
     if group in SLOTS:
-        assert found.run.choices[group] == name
+        assert config.run.choices[group] == name
 
 
 @pytest.mark.parametrize("slot", [slot for slot in SLOTS if slot != "data"])
-def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str, default: RunConfig, composed: Compose) -> None:
+def test_a_replaced_choice_keeps_no_argument_of_the_old_one(slot: str, default: RunConfig, composed: Compose) -> None:
     old = getattr(default, slot)
     for name in [name for group, name in CHOICES if group == slot]:
         word = f"{slot}={name}"
@@ -170,27 +170,27 @@ def test_a_swapped_choice_leaves_nothing_of_the_old_one(slot: str, default: RunC
         assert set(config) == keys, f"{word} after {old['_target_']}"
 
 
-@pytest.mark.parametrize("name", SHEETS)
-def test_every_sweep_makes_a_plan_whose_arms_the_door_admits(name: str, planned: Callable[..., Plan]) -> None:
+@pytest.mark.parametrize("name", SWEEP_NAMES)
+def test_every_sweep_has_a_plan_with_valid_arms(name: str, planned: Callable[..., Plan]) -> None:
     scales = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")).get("scales") or {}
     assert name == "quickstart" or set(scales) == {"smoke", "paper"}, f"sweeps/{name}.yaml has not these scales"
-    made = planned(name, "smoke" if scales else None, outer=True)
-    assert made.spec.question.endswith("?")
-    for planned_arm in made.planned_arms:
+    plan = planned(name, "smoke" if scales else None, outer=True)
+    assert plan.spec.question.endswith("?")
+    for planned_arm in plan.planned_arms:
         assert planned_arm.run.choices["data"] == "digits"
         validate_components(planned_arm.run)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SHEETS if name != "quickstart"])
-def test_every_scale_of_a_sweep_is_a_plan_of_its_own(name: str, planned: Callable[..., Plan]) -> None:
-    whole, smoke, paper = (planned(name, scale) for scale in (None, "smoke", "paper"))
-    assert len({whole.hash, smoke.hash, paper.hash}) == 3
-    assert smoke.runs < whole.runs <= paper.runs
+@pytest.mark.parametrize("name", [name for name in SWEEP_NAMES if name != "quickstart"])
+def test_every_scale_of_a_sweep_has_its_own_plan(name: str, planned: Callable[..., Plan]) -> None:
+    default, smoke, paper = (planned(name, scale) for scale in (None, "smoke", "paper"))
+    assert len({default.hash, smoke.hash, paper.hash}) == 3
+    assert smoke.runs < default.runs <= paper.runs
     assert smoke.runs <= 100, "a first look takes minutes"
     assert (
         {planned_arm.arm for planned_arm in smoke.planned_arms}
-        <= {planned_arm.arm for planned_arm in whole.planned_arms}
+        <= {planned_arm.arm for planned_arm in default.planned_arms}
         == {planned_arm.arm for planned_arm in paper.planned_arms}
     )
     for planned_arm in [*smoke.planned_arms, *{planned_arm.block: planned_arm for planned_arm in paper.planned_arms}.values()]:
@@ -207,7 +207,7 @@ SPARED = {
 
 
 @pytest.mark.parametrize("name", SPARED)
-def test_a_slots_sweep_has_all_of_the_slot_but_what_it_says(name: str) -> None:
+def test_a_slots_sweep_has_all_choices_except_those_it_names(name: str) -> None:
     slot, spared = SPARED[name]
     arms = list(read_request(name).spec.factors[slot])
     assert set(arms) == {choice for group, choice in CHOICES if group == slot} - spared
@@ -216,7 +216,7 @@ def test_a_slots_sweep_has_all_of_the_slot_but_what_it_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "node"), [("trainer/auto.yaml", TrainerConfig), ("tracking/local.yaml", TrackingConfig)])
-def test_the_trunk_has_the_same_defaults_in_yaml_and_python(path: str, node: type[BaseModel]) -> None:
+def test_the_defaults_in_yaml_and_python_agree(path: str, node: type[BaseModel]) -> None:
     tree = read(path)
     tree.pop("about")
     assert tree == node().model_dump()
@@ -244,7 +244,7 @@ def test_run_yaml_has_every_key_of_a_run() -> None:
         assert values[key] == plain(info.default), f"run.yaml: {key}"
 
 
-def test_a_description_speaks_of_the_choices_own_arguments() -> None:
+def test_a_description_names_arguments_of_its_choice() -> None:
     assert {name.split(".")[0] for name in ALLOWED_TARGETS} == set(SLOTS)
     for slot, name in [(slot, name) for slot, name in CHOICES if slot in SLOTS]:
         tree = read_choice(CONF / slot / f"{name}.yaml")
@@ -255,20 +255,20 @@ def test_a_description_speaks_of_the_choices_own_arguments() -> None:
         assert tree.get("decoupled_by") is None or isinstance(tree[tree["decoupled_by"]], bool)
 
 
-def test_choices_of_one_target_describe_it_alike() -> None:
+def test_choices_with_the_same_target_have_the_same_description() -> None:
     for slot, name in [(slot, name) for slot, name in CHOICES if slot in SLOTS and slot != "data"]:
         tree = read_choice(CONF / slot / f"{name}.yaml")
         described = describe_target(slot, tree["_target_"])
         assert set(described.ranges) == set(tree.get("ranges", {})) and described.added == tree.get("added", {}), f"{slot}/{name}.yaml"
 
 
-def test_bases_are_no_choices() -> None:
+def test_bases_are_not_choices() -> None:
     assert set(choice_files("model")) == {name for group, name in CHOICES if group == "model"}
     assert not any("_base_" in str(path) for group in GROUPS for path in choice_files(group).values())
 
 
 @pytest.mark.parametrize("overrides", PINNED, ids=lambda overrides: " ".join(overrides) or "default")
-def test_fingerprints_stay_as_they_are(overrides: tuple[str, ...]) -> None:
+def test_fingerprints_do_not_change(overrides: tuple[str, ...]) -> None:
     assert fingerprint(compose.compose(overrides)) == PINNED[overrides]
 
 
@@ -277,7 +277,7 @@ def test_every_field_has_another_value_to_try() -> None:
 
 
 @pytest.mark.parametrize("key", KINDS)
-def test_the_fingerprint_moves_with_science_alone(key: str, default: RunConfig) -> None:
+def test_only_science_changes_the_fingerprint(key: str, default: RunConfig) -> None:
     changed = default.replace(**{key: CHANGED[key]})
     assert changed != default, f"{key}: not another value"
     assert (fingerprint(changed) != fingerprint(default)) == (KINDS[key] is SCIENCE)

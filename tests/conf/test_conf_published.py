@@ -1,4 +1,4 @@
-"""The published recipes on images in ImageNet's own layout, whole: trained, validated, tested in their views; net D started from net A."""
+"""The published recipes on images in ImageNet's layout: training, validation, test in their views, and net D initialized from net A."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TINY = [
     "model.width=0.05", "data.num_classes=3", "data.batch_size=4", "data.eval_batch_size=2", "data.val_fraction=0.2", "data.workers=0",
     "trainer.max_epochs=2", "trainer.max_steps=3", "trainer.threads=1", "trainer.accelerator=cpu", "trainer.log_every=1",
 ]  # fmt: skip
-"""What makes a recipe small enough for a test; all else is the experiment's own, the sizes of its images among it."""
+"""Overrides that make a recipe small enough for a test; all other values, such as image sizes, are those of the experiment."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def train(tmp_path: Path, imagenet: Path, *words: str) -> tuple[RunDir, RunResul
     return folder, train_from_dir(folder.path)
 
 
-def whole(result: RunResult) -> None:
+def check_result(result: RunResult) -> None:
     assert (result.status, result.steps, result.epochs) == ("finished", 3, 2), result.reason
     for name in ("train/epoch_loss", "val/loss", "test/loss"):
         assert 0 < result.metrics[name] < 50, name
@@ -53,11 +53,11 @@ def whole(result: RunResult) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet_2012_imagenet", "alexnet_caffe_imagenet"])
 def test_alexnets_recipe_runs_on_imagenets_layout(name: str, tmp_path: Path, imagenet: Path) -> None:
-    whole(train(tmp_path, imagenet, f"experiment={name}")[1])
+    check_result(train(tmp_path, imagenet, f"experiment={name}")[1])
 
 
 @pytest.mark.slow
-def test_vggs_net_d_starts_from_net_a_on_imagenets_layout(tmp_path: Path, imagenet: Path) -> None:
+def test_vggs_net_d_is_initialized_from_net_a_on_imagenets_layout(tmp_path: Path, imagenet: Path) -> None:
     # On pixels of 0..255 a narrow net's first losses are far above guessing, and an epoch here is two steps.
     early = ["optimizer.lr=1e-5", "trainer.divergence=null"]
     first, result = train(tmp_path, imagenet, "experiment=vgg11_imagenet", "initializer=xavier_normal", *early)
@@ -69,5 +69,5 @@ def test_vggs_net_d_starts_from_net_a_on_imagenets_layout(tmp_path: Path, imagen
 
 
 @pytest.mark.slow
-def test_vggs_recipe_runs_as_the_paper_starts_it(tmp_path: Path, imagenet: Path) -> None:
-    whole(train(tmp_path, imagenet, "experiment=vgg16_imagenet")[1])
+def test_vggs_recipe_runs_with_the_papers_initialization(tmp_path: Path, imagenet: Path) -> None:
+    check_result(train(tmp_path, imagenet, "experiment=vgg16_imagenet")[1])

@@ -1,8 +1,9 @@
-"""Every file of conf/ and sweeps/ takes training steps at a small width, and the published nets have their scores at full size."""
+"""Every file of conf/ and sweeps/ takes training steps at a small width, and the published nets return scores at full size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,34 +15,35 @@ from bakeoff.config.slots import SLOTS, package_data_dir
 from bakeoff.sweep.plan import Plan
 
 CONF, SWEEPS = package_data_dir("conf"), package_data_dir("sweeps")
-SHEETS = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+SWEEP_NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 CHOICES = [f"{slot}={path.stem}" for slot in (*SLOTS, "experiment") for path in sorted((CONF / slot).glob("*.yaml"))]
-APART = "initializer=from_run"
-"""What needs a run that has been trained before: test_conf_published.py trains one."""
+NEEDS_A_RUN = "initializer=from_run"
+"""Needs a trained run, as in test_conf_published.py."""
 SIZES = {"model=alexnet_2012": 227, "model=alexnet_caffe": 227, "model=alexnet_owt": 224}
 NARROW = 0.1
 PUBLISHED = [word for word in CHOICES if word.startswith("model=") and word not in ("model=alexnet", "model=alexnet_mini")]
 IMAGES = 2
 
 
-def step(run: RunConfig, *, steps: int) -> bool:
-    """Train on two images that are drawn, with all parts of the run; whether any weight has moved. All numbers must stay finite."""
+def take_steps(run: RunConfig, *, steps: int) -> bool:
+    """Train on two random images with all parts of the run, check that all numbers are finite, and return whether a weight has changed."""
     torch.manual_seed(0)
     net, _ = builders.make_initialized_model(run)
     before = [weight.detach().clone() for weight in net.parameters()]
-    optimizer, loss = builders.make_optimizer(run, net), builders.make_loss(run)
+    optimizer: Any = builders.make_optimizer(run, net)
+    loss = builders.make_loss(run)
     schedule = builders.make_scheduler(run, optimizer, total_steps=10, steps_per_epoch=5)
     images = torch.randn(IMAGES, run.data.channels, run.data.size, run.data.size)
     targets = torch.arange(IMAGES) % run.data.num_classes
     net.train()
     if callable(getattr(optimizer, "train", None)):  # schedule-free
-        optimizer.train()  # type: ignore[attr-defined]
+        optimizer.train()
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         value: torch.Tensor = loss(net(images), targets)
         assert value.isfinite(), value
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     for _ in range(steps):
@@ -51,31 +53,31 @@ def step(run: RunConfig, *, steps: int) -> bool:
     return any(not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("word", [word for word in CHOICES if word != APART])
+@pytest.mark.parametrize("word", [word for word in CHOICES if word != NEEDS_A_RUN])
 def test_every_choice_takes_training_steps(word: str, composed: Callable[..., ComposedConfig]) -> None:
     run = composed(word, *([f"data.size={SIZES[word]}"] if word in SIZES else [])).run
     if word.startswith(("model=", "experiment=")):
         run = run.replace(**{"model.width": NARROW})
-    elif not word.startswith("optimizer="):  # momentum's own rate is too much for some losses on two images
+    elif not word.startswith("optimizer="):  # the rate of momentum is too large for some losses on two images
         run = run.replace(**{"optimizer.lr": 1e-4})
-    assert step(run, steps=3)
+    assert take_steps(run, steps=3)
 
 
-def trained(plan: Plan) -> None:
-    """Each cell's first point takes a step. SOAP's first one only gathers."""
-    moved = {planned_arm.title: step(planned_arm.run.replace(**planned_arm.points[0]), steps=1) for planned_arm in plan.planned_arms}
+def check_first_steps(plan: Plan) -> None:
+    """Take a step with each arm's first point; SOAP's first step only initializes its preconditioner."""
+    moved = {planned_arm.title: take_steps(planned_arm.run.replace(**planned_arm.points[0]), steps=1) for planned_arm in plan.planned_arms}
     assert {title for title, any_moved in moved.items() if not any_moved} == {title for title in moved if "soap" in title}
 
 
-@pytest.mark.parametrize("name", SHEETS)
-def test_the_outer_arms_of_every_sweep_take_a_training_step(name: str, planned: Callable[..., Plan]) -> None:
-    trained(planned(name, "smoke" if name != "quickstart" else None, outer=True))
+@pytest.mark.parametrize("name", SWEEP_NAMES)
+def test_the_outermost_arms_of_every_sweep_take_a_training_step(name: str, planned: Callable[..., Plan]) -> None:
+    check_first_steps(planned(name, "smoke" if name != "quickstart" else None, outer=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHEETS)
+@pytest.mark.parametrize("name", SWEEP_NAMES)
 def test_every_arm_of_every_sweep_takes_a_training_step(name: str, planned: Callable[..., Plan]) -> None:
-    trained(planned(name, "smoke" if name != "quickstart" else None))
+    check_first_steps(planned(name, "smoke" if name != "quickstart" else None))
 
 
 @pytest.mark.parametrize("word", PUBLISHED)
@@ -154,16 +156,16 @@ PAPERS = {
         "test": True,
     },
 }
-"""What the papers say, or science that this project reads out of them: a changed default of a choice must not change a paper."""
+"""Settings from the papers, or as interpreted by this project: a new default of a choice must not change them."""
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_the_papers_recipes_are_theirs(name: str, composed: Callable[..., ComposedConfig]) -> None:
+def test_the_recipes_match_their_papers(name: str, composed: Callable[..., ComposedConfig]) -> None:
     flat = composed(f"experiment={name}").run.flat()
     assert {key: flat[key] for key in PAPERS[name]} == PAPERS[name]
 
 
-def test_a_word_on_the_command_line_wins_over_an_experiment(composed: Callable[..., ComposedConfig]) -> None:
+def test_an_override_takes_precedence_over_an_experiment(composed: Callable[..., ComposedConfig]) -> None:
     run = composed("experiment=alexnet_cifar10", "data=fashion_mnist", "optimizer=adam", "model=vgg11", "trainer.max_epochs=2").run
     assert (run.choices["data"], run.choices["optimizer"], run.choices["model"]) == ("fashion_mnist", "adam", "vgg11")
     assert run.trainer.max_epochs == 2 and run.choices["initializer"] == "alexnet_paper"

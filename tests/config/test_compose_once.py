@@ -54,7 +54,7 @@ def test_a_line_is_composed_and_validated_once(words: list[str], runs: int, tmp_
     assert calls == ["compose"] * runs + ["validate"] * runs
 
 
-def test_a_grid_is_that_of_hydras_own_sweeper() -> None:
+def test_a_grid_is_that_of_hydras_sweeper() -> None:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -65,8 +65,8 @@ def test_a_grid_is_that_of_hydras_own_sweeper() -> None:
         assert compose.split_multirun(words) == BasicSweeper.split_arguments(parsed, None)[0]
 
 
-@pytest.mark.parametrize(("word", "message"), [("hydra/launcher=joblib", "runs the jobs"), ("optimizer.lr=interval(0,1)", "listed values")])
-def test_what_a_grid_cannot_be(word: str, message: str) -> None:
+@pytest.mark.parametrize(("word", "message"), [("hydra/launcher=joblib", "runs the jobs"), ("optimizer.lr=interval(0,1)", "needs a list")])
+def test_an_invalid_grid_is_an_error(word: str, message: str) -> None:
     with compose.hydra_session(), pytest.raises(ConfigError, match=message):
         compose.split_multirun([word])
 
@@ -75,7 +75,7 @@ def test_no_private_module_of_hydra_is_used() -> None:
     assert not [path for path in SOURCE.rglob("*.py") if re.search(r"hydra\._internal|omegaconf\._", path.read_text(encoding="utf-8"))]
 
 
-def test_hydras_own_pages_hide_the_bases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hydras_pages_hide_the_bases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["train", "--help"]) == 0
     page = capsys.readouterr().out
     assert "\nmodel: alexnet, " in page and "_base_" not in page
@@ -87,7 +87,7 @@ def test_hydras_own_pages_hide_the_bases(capsys: pytest.CaptureFixture[str], mon
 
 
 @pytest.mark.parametrize(
-    ("allowed", "inside", "outside", "words"),
+    ("allowed", "inside", "outside", "rule"),
     [
         (ValueRange(gt=0), [1e-9, 3, [1, 2.5]], [0, -1, True, "1", [1, 0], None], "above 0"),
         (ValueRange(ge=0), [0, 2], [-1e-9], "0 or more"),
@@ -95,9 +95,9 @@ def test_hydras_own_pages_hide_the_bases(capsys: pytest.CaptureFixture[str], mon
         (ValueRange(ge=0, le=1, note="a share"), [0, 1], [1.1], "at least 0 and at most 1 (a share)"),
     ],
 )
-def test_a_range_holds_and_speaks(allowed: ValueRange, inside: list[object], outside: list[object], words: str) -> None:
+def test_a_value_range_has_a_rule(allowed: ValueRange, inside: list[object], outside: list[object], rule: str) -> None:
     assert all(value in allowed for value in inside) and not any(value in allowed for value in outside)
-    assert str(allowed) == words
+    assert str(allowed) == rule
 
 
 def test_a_stored_config_passes_the_ranges_of_its_target() -> None:

@@ -49,7 +49,7 @@ class Outer(BaseModel):
         ({"even": 3}, "even=3: must be even"),
     ],
 )
-def test_a_complaint_is_one_line(tree: dict[str, Any], message: str) -> None:
+def test_a_validation_error_is_one_line(tree: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(tree)
     assert explain_validation_error(caught.value, Outer).startswith(message)

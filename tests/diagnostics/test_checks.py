@@ -57,7 +57,7 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -
     return code, {result["name"]: result for result in tree["findings"]}, Path(tree["folder"])
 
 
-def test_a_healthy_run_passes_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_run_passes_and_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, results, folder = check(tmp_path, capsys)
     assert code == 0 and not [name for name, result in results.items() if result["state"] == "wrong"]
     assert {"class balance", "duplicates", "normalization", "loss at the start", "activations by depth", "gradients by depth"} <= set(
@@ -101,14 +101,14 @@ def check_context(*overrides: str) -> CheckContext:
     return CheckContext(compose([*SMALL, *overrides]))
 
 
-def test_duplicates_across_splits_are_named(odd: str) -> None:
+def test_duplicates_across_splits_are_reported(odd: str) -> None:
     by_name = {result.name: result for result in dataset.check_dataset(check_context(f"data.source._target_={odd}.doubled"))}
     assert by_name["duplicates"].state == "wrong" and "duplicate images across splits" in by_name["duplicates"].advice
     assert 0 < by_name["duplicates"].figures["duplicates_test"] <= 20
     assert {result.name: result.state for result in dataset.check_dataset(check_context())}["duplicates"] == "ok"
 
 
-def test_a_class_without_images_and_a_lopsided_split_are_named() -> None:
+def test_an_empty_class_and_an_unbalanced_split_are_reported() -> None:
     assert dataset.check_balance(torch.tensor([0, 0, 1]), ("a", "b", "c")).state == "wrong"
     assert dataset.check_balance(torch.tensor([0] * 30 + [1]), ("a", "b")).state == "look"
     assert dataset.check_balance(torch.tensor([0, 1]), ("a", "b")).state == "ok"
@@ -117,7 +117,7 @@ def test_a_class_without_images_and_a_lopsided_split_are_named() -> None:
 @pytest.mark.parametrize(
     ("loss", "words"), [("softmax", "ln 10 = 2.303"), ("svm", "10 - 1 = 9.000"), ("bce", "ln 2 = 0.693"), ("mse", "1 / 10 = 0.100")]
 )
-def test_the_first_loss_is_held_against_the_known_one(loss: str, words: str) -> None:
+def test_the_first_loss_is_compared_with_the_chance_loss(loss: str, words: str) -> None:
     context = check_context(f"loss={loss}")
     assert initialization.describe_chance_loss(context.chance_loss, classes=10).startswith(words)
 
@@ -137,12 +137,12 @@ class Wrong(nn.Module):
         return Bent.apply(x)  # type: ignore[no-any-return]
 
 
-def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_gradient_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     context = check_context()
     assert [result.state for result in optimization.check_gradients(context)] == ["ok"]
     monkeypatch.setattr("bakeoff.builders.make_activation", lambda run: Wrong)
     (result,) = optimization.check_gradients(check_context())
-    assert result.state == "wrong" and "backward does not fit forward" in result.advice
+    assert result.state == "wrong" and "backward is wrong in" in result.advice
 
 
 def test_sharpness_of_a_quadratic_is_its_top_eigenvalue() -> None:

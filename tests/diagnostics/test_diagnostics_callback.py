@@ -99,7 +99,7 @@ def stop_at(patch: pytest.MonkeyPatch, *, step: int) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
-def test_a_resumed_run_goes_on_with_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+def test_a_resumed_run_continues_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     options = ["trainer.checkpoint_every=1", "initializer=normal", "activation=tanh"]
     whole, broken = folder(tmp_path / "whole", *options), folder(tmp_path / "broken", *options)
     train_from_dir(whole.path)
@@ -120,7 +120,7 @@ def test_a_resumed_run_goes_on_with_its_diagnostics(tmp_path: Path, monkeypatch:
     assert len(tags) == len(set(tags)) > 0
 
 
-def test_an_earlier_runs_metrics_keep_their_names_when_it_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_older_run_keeps_the_names_of_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = folder(tmp_path, "trainer.checkpoint_every=1")
     with monkeypatch.context() as patch:
         stop_at(patch, step=3)
@@ -133,14 +133,14 @@ def test_an_earlier_runs_metrics_keep_their_names_when_it_is_resumed(tmp_path: P
     assert {"within/gradient_norm/01_conv1", "within/update_ratio/08_fc3"} <= names
 
 
-def test_layer_statistics_of_an_earlier_run_are_read(tmp_path: Path) -> None:
+def test_layer_statistics_of_an_older_run_are_read(tmp_path: Path) -> None:
     file = tmp_path / "readings.jsonl"
     file.write_text('{"step":2,"layers":{"01_conv1":{"dead":0.25}},"more":{"sharpness":3.5}}\n{"step":4,"layers":{},"mo')
     assert load_layer_stats(file, last_step=9) == [LayerStats(2, {"01_conv1": {"dead": 0.25}}, {"sharpness": 3.5})]
     assert load_layer_stats(file, last_step=1) == []
 
 
-def test_a_page_opens_alone_and_shows_every_layer(tmp_path: Path) -> None:
+def test_a_page_is_self_contained_and_shows_every_layer(tmp_path: Path) -> None:
     run = folder(tmp_path, "activation=tanh")
     train_from_dir(run.path)
     text = (run.path / "diagnostics" / "index.html").read_text()
@@ -174,7 +174,7 @@ class Old(torch.nn.Module):
 """
 
 
-def test_a_diagnostic_that_fails_is_left_out_and_named(
+def test_a_failing_diagnostic_is_skipped_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "odd_activations.py").write_text(BENT)
@@ -203,7 +203,7 @@ def test_a_diagnostic_that_fails_is_left_out_and_named(
         ("callback.diagnose", "diagnoses"),
     ],
 )
-def test_no_failing_part_ends_a_run(
+def test_a_failing_part_does_not_end_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str, part: str
 ) -> None:
     def fails(*_: object, **__: object) -> None:

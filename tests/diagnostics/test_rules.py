@@ -45,13 +45,13 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_fault_is_named_with_its_figure_and_nothing_else(name: str) -> None:
+def test_a_fault_is_diagnosed_with_its_value_and_nothing_else(name: str) -> None:
     (diagnosis,) = diagnose(FAULTS[name])
     assert diagnosis.name == name
     assert any(char.isdigit() for char in diagnosis.text) and "\n" not in diagnosis.text
 
 
-def test_a_run_that_does_well_has_no_diagnosis() -> None:
+def test_a_successful_run_has_no_diagnosis() -> None:
     run = history(
         layers=healthy_layers(),
         train__loss=FALLING,
@@ -91,22 +91,22 @@ HEALTHY = {
 
 
 @pytest.mark.parametrize("run", HEALTHY.values(), ids=list(HEALTHY))
-def test_what_healthy_runs_do_now_and_then_is_no_fault(run: RunHistory) -> None:
+def test_normal_fluctuations_of_healthy_runs_are_not_faults(run: RunHistory) -> None:
     assert diagnose(run) == []
 
 
-def test_an_early_long_step_of_a_run_that_recovers_is_no_rate_too_large() -> None:
+def test_an_early_large_update_of_a_recovering_run_is_not_a_fault() -> None:
     run = history(layers={"01_conv1": {"update_ratio": 3.0}}, train__loss={10: 2.9})
     assert [diagnosis.name for diagnosis in diagnose(run)] == ["lr_too_large"]
     run.layer_stats.append(LayerStats(16, healthy_layers()))
     assert diagnose(run) == []
 
 
-def test_small_gradients_of_a_net_that_has_learnt_are_no_fault() -> None:
+def test_small_gradients_of_a_trained_net_are_not_a_fault() -> None:
     assert diagnose(history(layers=healthy_layers(gradient_share=1e-6), step=90, train__loss={80: 0.01, 100: 0.009})) == []
 
 
-def test_the_schedule_of_readings_is_sparse_and_ends_with_the_run() -> None:
+def test_the_measured_steps_are_sparse_and_end_with_the_run() -> None:
     assert list(measured_steps(100)) == [0, 1, 2, 4, 8, 16, 32, 64, 100]
     assert list(measured_steps(1)) == [0, 1]
     assert probe_size(400, batch_size=32, micro_batch=32) == 27
@@ -138,12 +138,12 @@ PROVOKED = {
 
 
 @pytest.mark.parametrize(("overrides", "names"), PROVOKED.values(), ids=list(PROVOKED))
-def test_a_provoked_fault_is_named(tmp_path: Path, overrides: list[str], names: set[str]) -> None:
+def test_a_provoked_fault_is_diagnosed(tmp_path: Path, overrides: list[str], names: set[str]) -> None:
     assert names <= set(diagnoses(tmp_path, *TINY, *overrides))
 
 
 @pytest.mark.slow
-def test_a_stack_of_sigmoids_is_named(tmp_path: Path) -> None:
+def test_a_stack_of_sigmoids_is_diagnosed(tmp_path: Path) -> None:
     found = diagnoses(tmp_path, "model=vgg11", "model.width=0.1", "activation=sigmoid", "trainer.max_epochs=2")
     assert {"vanishing_gradients", "stuck_at_guessing"} <= set(found)
 
@@ -160,5 +160,5 @@ def test_a_stack_of_sigmoids_is_named(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_healthy_run_raises_none(tmp_path: Path, overrides: list[str]) -> None:
+def test_a_healthy_run_has_no_diagnosis(tmp_path: Path, overrides: list[str]) -> None:
     assert diagnoses(tmp_path, "model.width=0.25", "trainer.max_epochs=6", *overrides) == {}

@@ -42,7 +42,7 @@ def first_spec(page: str) -> dict[str, object]:
     return spec
 
 
-def test_every_picture_is_tried() -> None:
+def test_every_picture_is_tested() -> None:
     assert set(SMALL) == set(GALLERY)
 
 
@@ -66,14 +66,14 @@ def test_a_picture_is_three_files(name: str, tmp_path: Path, capsys: pytest.Capt
     assert all(len(list(csv.reader(path.open(encoding="utf-8")))) > 1 for path in out.glob("*.csv"))
 
 
-def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
+def test_a_picture_is_reproducible(tmp_path: Path) -> None:
     for turn in ("a", "b"):
         assert main(["show", "backprop", "--out", str(tmp_path / turn)]) == 0
     for ending in ("png", "svg"):
         assert (tmp_path / "a" / f"backprop.{ending}").read_bytes() == (tmp_path / "b" / f"backprop.{ending}").read_bytes()
 
 
-def test_without_a_name_the_pictures_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_without_a_name_lists_the_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show"]) == 0
     printed = capsys.readouterr().out
     assert all(re.search(rf"^{name} ", printed, re.MULTILINE) for name in GALLERY)
@@ -99,14 +99,14 @@ def test_without_a_name_the_pictures_are_listed(capsys: pytest.CaptureFixture[st
         ("schedules steps=none", "must be a number"),
     ],
 )
-def test_a_wrong_word_is_one_line(line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_argument_is_a_one_line_error(line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", *line.split(), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_module_of_ones_own_is_drawn_where_it_is_trusted(
+def test_a_users_module_is_drawn_if_it_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own_units.py").write_text("import torch\n\nclass Cube(torch.nn.Module):\n    def forward(self, x):\n        return x**3\n")
@@ -120,13 +120,13 @@ def test_a_module_of_ones_own_is_drawn_where_it_is_trusted(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+def test_an_output_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(FolderError, match="cannot be written"):
         draw_picture(parse_request("backprop", []), tmp_path / "taken", command="")
 
 
-def test_a_new_file_of_a_folder_appears_by_itself_and_one_that_fails_has_a_reason(tmp_path: Path) -> None:
+def test_new_files_of_a_folder_are_drawn_and_failing_ones_have_a_reason(tmp_path: Path) -> None:
     folder = tmp_path / "scheduler"
     folder.mkdir()
     (folder / "mine.yaml").write_text('_target_: bakeoff.components.schedulers.cosine\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")

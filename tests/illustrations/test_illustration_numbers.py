@@ -38,7 +38,7 @@ def test_slopes_are_those_of_the_closed_forms(module: nn.Module, slope) -> None:
     assert torch.allclose(curve.slope, slope(curve.z), atol=1e-12)
 
 
-def test_dead_and_saturated_stretches() -> None:
+def test_dead_and_saturated_regions() -> None:
     (relu,) = activation_curves(nn.ReLU(), reach=6.0)
     assert relu.dead == [(-6.0, 0.0)] and relu.flat == []
     (tanh,) = activation_curves(nn.Tanh(), reach=6.0)
@@ -69,7 +69,7 @@ def test_backprop_of_a_neuron() -> None:
     assert shown == {"w0": -0.20, "x0": 0.39, "w1": -0.39, "x1": -0.59, "w2": 0.20}
 
 
-def test_a_name_that_is_used_twice_gets_the_sum_and_constants_get_nothing() -> None:
+def test_a_repeated_variable_gets_the_sum_of_its_gradients_and_constants_get_none() -> None:
     nodes = evaluate_graph("x * x + 2 ** x - -3", {"x": 3})
     (x,) = [node for node in nodes if node.label == "x"]
     assert x.gradient == pytest.approx(6 + 8 * math.log(2))
@@ -94,18 +94,18 @@ def test_the_graph_is_the_one_that_autograd_has() -> None:
         "x\nx", "", "log(0 * x)", "1 / (x - x)", "sqrt(0 * x)", "9 ** 9 ** 9 ** 9 * x", "1e999 * x", "2", "x + y",
     ],
 )  # fmt: skip
-def test_what_is_not_allowed_is_refused(text: str) -> None:
+def test_syntax_that_is_not_allowed_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         evaluate_graph(text, {"x": 1.0})
     assert "\n" not in str(refusal.value)
 
 
-def test_a_value_without_its_name_is_refused() -> None:
+def test_a_value_without_a_variable_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no such variable"):
         evaluate_graph("x * x", {"x": 1, "z": 2})
 
 
-def test_nodes_stand_right_of_their_inputs_and_apart() -> None:
+def test_nodes_are_distinct_and_to_the_right_of_their_inputs() -> None:
     inputs = [node.inputs for node in evaluate_graph("(x + y) * (x - y) + exp(x) * y", {"x": 1, "y": 2})]
     layout = layout_graph(inputs)
     assert all(layout.positions[part][0] < layout.positions[i][0] for i, parts in enumerate(inputs) for part in parts)
@@ -147,7 +147,7 @@ def test_receptive_fields_and_parameters_of_the_papers(name: str) -> None:
     assert layers[-1].shape == (1000,) and layers[-1].field is None
 
 
-def test_receptive_field_is_what_a_gradient_reaches() -> None:
+def test_receptive_field_is_the_region_with_a_gradient() -> None:
     """The pixels on which one place of VGG-11's third pooling depends, by autograd, in the middle of a large enough image."""
     run = compose.compose(["model=vgg11", "data=cifar10", "data.size=96", "model.width=0.05", "initializer=constant"])
     net = builders.make_model(run)
@@ -185,7 +185,7 @@ def test_the_lowest_points_of_a_surface_are_its_lowest(name: str) -> None:
     assert float(surface.height(x, y).min()) >= surface.floor - 1e-6
 
 
-def test_a_path_is_the_one_that_the_formula_gives() -> None:
+def test_a_path_matches_the_formula() -> None:
     run = compose.compose(["optimizer=sgd"])
     path = descend(run, SURFACES["ravine"], rate=0.05, steps=5)
     x, y = SURFACES["ravine"].start
@@ -200,13 +200,13 @@ def test_steps_to_tolerance_rise_as_the_tolerance_falls() -> None:
     assert None not in hits and hits == sorted(hits, key=lambda hit: hit or 0) and len(set(hits)) > 1
 
 
-def test_a_path_that_only_passes_has_not_come_down() -> None:
+def test_a_path_that_only_passes_the_minimum_has_not_reached_it() -> None:
     passing = [1.0, 0.0, 1.0, *[0.0] * SETTLED]
     assert DescentPath([(0.0, 0.0)] * len(passing), passing, 1.0, False).steps_to(0.5) == 3
     assert DescentPath([(0.0, 0.0)] * 5, [1.0, *[0.0] * 4], 1.0, False).steps_to(0.5) is None
 
 
-def test_the_best_rate_is_the_quickest_of_all() -> None:
+def test_the_best_rate_needs_the_fewest_steps() -> None:
     run, surface = compose.compose(["optimizer=sgd"]), SURFACES["ravine"]
     rates = candidate_rates(1)
     path = best_path(run, surface, steps=300, tolerance=1e-2, rates=rates)
@@ -219,7 +219,7 @@ def test_a_rate_that_is_too_large_diverges() -> None:
     assert path.diverged and path.steps_to(0.1) is None and len(path.points) < 51
 
 
-def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
+def test_a_signal_vanishes_with_small_normal_weights_but_not_with_he() -> None:
     size = {"layers": 8, "units": 200, "samples": 200, "seed": 0}
     small = summarize_signal(propagate_signal(compose.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
     kept = summarize_signal(propagate_signal(compose.compose(["activation=relu", "initializer=he_normal"]), **size))
@@ -230,7 +230,7 @@ def test_small_normal_weights_let_a_signal_vanish_and_he_keeps_it() -> None:
     assert all(int(layer.counts.sum()) > 0 for layer in (*small, *kept))
 
 
-def test_lsuv_gets_inputs_and_from_run_says_why_not() -> None:
+def test_lsuv_gets_inputs_and_from_run_is_an_error() -> None:
     size = {"layers": 3, "units": 100, "samples": 200, "seed": 0}
     scaled = summarize_signal(propagate_signal(compose.compose(["activation=identity", "initializer=lsuv"]), **size))
     assert [layer.std for layer in scaled] == pytest.approx([1, 1, 1], rel=0.1)

@@ -14,9 +14,10 @@ from torch import nn
 
 from bakeoff.config.targets import build_errors
 from bakeoff.errors import ArgumentError, ChoiceError
-from bakeoff.nets import alexnet as alexnet_room
-from bakeoff.nets import vgg as vgg_room
+from bakeoff.nets import alexnet as alexnet_module
+from bakeoff.nets import vgg as vgg_module
 from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_caffe, alexnet_owt
+from bakeoff.nets.net_spec import Head
 from bakeoff.nets.vgg import vgg11, vgg11_lrn, vgg13, vgg16, vgg16_c, vgg19
 
 Net = Callable[..., nn.Module]
@@ -33,7 +34,7 @@ def parameters(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
-# Counted by hand from the tables of layers; the 224-pixel counts are torchvision's where it has the net.
+# Counted by hand from the tables of layers; the 224-pixel counts are those of torchvision, if it has the net.
 SMALL = [
     (alexnet, {}, 5_871_434),
     (vgg11, {}, 9_225_610),
@@ -100,20 +101,20 @@ def test_imagenet_form_computes_what_torchvision_computes(name: str) -> None:
 
 
 def test_small_alexnet_has_the_shapes_of_its_docstring() -> None:
-    net, seen = on_meta(alexnet), []
-    picture = torch.empty(1, 3, 32, 32, device="meta")
+    net, shapes = on_meta(alexnet), []
+    maps = torch.empty(1, 3, 32, 32, device="meta")
     for layer in net.features:  # type: ignore[union-attr]
-        picture = layer(picture)
+        maps = layer(maps)
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            seen.append(tuple(picture.shape[1:]))
+            shapes.append(tuple(maps.shape[1:]))
     pool1, pool2, pool3 = (64, 15, 15), (192, 7, 7), (256, 3, 3)
-    assert seen == [(64, 32, 32), pool1, (192, 15, 15), pool2, (384, 7, 7), (256, 7, 7), (256, 7, 7), pool3]
+    assert shapes == [(64, 32, 32), pool1, (192, 15, 15), pool2, (384, 7, 7), (256, 7, 7), (256, 7, 7), pool3]
     assert [m.in_features for m in net.modules() if isinstance(m, nn.Linear)] == [2304, 1024, 1024]
 
 
 @pytest.mark.parametrize("net", FACTORIES)
 @pytest.mark.parametrize(("channels", "classes", "size", "head"), [(1, 7, 32, "small"), (3, 100, 47, "small"), (1, 5, 99, "imagenet")])
-def test_every_size_that_fits_gives_scores(net: Net, channels: int, classes: int, size: int, head: str) -> None:
+def test_every_valid_size_has_scores(net: Net, channels: int, classes: int, size: int, head: str) -> None:
     built = on_meta(net, in_channels=channels, num_classes=classes, size=size, head=head)
     assert built(torch.empty(3, channels, size, size, device="meta")).shape == (3, classes)
 
@@ -132,19 +133,19 @@ def test_width_scales_every_hidden_layer_and_never_below_one_unit(net: Net) -> N
 
 @pytest.mark.parametrize(("net", "uses"), [(alexnet, 7), (vgg11, 8), (vgg13, 10), (vgg16, 13), (vgg19, 16)])
 def test_the_activation_factory_is_called_once_per_use(net: Net, uses: int) -> None:
-    made: list[nn.Module] = []
+    activations: list[nn.Module] = []
 
     def factory() -> nn.Module:
-        made.append(nn.PReLU())
-        return made[-1]
+        activations.append(nn.PReLU())
+        return activations[-1]
 
     built = on_meta(net, activation=factory)
-    # The first one made only shows of what kind they are.
-    assert len(made) - 1 == uses == len({id(m) for m in built.modules() if isinstance(m, nn.PReLU)})
+    # The first module is only inspected for its kind.
+    assert len(activations) - 1 == uses == len({id(m) for m in built.modules() if isinstance(m, nn.PReLU)})
 
 
 @pytest.mark.parametrize("net", FACTORIES)
-def test_dropout_acts_in_training_only(net: Net) -> None:
+def test_dropout_acts_only_in_training(net: Net) -> None:
     torch.manual_seed(0)
     images = torch.randn(4, 3, 32, 32)
     built = net(num_classes=3, in_channels=3, activation=nn.ReLU, width=0.1, dropout=0.5)
@@ -154,9 +155,9 @@ def test_dropout_acts_in_training_only(net: Net) -> None:
 
 
 @pytest.mark.parametrize("head", ["small", "imagenet"])
-def test_a_gradient_reaches_every_parameter(head: str) -> None:
+def test_a_gradient_reaches_every_parameter(head: Head) -> None:
     for net in (alexnet, vgg11):
-        built = net(num_classes=3, in_channels=1, activation=nn.SiLU, width=0.05, dropout=0.0, size=64, head=head)  # type: ignore[operator]
+        built = net(num_classes=3, in_channels=1, activation=nn.SiLU, width=0.05, dropout=0.0, size=64, head=head)
         built(torch.randn(2, 1, 64, 64)).square().sum().backward()
         assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in built.parameters())
 
@@ -184,10 +185,10 @@ def test_a_gradient_reaches_every_parameter(head: str) -> None:
         (alexnet, {"in_channels": 0}, ["data.channels=0"]),
     ],
 )
-def test_an_argument_that_does_not_fit_is_told_in_one_line(net: Net, arguments: dict[str, Any], words: list[str]) -> None:
+def test_a_wrong_argument_of_a_net_is_a_one_line_error(net: Net, arguments: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ArgumentError, match=rf"^{next(reversed(arguments))}=") as bare:
         on_meta(net, **arguments)
-    assert not re.search(r"(data|model)\.", str(bare.value)), "a net knows no key"
+    assert not re.search(r"(data|model)\.", str(bare.value)), "a net does not know the keys of the config"
     with pytest.raises(ChoiceError) as keyed, build_errors("model", {}):
         on_meta(net, **arguments)
     assert all(word in str(keyed.value) for word in words) and "\n" not in str(keyed.value)
@@ -196,13 +197,13 @@ def test_an_argument_that_does_not_fit_is_told_in_one_line(net: Net, arguments: 
 @pytest.mark.parametrize(
     ("net", "least", "head"), [(alexnet, 15, "small"), (alexnet, 63, "imagenet"), (alexnet_2012, 67, "imagenet"), (vgg11, 32, "small")]
 )
-def test_the_smallest_size_named_does_fit(net: Net, least: int, head: str) -> None:
+def test_the_smallest_size_in_the_message_is_valid(net: Net, least: int, head: str) -> None:
     assert on_meta(net, size=least, head=head)(torch.empty(2, 3, least, least, device="meta")).shape == (2, 10)
 
 
 @pytest.mark.parametrize("net", FACTORIES)
 def test_every_argument_is_keyword_only_and_typed(net: Net) -> None:
-    signature, hints = inspect.signature(net), typing.get_type_hints(net.__init__)  # type: ignore[misc]
+    signature, hints = inspect.signature(net), typing.get_type_hints(net.__init__)
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY and name in hints for name, p in signature.parameters.items())
     assert typing.get_args(hints["head"]) == ("small", "imagenet")
-    assert net.__module__ in {alexnet_room.__name__, vgg_room.__name__}
+    assert net.__module__ in {alexnet_module.__name__, vgg_module.__name__}

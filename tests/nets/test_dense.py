@@ -1,4 +1,4 @@
-"""The dense form: the net's own scores at its own size, a map of them on larger pictures, with shared weights."""
+"""The fully convolutional form: the net's scores at its size, a map of scores for larger images, and shared weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from bakeoff.nets.alexnet import alexnet, alexnet_2012, alexnet_owt
 from bakeoff.nets.fully_convolutional import to_fully_convolutional
 from bakeoff.nets.vgg import vgg11, vgg16_c
 
-# (net, size it is made for, pixels from one cell of its map to the next)
+# (net, its size, pixels between neighbouring cells of its map)
 NETS = [(alexnet_2012, 99, 32), (alexnet_owt, 224, 32), (alexnet, 95, 32), (vgg11, 64, 32), (vgg16_c, 96, 32)]
 
 
-def build(net: Any, **given: Any) -> Any:
+def build(net: Any, **arguments: Any) -> Any:
     torch.manual_seed(0)
-    settings = {"num_classes": 7, "in_channels": 3, "activation": nn.ReLU, "head": "imagenet", "width": 0.06, **given}
+    settings = {"num_classes": 7, "in_channels": 3, "activation": nn.ReLU, "head": "imagenet", "width": 0.06, **arguments}
     return net(**settings).double().eval()
 
 
 @pytest.mark.parametrize(("net", "size", "step"), NETS)
-def test_at_its_own_size_it_is_the_net(net: Any, size: int, step: int) -> None:
+def test_at_the_nets_size_the_scores_are_those_of_the_net(net: Any, size: int, step: int) -> None:
     built = build(net, size=size)
     images = torch.randn(2, 3, size, size, dtype=torch.float64)
     maps = to_fully_convolutional(built)(images)
@@ -45,14 +45,14 @@ def test_each_cell_is_the_head_on_its_window_of_the_features(net: Any, size: int
 
 
 @pytest.mark.parametrize(("net", "size", "step"), [row for row in NETS if row[0] in (alexnet_2012, vgg11, vgg16_c)])
-def test_corner_cells_are_the_net_on_the_corner_crops_where_no_kernel_reaches_over_their_edge(net: Any, size: int, step: int) -> None:
+def test_corner_cells_are_the_scores_of_corner_crops_without_padding_effects(net: Any, size: int, step: int) -> None:
     built = build(net, size=size)
-    # A padded convolution sees zeros at the edge of a crop and the picture in the whole: leave it its middle tap alone.
+    # A padded convolution sees zeros beyond a crop but not beyond the same region of the image: keep only its central tap.
     for layer in built.features:
         if isinstance(layer, nn.Conv2d) and layer.padding != (0, 0):
-            middle = layer.kernel_size[0] // 2
+            centre = layer.kernel_size[0] // 2
             taps = torch.zeros_like(layer.weight)
-            taps[..., middle, middle] = 1
+            taps[..., centre, centre] = 1
             layer.weight.data *= taps * 5
     images = torch.randn(2, 3, size + step, size + step, dtype=torch.float64)
     maps = to_fully_convolutional(built)(images)
@@ -80,16 +80,16 @@ def test_weights_are_shared_both_ways() -> None:
     before = wide(images)
     built.classifier[0].weight.data.neg_()
     assert not torch.equal(wide(images), before)
-    assert built(images).shape == (1, 7), "the net stays as it is"
+    assert built(images).shape == (1, 7), "the net is not changed"
 
 
-def test_a_small_head_goes_too() -> None:
+def test_a_small_head_has_a_fully_convolutional_form() -> None:
     built = build(vgg11, head="small", size=32, hidden=[20])
     images = torch.randn(2, 3, 96, 64, dtype=torch.float64)
     assert to_fully_convolutional(built)(images).shape == (2, 7, 3, 2)
 
 
-def test_what_has_no_dense_form_is_told() -> None:
+def test_a_net_without_a_fully_convolutional_form_is_an_error() -> None:
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: Sequential has no known fully convolutional form"):
         make_fully_convolutional(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     with pytest.raises(ChoiceError, match=r"data\.views\.kind=dense: alexnet_owt averages features of 2x2 to 6x6 at data\.size=100"):

@@ -1,4 +1,4 @@
-"""`bakeoff list model --diff`: what it tells is what the nets are."""
+"""`bakeoff list model --diff` describes the nets as they are."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from bakeoff.nets.vgg import vgg16_c
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, NetVariant]:
+def variants() -> dict[str, NetVariant]:
     return {variant.choice: variant for variant in net_variants(None)}
 
 
-def test_every_shipped_net_is_there(found: dict[str, NetVariant]) -> None:
-    assert set(found) == {path.stem for path in (package_data_dir("conf") / "model").glob("*.yaml")}
+def test_every_shipped_net_is_compared(variants: dict[str, NetVariant]) -> None:
+    assert set(variants) == {path.stem for path in (package_data_dir("conf") / "model").glob("*.yaml")}
 
 
-def test_the_changes_are_those_of_the_papers(found: dict[str, NetVariant]) -> None:
-    assert found["alexnet_2012"].changes == {}
+def test_the_differences_are_those_from_the_papers(variants: dict[str, NetVariant]) -> None:
+    assert variants["alexnet_2012"].changes == {}
     settings = ("k=2 n=5 alpha=1e-4 beta=0.75", "k=1 n=5 alpha=2e-5 beta=0.75")
-    assert found["alexnet_caffe"].changes == {"LRN settings": settings}
-    owt = found["alexnet_owt"].changes
+    assert variants["alexnet_caffe"].changes == {"LRN settings": settings}
+    owt = variants["alexnet_owt"].changes
     assert owt["channels"] == ("96 256 2x384 256", "64 192 384 2x256") and owt["groups"] == ("1 2 1 2 2", "1 in all")
     assert owt["dropout"] == ("0.5 before fc2 fc3", "0.5 before fc1 fc2") and owt["parameters"] == ("60,965,224", "61,100,840")
     assert owt["input"] == ("227x227", "224x224") and owt["LRN"] == ("conv1 conv2", "none")
     small = {"input", "features", "dropout", "fully connected", "parameters"}
     for name in ("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_lrn", "vgg16_c"):
-        assert set(found[name].changes) == small, name
+        assert set(variants[name].changes) == small, name
     for name in ("vgg11_bn", "vgg11_lrn_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg16_c_bn"):
-        assert set(found[name].changes) == small | {"batch norm"}, name
-    assert found["vgg16_c"].paper_properties["kernels"] == "3 3 3 3 3 3 1 3 3 1 3 3 1"
-    assert found["vgg11_lrn"].paper_properties["LRN"] == "conv1"
+        assert set(variants[name].changes) == small | {"batch norm"}, name
+    assert variants["vgg16_c"].paper_properties["kernels"] == "3 3 3 3 3 3 1 3 3 1 3 3 1"
+    assert variants["vgg11_lrn"].paper_properties["LRN"] == "conv1"
 
 
-def test_a_portrait_follows_the_modules() -> None:
+def test_a_summary_follows_the_modules() -> None:
     net = vgg16_c(
         num_classes=3,
         in_channels=1,
@@ -54,19 +54,19 @@ def test_a_portrait_follows_the_modules() -> None:
         norm_place="after",
         pool="average",
     )
-    seen = summarize_architecture(net)
-    assert seen["batch norm"] == "after the activation: all" and seen["dropout"] == "alpha 0.25 before fc2"
-    assert seen["pooling"] == "mean 2x2/2: conv2 conv4 conv7 conv10 conv13" and seen["fully connected"] == "5 3"
+    summary = summarize_architecture(net)
+    assert summary["batch norm"] == "after the activation: all" and summary["dropout"] == "alpha 0.25 before fc2"
+    assert summary["pooling"] == "mean 2x2/2: conv2 conv4 conv7 conv10 conv13" and summary["fully connected"] == "5 3"
     net.features[0] = nn.Conv2d(1, 6, 5, padding=2)
     assert summarize_architecture(net)["kernels"].startswith("5 3 3")
     assert summarize_architecture(net)["parameters"] == f"{sum(p.numel() for p in net.parameters()):,}"
 
 
-def test_the_tables_are_aligned_and_fit_a_hundred_columns(found: dict[str, NetVariant], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_are_aligned_and_fit_a_hundred_columns(variants: dict[str, NetVariant], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["model", "--diff"]) == 0
-    told = capsys.readouterr().out
-    assert told.strip() == variants_table(list(found.values()))
-    lines = told.splitlines()
+    output = capsys.readouterr().out
+    assert output.strip() == variants_table(list(variants.values()))
+    lines = output.splitlines()
     assert max(map(len, lines)) <= 100
     head = next(line for line in lines if line.startswith("choice"))
     starts = [head.index(word) for word in ("changes", "the paper", "this choice")]
@@ -76,12 +76,12 @@ def test_the_tables_are_aligned_and_fit_a_hundred_columns(found: dict[str, NetVa
 
 
 def test_json_and_the_slot_that_it_needs(
-    found: dict[str, NetVariant], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    variants: dict[str, NetVariant], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakeoff.commands.list.net_variants", lambda own: list(found.values()))
+    monkeypatch.setattr("bakeoff.commands.list.net_variants", lambda own: list(variants.values()))
     assert command.main(["model", "--diff", "--json"]) == 0
     read = json.loads(capsys.readouterr().out)
-    assert read["alexnet_caffe"]["LRN settings"] == list(found["alexnet_caffe"].changes["LRN settings"])
+    assert read["alexnet_caffe"]["LRN settings"] == list(variants["alexnet_caffe"].changes["LRN settings"])
     for words in (["--diff"], ["optimizer", "--diff"]):
         with pytest.raises(ConfigError, match="bakeoff list model --diff"):
             command.main(words)

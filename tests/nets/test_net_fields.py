@@ -1,4 +1,4 @@
-"""Norm, pooling, dropout and width as fields of every net, and activations that take several channels for each that they give."""
+"""Norm, pooling, dropout and width as fields of every net, and activations that map several channels to one."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Triple(nn.Module):
     match = "parameters"
 
     def forward(self, z: Tensor) -> Tensor:
-        return z.unflatten(1, (-1, 3)).amax(dim=2)
+        return z.reshape(len(z), -1, 3, *z.shape[2:]).amax(dim=2)
 
 
-def build(net: Callable[..., ConvNet], *, meta: bool = True, **given: Any) -> Any:
-    settings: dict[str, Any] = {"num_classes": 10, "in_channels": 3, "activation": nn.ReLU, **given}
+def build(net: Callable[..., ConvNet], *, meta: bool = True, **arguments: Any) -> Any:
+    settings: dict[str, Any] = {"num_classes": 10, "in_channels": 3, "activation": nn.ReLU, **arguments}
     with torch.device("meta" if meta else "cpu"):
         return net(**settings)
 
@@ -58,7 +58,7 @@ def parameters(net: nn.Module) -> int:
 
 @pytest.mark.parametrize("net", FAMILIES)
 @pytest.mark.parametrize(("place", "pattern"), [("before", "Conv2d BatchNorm2d ReLU"), ("after", "Conv2d ReLU BatchNorm2d")])
-def test_batch_norm_stands_where_it_is_asked_for(net: Any, place: str, pattern: str) -> None:
+def test_batch_norm_is_at_the_requested_place(net: Any, place: str, pattern: str) -> None:
     built = build(net, batch_norm=True, norm_place=place)
     kinds = [type(layer).__name__ for layer in built.features if "Pool" not in type(layer).__name__]
     convs = [layer for layer in built.features if isinstance(layer, nn.Conv2d)]
@@ -72,7 +72,7 @@ def test_batch_norm_stands_where_it_is_asked_for(net: Any, place: str, pattern: 
     ("pool", "kind", "kernel"), [("max", nn.MaxPool2d, 2), ("overlapping", nn.MaxPool2d, 3), ("average", nn.AvgPool2d, 2)]
 )
 @pytest.mark.parametrize("net", [*FAMILIES, alexnet_2012, vgg16_c])
-def test_pooling_is_of_the_kind_asked_for_and_the_scores_fit(net: Any, pool: str, kind: type[nn.Module], kernel: int) -> None:
+def test_pooling_has_the_requested_kind(net: Any, pool: str, kind: type[nn.Module], kernel: int) -> None:
     built = build(net, pool=pool, size=47)
     pools = [layer for layer in built.features if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d)]
     assert len(pools) == (5 if net in (vgg11, vgg16_c) else 3)
@@ -80,7 +80,7 @@ def test_pooling_is_of_the_kind_asked_for_and_the_scores_fit(net: Any, pool: str
     assert built(torch.empty(2, 3, 47, 47, device="meta")).shape == (2, 10)
 
 
-def test_own_means_each_papers() -> None:
+def test_the_default_pooling_is_that_of_each_paper() -> None:
     assert {m.kernel_size for m in build(alexnet).features if isinstance(m, nn.MaxPool2d)} == {3}
     assert {m.kernel_size for m in build(vgg11).features if isinstance(m, nn.MaxPool2d)} == {2}
     assert build(vgg11, pool="overlapping").feature_size == build(vgg11).feature_size == 1
@@ -95,9 +95,9 @@ def test_local_response_normalization_can_be_switched(net: Any, number: int) -> 
 
 
 @pytest.mark.parametrize("net", FAMILIES)
-def test_dropout_goes_with_selu(net: Any) -> None:
-    def kinds(**given: Any) -> set[str]:
-        layers = [layer for layer in build(net, dropout=0.3, **given).modules() if isinstance(layer, nn.Dropout | nn.AlphaDropout)]
+def test_selu_gets_alpha_dropout(net: Any) -> None:
+    def kinds(**arguments: Any) -> set[str]:
+        layers = [layer for layer in build(net, dropout=0.3, **arguments).modules() if isinstance(layer, nn.Dropout | nn.AlphaDropout)]
         assert {layer.p for layer in layers} == {0.3}
         return {type(layer).__name__ for layer in layers}
 
@@ -105,7 +105,7 @@ def test_dropout_goes_with_selu(net: Any) -> None:
     assert kinds(activation=nn.SELU, dropout_kind="plain") == {"Dropout"} == kinds() == kinds(activation=nn.ELU)
 
 
-def test_hidden_layers_are_the_users_in_both_families() -> None:
+def test_hidden_layers_can_be_set_in_both_families() -> None:
     for net in FAMILIES:
         linear = [m.out_features for m in build(net, hidden=[30, 20]).modules() if isinstance(m, nn.Linear)]
         assert linear == [30, 20, 10]
@@ -120,11 +120,11 @@ def test_widths_of_a_grouped_net_divide_by_its_groups(width: float) -> None:
 
 
 @pytest.mark.parametrize("net", [*FAMILIES, alexnet_2012])
-def test_the_layers_before_a_gated_activation_are_as_many_times_as_wide(net: Any) -> None:
+def test_layers_before_a_gated_activation_are_wider_by_its_expansion(net: Any) -> None:
     plain, gated = build(net, hidden=[32, 16], batch_norm=True), build(net, hidden=[32, 16], batch_norm=True, activation=Halved)
     pairs = list(zip(layers(plain), layers(gated), strict=True))
     assert all(b.weight.shape[0] == 2 * a.weight.shape[0] for a, b in pairs[:-1]) and pairs[-1][1].out_features == 10
-    assert all(b.weight.shape[1] == a.weight.shape[1] for a, b in pairs), "the widths given on stay as written"
+    assert all(b.weight.shape[1] == a.weight.shape[1] for a, b in pairs), "the numbers of output channels stay as written"
     real = build(net, meta=False, hidden=[32, 16], width=0.1, activation=Halved)
     assert real(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     after = build(net, batch_norm=True, norm_place="after", activation=Halved)
@@ -139,7 +139,7 @@ def layers(net: nn.Module) -> list[Any]:
 
 @pytest.mark.parametrize("activation", [lambda: Halved("parameters"), Triple], ids=["halved", "triple"])
 @pytest.mark.parametrize(
-    ("net", "given"),
+    ("net", "arguments"),
     [
         (alexnet, {"width": 0.25}),
         (alexnet, {"batch_norm": True, "width": 0.1}),
@@ -148,15 +148,15 @@ def layers(net: nn.Module) -> list[Any]:
         (vgg19, {"head": "imagenet", "size": 224}),
     ],
 )
-def test_matched_parameters_are_within_two_percent(net: Any, given: dict[str, Any], activation: Callable[[], nn.Module]) -> None:
-    plain, matched = build(net, **given), build(net, activation=activation, **given)
+def test_matched_parameters_are_within_two_percent(net: Any, arguments: dict[str, Any], activation: Callable[[], nn.Module]) -> None:
+    plain, matched = build(net, **arguments), build(net, activation=activation, **arguments)
     assert abs(parameters(matched) / parameters(plain) - 1) < 0.02
     assert matched.width < plain.width
-    size = given.get("size", 32)
+    size = arguments.get("size", 32)
     assert matched(torch.empty(2, 3, size, size, device="meta")).shape == plain(torch.empty(2, 3, size, size, device="meta")).shape
 
 
-def test_an_activation_that_cannot_be_matched_or_read_is_told() -> None:
+def test_an_invalid_or_unmatchable_activation_is_an_error() -> None:
     with pytest.raises(ChoiceError, match=r"^activation\.match=parameters: no width of vgg11 comes within 2 %"), build_errors("model", {}):
         build(vgg11, width=1e-3, num_classes=2, activation=lambda: Halved("parameters"))
     with pytest.raises(ChoiceError, match=r"^activation\.match=params: Halved .* choices: parameters, width"), build_errors("model", {}):
@@ -167,14 +167,14 @@ def test_an_activation_that_cannot_be_matched_or_read_is_told() -> None:
 
 
 @pytest.mark.parametrize("net", [alexnet, alexnet_2012, alexnet_owt, vgg11, vgg16_c])
-def test_fields_that_came_later_hold_at_their_default_what_was_before(net: Any) -> None:
+def test_added_fields_have_the_declared_defaults(net: Any) -> None:
     defaults = {name: parameter.default for name, parameter in inspect.signature(net).parameters.items()}
     added = describe_target("model", f"{net.__module__}.{net.__name__}").added
     assert {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items() if name in added} == added
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16_bn"])
-def test_a_field_that_came_later_moves_the_fingerprint_only_when_it_is_set(name: str) -> None:
+def test_an_added_field_changes_the_fingerprint_only_if_it_is_set(name: str) -> None:
     run = compose.compose([f"model={name}"])
     added = describe_target("model", run.model["_target_"]).added
     before = {key: value for key, value in run.model.items() if key not in added}
@@ -186,8 +186,7 @@ def test_a_field_that_came_later_moves_the_fingerprint_only_when_it_is_set(name:
 
 
 @pytest.mark.parametrize("word", ["model.pool=maxx", "model.norm_place=behind", "model.batch_norm=maybe", "model.pol=max"])
-def test_a_wrong_field_is_told_in_one_line_by_the_shells_key(word: str) -> None:
-    with pytest.raises(BakeoffError) as told:
-        leaf = compose.compose(["model=vgg11", word]).model
-        resolve_component("model", leaf)
-    assert str(told.value).startswith(word.split("=")[0]) and "\n" not in str(told.value)
+def test_a_wrong_field_is_a_one_line_error_with_its_key(word: str) -> None:
+    with pytest.raises(BakeoffError) as error:
+        resolve_component("model", compose.compose(["model=vgg11", word]).model)
+    assert str(error.value).startswith(word.split("=")[0]) and "\n" not in str(error.value)

@@ -19,20 +19,20 @@ def on_meta(net: type[nn.Module], **arguments: Any) -> Any:
 
 
 def order(net: Any) -> str:
-    """Kinds of all modules in the order that they act in."""
+    """The kinds of all modules in the order of the forward pass."""
     names = {"Conv2d": "c", "ReLU": "r", "LocalResponseNorm": "n", "MaxPool2d": "p", "Linear": "f", "Dropout": "d"}
     return "".join(names[type(layer).__name__] for layer in (*net.features, *net.classifier))
 
 
 @pytest.mark.parametrize("net", [alexnet_2012, alexnet_caffe])
-def test_the_net_of_2012_is_the_papers_table(net: type[nn.Module]) -> None:
+def test_the_net_of_2012_matches_the_papers_table(net: type[nn.Module]) -> None:
     built = on_meta(net, size=227)
-    maps, seen = torch.empty(1, 3, 227, 227, device="meta"), []
+    maps, convolutions = torch.empty(1, 3, 227, 227, device="meta"), []
     for layer in built.features:
         maps = layer(maps)
         if isinstance(layer, nn.Conv2d):
-            seen.append((tuple(maps.shape[1:]), layer.kernel_size[0], layer.stride[0], layer.padding[0], layer.groups))
-    assert seen == [
+            convolutions.append((tuple(maps.shape[1:]), layer.kernel_size[0], layer.stride[0], layer.padding[0], layer.groups))
+    assert convolutions == [
         ((96, 55, 55), 11, 4, 0, 1),
         ((256, 27, 27), 5, 1, 2, 2),
         ((384, 13, 13), 3, 1, 1, 1),
@@ -41,7 +41,7 @@ def test_the_net_of_2012_is_the_papers_table(net: type[nn.Module]) -> None:
     ]
     assert tuple(maps.shape[1:]) == (256, 6, 6)
     assert {(m.kernel_size, m.stride) for m in built.features if isinstance(m, nn.MaxPool2d)} == {(3, 2)}
-    # Normalization behind the activation and before the pooling; dropout on what the hidden layers give.
+    # Normalization between activation and pooling; dropout on the outputs of the hidden layers.
     assert order(built) == "crnp" + "crnp" + "cr" + "cr" + "crp" + "frd" + "frd" + "f"
     assert [(m.in_features, m.out_features) for m in built.classifier if isinstance(m, nn.Linear)] == [
         (9216, 4096),
@@ -50,18 +50,18 @@ def test_the_net_of_2012_is_the_papers_table(net: type[nn.Module]) -> None:
     ]
 
 
-def test_the_net_of_2014_drops_out_at_inputs() -> None:
+def test_the_net_of_2014_has_dropout_at_inputs() -> None:
     assert order(on_meta(alexnet_owt)) == "crp" + "crp" + "cr" + "cr" + "crp" + "dfr" + "dfr" + "f"
 
 
 def by_formula(a: Tensor, *, k: float, n: int, alpha: float, beta: float) -> Tensor:
     """Section 3.3 of the paper, channel by channel: a_i / (k + alpha * sum of a_j^2 over the n channels around i) ^ beta."""
     channels = a.shape[1]
-    given = []
+    normalized = []
     for i in range(channels):
         low, high = max(0, i - n // 2), min(channels - 1, i + n // 2)
-        given.append(a[:, i] / (k + alpha * sum(a[:, j] ** 2 for j in range(low, high + 1))) ** beta)
-    return torch.stack(given, dim=1)
+        normalized.append(a[:, i] / (k + alpha * sum(a[:, j] ** 2 for j in range(low, high + 1))) ** beta)
+    return torch.stack(normalized, dim=1)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_local_response_normalization_is_the_formula(net: type[nn.Module], size:
         assert (norm(a) - a / settings["k"] ** 0.75).abs().max() > 0.1, "large signals are held down"
 
 
-def test_lrn_stands_behind_the_first_activation_of_vgg() -> None:
+def test_lrn_follows_the_first_activation_of_vgg() -> None:
     assert order(on_meta(vgg11_lrn)).startswith("crnpcrp") and order(on_meta(vgg11_lrn)).count("n") == 1
     assert order(on_meta(vgg11_lrn)).replace("n", "") == order(on_meta(vgg11))
 

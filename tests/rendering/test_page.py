@@ -58,13 +58,13 @@ def test_every_text_is_escaped() -> None:
     assert json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[0]) == SPEC
 
 
-def test_an_interactive_page_carries_plotly_and_its_script_once() -> None:
+def test_an_interactive_page_includes_plotly_and_its_script_once() -> None:
     page = render_page(title="Plots", interactive=True, light_only=True, blocks=[Plot("one", SPEC), Plot("two", SPEC, min_width=400)])
     assert INTERACTIVE_POLICY in page and page.count("plotly.js v") == 1 and page.count('"use strict";\nconst dark') == 1
     assert 'id="figure-one"' in page and "height:200px;min-width:400px" in page and '<html lang="en" class="light">' in page
 
 
-def test_numbers_that_json_does_not_have_are_refused() -> None:
+def test_numbers_that_json_lacks_are_errors() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         render_page(title="Plots", blocks=[Plot("one", {"data": [float("nan")], "layout": {"height": 1}})])
 

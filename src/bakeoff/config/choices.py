@@ -1,15 +1,16 @@
-"""The files of conf/: which choices a group has, and what a file says about its choice beside the arguments.
+"""The files of conf/: the choices of a group, and the descriptive keys of a choice's file.
 
-Beside `_target_` and the arguments a choice's file may hold these keys. They are taken off before anything is built or fingerprinted:
+In addition to `_target_` and the arguments, a choice's file may have these keys, which are removed before anything is built or
+fingerprinted:
 
-- about: one line that says what the choice is.
+- about: a one-line description of the choice.
 - space: argument -> the range in which a sweep tunes it (`config.search_space`).
-- ranges: argument -> the values that it may have, as `{gt: 0}`, `{ge: 0, lt: 1}`; for a list, each of its numbers.
-- added: argument -> default, for arguments that came after the first results; fingerprints leave them out at that default.
-- decay_kind: for an optimizer, what its weight decay is: L2, decoupled, or in words.
+- ranges: argument -> its valid values, as `{gt: 0}`, `{ge: 0, lt: 1}`; for a list, those of each number.
+- added: argument -> default, for arguments added after the first results; fingerprints omit them at that default.
+- decay_kind: the kind of an optimizer's weight decay: L2, decoupled, or a description.
 - decoupled_by: the optimizer's argument that makes its weight decay decoupled.
 
-Files in a `_base_` folder are no choices: they hold what several choices share, for the `defaults` of those.
+Files in a `_base_` folder are not choices: they hold the common parts of several choices, which list them in `defaults`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from bakeoff.errors import ConfigError
 
 BASE_FOLDER = "_base_"
 DESCRIPTIVE_KEYS = ("about", "space", "ranges", "added", "decay_kind", "decoupled_by")
-"""Keys of a choice's file that describe it and are no arguments."""
+"""Keys of a choice's file that are not arguments."""
 BOUNDS = {"gt": float.__gt__, "ge": float.__ge__, "lt": float.__lt__, "le": float.__le__}
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The numbers that an argument may be: above `gt`, at least `ge`, below `lt`, at most `le`; `note` says what the number is."""
+    """The valid numbers of an argument: above `gt`, at least `ge`, below `lt`, at most `le`; `note` explains the number."""
 
     gt: float | None = None
     ge: float | None = None
@@ -44,7 +45,7 @@ class ValueRange:
     note: str = ""
 
     def __contains__(self, value: object) -> bool:
-        """Whether the value is a number in the range, or a list of such numbers."""
+        """Return whether the value is a number in the range, or a list of such numbers."""
         if isinstance(value, list):
             return all(item in self for item in value)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -52,7 +53,7 @@ class ValueRange:
         return all(getattr(self, name) is None or holds(float(value), float(getattr(self, name))) for name, holds in BOUNDS.items())
 
     def __str__(self) -> str:
-        """The rule in words: `at least 0 and below 1`."""
+        """Return the rule in words: `at least 0 and below 1`."""
         if self.ge is not None and self.lt is None and self.le is None:
             return f"{self.ge:g} or more{self.note and f' ({self.note})'}"
         words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
@@ -62,7 +63,7 @@ class ValueRange:
 
 @dataclass(frozen=True)
 class ChoiceDescription:
-    """What a choice's file says about it beside its arguments; see the module's docstring."""
+    """The descriptive keys of a choice's file; see the module's docstring."""
 
     spaces: Mapping[str, SearchSpace] = field(default_factory=dict)
     ranges: Mapping[str, ValueRange] = field(default_factory=dict)
@@ -71,14 +72,9 @@ class ChoiceDescription:
 
 
 def choice_files(group: str, config_dir: Path | None = None) -> dict[str, Path]:
-    """List the choices of a config group.
+    """Return choice -> file of a config group, sorted by name; `sweep` is the group of the shipped sweeps.
 
-    Args:
-        group: A slot or another folder of conf/; `sweep` for the shipped sweeps.
-        config_dir: A folder of the user's own, whose files win over conf/.
-
-    Returns:
-        Choice -> its file, sorted by name.
+    Files in the user's `config_dir` take precedence over conf/.
     """
     folders = [package_data_dir("sweeps")] if group == "sweep" else [package_data_dir("conf") / group]
     if config_dir is not None and group != "sweep":
@@ -87,7 +83,7 @@ def choice_files(group: str, config_dir: Path | None = None) -> dict[str, Path]:
 
 
 def read_choice(path: Path) -> dict[str, Any]:
-    """Read a choice's file with the bases of its `defaults` beneath it, not interpolated."""
+    """Read a choice's file, merged over the bases in its `defaults`, without interpolation."""
     tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     merged: dict[str, Any] = {}
     for base in tree.pop("defaults", []):
@@ -99,28 +95,21 @@ def read_choice(path: Path) -> dict[str, Any]:
 
 
 def pop_description(group: str, node: dict[str, Any]) -> ChoiceDescription:
-    """Take the descriptive keys off a composed choice.
-
-    Args:
-        group: The config group, for messages.
-        node: The choice's mapping; its descriptive keys are removed.
-
-    Returns:
-        What they say.
+    """Remove the descriptive keys from a composed choice of a group, and return them.
 
     Raises:
         ConfigError: A descriptive key has a wrong form.
     """
-    taken = {key: node.pop(key, None) for key in DESCRIPTIVE_KEYS}
+    described = {key: node.pop(key, None) for key in DESCRIPTIVE_KEYS}
     for key in ("space", "ranges", "added"):
-        if not isinstance(taken[key] or {}, dict):
-            raise ConfigError(f"{group}.{key}={taken[key]}: must be a mapping from arguments")
-    decoupled = node.get(str(taken["decoupled_by"])) is True
+        if not isinstance(described[key] or {}, dict):
+            raise ConfigError(f"{group}.{key}={described[key]}: must be a mapping from arguments")
+    decoupled = node.get(str(described["decoupled_by"])) is True
     return ChoiceDescription(
-        spaces={name: parse_search_space(f"{group}.space.{name}", value) for name, value in (taken["space"] or {}).items()},
-        ranges={name: _parse_range(f"{group}.ranges.{name}", value) for name, value in (taken["ranges"] or {}).items()},
-        added=taken["added"] or {},
-        decay_kind="decoupled" if decoupled else taken["decay_kind"],
+        spaces={name: parse_search_space(f"{group}.space.{name}", value) for name, value in (described["space"] or {}).items()},
+        ranges={name: _parse_range(f"{group}.ranges.{name}", value) for name, value in (described["ranges"] or {}).items()},
+        added=described["added"] or {},
+        decay_kind="decoupled" if decoupled else described["decay_kind"],
     )
 
 
@@ -128,13 +117,13 @@ def _parse_range(key: str, value: Any) -> ValueRange:
     """Read `{ge: 0, lt: 1}`."""
     is_mapping = isinstance(value, dict) and bool(value) and set(value) <= {*BOUNDS, "note"}
     if not is_mapping or not all(isinstance(bound, int | float) for name, bound in value.items() if name != "note"):
-        raise ConfigError(f"{key}={value}: must be such as {{ge: 0, lt: 1}}, of gt, ge, lt, le, and a note")
+        raise ConfigError(f"{key}={value}: must have keys among gt, ge, lt, le and note, as in {{ge: 0, lt: 1}}")
     return ValueRange(**value)
 
 
 @functools.cache
 def describe_target(slot: str, target: str) -> ChoiceDescription:
-    """Return what the shipped file of a target says; an empty description where no shipped choice has that target."""
+    """Return the description in the shipped file of a target; empty if no shipped choice has that target."""
     if not (package_data_dir("conf") / slot).is_dir():
         return ChoiceDescription()
     pattern = re.compile(rf"^_target_: {re.escape(target)}\s*$", flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""From conf/ and overrides to a `RunConfig`: the only module, beside the commands that show Hydra's own pages, that knows Hydra."""
+"""Composition of a `RunConfig` from conf/ and overrides: the only module that uses Hydra."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
 @dataclass(frozen=True)
 class ComposedConfig:
-    """A composed command line: the run, what its choices' files say about them, and what belongs to this call alone."""
+    """A composed command line: the run, the descriptions of its choices, and the keys that only concern this call."""
 
     run: RunConfig
     descriptions: Mapping[str, ChoiceDescription]
-    """Config group -> what the file of its choice says beside the arguments."""
+    """Config group -> description in the file of its choice."""
     trust: tuple[str, ...]
-    """Modules of the user's own whose names may be targets."""
+    """The user's modules whose names may be targets."""
     resume: str | None
-    """Id of a run to go on with."""
+    """Id of a run to resume."""
 
     @property
     def spaces(self) -> dict[str, SearchSpace]:
@@ -48,47 +48,47 @@ class ComposedConfig:
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> RunConfig:
-    """Compose the run that a command line `bakeoff train OVERRIDES` describes, checked for names, types and ranges.
+    """Compose the run of a command line `bakeoff train OVERRIDES`, checked for names, types and ranges.
 
     Args:
-        overrides: Words as on the command line, `key=value`.
-        config_dir: A folder of the user's own that lies over conf/.
+        overrides: `key=value`, as on the command line.
+        config_dir: A folder of the user that takes precedence over conf/.
 
     Returns:
         The run's config.
 
     Raises:
-        ConfigError: For the first thing that is wrong; `ChoiceError` where it is a choice.
+        ConfigError: For the first error; a `ChoiceError` if it concerns a choice.
     """
     return compose_config(overrides, config_dir=config_dir).run
 
 
 def compose_config(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> ComposedConfig:
-    """Compose as `compose` does, and keep the choices' descriptions, `trust` and `resume`."""
+    """Compose like `compose`, and return the choices' descriptions, `trust` and `resume` as well."""
     with hydra_session(config_dir):
         return compose_in_session(overrides)
 
 
 @contextmanager
 def hydra_session(config_dir: str | Path | None = None) -> Iterator[None]:
-    """Set Hydra up once for many calls of `compose_in_session`; a folder of the user's own lies over conf/."""
+    """Set up Hydra once for many calls of `compose_in_session`; the user's `config_dir` takes precedence over conf/."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     register_search_path()
-    before = GlobalHydra.instance().hydra
+    outer_session = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(_first_folder(config_dir), version_base="1.3", job_name="bakeoff"):
             yield
     finally:
         GlobalHydra.instance().clear()
-        if before is not None:
-            GlobalHydra.instance().initialize(before)
+        if outer_session is not None:
+            GlobalHydra.instance().initialize(outer_session)
 
 
 def _first_folder(config_dir: str | Path | None) -> str:
-    """Return the folder that Hydra looks into first: the user's own, or conf/."""
+    """Return the folder that Hydra searches first: the user's, or conf/."""
     folder = package_data_dir("conf") if config_dir is None else Path(config_dir).resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
@@ -96,7 +96,7 @@ def _first_folder(config_dir: str | Path | None) -> str:
 
 
 def register_search_path() -> None:
-    """Let every Hydra of this process look into conf/ after its own first folder."""
+    """Add conf/ to the search path of Hydra in this process."""
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
 
@@ -110,7 +110,7 @@ def register_search_path() -> None:
 
 
 def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
-    """Compose one command line inside a `hydra_session`. Raises as `compose` does."""
+    """Compose a command line inside a `hydra_session`; errors are those of `compose`."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -131,11 +131,11 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
 
 
 def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> ComposedConfig:
-    """Take Hydra's resolved tree apart, and check the run in it."""
+    """Split Hydra's resolved tree into run, descriptions, `trust` and `resume`, and check the run."""
     trust, resume = tree.pop("trust", []), tree.pop("resume", None)
     if not isinstance(trust, list) or not all(isinstance(module, str) for module in trust):
         raise ConfigError(f"trust={trust}: must be a list of module names, as in trust=[mypackage.nets]")
-    tree.pop("about", None)  # of an experiment, which lies over the whole config
+    tree.pop("about", None)  # of an experiment, which is merged into the top level
     nodes = {group: tree[group] for group in GROUPS if isinstance(tree.get(group), dict)}
     composed = ComposedConfig(
         descriptions={group: pop_description(group, node) for group, node in nodes.items()},
@@ -148,10 +148,10 @@ def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Co
 
 
 def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of each job of a -m line, inside a `hydra_session`: every combination of the values, the last key fastest.
+    """Return the overrides of each job of a -m line, inside a `hydra_session`: all combinations of the values, the last key fastest.
 
     Raises:
-        ConfigError: A word is not of Hydra's override grammar, or asks for another sweeper or launcher.
+        ConfigError: An override violates Hydra's grammar, or names another sweeper or launcher.
     """
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -163,9 +163,9 @@ def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
         for override in parser.parse_overrides(list(overrides)):
             key = override.get_key_element()
             if key.lstrip("+").startswith(("hydra/sweeper", "hydra/launcher", "hydra.sweeper", "hydra.launcher")):
-                raise ConfigError(f"{override.input_line}: bakeoff runs the jobs of -m itself, one after the other")
+                raise ConfigError(f"{override.input_line}: not supported; bakeoff itself runs the jobs of -m, one after the other")
             if override.is_sweep_override() and not override.is_discrete_sweep():
-                raise ConfigError(f"{override.input_line}: -m makes a grid of listed values; this has none to list")
+                raise ConfigError(f"{override.input_line}: -m needs a list of values, as in key=1,2,3")
             texts = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
             values[key] = [f"{key}={text}" for text in texts]
     except HydraException as error:
@@ -174,7 +174,7 @@ def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def record_multirun(overrides: Sequence[str]) -> None:
-    """Write the config of a -m line, as Hydra's own sweeper does, to `multirun.yaml` in the folder `hydra.sweep.dir`."""
+    """Write the config of a -m line to `multirun.yaml` in the folder `hydra.sweep.dir`, as Hydra's sweeper does."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -186,19 +186,14 @@ def record_multirun(overrides: Sequence[str]) -> None:
 
 
 def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> int:
-    """Let Hydra answer a line that runs nothing: --help, --cfg, --info, --shell-completion and their kin.
+    """Let Hydra answer a `bakeoff train` line that runs nothing, such as --help, --cfg, --info or --shell-completion.
 
-    Args:
-        words: The words of `bakeoff train`.
-        config_dir: The folder that --config-dir names.
-
-    Returns:
-        The exit code.
+    `words` are the arguments of the line, `config_dir` its --config-dir. Returns the exit code.
     """
     import hydra
 
     register_search_path()
-    # The user's folder goes in front, where Hydra's own flag would put it behind conf/.
+    # The user's folder comes first; Hydra's own flag would search it after conf/.
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     flags.add_argument("--config-dir", "-cd")
     sys.argv = ["bakeoff", *flags.parse_known_args(list(words))[1]]
@@ -210,29 +205,29 @@ def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> int:
     except SystemExit as exit_request:
         code = int(exit_request.code or 0)
     finally:
-        # Bases are for the files of conf/, and no choices: Hydra knows no way to hide a group.
+        # Bases are not choices, but Hydra cannot hide a group.
         lines = [line for line in page.getvalue().splitlines(keepends=True) if not re.match(rf"\w+/{BASE_FOLDER}: ", line)]
         print(re.sub(rf"\S+/{BASE_FOLDER}\S*[ \t]?", "", "".join(lines)) if "query" in " ".join(words) else "".join(lines), end="")
     return code
 
 
 def dump_frozen(run: RunConfig) -> str:
-    """Return the run as YAML, resolved and without any default left out: what `load_frozen` reads."""
+    """Return the run as YAML for `load_frozen`: resolved, with all defaults."""
     return yaml.safe_dump(run.model_dump(), sort_keys=False, allow_unicode=True, width=120)
 
 
 def load_frozen(text: str, *, origin: str) -> RunConfig:
-    """Read a stored config, which must be resolved; nothing in it is interpolated, imported or run.
+    """Read a config that `dump_frozen` of this or an earlier version stored; nothing in it is interpolated, imported or run.
 
     Args:
-        text: What `dump_frozen` gave, by this version or an earlier one.
-        origin: Where the text came from, for messages.
+        text: The YAML text.
+        origin: The source of the text, for messages.
 
     Returns:
-        The run's config, its names and ranges checked.
+        The run's config, with checked names and ranges.
 
     Raises:
-        ConfigError: The text is anything else.
+        ConfigError: The text is not such a config.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -242,7 +237,7 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{origin}: not a readable config ({str(error).splitlines()[0]})") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{origin}: not a config")
+        raise ConfigError(f"{origin}: not a config, which is a mapping")
     for key, value in _strings(tree, ""):
         if "${" in value:
             raise ConfigError(f"{origin}: {key}={value}: a stored config must be resolved")
@@ -268,15 +263,7 @@ def _strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """Turn Hydra's error into one line that names the key, the value and the choices.
-
-    Args:
-        error: A HydraException, raised inside a `hydra_session`.
-        overrides: The words that were composed.
-
-    Returns:
-        The error to raise.
-    """
+    """Return the error to raise for a HydraException inside a `hydra_session`: a line that names key, value and choices."""
     from hydra.errors import MissingConfigException
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -286,7 +273,7 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
     text = " ".join(str(error).split())
     ambiguous = re.match(r"Ambiguous value for argument '([^']+)'", text)
     if ambiguous:
-        return ConfigError(f"{ambiguous[1]}: several values make a grid, which -m asks for; a list is written key=[a,b]")
+        return ConfigError(f"{ambiguous[1]}: several values are a grid, which needs -m; write a list as key=[a,b]")
     unknown_group = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     cause = error.__cause__
     full_key = unknown_group[1] if unknown_group else str(getattr(cause, "full_key", "") or "")
@@ -300,7 +287,7 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
 
 
 def _keys_at(parents: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """List the keys beside a misspelt one: of the same choices, composed without any other override."""
+    """Return the keys below `parents`, composed with the chosen config groups but without any other override."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
 

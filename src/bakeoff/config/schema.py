@@ -1,4 +1,4 @@
-"""The typed config of one run, and which of its fields are science, numerics or site.
+"""The typed config of a run, and the kinds of its fields: science, numerics or site.
 
 A `RunConfig` is composed from conf/ and the command line, checked, and frozen into the run's `config.yaml`. Its choices (net,
 activation, ...) are component configs: plain mappings with a `_target_`, which only `bakeoff.builders` turns into objects.
@@ -22,11 +22,11 @@ from bakeoff.errors import ConfigError
 
 
 class FieldKind(Enum):
-    """What a field decides."""
+    """What a field affects."""
 
     SCIENCE = "the result: fingerprinted"
-    NUMERICS = "the bits but not the science: logged, taken over by reproduce and resume"
-    SITE = "where it runs and what it is called: neither"
+    NUMERICS = "the bits but not the science: logged, and kept by reproduce and resume"
+    SITE = "only where a run is trained and what it is called"
 
 
 SCIENCE, NUMERICS, SITE = FieldKind.SCIENCE, FieldKind.NUMERICS, FieldKind.SITE
@@ -36,7 +36,7 @@ ComponentConfig = Annotated[
 
 
 class AddedLater:
-    """Marks a field that came after the first results: the fingerprint leaves it out while it holds its default."""
+    """Marks a field that was added after the first results: the fingerprint omits it at its default."""
 
 
 ADDED_LATER = AddedLater()
@@ -49,14 +49,14 @@ class _Node(BaseModel):
 
 
 class AugmentConfig(_Node):
-    """Random changes of a training image; each image is decided on its own."""
+    """Random changes of a training image, independent for each image."""
 
     crop: Annotated[int, Field(ge=0)] = 0
-    """Pixels of zero padding on each side, of which a crop of the trained size is cut; for images in memory."""
+    """Pixels of zero padding on each side before a random crop of the trained size; for images in memory."""
     flip: bool = False
     """Whether half of the images are mirrored left to right."""
     scale: Annotated[list[Count], Field(max_length=2), ADDED_LATER] = Field(default_factory=list)
-    """For image files: the shorter side that an image is resized to before a random cut: one number, or a range of two."""
+    """For image files: the shorter side to which an image is resized before a random crop: a number, or a range of two."""
     lighting: Annotated[float, Field(ge=0), ADDED_LATER] = 0.0
     """Standard deviation of the PCA lighting noise (Krizhevsky et al. 2012); 0: none."""
     mixup: Annotated[float, Field(ge=0), ADDED_LATER] = 0.0
@@ -66,51 +66,51 @@ class AugmentConfig(_Node):
 
 
 class EvalViews(_Node):
-    """Which views of an image the test scores; an image's scores are averaged over its views."""
+    """The views of an image that the test scores; an image's scores are averaged over its views."""
 
     kind: Literal["whole", "ten_crop", "dense"] = "whole"
-    """The whole image, ten crops of it, or the net applied densely."""
+    """The entire image, ten crops of it, or the net applied densely."""
     flip: bool = False
     """Whether each view is scored mirrored as well."""
     scales: list[Count] = Field(default_factory=list)
-    """Shorter sides at which a dense test scores the image; empty: the trained size."""
+    """Shorter sides to which a dense test resizes the image; empty: the trained size."""
 
 
 class DataConfig(_Node):
     """The images, how they are split, and how they are batched."""
 
     source: Annotated[ComponentConfig, SCIENCE]
-    """Where the images come from: a function of bakeoff.data.sources, and its arguments."""
+    """The source of the images: a function of bakeoff.data.sources, and its arguments."""
     num_classes: Annotated[int, Field(ge=2), SCIENCE]
     """Number of classes."""
     channels: Annotated[Count, SCIENCE]
     """Channels of an image."""
     native_size: Annotated[Count, SCIENCE]
-    """Height and width of the dataset's own images, in pixels."""
+    """Height and width of the dataset's images, in pixels."""
     size: Annotated[Count, SCIENCE] = 32
-    """Height and width at which the net is trained, in pixels."""
+    """Height and width of the net's training images, in pixels."""
     fit: Annotated[Literal["resize", "pad"], SCIENCE] = "resize"
-    """How an image in memory gets to the trained size."""
+    """How an image in memory is brought to the trained size."""
     augment: Annotated[AugmentConfig, SCIENCE] = AugmentConfig()
     """Random changes of the training images."""
     normalize: Annotated[bool | Literal["mean"], SCIENCE] = True
-    """Whether channels get zero mean and unit variance; `mean` takes the mean off and keeps the steps of 0..255."""
+    """Whether channels get zero mean and unit variance; `mean` subtracts the mean from pixels of 0..255."""
     batch_size: Annotated[Count, SCIENCE] = 128
     """Images of an optimizer step, over all devices."""
     val_fraction: Annotated[float, Field(gt=0, lt=1), SCIENCE] = 0.1
-    """Share of the training images that is held out for validation."""
+    """Share of the training images that are held out for validation."""
     split_seed: Annotated[Seed, SCIENCE] = 0
     """Seed of the split into training and validation images."""
     subset: Annotated[Count | None, SCIENCE] = None
     """Number of training and validation images to use together; null: all."""
     folds: Annotated[int | None, Field(ge=2), SCIENCE, ADDED_LATER] = None
-    """Number of folds, one of which is the validation set instead of `val_fraction`; null: no folds."""
+    """Number of cross-validation folds, which replace `val_fraction`; null: no folds."""
     fold: Annotated[int, Field(ge=0), SCIENCE, ADDED_LATER] = 0
-    """The fold that is the validation set, counted from 0."""
+    """The fold for validation, counted from 0."""
     views: Annotated[EvalViews, SCIENCE, ADDED_LATER] = EvalViews()
-    """Which views of an image the test scores."""
+    """The views of an image that the test scores."""
     workers: Annotated[int | None, Field(ge=0), NUMERICS] = None
-    """Processes of a rank that decode image files; null: as many as it has cores."""
+    """Processes of a rank that decode image files; null: one per core."""
     eval_batch_size: Annotated[Count, NUMERICS] = 512
     """Images of a validation or test batch, per device."""
     root: Annotated[str, SITE] = "data"
@@ -120,7 +120,7 @@ class DataConfig(_Node):
 
 
 class PenaltyConfig(_Node):
-    """What is added to the loss in training, over the weights that would decay."""
+    """Penalties that training adds to the loss, on the weights subject to weight decay."""
 
     l1: Annotated[float, Field(ge=0)] = 0.0
     """Factor of the sum of |w|."""
@@ -129,104 +129,104 @@ class PenaltyConfig(_Node):
 
 
 class TrainerConfig(_Node):
-    """How long, how precisely and on what the net is trained."""
+    """Length, precision and devices of the training."""
 
     max_epochs: Annotated[Count, SCIENCE] = 10
     """Epochs of the training."""
     max_steps: Annotated[Count | None, SCIENCE] = None
-    """Optimizer steps after which training ends before `max_epochs`; null: no such limit."""
+    """Optimizer steps after which training ends, even before `max_epochs`; null: no limit."""
     precision: Annotated[Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"], SCIENCE] = "32-true"
-    """Number format of weights and arithmetic, in Lightning's words."""
+    """Number format of weights and arithmetic, as named by Lightning."""
     accumulate: Annotated[Count, SCIENCE] = 1
     """Micro-batches whose gradients are summed into one optimizer step."""
     clip: Annotated[float | None, Field(gt=0), SCIENCE] = None
-    """Largest norm of the gradient, to which longer ones are cut; null: none."""
+    """Maximum norm of the gradient, to which larger ones are clipped; null: none."""
     divergence: Annotated[float | None, Field(gt=1), SCIENCE] = 10.0
-    """A run stops as diverged when its loss is not finite, or above this many times that of guessing; null: it goes on."""
+    """A run stops as diverged when its loss is not finite or above this multiple of the chance loss; null: it never stops."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], NUMERICS] = "auto"
-    """Kind of device; auto: a GPU where there is one."""
+    """Kind of device; auto: a GPU if available."""
     devices: Annotated[Count, NUMERICS] = 1
-    """Number of devices, one process each."""
+    """Number of devices, with a process for each."""
     strategy: Annotated[Literal["auto", "ddp"], NUMERICS] = "auto"
-    """How devices work together; auto: DistributedDataParallel for more than one."""
+    """Parallel strategy; auto: DistributedDataParallel for more than one device."""
     threads: Annotated[Count | None, NUMERICS] = None
-    """CPU threads of a process; null: the cores shared out among the devices."""
+    """CPU threads of a process; null: the cores divided by the devices."""
     deterministic: Annotated[bool, NUMERICS] = True
-    """Whether only algorithms that repeat bit by bit are used."""
+    """Whether only deterministic algorithms are used."""
     channels_last: Annotated[bool, NUMERICS] = True
-    """Whether images and weights lie in memory with their channels last."""
+    """Whether images and weights have the channels_last memory format."""
     compile: Annotated[bool, NUMERICS] = False
     """Whether the net is compiled by torch.compile."""
     log_every: Annotated[Count, NUMERICS] = 10
     """Optimizer steps between two logged values of the training loss."""
     checkpoint_every: Annotated[Count | None, SITE] = None
-    """Optimizer steps between two checkpoints inside an epoch; null: checkpoints after epochs alone."""
+    """Optimizer steps between two checkpoints within an epoch; null: checkpoints only after epochs."""
     progress: Annotated[bool, SITE] = True
     """Whether a progress bar is shown."""
 
     @property
     def is_distributed(self) -> bool:
-        """Whether the run is trained by DistributedDataParallel, its processes started by torchrun."""
+        """Whether the run is trained by DistributedDataParallel, in processes that torchrun starts."""
         return self.devices > 1 or self.strategy == "ddp"
 
 
 class TrackingConfig(_Node):
-    """Where runs are kept."""
+    """Where runs are stored."""
 
     uri: Annotated[str | None, SITE] = None
     """Address of the MLflow store; null: mlflow.db in the working folder."""
     experiment: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"), SITE] = "train"
-    """MLflow experiment of the run."""
+    """The run's MLflow experiment."""
     folder: Annotated[str, Field(min_length=1), SITE] = "runs"
     """Folder of the run folders."""
     system_every: Annotated[float, Field(gt=0), SITE] = 10.0
-    """Seconds between two samples of the machine's load."""
+    """Seconds between two samples of the system metrics."""
 
 
 class RunConfig(_Node):
-    """One run: component configs for the slots, typed nodes for the rest."""
+    """A run: component configs for the slots, typed nodes for the rest."""
 
     model: Annotated[ComponentConfig, SCIENCE]
     """The net."""
     activation: Annotated[ComponentConfig, SCIENCE]
     """The activation after each hidden layer."""
     initializer: Annotated[ComponentConfig, SCIENCE]
-    """How weights are drawn before training."""
+    """How weights are initialized."""
     optimizer: Annotated[ComponentConfig, SCIENCE]
-    """How gradients become steps."""
+    """The optimizer."""
     scheduler: Annotated[ComponentConfig, SCIENCE]
     """The learning rate over the steps of the run."""
     loss: Annotated[ComponentConfig, SCIENCE]
-    """What training minimizes."""
+    """The loss that training minimizes."""
     penalty: Annotated[PenaltyConfig, SCIENCE, ADDED_LATER] = PenaltyConfig()
-    """What is added to the loss in training."""
+    """Penalties that training adds to the loss."""
     data: DataConfig
     """The images."""
     trainer: TrainerConfig = TrainerConfig()
-    """How long, how precisely and on what the net is trained."""
+    """Length, precision and devices of the training."""
     tracking: TrackingConfig = TrackingConfig()
-    """Where runs are kept."""
+    """Where runs are stored."""
     seed: Annotated[Seed, SCIENCE] = 0
     """Seed of the weights, the order of the images, their augmentation, and dropout."""
     test: Annotated[bool, SCIENCE] = False
-    """Whether the test set is scored, once, at the end."""
+    """Whether the test set is scored once, at the end."""
     diagnostics: Annotated[Literal["none", "light", "full"], SITE] = "light"
-    """What is measured inside the net while it trains; never changes a run's bits."""
+    """The measurements inside the net during training, which never change a run's bits."""
     name: Annotated[str | None, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$"), SITE] = None
-    """The run's name; null: made from its choices and seed."""
+    """The run's name; null: its choices and seed."""
     choices: Annotated[dict[str, str], SITE] = Field(default_factory=dict)
     """Slot -> the name of its choice."""
 
     @property
     def title(self) -> str:
-        """A name that a person can read: the run's own, or its choices and seed."""
+        """The run's name, or its choices and seed."""
         if self.name is not None:
             return self.name
         words = [self.choices.get(slot, slot) for slot in ("data", "model", "activation", "initializer", "optimizer")]
         return "-".join([*words, f"s{self.seed}"])
 
     def fields_of_kind(self, kind: FieldKind) -> dict[str, Any]:
-        """Return the fields of one kind, nested as in the config."""
+        """Return the fields of a kind, nested as in the config."""
         return _fields_of_kind(self, kind)
 
     def replace(self, **changes: Any) -> RunConfig:
@@ -269,9 +269,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def fingerprint(run: RunConfig) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 over all fields that decide the result.
+    """Return 16 hexadecimal digits of the SHA-256 of all fields that affect the result.
 
-    Names, folders and devices leave it as it is. So does a field or an argument that came after the first results, at its default.
+    Names, folders and devices do not change it, nor do fields and arguments at their default that were added after the first results.
     """
     science = recorded_targets(_without_added(run, run.fields_of_kind(SCIENCE)))
     text = json.dumps(science, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -279,7 +279,7 @@ def fingerprint(run: RunConfig) -> str:
 
 
 def _without_added(node: BaseModel, tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the tree of a node without the fields and arguments that came later and hold their default."""
+    """Return the tree of a node without the fields and arguments that were added later and have their default."""
     kept: dict[str, Any] = {}
     for name, value in tree.items():
         info, field = type(node).model_fields[name], getattr(node, name)
@@ -296,10 +296,10 @@ def _without_added(node: BaseModel, tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_run_config(tree: Mapping[str, Any]) -> RunConfig:
-    """Make a `RunConfig` of plain mappings.
+    """Return the `RunConfig` of plain mappings.
 
     Raises:
-        ConfigError: For the first key, type or range that is wrong.
+        ConfigError: For the first wrong key, type or range.
     """
     _check_finite(tree)
     try:
@@ -309,7 +309,7 @@ def parse_run_config(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_finite(tree: Mapping[str, Any]) -> None:
-    """Refuse nan and inf anywhere in the tree."""
+    """Raise a ConfigError if there is nan or inf anywhere in the tree."""
     for key, value in flatten(tree):
         for item in value if isinstance(value, list | tuple) else (value,):
             if isinstance(item, float) and not math.isfinite(item):

@@ -11,10 +11,10 @@ from bakeoff.errors import ConfigError
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A search range that a choice declares for one of its arguments, or that a sweep gives.
+    """The search range of an argument, declared by its choice or by a sweep.
 
-    With `choices` the values are those; low and high are then the first and last index. With `complement` it is 1 - x that is even on
-    a logarithmic scale, as for momenta near 1.
+    With `choices`, low and high are the first and last index of these values. With `complement`, 1 - x is uniform on a logarithmic
+    scale, as for momenta near 1.
     """
 
     low: float
@@ -26,14 +26,7 @@ class SearchSpace:
 
 
 def parse_search_space(key: str, value: Any) -> SearchSpace:
-    """Read a search space from `{low: 1e-4, high: 1, log: true}` or `{choices: [a, b]}`.
-
-    Args:
-        key: The dotted key that an error names.
-        value: The YAML value.
-
-    Returns:
-        The search space.
+    """Parse the search space `{low: 1e-4, high: 1, log: true}` or `{choices: [a, b]}` of a dotted key.
 
     Raises:
         ConfigError: The value has another form.
@@ -47,7 +40,7 @@ def parse_search_space(key: str, value: Any) -> SearchSpace:
     if not are_numbers or not low < high or not isinstance(log, bool) or (log and low <= 0):
         raise ConfigError(f"{key}={value}: must have numbers low < high, and low > 0 where log is true")
     if not isinstance(complement, bool) or (complement and (log or high >= 1)):
-        raise ConfigError(f"{key}={value}: complement: true is for 1 - x on a log scale: high must be below 1, and log is left out")
+        raise ConfigError(f"{key}={value}: with complement: true (1 - x on a log scale) high must be below 1, and log must be omitted")
     is_integer = isinstance(low, int) and isinstance(high, int) and not (log or complement)
     return SearchSpace(low=float(low), high=float(high), log=log, integer=is_integer, complement=complement)
 
@@ -57,5 +50,5 @@ def _parse_choices(key: str, value: Mapping[str, Any]) -> SearchSpace:
     items = value["choices"]
     are_plain = isinstance(items, list) and all(isinstance(item, str | int | float) for item in items)
     if len(value) > 1 or not are_plain or len({repr(item) for item in items}) < max(2, len(items)):
-        raise ConfigError(f"{key}={value}: must be {{choices: [a, b]}} with two or more plain values, none of them twice")
+        raise ConfigError(f"{key}={value}: must be {{choices: [a, b]}} with two or more distinct plain values")
     return SearchSpace(low=0.0, high=len(items) - 1.0, integer=True, choices=tuple(items))

@@ -1,4 +1,4 @@
-"""The slots of a run by name, and where their choices lie. Imports nothing heavy: `bakeoff list` and completion need nothing else."""
+"""The slots of a run, and the folders of their choices. Imports only light modules: `bakeoff list` and completion need no others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/los
 
 
 def package_data_dir(name: str) -> Path:
-    """Return the folder `conf` or `sweeps`: inside an installed package, or at the top of a checkout."""
+    """Return the folder `conf` or `sweeps`, in an installed package or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     return package / name if (package / name).is_dir() else package.parents[1] / name

@@ -1,7 +1,7 @@
-"""What the `_target_` of a component config may name, and with which arguments.
+"""The allowed values of the `_target_` of a component config, and its arguments.
 
-A target must be a public name of one of its slot's allowed modules and of the slot's kind. Users add modules of their own on the
-command line (`trust=[mypackage.nets]`); a stored config cannot.
+A target must be a public name of an allowed module of its slot, and of the slot's kind. Users add their own modules on the command
+line (`trust=[mypackage.nets]`); a stored config cannot.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.errors import ARGUMENT, ArgumentError, BakeoffError, ChoiceError, ConfigError, join_choices, name_keys, near_miss
 
 TRUST_VARIABLE = "BAKEOFF_TRUST"
-"""Environment variable that hands the modules trusted on the command line on to child processes and ranks."""
+"""Environment variable that passes the modules trusted on the command line to child processes and ranks."""
 
 
 @dataclass(frozen=True)
 class AllowedTargets:
-    """What a slot admits."""
+    """The targets that a slot allows."""
 
     modules: tuple[str, ...]
     """Modules whose public names may be targets."""
     base: str
-    """The class that a target must be a kind of, where it is a class."""
+    """The base class of targets that are classes."""
     injected_args: tuple[str, ...] = ()
-    """Arguments that the code passes, and a config may not."""
+    """Arguments that the code passes and a config must not."""
     builder_keys: tuple[str, ...] = ()
-    """Keys of the config that the builder reads itself, and the target does not get."""
+    """Keys of the config that only the builder reads."""
 
 
 ALLOWED_TARGETS = {
@@ -60,7 +60,7 @@ ALLOWED_TARGETS = {
 
 @dataclass(frozen=True)
 class Component:
-    """A component config whose target and arguments have been checked."""
+    """A component config with checked target and arguments."""
 
     slot: str
     config: Mapping[str, Any]
@@ -68,11 +68,7 @@ class Component:
     arguments: Mapping[str, Any]
 
     def build(self, **injected: Any) -> Any:
-        """Call the target with the config's arguments and those that the code passes.
-
-        Raises:
-            ChoiceError: The target's own code raised an error.
-        """
+        """Call the target with the config's arguments and `injected`; ChoiceError: the target raised an error."""
         with build_errors(self.slot, self.config):
             return self.target(**self.arguments, **injected)
 
@@ -90,11 +86,11 @@ def check_names_and_ranges(
 
     Args:
         run: The run.
-        trust: Further modules that may be named, beside those that the process trusts already.
+        trust: Modules that are allowed in addition to those that the process trusts.
         descriptions: Slot -> the description of its choice; by default those of the shipped choices with the run's targets.
 
     Raises:
-        ConfigError: For the first thing that is wrong.
+        ConfigError: For the first error.
     """
     for slot, config in component_configs(run):
         target_module(slot, config, trust)
@@ -112,12 +108,12 @@ def check_names_and_ranges(
 
 
 def trusted_modules() -> tuple[str, ...]:
-    """Return the modules that this process trusts beyond the shipped ones."""
+    """Return the user's modules that this process trusts."""
     return tuple(module for module in os.environ.get(TRUST_VARIABLE, "").split(",") if module)
 
 
 def trust_modules(modules: Iterable[str]) -> None:
-    """Trust further modules in this process and in all that it starts from now on."""
+    """Trust more modules in this process and in its future child processes."""
     trusted = dict.fromkeys([*trusted_modules(), *modules])
     if trusted:
         os.environ[TRUST_VARIABLE] = ",".join(trusted)
@@ -127,33 +123,26 @@ def target_module(slot: str, config: Mapping[str, Any], trust: tuple[str, ...] =
     """Split a component's target into (allowed module, public name).
 
     Raises:
-        ChoiceError: The target is not a public name of a module that the slot admits.
+        ChoiceError: The target is not a public name of an allowed module.
     """
     target = config.get("_target_")
     modules = (*ALLOWED_TARGETS[slot].modules, *trust, *trusted_modules())
     if not isinstance(target, str):
-        raise ChoiceError(f"{slot}._target_: this key is missing; it names a class or function of {join_choices(modules)}")
+        raise ChoiceError(f"{slot}._target_: this key is missing; it must name a class or function of {join_choices(modules)}")
     module, _, name = target.rpartition(".")
     if module not in modules or not name.isidentifier() or name.startswith("_"):
         raise ChoiceError(
             f"{slot}._target_={target}: not a public name of {join_choices(modules)}; "
-            f"trust=[{module or 'module'}] on the command line admits a module of your own"
+            f"trust=[{module or 'module'}] on the command line allows a module of your own"
         )
     for key in config:
         if key.startswith("_") and key != "_target_":
-            raise ChoiceError(f"{slot}.{key}: no such key; of the underscored keys only _target_ is known")
+            raise ChoiceError(f"{slot}.{key}: no such key; the only key with a leading underscore is _target_")
     return module, name
 
 
 def resolve_component(slot: str, config: Mapping[str, Any]) -> Component:
-    """Import a component's target and check its arguments against the signature.
-
-    Args:
-        slot: The slot, whose kind the target must be of.
-        config: `_target_` and the arguments.
-
-    Returns:
-        The component, ready to be built.
+    """Import the target of a component config and check its arguments against the signature.
 
     Raises:
         ChoiceError: The target or an argument is not allowed.
@@ -163,10 +152,10 @@ def resolve_component(slot: str, config: Mapping[str, Any]) -> Component:
 
 
 def resolve_target(slot: str, config: Mapping[str, Any]) -> Callable[..., Any]:
-    """Import the class or function that a component config names, which must be of the slot's kind.
+    """Import the class or function that a component config names.
 
     Raises:
-        ChoiceError: There is no such name, or it is of another kind.
+        ChoiceError: There is no such name, or it is not of the slot's kind.
     """
     module_name, name = target_module(slot, config)
     try:
@@ -189,13 +178,13 @@ def resolve_target(slot: str, config: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def _checked_arguments(slot: str, config: Mapping[str, Any], target: Callable[..., Any]) -> dict[str, Any]:
-    """Return the config's arguments, checked by name and type against the signature of the target."""
+    """Return the config's arguments after checks of name and type against the signature of the target."""
     allowed = ALLOWED_TARGETS[slot]
     arguments = {name: value for name, value in config.items() if name not in ("_target_", *allowed.builder_keys)}
     parameters = inspect.signature(target).parameters
     keywords = [name for name, parameter in parameters.items() if parameter.kind.name in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")]
     names = [name for name in keywords if name not in allowed.injected_args]
-    # A library's **kwargs swallow a misspelt word; a class of the user's own may hand them on.
+    # A library's **kwargs hide misspelt arguments; a user's class may need to pass them on.
     is_own = target_module(slot, config)[0] not in allowed.modules
     open_ended = is_own and any(parameter.kind.name == "VAR_KEYWORD" for parameter in parameters.values())
     title = getattr(target, "__name__", str(target))
@@ -214,20 +203,20 @@ def _checked_arguments(slot: str, config: Mapping[str, Any], target: Callable[..
 
 
 def _checked_value(key: str, value: Any, hint: Any, title: str) -> Any:
-    """Return a value that is of the type of a parameter."""
+    """Return a value after a check against the type of a parameter."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     adapter = TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
-    # YAML knows lists only: a tuple is wanted where the hint says so.
-    wants_tuple = isinstance(value, list) and "tuple" in str(hint).lower()
+    # YAML has only lists, which become tuples if the hint says so.
+    is_tuple = isinstance(value, list) and "tuple" in str(hint).lower()
     try:
-        return adapter.validate_python(tuple(value) if wants_tuple else value)
+        return adapter.validate_python(tuple(value) if is_tuple else value)
     except ValidationError:
-        raise ChoiceError(f"{key}={value}: {title} wants {_describe_type(hint)}") from None
+        raise ChoiceError(f"{key}={value}: {title} needs {_describe_type(hint)}") from None
 
 
 def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """Return the type hints by argument; those that cannot be read are left out, and the dry build finds what is wrong."""
+    """Return the type hints by argument, without unreadable ones; the dry build checks those arguments."""
     subject = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     try:
         return typing.get_type_hints(subject)
@@ -267,19 +256,15 @@ ARGUMENT_KEYS = {
         "scales": "data.views.scales",
     },
 }
-"""Slot -> argument -> its key in the configuration, where that is not `<slot>.<argument>`."""
+"""Slot -> argument -> its key in the configuration, if that is not `<slot>.<argument>`."""
 
 
 @contextmanager
 def build_errors(slot: str, config: Mapping[str, Any]) -> Iterator[None]:
-    """Restate an exception of a component's own code as a ChoiceError that names the configuration's keys.
-
-    Args:
-        slot: the component's slot, such as "model".
-        config: the component's config.
+    """Convert an exception of a component's code into a ChoiceError that names the configuration's keys.
 
     Raises:
-        ChoiceError: the code inside the `with` block raised an exception that is none of bakeoff's, or an ArgumentError.
+        ChoiceError: the block raised an ArgumentError, or an exception that is not a BakeoffError.
     """
     try:
         yield
@@ -289,6 +274,6 @@ def build_errors(slot: str, config: Mapping[str, Any]) -> Iterator[None]:
         raise ChoiceError(prefix + name_keys(str(error), lambda name: keys.get(name, f"{slot}.{name}"))) from error
     except BakeoffError:
         raise
-    except Exception as error:  # whatever a library raises, of kinds of its own too
+    except Exception as error:  # libraries raise exceptions of all kinds
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ChoiceError(f"{slot}: {config['_target_']} does not work with these settings: {reason}") from error

@@ -1,4 +1,4 @@
-"""pydantic's complaints in this project's one line: the key, the value, the rule, the choices and the near miss."""
+"""pydantic's errors as a line with the key, the value, the rule, the choices and the near miss."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from pydantic import BaseModel, ValidationError
 from bakeoff.errors import join_choices, near_miss
 
 SHOWN = 60
-"""Characters of a wrong value that a message shows."""
+"""The maximum number of characters of a wrong value in a message."""
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """Write pydantic's first complaint as one line.
+    """Return the first error of `model.model_validate` as a line.
 
-    Args:
-        error: What `model.model_validate` raised.
-        model: The model that was validated, whose fields name the choices and the near miss.
-
-    Returns:
-        `KEY=VALUE: rule`, or `KEY: no such key (did you mean X?); keys: ...`, with a dotted key.
+    It is `KEY=VALUE: rule`, or `KEY: no such key (did you mean X?); keys: ...`, with a dotted key.
     """
     first = error.errors(include_url=False)[0]
     names, annotation, parents = _walk(model, first["loc"])
@@ -48,9 +43,9 @@ def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> 
 
 
 def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], Any, list[type[BaseModel]]]:
-    """Follow an error's path: the names of its keys, the last one's annotation, and the models on the way.
+    """Follow the path of an error: return the names of its keys, the annotation of the last one, and the models on the path.
 
-    A union reports one complaint a member, with the member's type at the end of the path: the walk ends before that.
+    A union reports an error for each member, with the member's type at the end of the path, where the walk stops.
     """
     names: list[str] = []
     parents = [model]
@@ -73,7 +68,7 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """The members of a union, Annotated wrappers taken off."""
+    """Yield the members of a union, without Annotated wrappers."""
     if hasattr(annotation, "__metadata__"):
         yield from _parts(annotation.__origin__)
     elif get_origin(annotation) in (Union, types.UnionType):
@@ -84,7 +79,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _first_of(annotation: Any, *kinds: type) -> Any:
-    """The first member of an annotation that is a class of one of these kinds, or None."""
+    """Return the first member of an annotation that is a subclass of one of these kinds, or None."""
     for part in _parts(annotation):
         origin = get_origin(part) or part
         if isinstance(origin, type) and issubclass(origin, kinds):
@@ -93,16 +88,16 @@ def _first_of(annotation: Any, *kinds: type) -> Any:
 
 
 def _literals(annotation: Any) -> list[str]:
-    """The values of an annotation's Literals."""
+    """Return the values of an annotation's Literals."""
     return [str(value) for part in _parts(annotation) if get_origin(part) is Literal for value in get_args(part)]
 
 
 def _field_names(model: type[BaseModel]) -> list[str]:
-    """The keys of a model as a file spells them."""
+    """Return the keys of a model as in files."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _shorten(value: Any) -> str:
-    """A value in a message; an empty string is quoted."""
+    """Return a value for a message; an empty string is quoted."""
     text = repr(value) if isinstance(value, str) and not value else str(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

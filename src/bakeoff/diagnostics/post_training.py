@@ -1,4 +1,4 @@
-"""What `diagnostics=full` adds to the page: the trained net on the validation images, its loss landscape, and figures over time."""
+"""The sections of `diagnostics=full`: the trained net on the validation images, its loss landscape, and figures over time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MANY_CLASSES = 25
 
 @dataclass(frozen=True)
 class Mistake:
-    """A misclassified validation image `(C, H, W)`, with the probability of the class that it was taken for."""
+    """A misclassified validation image `(C, H, W)`, with the probability of the predicted class."""
 
     probability: float
     predicted: int
@@ -43,7 +43,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ValidationPredictions:
-    """Probabilities `(n, classes)`, labels `(n,)`, and the mistakes of which the net is surest, surest first."""
+    """Probabilities `(n, classes)`, labels `(n,)`, and the most confident mistakes in descending order."""
 
     probabilities: Tensor
     labels: Tensor
@@ -55,16 +55,10 @@ def examine_trained_net(
 ) -> tuple[Grid, dict[str, float]]:
     """Examine a trained net on this rank's validation images, and its loss landscape on the probe.
 
-    Args:
-        net: The trained net in evaluation mode, on the probe's device.
-        loss: The run's loss.
-        data: The run's data.
-        probe: The run's probe.
-        seed: The run's seed, for the directions of the landscape.
-        failures: Where a part that fails is noted; it is left out.
+    The net is in evaluation mode and on the probe's device; `seed` is the run's, for the directions of the landscape.
 
     Returns:
-        The sections for the page, and metrics of the run by name.
+        The sections for the page, without those that fail, and metrics of the run by name.
     """
     dtype = next(net.parameters()).dtype
     predictions = predict_validation(net, data, dtype=dtype)
@@ -88,13 +82,7 @@ def examine_trained_net(
 
 @torch.no_grad()
 def predict_validation(net: nn.Module, data: ImageDataModule, *, dtype: torch.dtype) -> ValidationPredictions:
-    """Classify the validation images.
-
-    Args:
-        net: The net in evaluation mode, on the device of the images.
-        data: The run's data.
-        dtype: The type of the images that the net takes.
-    """
+    """Classify the validation images with a net in evaluation mode; `dtype` is that of its input."""
     batches: list[tuple[Tensor, Tensor]] = []
     mistakes: list[Mistake] = []
     for images, labels in data.val_dataloader():
@@ -117,21 +105,21 @@ def calibration_error(predictions: ValidationPredictions) -> float:
 
 
 def confusion_section(predictions: ValidationPredictions, classes: Sequence[str]) -> Section:
-    """Show the confusion matrix, and its largest entries as a table."""
+    """Return the confusion matrix, and its largest entries as a table."""
     matrix = multiclass_confusion_matrix(predictions.probabilities, predictions.labels, num_classes=len(classes))
     off_diagonal = matrix.clone().fill_diagonal_(0)
     largest = off_diagonal.flatten().topk(min(10, off_diagonal.numel())).indices.tolist()
     pairs = [divmod(index, len(classes)) for index in largest]
     rows = [(f"{int(matrix[i, j])}", classes[i], classes[j]) for i, j in pairs if off_diagonal[i, j]]
-    blocks: list[Block] = [Table(("images", "class", "taken for"), rows) if rows else Text("No validation image is misclassified.")]
+    blocks: list[Block] = [Table(("images", "class", "predicted"), rows) if rows else Text("No validation image is misclassified.")]
     if len(classes) <= MANY_CLASSES:
         blocks.insert(0, confusion_picture(matrix, classes))
-    note = f"{int(matrix.diag().sum()):,} of {len(predictions.labels):,} validation images are right."
+    note = f"{int(matrix.diag().sum()):,} of {len(predictions.labels):,} validation images are classified correctly."
     return Section("Confusion", blocks, notes=[note])
 
 
 def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Picture:
-    """Draw a confusion matrix `(classes, classes)` of counts, each row in shares of its class."""
+    """Draw a confusion matrix `(classes, classes)` of counts, coloured by the share of each class."""
     with new_figure(5.2, 4.8) as figure:
         axes = figure.add_subplot()
         shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
@@ -140,7 +128,7 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Picture:
             if matrix[i, j]:
                 colour = "white" if shares[i, j] > 0.5 else INK
                 axes.text(j, i, str(int(matrix[i, j])), ha="center", va="center", color=colour, fontsize=7)
-        axes.set(xlabel="taken for", ylabel="class")
+        axes.set(xlabel="predicted", ylabel="class")
         labels = [name[:12] for name in classes]
         axes.set_xticks(range(len(classes)), labels, rotation=60, ha="right")
         axes.set_yticks(range(len(classes)), labels)
@@ -148,28 +136,23 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Picture:
 
 
 def reliability_section(predictions: ValidationPredictions, *, error: float) -> Section:
-    """Show how often the net is right by its own confidence; a calibrated net lies on the diagonal.
-
-    Args:
-        predictions: The predictions.
-        error: Their `calibration_error`.
-    """
-    curves: dict[str, Curve] = {"right": reliability_curve(predictions), "calibrated": {0.0: 0.0, 1.0: 1.0}}
+    """Return the accuracy by confidence, which is the diagonal for a calibrated net; `error` is the `calibration_error`."""
+    curves: dict[str, Curve] = {"accuracy": reliability_curve(predictions), "calibrated": {0.0: 0.0, 1.0: 1.0}}
     note = f"Expected calibration error {format_number(error)}, over {CALIBRATION_BINS} bins of validation images."
-    axes = AxesSpec("the net's own probability", "share that is right", y_range=(0.0, 1.0), height=HEIGHT)
+    axes = AxesSpec("confidence", "accuracy", y_range=(0.0, 1.0), height=HEIGHT)
     return Section("Calibration", [spec_picture(line_figure("calibration", curves, axes))], notes=[note])
 
 
 def reliability_curve(predictions: ValidationPredictions) -> dict[float, float]:
-    """Return mean confidence -> share of right predictions, by bins of the confidence."""
+    """Return mean confidence -> accuracy for each bin of the confidence."""
     confidence, predicted = predictions.probabilities.max(1)
-    right = (predicted == predictions.labels).double()
+    correct = (predicted == predictions.labels).double()
     bins = (confidence.double() * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-    return {float(confidence[bins == k].mean()): float(right[bins == k].mean()) for k in sorted(set(bins.tolist()))}
+    return {float(confidence[bins == k].mean()): float(correct[bins == k].mean()) for k in sorted(set(bins.tolist()))}
 
 
 def mistakes_section(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Section:
-    """Show the images of the mistakes of which the net is surest."""
+    """Return the images of the most confident mistakes."""
     if not mistakes:
         return Section("Mistakes", notes=["No validation image is misclassified."])
     columns = min(6, len(mistakes))
@@ -183,19 +166,19 @@ def mistakes_section(mistakes: Sequence[Mistake], classes: Sequence[str]) -> Sec
             label, predicted = classes[mistake.label][:12], classes[mistake.predicted][:12]
             axes.set_title(f"{label}\nas {predicted}, {mistake.probability:.2f}", fontsize=6.5, loc="center")
         picture = figure_picture(figure, alt="misclassified validation images")
-    note = "The misclassified validation images of which the net is surest: class, class that it was taken for, probability."
+    note = "The misclassified validation images with the highest confidence: class, predicted class, probability."
     return Section("Mistakes", [picture], notes=[note])
 
 
 def to_pixels(image: Tensor) -> Tensor:
-    """Stretch an image `(C, H, W)` to its own range: uint8 `(1 or 3, H, W)`; of other numbers of channels only the first is kept."""
+    """Scale an image `(C, H, W)` from its range to uint8 `(1 or 3, H, W)`; for any other number of channels only the first is kept."""
     low, high = image.min(), image.max()
     pixels = ((image - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
     return pixels if pixels.shape[0] in (1, 3) else pixels[:1]
 
 
 def filters_section(net: nn.Module) -> Section | None:
-    """Show the kernels of the first convolution, each stretched to its own range; None where the net has no convolution."""
+    """Return the kernels of the first convolution, each scaled to its range; None if the net has no convolution."""
     first = next((module for module in weighted_modules(net) if isinstance(module, nn.Conv2d)), None)
     if first is None:
         return None
@@ -205,46 +188,41 @@ def filters_section(net: nn.Module) -> Section | None:
     scale = max(1, 480 // grid.shape[-1])
     buffer = io.BytesIO()
     to_pil_image(grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2)).save(buffer, format="PNG")
-    note = f"{len(first.weight)} kernels of {first.kernel_size[0]}x{first.kernel_size[1]} pixels, each stretched to its own range."
+    note = f"{len(first.weight)} kernels of {first.kernel_size[0]}x{first.kernel_size[1]} pixels, each scaled to its range."
     return Section("First filters", [Picture.png(buffer.getvalue(), alt="kernels of the first layer")], notes=[note])
 
 
 def landscape_section(net: nn.Module, loss: nn.Module, probe: Probe, *, seed: int) -> Section:
-    """Show the loss on the probe along two random directions; see `loss_plane`."""
+    """Return the loss on the probe along two random directions; see `loss_plane`."""
     coefficients, losses = loss_plane(net, loss, probe, seed=seed)
     with new_figure(5.2, 4.4) as figure:
         axes = figure.add_subplot()
         contours = axes.contourf(coefficients, coefficients, torch.tensor(losses).log1p().T.nan_to_num().numpy(), levels=20, cmap="viridis")
         axes.plot([0], [0], marker="+", color="white", markersize=12)
-        axes.set(xlabel="along a first random direction", ylabel="along a second")
+        axes.set(xlabel="first random direction", ylabel="second random direction")
         figure.colorbar(contours, ax=axes, label="ln(1 + loss)")
         picture = figure_picture(figure, alt="loss landscape")
-    note = "The loss on the probe around the trained weights. Filter by filter, both directions are as long as the weights."
+    note = "The loss on the probe around the trained weights. Both directions have the norm of the weights in every filter."
     return Section("Loss landscape", [picture], notes=[note])
 
 
 def sections_over_time(measurements: Sequence[LayerStats]) -> list[Section]:
-    """Show sharpness, and the histograms of outputs and weights, by step."""
+    """Return sharpness, and the histograms of outputs and weights, by step."""
     sharpness = {stats.step: stats.extras["sharpness"] for stats in measurements if "sharpness" in stats.extras}
     sections = []
     if sharpness:
-        note = "The Hessian's eigenvalue of largest size, on the probe. Plain gradient descent is stable while it is below 2 / lr."
+        note = "The Hessian's eigenvalue of largest magnitude, on the probe. Plain gradient descent is stable while it is below 2 / lr."
         sections.append(Section("Sharpness", [line_chart({"sharpness": sharpness})], notes=[note]))
     for kind, title in (("activations", "Outputs"), ("weights", "Weights")):
         measured = [stats for stats in measurements if stats.extras.get(kind)]
         if measured:
-            note = "One panel per layer, one row per step; a darker bin holds more values."
+            note = "A panel per layer, a row per step; darker bins hold more values."
             sections.append(Section(f"{title} by layer", [histogram_picture(measured, kind)], notes=[note]))
     return sections
 
 
 def histogram_picture(measurements: Sequence[LayerStats], kind: str) -> Picture:
-    """Draw the histograms of every layer by step, each row scaled to its own tallest bin.
-
-    Args:
-        measurements: Measurements that have the histograms.
-        kind: `activations` or `weights`.
-    """
+    """Draw the histograms of `activations` or `weights` of every layer by step, each scaled to its largest bin."""
     names = list(measurements[-1].extras[kind])
     columns = min(4, len(names))
     rows = -(-len(names) // columns)

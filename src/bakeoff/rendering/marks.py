@@ -1,6 +1,6 @@
-"""What a figure consists of: marks between two axes. Both plotting back ends draw them, so all files of a figure agree.
+"""The parts of a figure: marks between two axes, which both plotting back ends draw, so that all files of a figure agree.
 
-A mark that belongs to a series has its style and is hidden with it; `hover` is the text beside the pointer.
+A mark that belongs to a series has its style and is hidden with it; `hover` is the text at the pointer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Symbol = Literal["marker", "ring", "cross", "dot"]
 
 @dataclass(frozen=True)
 class Points:
-    """Points at `x`, `y` of shape (N,), with N hover texts or none; `size` is in pixels, the symbol `marker` is that of the series."""
+    """Points at `x`, `y` of shape (N,), with N hover texts or none; `size` is in pixels; the symbol `marker` is that of the series."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -57,7 +57,7 @@ class Band:
 
 @dataclass(frozen=True)
 class ErrorBar:
-    """A value `x` on the row `y` with a horizontal bar from `low` to `high`; both are None where there is no interval."""
+    """A value `x` on the row `y` with a horizontal bar from `low` to `high`; both are None without an interval."""
 
     x: float
     y: float
@@ -77,7 +77,7 @@ class Heatmap:
         rows: The names of the R rows.
         values: (R, C) numbers; None leaves a cell empty.
         labels: (R, C) texts in the cells.
-        hover: (R, C) texts beside the pointer.
+        hover: (R, C) texts at the pointer.
         diverging: Whether the colours run from blue through white to orange instead of from light to dark blue.
         low: The value with the first colour.
         high: The value with the last colour.
@@ -95,7 +95,7 @@ class Heatmap:
 
 @dataclass(frozen=True)
 class Span:
-    """A grey stripe from one x to another, over the whole height."""
+    """A grey stripe from x = `low` to x = `high`, over the full height."""
 
     low: float
     high: float
@@ -103,7 +103,7 @@ class Span:
 
 @dataclass(frozen=True)
 class ReferenceLine:
-    """A thin line at one `x` or one `y`, across the whole frame."""
+    """A thin line at an `x` or a `y`, across the frame."""
 
     x: float | None = None
     y: float | None = None
@@ -127,15 +127,10 @@ class AxesSpec:
     """The axes of a figure.
 
     Attributes:
-        x_label: The name of the horizontal axis, with its unit.
-        y_label: The name of the vertical axis, with its unit.
-        log_x: Whether x is logarithmic.
-        log_y: Whether y is logarithmic.
-        rows: Names of the places 0, 1, ... of y, from the bottom.
-        columns: Names of the places 0, 1, ... of x.
+        rows: Names of the positions 0, 1, ... of y, from the bottom.
+        columns: Names of the positions 0, 1, ... of x.
         height: Pixels on a page.
-        x_range: The ends of x in its own unit; None fits the marks.
-        y_range: The same for y.
+        x_range: The ends of x in its unit; None fits the marks. `y_range` likewise.
     """
 
     x_label: str = ""
@@ -155,14 +150,14 @@ class FigureSpec:
 
     Attributes:
         name: The stem of its files, unique among the figures of a page.
-        title: What it shows.
-        marks: What is drawn, from back to front.
+        title: Its heading.
+        marks: The marks, from back to front.
         axes: The axes.
-        styles: The style of each series; marks of any other series are grey.
+        styles: The style of each series; marks of other series are grey.
         visible: The series that are shown at first; empty for all.
-        data: The numbers behind the marks, one flat table.
-        section: The key of the page's section that holds it.
-        wide: Whether it takes the whole width of a page.
+        data: The data of the marks, a flat table.
+        section: The key of the page's section that contains it.
+        wide: Whether it has the full width of a page.
     """
 
     name: str
@@ -176,25 +171,25 @@ class FigureSpec:
     wide: bool = False
 
     def style_of(self, mark: Mark) -> Style:
-        """The style of a mark's series."""
+        """Return the style of a mark's series."""
         return self.styles.get(getattr(mark, "series", ""), Style())
 
     def is_hidden(self, mark: Mark) -> bool:
-        """Whether a mark's series is hidden at first."""
+        """Return whether a mark's series is hidden at first."""
         series = getattr(mark, "series", "")
         return bool(series and self.visible and series not in self.visible)
 
 
 def shorten(name: str, *, length: int = 28) -> str:
-    """A name with its middle cut out where it is longer than `length`, so that both ends can be read."""
+    """Return a name with an ellipsis in its middle if it is longer than `length`."""
     return name if len(name) <= length else f"{name[: length - length // 2 - 1]}…{name[-(length // 2) :]}"
 
 
-#: Columns whose names may fit side by side, and the letters that do.
+#: The maximum number of columns, and of letters, for names side by side.
 MAX_LEVEL_COLUMNS, MAX_LEVEL_LETTERS = 6, 48
 
 
 def needs_upright_names(columns: Sequence[str]) -> bool:
-    """Whether the names of columns do not fit side by side and are written upright."""
+    """Return whether the names of columns are written upright, since they do not fit side by side."""
     letters = len(columns) * max(len(shorten(name)) + 2 for name in columns)
     return len(columns) > MAX_LEVEL_COLUMNS or letters > MAX_LEVEL_LETTERS

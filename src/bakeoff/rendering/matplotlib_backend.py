@@ -1,4 +1,4 @@
-"""Figures as PNG and SVG, by matplotlib: the marks of the page, with a legend in place of the page's buttons."""
+"""Figures as PNG and SVG by matplotlib: the marks of the page, with a legend instead of the page's buttons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DPI, PAPER_DPI = 110, 160
 #: Inches: a column of text on A4.
 COLUMN_WIDTH = 6.3
 SYMBOLS = {"ring": "o", "cross": "x", "dot": "o"}
-#: Settings for every picture. Names are text and no formulas; text in an SVG stays text; the salt makes its ids the same each time.
+#: Settings for every picture. Names are not parsed as formulas; text in an SVG stays text; the salt makes its ids reproducible.
 RC_PARAMS: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -53,14 +53,14 @@ RC_PARAMS: Any = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many inches that lays itself out; draw it within `rc_context(RC_PARAMS)`."""
+    """Return an empty figure of this size in inches with a constrained layout; draw it within `rc_context(RC_PARAMS)`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def svg(figure: marks.FigureSpec) -> str:
-    """A figure as the text of an SVG file, without its title, which the page prints."""
+    """Return a figure as the text of an SVG file, without its title, which the page shows."""
     with rc_context(RC_PARAMS):
         drawn, buffer = draw_figure(figure, titled=False), io.StringIO()
         drawn.savefig(buffer, format="svg", facecolor="none", bbox_inches=_bounds(drawn), metadata={"Date": None})
@@ -68,15 +68,7 @@ def svg(figure: marks.FigureSpec) -> str:
 
 
 def save_figure(figure: marks.FigureSpec, folder: Path) -> list[Path]:
-    """Writes <name>.png and <name>.svg.
-
-    Args:
-        figure: What is drawn.
-        folder: Where the files go; it exists.
-
-    Returns:
-        The two paths.
-    """
+    """Write <name>.png and <name>.svg into an existing folder, and return both paths."""
     with rc_context(RC_PARAMS):
         drawn = draw_figure(figure)
         bounds = _bounds(drawn)  # once for both files: it costs as much as drawing
@@ -87,7 +79,7 @@ def save_figure(figure: marks.FigureSpec, folder: Path) -> list[Path]:
 
 
 def draw_figure(figure: marks.FigureSpec, *, titled: bool = True) -> Figure:
-    """The figure in matplotlib; series that the page hides at first are left out."""
+    """Return the figure in matplotlib, without the series that the page hides at first."""
     drawn = Figure(figsize=(COLUMN_WIDTH, min(14.0, figure.axes.height / 96)))
     FigureCanvasAgg(drawn)
     axes = drawn.add_axes((0.16, 0.14, 0.82, 0.8))
@@ -110,12 +102,12 @@ def draw_figure(figure: marks.FigureSpec, *, titled: bool = True) -> Figure:
 
 
 def line_style(dash: str) -> Any:
-    """The line style in matplotlib for a dash of the palette."""
+    """Return matplotlib's line style for a dash of the palette."""
     return (0, DASHES[dash]) if DASHES[dash] else "-"
 
 
 def _bounds(figure: Figure) -> Bbox:
-    """The room that the frame, its titles and its legend take, in inches."""
+    """Return the bounds of the frame with its titles and legend, in inches."""
     return figure.get_tightbbox().padded(0.06)
 
 
@@ -145,7 +137,7 @@ def _format_power(value: float, _position: object) -> str:
 
 
 def _add_legend(axes: Axes, styled_marks: Sequence[tuple[marks.Mark, Style]]) -> None:
-    """One entry for each series that is drawn, below the frame."""
+    """Add a legend of the drawn series below the frame."""
     styles = {series: style for mark, style in styled_marks if (series := getattr(mark, "series", ""))}
     with_line = {mark.series for mark, _ in styled_marks if isinstance(mark, marks.Line)}
     handles = []
@@ -160,7 +152,7 @@ def _add_legend(axes: Axes, styled_marks: Sequence[tuple[marks.Mark, Style]]) ->
 
 
 def _draw_points(axes: Axes, styled_marks: Sequence[tuple[marks.Points, Style]]) -> None:
-    """All points that share symbol and size at once: one artist a series would take ten times as long."""
+    """Draw all points with the same symbol and size at once, which is ten times as fast as an artist for each series."""
     groups: dict[tuple[str, str, float, float], list[tuple[marks.Points, Style]]] = {}
     for mark, style in styled_marks:
         symbol = MARKERS[style.marker] if mark.symbol == "marker" else SYMBOLS[mark.symbol]
@@ -174,7 +166,7 @@ def _draw_points(axes: Axes, styled_marks: Sequence[tuple[marks.Points, Style]])
 
 
 def _draw_error_bars(axes: Axes, styled_marks: Sequence[tuple[marks.ErrorBar, Style]]) -> None:
-    """Values with their bars, all of a marker at once."""
+    """Draw values with their bars, all of the same marker at once."""
     bars = [(mark.y, mark.low, mark.high, style.colour) for mark, style in styled_marks if mark.low is not None and mark.high is not None]
     if bars:
         rows, low, high, colours = (list(column) for column in zip(*bars, strict=True))
@@ -236,7 +228,7 @@ def _draw_annotation(axes: Axes, mark: marks.Annotation, style: Style) -> None:
     axes.annotate(mark.text, (mark.x, mark.y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6.5, color=colour)
 
 
-#: How each mark is drawn that is drawn by itself.
+#: Mark -> its drawing function, for marks that are drawn one at a time.
 DRAWERS: dict[type[marks.Mark], Callable[[Axes, Any, Style], None]] = {
     marks.Line: _draw_line,
     marks.Band: _draw_band,

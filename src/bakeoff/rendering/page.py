@@ -1,6 +1,6 @@
-"""HTML pages that are one file each: no network, no storage, no other file; they open from disk and inside a frame.
+"""Self-contained HTML pages: they use no network, no storage and no other file, and open from disk and inside a frame.
 
-A page is a title and a list of blocks. Blocks are data; the macros in `templates/blocks.html.j2` give them their HTML and escape every
+A page is a title and a list of blocks. Blocks are data; the macros in `templates/blocks.html.j2` turn them into HTML and escape all
 text:
 
     loss = Picture.svg(matplotlib_backend.svg(figure), alt="loss by step")
@@ -13,8 +13,8 @@ text:
         ],
     )
 
-`Plot` blocks are interactive: pass `interactive=True`, which puts plotly.js and the script into the page. A page that needs more than a
-list of blocks has its own template, in the `templates` folder of its own package: it extends `base.html.j2`; `{{ block }}` prints a block.
+`Plot` blocks are interactive: pass `interactive=True`, which adds plotly.js and the script to the page. A page that needs more than a
+list of blocks has its own template, in the `templates` folder of its package: it extends `base.html.j2`; `{{ block }}` prints a block.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from markupsafe import Markup
 
 from bakeoff.rendering.palette import DASHES, Style
 
-#: Nothing may be loaded from anywhere, which a browser enforces even if a library should try.
+#: Content security policies, with which a browser loads nothing from anywhere, even if a library tries.
 STATIC_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 INTERACTIVE_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
-#: Bytes of CSV beyond which a page carries it compressed.
+#: Bytes of CSV above which a page contains it compressed.
 LARGE_CSV = 40_000
 
 
 class Block:
-    """A part of a page. `{{ block }}` in a template prints its HTML, made by the macro of that name."""
+    """A part of a page. `{{ block }}` in a template prints its HTML, from the macro named `macro`."""
 
     macro: ClassVar[str]
 
     def __html__(self) -> str:
-        """The block's HTML (the protocol of markupsafe)."""
+        """Return the block's HTML (the protocol of markupsafe)."""
         return str(getattr(_blocks(), self.macro)(self))
 
 
 @dataclass(frozen=True)
 class Text(Block):
-    """A paragraph; `note` sets it in the quiet style."""
+    """A paragraph; `note` prints it in the secondary style."""
 
     macro = "text"
     text: str
@@ -60,7 +60,7 @@ class Text(Block):
 
 @dataclass(frozen=True)
 class Code(Block):
-    """Text as it is typed in a shell."""
+    """A shell command."""
 
     macro = "code"
     text: str
@@ -97,18 +97,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table that scrolls sideways where it is too wide for the page.
+    """A table that scrolls horizontally if it is too wide for the page.
 
     Attributes:
         head: The names of the columns.
-        rows: As many cells in each row as `head` has names.
+        rows: The cells of each row.
         title: A heading above the table.
-        bold: The row that has this text in a cell is bold.
-        code_column: Index of a column of plain texts set in type; None for none.
+        bold: The row with this text in a cell is bold.
+        code_column: Index of a column of plain texts in a monospaced font.
         row_headers: Whether the first cell of each row names the row.
         tall: Whether the table scrolls in a box of limited height.
-        wrap: Whether long texts break into lines.
-        heatmap: Whether cells stand close, as tiles with background colours.
+        wrap: Whether long texts wrap.
+        heatmap: Whether cells are adjacent tiles with background colours.
     """
 
     macro = "table"
@@ -134,18 +134,18 @@ class Picture(Block):
 
     @classmethod
     def png(cls, content: bytes, *, alt: str, width: int | None = None) -> Picture:
-        """A picture from the bytes of a PNG file."""
+        """Return a picture from the bytes of a PNG file."""
         return cls(data_url("image/png", content), alt, width)
 
     @classmethod
     def svg(cls, content: str, *, alt: str, width: int | None = None) -> Picture:
-        """A picture from the text of an SVG file."""
+        """Return a picture from the text of an SVG file."""
         return cls(data_url("image/svg+xml", content.encode()), alt, width)
 
 
 @dataclass(frozen=True)
 class Download:
-    """A link that holds a file: its name, and its content as a data URL."""
+    """A link that contains a file: its name, and its content as a data URL."""
 
     file: str
     label: str
@@ -153,7 +153,7 @@ class Download:
 
     @classmethod
     def csv(cls, name: str, text: str) -> Download:
-        """The CSV file `<name>.csv`, compressed where it is large."""
+        """Return the download of the CSV file `<name>.csv`, compressed if it is large."""
         content = text.encode()
         if len(content) > LARGE_CSV:
             return cls(f"{name}.csv.gz", "csv.gz", data_url("application/gzip", gzip.compress(content, mtime=0)))
@@ -162,16 +162,16 @@ class Download:
 
 @dataclass(frozen=True)
 class Plot(Block):
-    """An interactive plot, which the page's script draws.
+    """An interactive plot, drawn by the page's script.
 
     Attributes:
         name: Unique in the page; the element's id is `figure-<name>`.
         spec: A plotly specification: `data`, `layout` (with its `height` in pixels) and, for an animation, `frames`.
-        title: A heading above the plot, also read by screen readers; `alt` replaces it for these.
-        wide: Whether it takes the whole width of a grid.
-        min_width: Pixels; a narrower window scrolls it.
-        download: The numbers behind the plot.
-        command: The shell command that makes the plot again.
+        title: A heading above the plot, also the text for screen readers unless `alt` replaces it.
+        wide: Whether it has the full width of a grid.
+        min_width: Pixels; it scrolls in a narrower window.
+        download: The data of the plot.
+        command: The shell command that reproduces the plot.
     """
 
     macro = "plot"
@@ -196,7 +196,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Legend(Block):
-    """Buttons that show and hide series in all plots; `sets` adds buttons for the first, all and none where some series start hidden."""
+    """Buttons that show and hide series in all plots; `sets` adds buttons for the first, all and none if some series start hidden."""
 
     macro = "legend"
     entries: Sequence[LegendEntry]
@@ -206,7 +206,7 @@ class Legend(Block):
 
 @dataclass(frozen=True)
 class Grid(Block):
-    """Blocks side by side where there is room."""
+    """Blocks side by side, as far as they fit."""
 
     macro = "grid"
     blocks: Sequence[Block]
@@ -214,7 +214,7 @@ class Grid(Block):
 
 @dataclass(frozen=True)
 class Details(Block):
-    """Blocks that are shown when the reader opens them."""
+    """Blocks that the reader opens and closes."""
 
     macro = "details"
     summary: str
@@ -224,7 +224,7 @@ class Details(Block):
 
 @dataclass(frozen=True)
 class Section(Block):
-    """A box with a heading, lines of explanation, and blocks; `key` is the id that links lead to, `wide` fills a grid's width."""
+    """A box with a heading, lines of explanation, and blocks; `key` is its id for links, `wide` gives it the full width of a grid."""
 
     macro = "section"
     title: str
@@ -237,17 +237,14 @@ class Section(Block):
 def render_page(
     template: str = "base.html.j2", *, title: str, package: str = "bakeoff.rendering", interactive: bool = False, **context: Any
 ) -> str:
-    """One whole HTML file.
+    """Return the text of an HTML page.
 
     Args:
         template: A template's file name; the default prints `kicker`, the title, `notes` and `blocks`.
         title: The page's title and heading.
-        package: The package whose folder `templates` has the template.
-        interactive: Whether the page has `Plot` blocks: it then carries plotly.js (about 5 MB) and a script.
-        **context: What the template prints: `kicker` (a line above the heading), `notes` (texts), `blocks`, `light_only` (no dark mode).
-
-    Returns:
-        The page's text.
+        package: The package whose folder `templates` contains the template.
+        interactive: Whether the page has `Plot` blocks: it then includes plotly.js (about 5 MB) and a script.
+        **context: Values for the template: `kicker` (a line above the heading), `notes` (texts), `blocks`, `light_only` (no dark mode).
     """
     plotly_js = ""
     if interactive:
@@ -259,12 +256,12 @@ def render_page(
 
 
 def data_url(media_type: str, content: bytes) -> str:
-    """Bytes as a URL that holds them."""
+    """Return a data URL with these bytes."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def dash_array(dash: str, *, width: float) -> str:
-    """A dash of the palette as SVG's stroke-dasharray for a line of `width` pixels."""
+    """Return a dash of the palette as SVG's stroke-dasharray for a line of `width` pixels."""
     return " ".join(f"{length * width:g}" for length in DASHES[dash])
 
 
@@ -275,7 +272,7 @@ def _environment(package: str) -> Environment:
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    # Style and script are no templates: braces in them mean nothing to Jinja.
+    # Style and script are not templates, so that Jinja does not interpret their braces.
     assets = files("bakeoff.rendering").joinpath("templates")
     environment.globals |= {name: Markup(assets.joinpath(f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
     environment.globals["dash_array"] = dash_array

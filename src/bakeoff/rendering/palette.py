@@ -1,4 +1,4 @@
-"""One palette for every page and picture: colours, dashes and markers, apart for colour-blind readers and in grey."""
+"""The palette of every page and picture: colours, dashes and markers that differ for colour-blind readers and in grey."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 #: The colours of series: Okabe and Ito (2008), with their yellow darkened for white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#333333", "#8C6BB1")
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
-#: Text, quieter text, grid lines, backgrounds, and marks that belong to no series. `templates/page.css` has the same values.
+#: Text, secondary text, grid lines, backgrounds, and marks without a series. `templates/page.css` has the same values.
 INK, SOFT, LINE, WASH, GREY = "#1c1e21", "#5b6068", "#dfe2e6", "#f5f6f8", "#8a8f98"
 #: plotly's name of each dash -> lengths of its strokes and gaps in line widths; empty: a solid line.
 DASHES: dict[str, tuple[float, ...]] = {
@@ -37,7 +37,7 @@ SEQUENTIAL = ((0.0, "#f7fbff"), (0.25, "#c6dbef"), (0.5, "#6baed6"), (0.75, "#21
 
 @dataclass(frozen=True)
 class Style:
-    """How one series is drawn; `dash` is a key of `DASHES`, `marker` one of `MARKERS`."""
+    """The style of a series; `dash` is a key of `DASHES`, `marker` of `MARKERS`."""
 
     colour: str = GREY
     dash: str = "solid"
@@ -45,12 +45,12 @@ class Style:
 
 
 def style(index: int) -> Style:
-    """The style of the series number `index`, from 0: no two of the first 48 share both colour and dash."""
+    """Return the style of the series number `index`, from 0: no two of the first 48 share both colour and dash."""
     turn, column = divmod(index, len(COLOURS))
     dashes, markers = list(DASHES), list(MARKERS)
     return Style(COLOURS[column], dashes[(column + turn) % len(dashes)], markers[(column + 3 * turn) % len(markers)])
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """A style for each name, in their order."""
+    """Return a style for each name, in their order."""
     return {name: style(index) for index, name in enumerate(names)}

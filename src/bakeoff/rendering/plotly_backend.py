@@ -1,4 +1,4 @@
-"""Figures as plotly specifications: plain dicts, which a page's script draws."""
+"""Figures as plotly specifications: plain dicts that the script of a page draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYMBOL_LINE_WIDTHS = {"ring": 2.5, "cross": 1.5}
 
 
 def plotly_spec(figure: marks.FigureSpec) -> Spec:
-    """The traces and the layout of a figure; series that are hidden at first are in it, and not visible."""
+    """Return the traces and the layout of a figure; series that are hidden at first are included as invisible traces."""
     traces: list[Spec] = []
     shapes: list[Spec] = []
     layout = _figure_layout(figure.axes)
@@ -32,17 +32,7 @@ def plotly_spec(figure: marks.FigureSpec) -> Spec:
 
 
 def base_layout(*, height: int, x: str = "", y: str = "", legend: bool = False) -> Spec:
-    """A light grid without dragging, since a page scrolls on a phone.
-
-    Args:
-        height: Pixels.
-        x: The title of the horizontal axis.
-        y: The title of the vertical axis.
-        legend: Whether a legend is above the frame.
-
-    Returns:
-        A plotly layout.
-    """
+    """Return a plotly layout with axis titles and a light grid, `height` in pixels; it cannot be dragged, so that phones can scroll."""
     axis: Spec = {"gridcolor": LINE, "zerolinecolor": LINE, "linecolor": GREY, "ticks": "outside", "tickcolor": GREY, "automargin": True}
     return {
         "height": height,
@@ -60,14 +50,9 @@ def base_layout(*, height: int, x: str = "", y: str = "", legend: bool = False) 
 
 
 def player(labels: Sequence[str], *, pause: int) -> Spec:
-    """Play and pause buttons and a slider for an animation.
+    """Return the parts of a layout for an animation: play and pause buttons (`updatemenus`) and a slider (`sliders`).
 
-    Args:
-        labels: A label for each frame; the frames are named '0', '1', ...
-        pause: Milliseconds a frame is shown while it plays.
-
-    Returns:
-        The parts of a layout: `updatemenus` and `sliders`.
+    `labels` are those of the frames '0', '1', ..., each shown for `pause` milliseconds.
     """
     playing = {"frame": {"duration": pause, "redraw": True}, "transition": {"duration": 0}, "fromcurrent": True}
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
@@ -79,19 +64,19 @@ def player(labels: Sequence[str], *, pause: int) -> Spec:
     menu = {"type": "buttons", "direction": "left", "showactive": False, "xanchor": "left", "pad": {"t": 40, "r": 8}, "buttons": buttons}
     steps = [{"label": label, "method": "animate", "args": [[str(frame)], still]} for frame, label in enumerate(labels)]
     current = {"visible": True, "prefix": "", "xanchor": "right", "font": {"size": 12, "color": INK}}
-    # The labels of a slider's steps would overlap: only the current one is shown.
+    # Only the current label is shown, since all of them would overlap.
     slider = {"active": 0, "len": 1, "pad": {"t": 76, "b": 4}, "steps": steps, "currentvalue": current, "tickcolor": "#fff"}
     slider |= {"font": {"color": "rgba(0,0,0,0)", "size": 1}, "minorticklen": 0, "ticklen": 0}
     return {"updatemenus": [{**menu, **place, "bgcolor": "#fff", "bordercolor": GREY}], "sliders": [{**slider, **place}]}
 
 
 def rounded(values: Iterable[Any], *, digits: int = 5) -> list[float | None]:
-    """Numbers to so many significant digits, which keeps a page small; None for what is missing or not finite."""
+    """Return numbers with so many significant digits, to keep a page small; None for missing and non-finite ones."""
     return [None if value is None or not math.isfinite(value) else float(f"{float(value):.{digits}g}") for value in values]
 
 
 def escape_plotly(text: str) -> str:
-    """Text as plotly shows it unchanged: it reads tags, entities and %{...}."""
+    """Return text escaped for plotly, which interprets tags, entities and %{...}."""
     return html.escape(text, quote=False).replace("%{", "%&#123;")
 
 
@@ -117,7 +102,7 @@ def _figure_layout(axes: marks.AxesSpec) -> Spec:
 
 
 def _set_heatmap_axes(mark: marks.Heatmap, layout: Spec) -> None:
-    """Names the columns above the cells and puts the first row on top."""
+    """Show the column names above the cells, and the first row on top."""
     for axis, names in (("xaxis", mark.columns), ("yaxis", mark.rows)):
         layout[axis] |= {"tickvals": list(range(len(names))), "ticktext": _tick_names(names), "ticks": ""}
         layout[axis] |= {"showgrid": False, "showline": False}
@@ -150,7 +135,7 @@ def _trace(mark: marks.Mark, style: Style, axes: marks.AxesSpec) -> Spec:
             trace = {"mode": "text", "x": [mark.x], "y": [mark.y], "text": [escape_plotly(mark.text)], "textfont": font}
             trace |= {"textposition": "top center", "hoverinfo": "skip"}
         case _:
-            raise TypeError(f"{mark!r} is a shape of the layout and no trace")
+            raise TypeError(f"{mark!r} is a shape of the layout, not a trace")
     return {"type": "scatter", "name": mark.series, **trace}
 
 
@@ -183,7 +168,7 @@ def _line(mark: marks.Line, style: Style, x_label: str) -> Spec:
 
 def _band(mark: marks.Band, style: Style) -> Spec:
     x, low, high = rounded(mark.x), rounded(mark.low), rounded(mark.high)
-    if mark.steps:  # the corners of a band whose ends stay level from one x to the next
+    if mark.steps:  # the corners of a band with constant ends from each x to the next
         x = [x[0], *(value for value in x[1:] for _ in range(2))]
         low, high = ([value for value in ends for _ in range(2)][:-1] for ends in (low, high))
     red, green, blue = (int(style.colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -219,11 +204,11 @@ def _heatmap(mark: marks.Heatmap) -> Spec:
 
 
 def _shape(mark: marks.Span | marks.ReferenceLine) -> Spec:
-    whole_height = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    full_height = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     if isinstance(mark, marks.Span):
         fill = {"fillcolor": GREY, "opacity": 0.16, "line": {"width": 0}}
-        return {"type": "rect", **whole_height, "x0": mark.low, "x1": mark.high, **fill}
+        return {"type": "rect", **full_height, "x0": mark.low, "x1": mark.high, **fill}
     line: Spec = {"type": "line", "line": {"color": GREY, "width": 1.2}}
     if mark.x is not None:
-        return {**line, **whole_height, "x0": mark.x, "x1": mark.x}
+        return {**line, **full_height, "x0": mark.x, "x1": mark.x}
     return {**line, "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": mark.y, "y1": mark.y, "layer": "below"}

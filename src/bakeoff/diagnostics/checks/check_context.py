@@ -1,4 +1,4 @@
-"""The result of a check, and what all checks work on."""
+"""The result of a check, and the context that all checks share."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MAX_IMAGES = 256
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One row of the table.
+    """The result of a check.
 
     Attributes:
         name: The check.
-        state: `look` is worth a look, `wrong` makes the exit code 1, `info` has no reference to compare with.
-        observed: What was found.
+        state: `look` needs attention, `wrong` makes the exit code 1, `info` has no reference.
+        observed: The observation.
         expected: The reference.
-        advice: What to do about it.
+        advice: What to do.
         figures: Metrics of the check's run, by name.
         series: Curves for the page and the pictures, name -> x -> y.
     """
@@ -47,7 +47,7 @@ class CheckResult:
 
 
 class CheckContext:
-    """A run that is to be checked: its data as the net gets them but not augmented, and fresh copies of its net on its device."""
+    """A run to check: its data as the net receives them but not augmented, and new copies of its net on its device."""
 
     def __init__(self, run: RunConfig) -> None:
         """Build the run's data, loss and net."""
@@ -62,11 +62,11 @@ class CheckContext:
         self._net = builders.make_model(run)
 
     def new_net(self) -> nn.Module:
-        """Return a copy of the net as its first step finds it, on the device."""
+        """Return a copy of the initialized net on the device."""
         return copy.deepcopy(self._net).to(self.device)
 
     def new_optimizer(self, net: nn.Module, run: RunConfig | None = None) -> torch.optim.Optimizer:
-        """Return the optimizer of the run (or of `run`) for `net`, ready to train."""
+        """Return the optimizer of the run (or of `run`) for `net`, in training mode."""
         optimizer = builders.make_optimizer(run or self.run, net)
         if callable(getattr(optimizer, "train", None)):
             optimizer.train()  # type: ignore[attr-defined]  # schedule-free optimizers have a mode

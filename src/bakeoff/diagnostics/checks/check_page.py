@@ -1,4 +1,4 @@
-"""The results of a check as a page, as pictures, and as JSON."""
+"""The results of a check as a page, pictures and JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bakeoff.rendering.palette import styles
 
 FOLDER = "check"
 BAR_WIDTH = 14  # pixels
-LOG_RATIO = 100  # of the largest value to the smallest: from there on an axis is logarithmic
+LOG_RATIO = 100  # of the largest value to the smallest, above which an axis is logarithmic
 LAYER_COLUMNS = ("layer", "kind", "output", "parameters", "multiply-adds")
 X_LABELS = {
     "activations by depth": "layer",
@@ -24,12 +24,12 @@ X_LABELS = {
     "learning-rate range": "learning rate",
     "class balance": "class",
 }
-"""Check with curves -> what its horizontal axis is."""
+"""Check with curves -> label of its horizontal axis."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A whole check: title, results, the rows of the net's layers (see `LAYER_COLUMNS`), and the command that made it."""
+    """A check: title, results, the rows of the net's layers (see `LAYER_COLUMNS`), and its command."""
 
     title: str
     results: Sequence[CheckResult]
@@ -38,7 +38,7 @@ class CheckReport:
 
     @property
     def summary(self) -> str:
-        """One line about all results."""
+        """A line about all results."""
         wrong, look = (", ".join(result.name for result in self.results if result.state == state) for state in ("wrong", "look"))
         if wrong:
             return f"wrong: {wrong}"
@@ -46,37 +46,29 @@ class CheckReport:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether anything is wrong."""
+        """Whether any check is wrong."""
         return any(result.state == "wrong" for result in self.results)
 
 
 def render_check(report: CheckReport) -> str:
-    """Return the page's HTML, which needs no other file."""
+    """Return the HTML of a self-contained page."""
     rows: list[list[str | Cell]] = [
         [result.name, Cell(result.state, css_class=result.state), result.observed, result.expected, result.advice]
         for result in report.results
     ]
-    results = Table(("check", "state", "found", "expected", "what to do"), rows, row_headers=True, wrap=True)
+    results = Table(("check", "state", "found", "expected", "advice"), rows, row_headers=True, wrap=True)
     charts = [Section(result.name, [spec_picture(result_figure(result))]) for result in report.results if result.series]
     blocks: list[Block] = [
         Section(report.summary, [results]),
         Grid(charts),
         Section("Layers", [Table(LAYER_COLUMNS, report.layers)]),
-        Section("How it was made", [Code(report.command)]),
+        Section("Command", [Code(report.command)]),
     ]
     return render_page(title=report.title, kicker="bakeoff check", light_only=True, blocks=blocks)
 
 
 def write_check(folder: Path, report: CheckReport) -> list[Path]:
-    """Write index.html, check.json and a PNG and an SVG of every result with curves.
-
-    Args:
-        folder: Where to; it is made.
-        report: The check.
-
-    Returns:
-        The files.
-    """
+    """Write index.html, check.json and a PNG and an SVG of every result with curves into `folder`, and return the files."""
     folder.mkdir(exist_ok=True)
     tree = {
         "title": report.title,
@@ -94,7 +86,7 @@ def write_check(folder: Path, report: CheckReport) -> list[Path]:
 
 
 def result_figure(result: CheckResult) -> FigureSpec:
-    """Describe the curves of a result, or the bars of the classes."""
+    """Return a figure with the curves of a result, or the bars of the classes."""
     x_label = X_LABELS[result.name]
     values = [value for curve in result.series.values() for value in curve.values()]
     if result.name == "class balance":
@@ -102,7 +94,7 @@ def result_figure(result: CheckResult) -> FigureSpec:
         axes = AxesSpec(x_label, y_range=(0.0, 1.05 * max(values)))
         return FigureSpec("class_balance", result.name, lines, axes, styles=styles(result.series))
     if result.name == "learning-rate range":
-        # Rates at which the loss explodes would flatten the part that matters.
+        # Rates with an exploding loss would flatten the relevant part.
         top = 1.5 * sorted(values)[len(values) * 3 // 4] if values else 1.0
         return line_figure(result.name, result.series, AxesSpec(x_label, log_x=True, y_range=(0.0, top)))
     log_y = min(values, default=0.0) > 0 and max(values) > LOG_RATIO * min(values)

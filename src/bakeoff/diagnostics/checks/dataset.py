@@ -1,4 +1,4 @@
-"""Checks of the data: how even the classes are, whether an image is in two splits, and whether the net's input is normalized."""
+"""Checks of the data: class balance, duplicates across splits, and normalization of the net's input."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult, 
 
 MAX_CLASS_RATIO = 10.0
 MAX_DUPLICATES = 1e-3
-"""Share of a split's images that may be among the training images too; published sets have some."""
+"""Acceptable share of a split's images that are also training images; published datasets have some."""
 MAX_FILES = 2000
-"""Of a split of image files about so many are compared with the training images."""
+"""Approximate number of image files of a split that are compared with the training images."""
 MAX_MEAN, STD_RANGE = 0.15, (0.8, 1.25)
 
 
 def check_dataset(context: CheckContext) -> Iterator[CheckResult]:
-    """Yield the results of all checks of the data."""
+    """Yield the results of the checks of the data."""
     data = context.data
     images, _ = load_source(data.source)
     train, val = split(images.train_y, data.split_spec)
@@ -39,20 +39,15 @@ def check_dataset(context: CheckContext) -> Iterator[CheckResult]:
 
 
 def check_balance(labels: Tensor, classes: tuple[str, ...]) -> CheckResult:
-    """Count the training images of each class.
-
-    Args:
-        labels: int64 `(n,)`, the labels of the training images.
-        classes: The names of the classes.
-    """
+    """Count the training images, with labels int64 `(n,)`, of each class."""
     counts = torch.bincount(labels, minlength=len(classes))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
     fewest, most = int(counts[rarest]), int(counts[commonest])
     observed = f"{fewest:,} ({classes[rarest]}) to {most:,} ({classes[commonest]}) training images per class"
-    expected = f"every class, at most {MAX_CLASS_RATIO:g} to 1"
+    expected = f"all classes, at most {MAX_CLASS_RATIO:g} to 1"
     series = {"training images": {float(i): float(n) for i, n in enumerate(counts.tolist())}}
     if fewest == 0:
-        advice = "a class without images cannot be learnt: check the split and the labels"
+        advice = "a class without training images cannot be learnt: check the split and the labels"
         return CheckResult("class balance", "wrong", observed, expected, advice)
     ratio = most / fewest
     advice = "accuracy hides the small classes: look at the confusion matrix of diagnostics=full" if ratio > MAX_CLASS_RATIO else ""
@@ -60,36 +55,25 @@ def check_balance(labels: Tensor, classes: tuple[str, ...]) -> CheckResult:
 
 
 def image_digests(images: Tensor) -> list[bytes]:
-    """Return a BLAKE2b hash of the pixels of each image of uint8 `(n, C, H, W)`."""
+    """Return the BLAKE2b hash of each image of uint8 `(n, C, H, W)`."""
     rows = images.contiguous().numpy().reshape(len(images), -1)
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
 
 
 def check_duplicates(train: Iterable[bytes], others: Mapping[str, list[bytes]], *, note: str = "") -> CheckResult:
-    """Count the images of other splits that are among the training images.
-
-    Args:
-        train: Digests of the training images.
-        others: Split -> digests of its images.
-        note: How images were compared, for the result's text.
-    """
+    """Count the digests of other splits that are among those of the training images; `note` ends the result's text."""
     train_digests = set(train)
     counts = {name: sum(digest in train_digests for digest in digests) for name, digests in others.items()}
     largest_share = max(count / max(1, len(others[name])) for name, count in counts.items())
     observed = ", ".join(f"{count:,} of {len(others[name]):,} {name} images" for name, count in counts.items())
     state: State = "wrong" if largest_share > MAX_DUPLICATES else "look" if largest_share > 0 else "ok"
-    advice = "" if state == "ok" else "duplicate images across splits: the score there is partly memory; take them out of one split"
+    advice = "" if state == "ok" else "duplicate images across splits inflate the score; remove them from one split"
     figures = {f"duplicates_{name}": float(count) for name, count in counts.items()}
-    return CheckResult("duplicates", state, f"{observed} are in training too{note}", "none", advice, figures)
+    return CheckResult("duplicates", state, f"{observed} are also training images{note}", "none", advice, figures)
 
 
 def check_duplicate_files(train: list[Path], others: Mapping[str, list[Path]]) -> CheckResult:
-    """Compare image files byte by byte: some of each split with those training files that have the same size.
-
-    Args:
-        train: The training images.
-        others: Split -> its images.
-    """
+    """Compare a sample of the image files of each split byte by byte with the training files of the same size."""
     samples = {name: paths[:: max(1, len(paths) // MAX_FILES)] for name, paths in others.items()}
     sizes = {os.stat(path).st_size for paths in samples.values() for path in paths}
     candidates = (path for path in train if os.stat(path).st_size in sizes)
@@ -104,12 +88,12 @@ def file_digest(path: Path) -> bytes:
 
 
 def check_normalization(context: CheckContext) -> CheckResult:
-    """Measure mean and standard deviation of the net's input, by channel."""
+    """Measure the mean and standard deviation of the net's input by channel."""
     images, normalize = context.probe.images.float(), context.run.data.normalize
     means, stds = images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).tolist()
     shown_means, shown_stds = (" ".join(f"{value:.2f}" for value in values) for values in (means, stds))
     observed = f"mean {shown_means}, std {shown_stds} over {len(images)} training images"
-    centred_only = normalize == "mean"  # pixels of 0..255 less their mean
+    centred_only = normalize == "mean"  # pixels 0..255 minus their mean
     good = all(abs(mean) <= MAX_MEAN * (255 if centred_only else 1) for mean in means)
     good = good and (centred_only or all(STD_RANGE[0] <= std <= STD_RANGE[1] for std in stds))
     advice = "" if good else "look at the images" if normalize else "data.normalize=true centres and scales each channel"

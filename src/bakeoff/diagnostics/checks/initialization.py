@@ -1,4 +1,4 @@
-"""Checks of the net at initialization: its layers, its first loss, and its activations and gradients by depth."""
+"""Checks of the net at initialization: layers, first loss, and activations and gradients by depth."""
 
 from __future__ import annotations
 
@@ -17,25 +17,20 @@ from bakeoff.diagnostics.layer_trace import TracedLayer, output_hooks, side_effe
 from bakeoff.diagnostics.rules import DEAD, SATURATED, RunHistory, diagnose, percent
 
 LOOK_ABOVE, WRONG_ABOVE = 0.5, 4.0
-"""Of the expected loss: a first loss that far above it is worth a look, or wrong."""
+"""Of the expected loss: a first loss that exceeds it by this share needs attention, or is wrong."""
 FADED = 1e-2
-"""Of the first layer's: the standard deviation over images that is left in the deepest layer of a net whose signal vanishes."""
+"""Of the first layer's standard deviation over images: the signal of a net with a smaller one in a deeper layer vanishes."""
 
 
 def describe_chance_loss(value: float, *, classes: int) -> str:
-    """Format a loss at zero scores, with its formula where it has a familiar one.
-
-    Args:
-        value: The loss.
-        classes: The number of classes.
-    """
+    """Format a loss at zero scores, with its formula if it is a common one."""
     formulas = {f"ln {classes}": math.log(classes), f"1 / {classes}": 1 / classes, f"{classes} - 1": classes - 1, "ln 2": math.log(2)}
     names = [name for name, result in formulas.items() if math.isclose(value, result, rel_tol=1e-4)]
     return f"{names[0]} = {value:.3f}" if names else f"{value:.3f}, the loss at zero scores"
 
 
 def check_initialization(context: CheckContext) -> Iterator[CheckResult]:
-    """Yield the results of all checks of the net before its first step."""
+    """Yield the results of the checks of the initialized net."""
     net = context.new_net()
     yield check_first_loss(context, net)
     yield from check_depth(context, net, context.layers(net))
@@ -43,19 +38,19 @@ def check_initialization(context: CheckContext) -> Iterator[CheckResult]:
 
 @torch.no_grad()
 def check_first_loss(context: CheckContext, net: nn.Module) -> CheckResult:
-    """Compare the loss of the net at initialization with that of zero scores."""
+    """Compare the loss of the initialized net with the loss of zero scores."""
     with side_effect_free(net):
         loss = float(context.loss(net.forward(context.probe.images), context.probe.labels))
     excess = loss / context.chance_loss - 1
     state: State = "wrong" if not math.isfinite(loss) or excess > WRONG_ABOVE else "ok" if abs(excess) <= LOOK_ABOVE else "look"
-    advice = "the net is sure of wrong answers from the start: try a smaller last layer or another initializer" if state != "ok" else ""
+    advice = "the initial net is confident in wrong classes: try a smaller last layer or another initializer" if state != "ok" else ""
     expected = describe_chance_loss(context.chance_loss, classes=context.run.data.num_classes)
     figures = {"loss_at_start": loss, "loss_expected": context.chance_loss}
     return CheckResult("loss at the start", state, f"{loss:.3f}", expected, advice, figures)
 
 
 def suggest_initializer(context: CheckContext) -> str:
-    """Return the name of the initializer that is made for the run's activation."""
+    """Return the name of an initializer that suits the run's activation."""
     activation = builders.make_activation(context.run)()
     if isinstance(activation, nn.Sigmoid | nn.Tanh | nn.Softsign):
         return "xavier_normal"
@@ -63,13 +58,7 @@ def suggest_initializer(context: CheckContext) -> str:
 
 
 def check_depth(context: CheckContext, net: nn.Module, layers: list[TracedLayer]) -> Iterator[CheckResult]:
-    """Yield the results about activations, gradients and units by depth, from the diagnoses that need no training step.
-
-    Args:
-        context: The run.
-        net: Its net at initialization; its gradients are cleared.
-        layers: The net's layers.
-    """
+    """Yield the results about activations, gradients and units by depth; the gradients of `net` are cleared."""
     stats, image_stds = measure_depth(context, net, layers)
     history = RunHistory(
         chance_loss=context.chance_loss,
@@ -90,12 +79,7 @@ def check_depth(context: CheckContext, net: nn.Module, layers: list[TracedLayer]
 
 
 def measure_depth(context: CheckContext, net: nn.Module, layers: list[TracedLayer]) -> tuple[LayerStats, dict[str, float]]:
-    """Measure the layers on the probe.
-
-    Args:
-        context: The run.
-        net: Its net; its gradients are cleared.
-        layers: The net's layers.
+    """Measure the layers on the probe; the gradients of `net` are cleared.
 
     Returns:
         The statistics of outputs and gradients, and layer -> standard deviation of its outputs over images.
@@ -117,21 +101,14 @@ def measure_depth(context: CheckContext, net: nn.Module, layers: list[TracedLaye
 
 
 def check_activations(context: CheckContext, layers: list[TracedLayer], image_stds: dict[str, float], stats: LayerStats) -> CheckResult:
-    """Check whether the outputs' standard deviation over images, which carries what the image is, falls or grows with depth.
-
-    Args:
-        context: The run.
-        layers: The net's layers.
-        image_stds: Layer -> standard deviation of its outputs over images.
-        stats: The layers' statistics.
-    """
-    name, expected = "activations by depth", "alike in all layers"
+    """Check whether the outputs' standard deviation over images (layer -> `image_stds`), which carries the signal, keeps its size."""
+    name, expected = "activations by depth", "similar in all layers"
     values = [image_stds[layer.name] for layer in layers]
     hidden = values[:-1] if len(values) > 1 else values
     total_stds = stats.by_layer("activation_std")
     series = {
         "std of the outputs": {float(i + 1): total_stds[layer.name] for i, layer in enumerate(layers) if layer.name in total_stds},
-        "std over images alone": {float(i + 1): value for i, value in enumerate(values)},
+        "std over images only": {float(i + 1): value for i, value in enumerate(values)},
     }
     first, last = format_number(hidden[0]), format_number(hidden[-1])
     observed = f"std over images {first} in {layers[0].label}, {last} in {layers[len(hidden) - 1].label}"
@@ -139,25 +116,17 @@ def check_activations(context: CheckContext, layers: list[TracedLayer], image_st
     if not all(math.isfinite(value) for value in values):
         return CheckResult(name, "wrong", observed, expected, f"activations explode{remedy}", {}, series)
     figures = {"activation_std_first": hidden[0], "activation_std_last": hidden[-1]}
-    least, greatest = min(hidden), max(hidden)
-    if least <= FADED * hidden[0]:
-        advice = f"activations vanish: std falls from {first} to {format_number(least)} by layer {hidden.index(least) + 1}{remedy}"
-        return CheckResult(name, "wrong", observed, expected, f"{advice} or a net with batch norm", figures, series)
-    if greatest >= hidden[0] / FADED:
-        advice = f"activations explode: std grows from {first} to {format_number(greatest)} by layer {hidden.index(greatest) + 1}{remedy}"
-        return CheckResult(name, "wrong", observed, expected, advice, figures, series)
-    return CheckResult(name, "ok", observed, expected, "", figures, series)
+    smallest, largest, advice = min(hidden), max(hidden), ""
+    if smallest <= FADED * hidden[0]:
+        advice = f"activations vanish: std falls from {first} to {format_number(smallest)} by layer {hidden.index(smallest) + 1}{remedy}"
+        advice += " or a net with batch norm"
+    elif largest >= hidden[0] / FADED:
+        advice = f"activations explode: std grows from {first} to {format_number(largest)} by layer {hidden.index(largest) + 1}{remedy}"
+    return CheckResult(name, "wrong" if advice else "ok", observed, expected, advice, figures, series)
 
 
 def check_gradients_by_depth(context: CheckContext, layers: list[TracedLayer], stats: LayerStats, diagnoses: dict[str, str]) -> CheckResult:
-    """Check whether the first gradient vanishes or explodes.
-
-    Args:
-        context: The run.
-        layers: The net's layers.
-        stats: The layers' statistics.
-        diagnoses: Name -> evidence of what was diagnosed from them.
-    """
+    """Check whether the first gradient vanishes or explodes, by the diagnoses (name -> evidence) of the statistics."""
     norms_by_layer = stats.by_layer("gradient_norm")
     norms = [norms_by_layer[layer.name] for layer in layers if layer.name in norms_by_layer]
     observed = "none"
@@ -167,11 +136,11 @@ def check_gradients_by_depth(context: CheckContext, layers: list[TracedLayer], s
     remedy = f"; try initializer={suggest_initializer(context)}, another activation or batch norm"
     series = {"norm of the gradient": {float(i + 1): value for i, value in enumerate(norms)}}
     advice = "; ".join(faults) + remedy if faults else ""
-    return CheckResult("gradients by depth", "wrong" if faults else "ok", observed, "alike in all layers", advice, series=series)
+    return CheckResult("gradients by depth", "wrong" if faults else "ok", observed, "similar in all layers", advice, series=series)
 
 
 def describe_layers(context: CheckContext) -> list[tuple[str, ...]]:
-    """List every module without submodules in the order of the forward pass: (name, kind, output, parameters, multiply-adds per image)."""
+    """Return a row for every leaf module in the order of the forward pass: (name, kind, output, parameters, multiply-adds per image)."""
     net = context.new_net()
     names = {module: name for name, module in net.named_modules()}
     rows: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""Checks that take steps, on copies: gradients against differences, twenty examples by heart, and the range of rates that train."""
+"""Checks that train copies of the net: gradients against differences, memorizing twenty examples, and the learning-rate range."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bakeoff.diagnostics.layer_trace import side_effect_free, weighted_modules
 from bakeoff.diagnostics.probe import Probe
 
 DOUBTFUL, WRONG = 1e-4, 1e-2
-"""Relative errors in float64: below 1e-7 a gradient is right, up to 1e-4 right where it has kinks, above 1e-2 wrong (Karpathy, CS231n)."""
+"""Relative errors in float64: a gradient is right below 1e-7, with kinks up to 1e-4, and wrong above 1e-2 (Karpathy, CS231n)."""
 MIN_GRADIENT = 1e-9
-"""Differences cannot see a smaller gradient."""
+"""Smaller gradients cannot be measured by differences."""
 DIFFERENCE_IMAGES = 4
 OVERFIT_EXAMPLES, OVERFIT_STEPS, OVERFIT_SECONDS = 20, 500, 60.0
 RATE_RANGE = (1e-6, 10.0)
@@ -31,7 +31,7 @@ RATE_STEPS, SMOOTHING = 60, 0.8
 
 @dataclass(frozen=True)
 class GradientErrors:
-    """The greatest relative error |a - n| / max(|a|, |n|), its layer, and how many of the net's layers could be checked."""
+    """The largest relative error |a - n| / max(|a|, |n|), its layer, and the numbers of checked layers and of all layers."""
 
     worst: float
     layer: str
@@ -40,45 +40,41 @@ class GradientErrors:
 
 
 def check_gradients(context: CheckContext) -> Iterator[CheckResult]:
-    """Check loss and activation by `gradcheck`, and every layer of the whole net by central differences, in float64."""
-    name, expected = "gradient check", "1e-7; 1e-4 with kinks; above 1e-2 is wrong"
+    """Check loss and activation by `gradcheck`, and every layer of the net by central differences, in float64."""
+    name, expected = "gradient check", "1e-7; 1e-4 with kinks; wrong above 1e-2"
     wrong_parts = _wrong_parts(context)
     errors = difference_errors(context)
     if not errors.checked:
-        advice = (
-            f"backward does not fit forward in {', '.join(wrong_parts)}" if wrong_parts else "the gradients vanish: see gradients by depth"
-        )
-        yield CheckResult(name, "wrong" if wrong_parts else "look", "too small to be checked", expected, advice)
+        advice = f"backward is wrong in {', '.join(wrong_parts)}" if wrong_parts else "the gradients vanish: see gradients by depth"
+        yield CheckResult(name, "wrong" if wrong_parts else "look", "too small to check", expected, advice)
         return
     state: State = "wrong" if wrong_parts or errors.worst > WRONG else "look" if errors.worst > DOUBTFUL else "ok"
-    advice = {
-        "wrong": f"backward does not fit forward in {', '.join(wrong_parts) or errors.layer}",
-        "look": "kinks may cause this",
-    }.get(state, "")
+    wrong = f"backward is wrong in {', '.join(wrong_parts) or errors.layer}"
+    advice = {"wrong": wrong, "look": "kinks may cause this"}.get(state, "")
     observed = f"relative error at most {format_number(errors.worst)} ({errors.layer}), {errors.checked} of {errors.layers} layers"
     yield CheckResult(name, state, observed, expected, advice, {"gradient_error": errors.worst})
 
 
 def _wrong_parts(context: CheckContext) -> list[str]:
-    """Those of loss and activation that `gradcheck` finds wrong."""
+    """Return the parts, of loss and activation, that fail `gradcheck`."""
     classes, generator = context.run.data.num_classes, seeds.make_generator(0, "gradients")
     scores = torch.randn(4, classes, generator=generator, dtype=torch.float64, requires_grad=True)
     labels = torch.arange(4) % classes
     activation = builders.make_activation(context.run)().double().eval()
     channels = 3 * int(getattr(activation, "expansion", 1))
     inputs = torch.randn(4, channels, 2, 2, generator=generator, dtype=torch.float64, requires_grad=True)
-    right = {
+    passes = {
         "the loss": torch.autograd.gradcheck(lambda s: context.loss(s, labels), (scores,), raise_exception=False),
         "the activation": torch.autograd.gradcheck(activation, (inputs,), raise_exception=False),
     }
-    return [part for part, is_right in right.items() if not is_right]
+    return [part for part, passed in passes.items() if not passed]
 
 
 def difference_errors(context: CheckContext) -> GradientErrors:
     """Compare autograd with central differences along one direction in the weights of each layer.
 
-    The direction is half the layer's own gradient and half random, so that the slope along it is not tiny. Layers with a tiny gradient
-    are left out.
+    The direction is half the layer's gradient and half random, so that the slope along it is not tiny. Layers with a tiny gradient
+    are skipped.
     """
     net = context.new_net().double()
     names = {id(module): name for name, module in net.named_modules()}
@@ -117,7 +113,7 @@ def difference_errors(context: CheckContext) -> GradientErrors:
 
 
 def check_overfit(context: CheckContext) -> Iterator[CheckResult]:
-    """Learn 20 examples by heart with the run's own optimizer and rate, without dropout, penalties, decay, smoothing or augmentation."""
+    """Memorize 20 examples with the run's optimizer and rate, without dropout, penalties, decay, smoothing or augmentation."""
     name, expected = f"overfit {OVERFIT_EXAMPLES} examples", "100 %"
     changes = {"optimizer.weight_decay": 0.0, "loss.label_smoothing": 0.0}
     current = context.run.flat()
@@ -140,12 +136,12 @@ def check_overfit(context: CheckContext) -> Iterator[CheckResult]:
         yield CheckResult(name, "ok", observed, expected, figures={"overfit_steps": float(step), "overfit_accuracy": accuracy})
         return
     out_of_time = step < OVERFIT_STEPS
-    advice = "the time was up: the net is slow" if out_of_time else "the net cannot even learn these: look at rate, initializer and labels"
+    advice = "out of time: the net is slow" if out_of_time else "the net cannot memorize them: check rate, initializer and labels"
     yield CheckResult(name, "look" if out_of_time else "wrong", observed, expected, advice, {"overfit_accuracy": accuracy})
 
 
 def balanced_examples(probe: Probe, count: int) -> Probe:
-    """Return `count` of the probe's images, taken from each class in turn."""
+    """Return `count` of the probe's images, from each class in turn."""
     labels = probe.labels
     order = sorted(range(len(labels)), key=lambda i: (int((labels[:i] == labels[i]).sum()), i))
     chosen = torch.tensor(order[:count], device=labels.device)
@@ -153,10 +149,10 @@ def balanced_examples(probe: Probe, count: int) -> Probe:
 
 
 def check_rates(context: CheckContext) -> Iterator[CheckResult]:
-    """Raise the learning rate from 1e-6 to 10 on a copy of the net, and suggest a tenth of the rate where the loss is lowest.
+    """Raise the learning rate from 1e-6 to 10 on a copy of the net, and suggest a tenth of the rate with the lowest loss.
 
-    Source: L. Smith, "Cyclical learning rates for training neural networks" (arXiv:1506.01186), section 3.3; the tenth is the usual rule
-    of thumb.
+    Source: L. Smith, "Cyclical learning rates for training neural networks" (arXiv:1506.01186), section 3.3; the tenth is the common
+    rule of thumb.
     """
     name, lr = "learning-rate range", context.run.optimizer.get("lr")
     if not isinstance(lr, int | float):
@@ -171,16 +167,16 @@ def check_rates(context: CheckContext) -> Iterator[CheckResult]:
     suggested = lowest / 10
     advice = ""
     if lr > lowest:
-        advice = f"optimizer.lr={lr:g}: the loss rises at this rate; try {format_number(suggested)}"
+        advice = f"optimizer.lr={lr:g}: the loss increases at this rate; try {format_number(suggested)}"
     elif lr < suggested / 100:
-        advice = f"optimizer.lr={lr:g}: this is at most a hundredth of the suggested rate; try {format_number(suggested)}"
+        advice = f"optimizer.lr={lr:g}: less than a hundredth of the suggested rate; try {format_number(suggested)}"
     figures = {"lr_suggested": suggested, "lr_lowest": lowest, "lr": float(lr)}
     observed = f"lowest loss at {format_number(lowest)}, suggested {format_number(suggested)}"
     yield CheckResult(name, "look" if advice else "ok", observed, f"optimizer.lr={lr:g}", advice, figures, {"loss": losses})
 
 
 def loss_by_rate(context: CheckContext) -> dict[float, float]:
-    """Train a copy of the net with a rising rate: rate -> loss, smoothed over about five steps, up to four times the least loss."""
+    """Train a copy of the net with an increasing rate: rate -> loss, smoothed over about five steps, up to four times the lowest loss."""
     net = context.new_net().train()
     optimizer = context.new_optimizer(net)
     losses: dict[float, float] = {}
@@ -202,7 +198,7 @@ def loss_by_rate(context: CheckContext) -> dict[float, float]:
 
 @dataclass(frozen=True)
 class LossClosure:
-    """One evaluation of the loss and its gradients, as `Optimizer.step` takes it."""
+    """The closure of `Optimizer.step`: an evaluation of the loss and its gradients."""
 
     net: nn.Module
     loss: nn.Module
@@ -211,7 +207,7 @@ class LossClosure:
     clip: float | None = None
 
     def __call__(self) -> Tensor:
-        """Return the loss, with the gradients in the weights."""
+        """Compute the gradients and return the loss."""
         self.optimizer.zero_grad()
         value: Tensor = self.loss(self.net(self.batch.images), self.batch.labels)
         value.backward()  # type: ignore[no-untyped-call]
