@@ -15,7 +15,7 @@ from bakeoff.tracking.client import ARTIFACTS, default_uri, ensure_schema
 
 COLUMNS = {
     "SqlExperiment": {"experiment_id", "name", "lifecycle_stage"},
-    "SqlRun": {"run_uuid", "name", "status", "start_time", "end_time", "lifecycle_stage", "experiment_id"},
+    "SqlRun": {"run_uuid", "name", "status", "start_time", "end_time", "lifecycle_stage", "experiment_id", "artifact_uri"},
     "SqlMetric": {"run_uuid", "key", "value", "timestamp", "step", "is_nan"},
     "SqlLatestMetric": {"run_uuid", "key", "value", "is_nan"},
     "SqlParam": {"run_uuid", "key", "value"},

@@ -87,7 +87,7 @@ def test_predictions_are_read_for_the_runs_that_have_them(
     monkeypatch.setattr(db_reader, "CHUNK", 2)
     monkeypatch.setattr(db_reader, "is_database", lambda uri: database)
     if not local:
-        monkeypatch.setattr("mlflow.utils.uri.is_local_uri", lambda uri: False)
+        monkeypatch.setattr(store, "_local_path", lambda address: None)
     stored = store.test_predictions(uri, [third, second, first, "0" * 32])
     assert {run: (predicted.tolist(), target.tolist()) for run, (predicted, target) in stored.items()} == expected
     assert list(stored) == [second, first]
@@ -95,3 +95,16 @@ def test_predictions_are_read_for_the_runs_that_have_them(
     client.log_artifact(first, str(tmp_path / PREDICTIONS_FILE))
     with pytest.raises(StoreError, match=rf"^run {first}: .*{PREDICTIONS_FILE}: the predictions are damaged: [^\n]*$"):
         store.test_predictions(uri, [second, first])
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("/a b/c#d/0", "/a b/c#d/0"),
+        (Path("/a b/c#d%/0").as_uri(), "/a b/c#d%/0"),
+        ("mlflow-artifacts:/0/run/artifacts", None),
+        ("s3://bucket/0", None),
+    ],
+)
+def test_artifacts_on_this_machine_are_told_from_those_elsewhere(address: str, path: str | None) -> None:
+    assert store._local_path(address) == (None if path is None else Path(path))

@@ -113,32 +113,27 @@ def read_histories(uri: str, mlflow_ids: Sequence[str], keys: Sequence[str]) -> 
     Returns:
         (run, metric) -> (step, value, ms since 1970) of its points, in no order; empty for a metric that a run does not have.
     """
-    from sqlalchemy import select
-
     metrics = table_models().SqlMetric
-
+    about = (metrics.run_uuid, metrics.key, metrics.step, metrics.value, metrics.timestamp, metrics.is_nan)
     points: dict[tuple[str, str], list[tuple[int, float, int]]] = {(run, key): [] for run in mlflow_ids for key in keys}
-    with connect(uri) as connection:
-        for ids in chunked(mlflow_ids):
-            about = (metrics.run_uuid, metrics.key, metrics.step, metrics.value, metrics.timestamp, metrics.is_nan)
-            statement = select(*about).where(metrics.run_uuid.in_(ids), metrics.key.in_(keys))
-            for run, key, step, value, timestamp, is_nan in stream_rows(connection, statement):
-                points[run, key].append((int(step), restore_value(value, is_nan=is_nan), int(timestamp)))
+    for run, key, step, value, timestamp, is_nan in stream_runs(uri, about, mlflow_ids, metrics.key.in_(keys)):
+        points[run, key].append((int(step), restore_value(value, is_nan=is_nan), int(timestamp)))
     return points
 
 
 def read_artifact_uris(uri: str, mlflow_ids: Sequence[str]) -> dict[str, str]:
     """Read where the artifacts of runs are: run -> address; a run that the database at `uri` lacks is left out."""
-    from mlflow.store.tracking.dbmodels.models import SqlRun
+    runs = table_models().SqlRun
+    return {run: address for run, address in stream_runs(uri, (runs.run_uuid, runs.artifact_uri), mlflow_ids) if address}
+
+
+def stream_runs(uri: str, columns: tuple[Any, ...], mlflow_ids: Sequence[str], *conditions: Any) -> Iterator[Any]:
+    """Yield columns, the first of which is the run's id, of the rows of some runs that meet the conditions."""
     from sqlalchemy import select
 
-    addresses: dict[str, str] = {}
     with connect(uri) as connection:
         for ids in chunked(mlflow_ids):
-            about: tuple[Any, ...] = (SqlRun.run_uuid, SqlRun.artifact_uri)
-            statement = select(*about).where(SqlRun.run_uuid.in_(ids))
-            addresses |= {run: address for run, address in stream_rows(connection, statement) if address}
-    return addresses
+            yield from stream_rows(connection, select(*columns).where(columns[0].in_(ids), *conditions))
 
 
 def chunked(items: Sequence[str]) -> Iterator[Sequence[str]]:

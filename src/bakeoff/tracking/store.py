@@ -6,9 +6,12 @@ import contextlib
 import gc
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.run_files.run_dir import ID_LENGTH, PREFIX_LENGTH
@@ -176,17 +179,15 @@ def test_predictions(uri: str, mlflow_ids: Sequence[str]) -> dict[str, tuple[np.
     Raises:
         StoreError: The store is away, or the predictions of a run are damaged.
     """
-    from mlflow.utils.file_utils import local_file_uri_to_path
-    from mlflow.utils.uri import is_local_uri
-
     from bakeoff.run_files.predictions import PREDICTIONS_FILE, read_predictions
 
     predictions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as downloads:
         for mlflow_id, address in _artifact_uris(uri, mlflow_ids).items():
             with contextlib.suppress(FileNotFoundError, NotFoundError):
-                if is_local_uri(address):  # type: ignore[no-untyped-call]
-                    file = Path(local_file_uri_to_path(address)) / PREDICTIONS_FILE  # type: ignore[no-untyped-call]
+                local_dir = _local_path(address)
+                if local_dir is not None:
+                    file = local_dir / PREDICTIONS_FILE
                 else:
                     file = download_artifact(uri, mlflow_id, PREDICTIONS_FILE, into=Path(downloads))
                 try:
@@ -194,6 +195,13 @@ def test_predictions(uri: str, mlflow_ids: Sequence[str]) -> dict[str, tuple[np.
                 except StoreError as error:
                     raise StoreError(f"run {mlflow_id}: {error}") from error
     return predictions
+
+
+def _local_path(address: str) -> Path | None:
+    """Return the folder of artifacts at an address; None where it is not on this machine."""
+    if address.startswith("file:"):
+        return Path(url2pathname(urlsplit(address).path))
+    return None if urlsplit(address).scheme else Path(address)
 
 
 def _artifact_uris(uri: str, mlflow_ids: Sequence[str]) -> dict[str, str]:
@@ -265,21 +273,22 @@ def _row(run: Run, names: dict[str, str]) -> dict[str, Any]:
 
 def _runs(client: MlflowClient, query: str | None, *, experiments: Sequence[str] | None = None) -> Iterator[Run]:
     chosen = list(experiments) if experiments is not None else [e.experiment_id for e in _experiments(client)]
-    token: str | None = ""
-    while token is not None and chosen:
-        page = client.search_runs(
-            chosen, filter_string=query or "", max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token or None
-        )
-        yield from page
-        token = page.token or None
+    order = ["attributes.start_time DESC"]
+    search = partial(client.search_runs, chosen, filter_string=query or "", max_results=PAGE, order_by=order)
+    return _all_pages(search) if chosen else iter(())
 
 
 def _experiments(client: MlflowClient) -> Iterator[Any]:
-    token: str | None = ""
-    while token is not None:
-        page = client.search_experiments(max_results=PAGE, page_token=token or None)
+    return _all_pages(partial(client.search_experiments, max_results=PAGE))
+
+
+def _all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield what a search of MLflow finds, page after page."""
+    page = search()
+    yield from page
+    while page.token:
+        page = search(page_token=page.token)
         yield from page
-        token = page.token or None
 
 
 def _by_mlflow_id(client: MlflowClient, run_id: str) -> Run | None:
