@@ -25,18 +25,20 @@ def caveats(sweep: SweepResults) -> list[str]:
 
 def _edges_of_spaces(sweep: SweepResults) -> Iterator[str]:
     """Best settings that lie at an end of what was searched."""
-    plan = sweep.design
-    for planned in plan.planned_arms:
+    for planned in sweep.design.planned_arms:
         best = sweep.best_trial(planned.arm, planned.block)
         for key, space in planned.spaces.items():
             side = space.near_edge(float(best[key])) if best is not None else None
             if best is not None and side is not None:
-                where = f" in {planned.block}" if len(plan.blocks) > 1 else ""
-                low, high = formatting.significant(space.low), formatting.significant(space.high)
+                value, low, high = (formatting.significant(float(number)) for number in (best[key], space.low, space.high))
                 yield (
-                    f"Edge of the space: {planned.arm}'s best {key}{where} is {formatting.significant(float(best[key]))}, at the {side} end of "  # noqa: E501
+                    f"Edge of the space: {planned.arm}'s best {key}{_in_block(sweep, planned.block)} is {value}, at the {side} end of "
                     f"{low} to {high}; a better value may lie outside."
                 )
+
+
+def _in_block(sweep: SweepResults, block: str) -> str:
+    return f" in {block}" if len(sweep.design.blocks) > 1 else ""
 
 
 def _unscored_runs(sweep: SweepResults) -> Iterator[str]:
@@ -49,9 +51,9 @@ def _unscored_runs(sweep: SweepResults) -> Iterator[str]:
             diverged, failed, pruned = (states.get((stage, arm, state), 0) for state in ("diverged", "failed", "pruned"))
             total = formatting.count_noun(totals.get((stage, arm), 0), f"{word} run")
             if diverged:
-                worst = "count as the worst outcome" if stage == "tune" else "count as guessing"
-                kept = worst if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
-                yield f"{arm}: {diverged} of {total} diverged and {kept}."
+                counted = "count as the worst outcome" if stage == "tune" else "count as guessing"
+                outcome = counted if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
+                yield f"{arm}: {diverged} of {total} diverged and {outcome}."
             if failed:
                 yield f"{arm}: {failed} of {total} failed and have no score."
             if pruned:
@@ -67,28 +69,28 @@ def _tuning(sweep: SweepResults) -> Iterator[str]:
     for planned in plan.planned_arms:
         if not sweep.never_trained(planned.arm, planned.block):
             continue
-        where = f" in {planned.block}" if len(plan.blocks) > 1 else ""
+        where = _in_block(sweep, planned.block)
         yield f"{planned.arm}: no tuning run trained to its end{where}, so there was nothing to confirm."
-    tried = runs[(runs["stage"] == "tune") & runs["state"].isin(ENDED)].groupby(["arm", "block"]).size()
-    budgets = [int(tried.get((planned.arm, planned.block), 0)) for planned in plan.planned_arms]
+    counts = runs[(runs["stage"] == "tune") & runs["state"].isin(ENDED)].groupby(["arm", "block"]).size()
+    budgets = [int(counts.get((planned.arm, planned.block), 0)) for planned in plan.planned_arms]
     if len(set(budgets)) > 1:
-        yield f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs an arm and block."
+        yield f"Tuning budgets are not equal: between {min(budgets)} and {max(budgets)} runs per arm and block."
 
 
 def _scores(sweep: SweepResults) -> Iterator[str]:
     """What the number of scores, studies and blocks leaves open."""
     plan, scores = sweep.design, sweep.scores()
-    lacking = [a for a in plan.arms if not any(scores[b][a] for b in plan.blocks)]
-    if len(sweep.stage_runs("confirm")) and lacking:
-        yield f"{formatting.join_names(lacking)}: no confirm run has a score, so the verdict says nothing about it."
+    unscored = [arm for arm in plan.arms if not any(scores[block][arm] for block in plan.blocks)]
+    if len(sweep.stage_runs("confirm")) and unscored:
+        yield f"{formatting.join_names(unscored)}: no confirm run has a score, so the verdict says nothing about it."
     shared = min((len(seeds) for block in scores.values() for seeds in block.values() if seeds), default=0)
     if plan.studies > 1 and shared:
         yield (
             f"Each arm was tuned {plan.studies} times: in intervals, tests, ranks and effects a study counts once, by the mean of its "
-            "seeds. The interquartile mean, the profiles and the log-rank test take runs one by one and know nothing of tuning's share."
+            "seeds. The interquartile mean, the profiles and the log-rank test treat runs as independent, whichever study they belong to."
         )
     if 0 < shared < FEW_SEEDS:
-        yield f"Few seeds (n = {shared}): intervals lean on scores being normally distributed, which so few cannot show."
+        yield f"Few seeds (n = {shared}): intervals assume normally distributed scores, which so few cannot show."
     if len(plan.blocks) > 1:
         yield f"The mean is over these {len(plan.blocks)} blocks and says nothing about others."
 
@@ -102,8 +104,8 @@ def _origin(sweep: SweepResults) -> Iterator[str]:
     for text in plan.allowed_differences:
         yield f"Arms differ in what the sweep file allows: {text}."
     if sweep.unplanned_runs and not plan.declared:
-        hidden = formatting.count_noun(sweep.unplanned_runs, "run")
-        yield f"{hidden} more: tuning runs, repeats of a newer run with the same settings and seed, or runs off a plan; left out."
+        runs = formatting.count_noun(sweep.unplanned_runs, "run")
+        yield f"{runs} more left out: tuning runs, older repeats of a run with the same settings and seed, or runs outside a plan."
     if sweep.unplanned_runs and plan.declared:
         verb = "is no part of the plan and is" if sweep.unplanned_runs == 1 else "are no part of the plan and are"
         yield f"{formatting.count_noun(sweep.unplanned_runs, 'run')} of this experiment {verb} left out as exploratory."

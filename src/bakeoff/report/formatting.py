@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+#: How many names of a long list are written out.
 LISTED = 8
 
 
@@ -75,7 +76,7 @@ def duration(seconds: float | None) -> str:
 
 
 def setting(item: Any) -> str:
-    """A setting of the plan as it stands in the shell."""
+    """A setting of the plan as it is written in the shell."""
     if isinstance(item, bool):
         return str(item).lower()
     return "null" if item is None else str(item)

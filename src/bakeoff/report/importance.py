@@ -13,13 +13,13 @@ from bakeoff.report.budget import ended_trials
 from bakeoff.report.design import PlannedArm
 from bakeoff.report.results import SweepResults
 
-#: Fewer trials than this leave one in the best tenth, and nothing to compare it with.
+#: Of fewer trials, the better quarter is one or two.
 MIN_TRIALS = 10
 
 
 @dataclass(frozen=True)
 class Importance:
-    """The share of each tuned key in one cell, from PED-ANOVA over `n` trials; shares sum to 1."""
+    """The share of each tuned key of an arm in a block, from PED-ANOVA over `n` trials; shares sum to 1."""
 
     arm: str
     block: str
@@ -28,9 +28,9 @@ class Importance:
 
 
 def tuning_importances(sweep: SweepResults) -> tuple[Importance, ...]:
-    """PED-ANOVA (Watanabe et al. 2023) for each cell with two or more tuned keys and `MIN_TRIALS` trials.
+    """PED-ANOVA (Watanabe et al. 2023) of each arm and block with two or more tuned keys and `MIN_TRIALS` trials.
 
-    Of what sets the better quarter of the trials apart from all of them. Trials that diverged count as the worst that trained.
+    It compares the better quarter of the trials with all of them. Trials that diverged count as the worst that trained.
     """
     importances = (_importance(sweep, planned) for planned in sweep.design.planned_arms if len(planned.spaces) + len(planned.menus) > 1)
     return tuple(importance for importance in importances if importance is not None)
@@ -46,7 +46,7 @@ def _importance(sweep: SweepResults, planned: PlannedArm) -> Importance | None:
     if len(rows) < MIN_TRIALS or len(set(scores)) < 2:
         return None
     worst = min(scores) if sweep.design.goal == "maximize" else max(scores)
-    # By places in the spaces, 0 to 1: that is the scale that each was searched on.
+    # Positions in the spaces, 0 to 1, are on the scale that each was searched on.
     space: dict[str, BaseDistribution] = {key: FloatDistribution(0.0, 1.0) for key in planned.spaces}
     space |= {key: CategoricalDistribution([str(item) for item in items]) for key, items in planned.menus.items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -36,7 +36,7 @@ SETTINGS = 2
 
 
 def escape(text: object) -> str:
-    """Any text as LaTeX sets it."""
+    """Text with LaTeX's special characters escaped."""
     return "".join(ESCAPES.get(letter, letter) for letter in str(text))
 
 
@@ -59,31 +59,21 @@ def latex_table(analysis: Analysis, block: str, name: str) -> str:
     `\usepackage{booktabs}`, and for more than `LONG` arms `\usepackage{longtable}`.
     """
     sweep, plan, metric = analysis.sweep, analysis.sweep.design, analysis.sweep.score_metric
-    means = analysis.arm_means[block]
-    against = plan.baseline if plan.baseline is not None and plan.baseline in means else next(iter(means))
-    pairs = {(d.better, d.worse): d for d in analysis.verdict.differences if d.block == block}
-    keys = (
-        (*plan.numeric_keys, *(key for key in plan.categorical_keys if key not in plan.numeric_keys))[:SETTINGS]
-        if block in plan.blocks
-        else ()
-    )
+    against, differences = tables.reference_arm(analysis, block), tables.signed_differences(analysis, block)
+    keys = tuple(dict.fromkeys((*plan.numeric_keys, *plan.categorical_keys)))[:SETTINGS] if block in plan.blocks else ()
     percent = metric.endswith("accuracy")
-    level = formatting.percent(LEVEL).replace(" ", r"\,")
-    units = " (%)" if percent else ""
-    head = ["Arm", "$n$", f"{formatting.metric_name(metric).capitalize()}{units}", f"{level} interval", f"$-$ {against}", "interval", "$p$"]
-    head = [title if title.startswith("$") and "$-$" not in title else escape(title) for title in head]
-    head[3], head[4] = level.replace("%", r"\%") + " interval", "$-$ " + escape(against)
-    head += [escape(key) for key in keys]
+    level = formatting.percent(LEVEL).replace(" %", r"\,\%")
+    name_of_score = escape(f"{formatting.metric_name(metric).capitalize()}{' (%)' if percent else ''}")
+    head = ["Arm", "$n$", name_of_score, f"{level} interval", f"$-$ {escape(against)}", "interval", "$p$", *map(escape, keys)]
     lines: list[list[str]] = []
-    for arm, interval in means.items():
+    for arm, interval in analysis.arm_means[block].items():
         cells = [escape(arm), str(interval.n), _score(interval.mean, percent), _ends(interval.low, interval.high, percent)]
-        d = pairs.get((arm, against)) or pairs.get((against, arm))
-        if d is None:
+        difference = differences.get((arm, against))
+        if difference is None:
             cells += ["", "", ""]
         else:
-            sign = 1 if d.better == arm else -1
-            low, high = (None, None) if d.low is None or d.high is None else sorted((sign * d.low, sign * d.high))
-            cells += [_score(sign * d.advantage, percent, signed=True), _ends(low, high, percent), _p(d.p_holm)]
+            interval_text = _ends(difference.low, difference.high, percent)
+            cells += [_score(difference.advantage, percent, signed=True), interval_text, _p(difference.p_holm)]
         best = sweep.best_trial(arm, block) if keys else None
         cells += [
             "" if best is None else escape(formatting.significant(best[key]) if key in plan.numeric_keys else best[key]) for key in keys
@@ -106,42 +96,19 @@ def latex_table(analysis: Analysis, block: str, name: str) -> str:
 
 
 def _framed(lines: Sequence[Sequence[str]], head: Sequence[str], caption: str, *, label: str, line: str, long: bool) -> str:
+    """A table with its caption and label below a comment; a long one goes over several pages."""
     columns = "l" + "r" * (len(head) - 1)
     top = [r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
     body = [" & ".join(cells) + r" \\" for cells in lines]
     comment = "% " + line.replace("\n", " ")
+    caption_line, label_line = rf"\caption{{{caption}}}", rf"\label{{{label}}}"
     if long:
-        return "\n".join(
-            [
-                comment,
-                rf"\begin{{longtable}}{{{columns}}}",
-                rf"\caption{{{caption}}}\label{{{label}}}\\",
-                *top,
-                r"\endfirsthead",
-                *top,
-                r"\endhead",
-                *body,
-                r"\bottomrule",
-                r"\end{longtable}",
-                "",
-            ]
-        )
-    return "\n".join(
-        [
-            comment,
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            *top,
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+        start = [rf"\begin{{longtable}}{{{columns}}}", rf"{caption_line}{label_line}\\", *top, r"\endfirsthead", *top, r"\endhead"]
+        end = [r"\bottomrule", r"\end{longtable}", ""]
+    else:
+        start = [r"\begin{table}", r"\centering", caption_line, label_line, rf"\begin{{tabular}}{{{columns}}}", *top]
+        end = [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join([comment, *start, *body, *end])
 
 
 def _score(value: float, percent: bool, *, signed: bool = False) -> str:

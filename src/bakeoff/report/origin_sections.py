@@ -30,7 +30,7 @@ def origin_sections(analysis: Analysis) -> list[Section]:
 
 def _plan_section(analysis: Analysis) -> Section:
     design = analysis.sweep.design
-    note = "Declared and hashed before the first run." if design.declared else "There is no plan: these runs were put together afterwards."
+    note = "Declared and hashed before the first run." if design.declared else "There is no plan: these runs were selected afterwards."
     blocks: list[Block] = [Definitions(_declared(analysis), "Declared"), _arms_table(design)]
     if design.fixed:
         blocks.append(Definitions({key: formatting.setting(value) for key, value in design.fixed.items()}, "Fixed for every arm"))

@@ -24,7 +24,7 @@ from bakeoff.stats.scores import ALL_BLOCKS
 
 
 def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
-    """What makes these numbers again: the whole sweep, this report, and one run (with ID in place of its id)."""
+    """The commands that reproduce the sweep, this report, and one run (with ID in place of its id)."""
     from bakeoff.tracking import store
 
     where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.nondefault_store else ""
@@ -37,7 +37,7 @@ def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
 
 
 def arms_table(analysis: Analysis) -> pd.DataFrame:
-    """One row an arm and block (and one over the blocks, where there are several), best first within a block.
+    """One row per arm and block (and one over the blocks, where there are several), best first within a block.
 
     Scores and validation are fractions as logged; `low`, `high` are the ends of the 95 % t interval of the mean, empty for n = 1.
     """
@@ -49,11 +49,11 @@ def arms_table(analysis: Analysis) -> pd.DataFrame:
             runs = sweep.runs[sweep.runs["arm"] == arm]
             runs = runs if block == ALL_BLOCKS else runs[runs["block"] == block]
             tune, confirm = runs[runs["stage"] == "tune"], runs[runs["stage"] == "confirm"]
-            interval, seen = means.get(arm), [float(v) for v in confirm["tuned"] if math.isfinite(v)]
+            interval, validation = means.get(arm), _mean(confirm["tuned"])
             best = sweep.best_trial(arm, block) if block != ALL_BLOCKS else None
             row: dict[str, Any] = {"block": block, "arm": arm, "n": interval.n if interval else 0}
             row |= {key: getattr(interval, key) if interval else None for key in ("mean", "low", "high", "sd")}
-            row["validation"] = mean_interval(seen).mean if seen else None
+            row["validation"] = validation
             row["tuned_score"] = float(best["score"]) if best is not None else None
             row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.numeric_keys}
             row |= {f"best {key}": str(best[key]) if best is not None else None for key in plan.categorical_keys}
@@ -72,7 +72,8 @@ def _space(sweep: SweepResults, arm: str, block: str, key: str) -> str | None:
 
 def describe_range(space: SearchRange) -> str:
     """A range that was searched, in words."""
-    return f"{formatting.significant(space.low)} to {formatting.significant(space.high)}{', log' if space.log else ', log in 1 - x' if space.complement else ''}"  # noqa: E501
+    scale = ", log" if space.log else ", log in 1 - x" if space.complement else ""
+    return f"{formatting.significant(space.low)} to {formatting.significant(space.high)}{scale}"
 
 
 def _mean(column: pd.Series[float]) -> float | None:
@@ -80,8 +81,25 @@ def _mean(column: pd.Series[float]) -> float | None:
     return mean_interval(finite).mean if finite else None
 
 
+def reference_arm(analysis: Analysis, block: str) -> str:
+    """The arm that others are compared with: the plan's baseline where it has scores in the block, else the leader."""
+    baseline, means = analysis.sweep.design.baseline, analysis.arm_means[block]
+    return baseline if baseline is not None and baseline in means else next(iter(means))
+
+
+def signed_differences(analysis: Analysis, block: str) -> dict[tuple[str, str], PairedDifference]:
+    """(arm, other) -> the difference of arm minus other, for both orders of every pair of a block: advantages may be negative."""
+    differences: dict[tuple[str, str], PairedDifference] = {}
+    for pair in analysis.verdict.differences:
+        if pair.block == block:
+            low, high = (None if end is None else -end for end in (pair.high, pair.low))
+            differences[pair.better, pair.worse] = pair
+            differences[pair.worse, pair.better] = dataclasses.replace(pair, advantage=-pair.advantage, low=low, high=high)
+    return differences
+
+
 def differences_table(verdict: Verdict) -> pd.DataFrame:
-    """One row a pair and block: `Difference`, as it is."""
+    """One row a pair and block, with the fields of `PairedDifference`."""
     names = [field.name for field in dataclasses.fields(PairedDifference)]
     return pd.DataFrame([dataclasses.asdict(d) for d in verdict.differences], columns=names)
 
@@ -93,7 +111,7 @@ def runs_table(sweep: SweepResults) -> pd.DataFrame:
 
 
 def report_summary(analysis: Analysis, table: pd.DataFrame) -> dict[str, Any]:
-    """The whole report but the runs, as plain JSON, with the table of `arms`: unknown numbers are null."""
+    """The report without its runs as plain JSON, with the table of arms; unknown numbers are null."""
     sweep, verdict = analysis.full_sweep, analysis.verdict
     plan = sweep.design
     tree = {
@@ -162,13 +180,13 @@ def readable_arms_table(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[
 
 
 def markdown(sweep: SweepResults, verdict: Verdict, table: pd.DataFrame) -> str:
-    """report.md: question, verdict, the table of `arms`, caveats, commands."""
+    """The text of report.md: question, verdict, the table of arms, caveats, commands."""
     head, rows = readable_arms_table(sweep, table)
     parts = [f"# {sweep.design.question}", f"**{verdict.headline}**", *verdict.details, _pipes(head, rows)]
     if verdict.caveats:
         parts += ["## Before you use this", "\n".join(f"- {line}" for line in verdict.caveats)]
-    lines = reproduction_commands(sweep)
-    parts += ["## Again", f"```\n{lines['sweep']}\n{lines['report']}\n{lines['run']}   # the ids stand in runs.csv\n```"]
+    commands = reproduction_commands(sweep)
+    parts += ["## How to reproduce", f"```\n{commands['sweep']}\n{commands['report']}\n{commands['run']}   # the ids are in runs.csv\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -20,18 +21,8 @@ from bakeoff.rendering.marks import (
     ReferenceLine,
     Span,
 )
-from bakeoff.report import formatting
-from bakeoff.report.figures.context import (
-    MAX_LABELLED,
-    FigureContext,
-    axis_label,
-    block_stem,
-    display_scale,
-    file_stem,
-    heatmap_height,
-    rows_height,
-)
-from bakeoff.stats.paired import PairedDifference
+from bakeoff.report import formatting, tables
+from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, block_stem, file_stem, heatmap_axes, row_axes
 from bakeoff.stats.scores import ALL_BLOCKS
 
 GRADES = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "unknown"}
@@ -60,7 +51,7 @@ def score_figure(context: FigureContext, block: str, *, max_arms: int | None = N
     Returns:
         The figure.
     """
-    metric, scale, means, scores = context.metric, display_scale(context.metric), context.analysis.arm_means[block], context.scores(block)
+    metric, scale, means, scores = context.metric, context.scale, context.analysis.arm_means[block], context.scores(block)
     arms = [*means][:max_arms]
     marks, rows = list[Mark](), list[dict[str, object]]()
     for row, arm in enumerate(reversed(arms)):
@@ -71,7 +62,7 @@ def score_figure(context: FigureContext, block: str, *, max_arms: int | None = N
         marks.append(context.mean_bar(mean, row, arm, arm))
         rows += [{"block": block, "arm": arm, "what": "seed", "seed": seed, "score": value} for seed, value in seeds.items()]
         rows.append({"block": block, "arm": arm, "what": "mean", "score": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n})
-    axes = AxesSpec(axis_label(metric), rows=[*reversed(arms)], height=rows_height(len(arms)))
+    axes = row_axes(axis_label(metric), [*reversed(arms)])
     title = context.title(f"Mean {formatting.metric_name(metric)}", block)
     name = file_stem("best-scores" if len(arms) < len(means) else "scores", block_stem(block))
     return context.figure("scores", name, title, marks, axes, data=pd.DataFrame(rows), wide=block == ALL_BLOCKS)
@@ -79,30 +70,23 @@ def score_figure(context: FigureContext, block: str, *, max_arms: int | None = N
 
 def difference_figure(context: FigureContext, block: str) -> FigureSpec | None:
     """A forest plot: each arm against the plan's baseline, else against the leader; zero is a line and the margin a grey stripe."""
-    means, margin, metric = context.analysis.arm_means[block], context.design.margin, context.metric
-    differences = [difference for difference in context.analysis.verdict.differences if difference.block == block]
+    means, margin, metric, scale = context.analysis.arm_means[block], context.design.margin, context.metric, context.scale
+    differences = tables.signed_differences(context.analysis, block)
     if len(means) < 2 or not differences:
         return None
-    baseline = context.design.baseline
-    reference = baseline if baseline is not None and baseline in means else next(iter(means))
-    # (difference, the other arm, sign of the other arm minus the reference)
-    signed = [(d, d.worse, -1) if d.better == reference else (d, d.better, 1) for d in differences if reference in (d.better, d.worse)]
-    signed.sort(key=lambda entry: entry[2] * entry[0].advantage)
-    scale = display_scale(metric)
+    reference = tables.reference_arm(context.analysis, block)
+    against = [(arm, difference) for (arm, other), difference in differences.items() if other == reference]
+    against.sort(key=lambda entry: entry[1].advantage)
     marks, rows = list[Mark]([Span(-margin * scale, margin * scale), ReferenceLine(x=0.0)]), list[dict[str, object]]()
-    for row, (difference, arm, sign) in enumerate(signed):
-        advantage = sign * difference.advantage
-        ends = sorted(sign * end for end in (difference.low, difference.high) if end is not None)
-        low, high = ends if len(ends) == 2 else (None, None)
+    for row, (arm, difference) in enumerate(against):
+        advantage, low, high = difference.advantage, difference.low, difference.high
         interval = f", {scale * low:.2f} to {scale * high:.2f}" if low is not None and high is not None else ""
         p_value, grade = formatting.p_value(difference.p_holm), GRADES.get(difference.grade, difference.grade)
         hover = f"{arm} minus {reference}: {formatting.difference(advantage, metric)}{interval}; n = {difference.n}, {p_value}, {grade}"
-        bar_low, bar_high = (None if end is None else scale * end for end in (low, high))
-        marks.append(ErrorBar(scale * advantage, row, bar_low, bar_high, arm, hover))
+        marks.append(context.error_bar(advantage, low, high, row, arm, hover))
         columns = {"block": block, "arm": arm, "against": reference, "n": difference.n, "difference": advantage, "low": low, "high": high}
         rows.append({**columns, "p_holm": difference.p_holm, "grade": difference.grade})
-    unit = " (points)" if scale == 100 else ""
-    axes = AxesSpec(f"ahead of {reference}{unit}", rows=[arm for _, arm, _ in signed], height=rows_height(len(signed)))
+    axes = row_axes(f"ahead of {reference}{' (points)' if scale == 100 else ''}", [arm for arm, _ in against])
     name, title = file_stem("differences", block_stem(block)), context.title(f"Against {reference}", block)
     return context.figure("differences", name, title, marks, axes, data=pd.DataFrame(rows), wide=len(means) > MAX_LEVEL_COLUMNS)
 
@@ -112,39 +96,33 @@ def pair_figure(context: FigureContext, block: str) -> FigureSpec | None:
 
     With many arms only the upper half is drawn, since the lower half mirrors it.
     """
-    metric, scale, arms = context.metric, display_scale(context.metric), [*context.analysis.arm_means[block]]
+    metric, scale, arms = context.metric, context.scale, [*context.analysis.arm_means[block]]
     labelled = len(arms) <= MAX_LABELLED
-    pairs: dict[tuple[str, str], tuple[PairedDifference, float]] = {}
-    for difference in context.analysis.verdict.differences:
-        if difference.block == block:
-            pairs[difference.better, difference.worse] = difference, difference.advantage
-            pairs[difference.worse, difference.better] = difference, -difference.advantage
-    if len(arms) < 3 or not pairs:
+    differences = tables.signed_differences(context.analysis, block)
+    if len(arms) < 3 or not differences:
         return None
     values: list[list[float | None]] = [[None] * len(arms) for _ in arms]
     labels, hover = [[""] * len(arms) for _ in arms], [[""] * len(arms) for _ in arms]
     supported, rows = list[tuple[int, int]](), list[dict[str, object]]()
-    for i, arm in enumerate(arms):
-        for j, other in enumerate(arms):
-            if (arm, other) not in pairs or (j < i and not labelled):
-                continue
-            difference, advantage = pairs[arm, other]
-            values[i][j] = scale * advantage
-            is_supported = difference.grade == "supported"
-            labels[i][j] = f"{scale * advantage:+.3g}{'*' if is_supported else ''}" if labelled else ""
-            text = f"{formatting.difference(advantage, metric)}, {formatting.p_value(difference.p_holm)}, {difference.grade}"
-            hover[i][j] = f"{arm} minus {other}: {text}"
-            supported += [(i, j)] if is_supported and not labelled else []
-            if j > i:
-                columns = {"row": arm, "column": other, "difference": advantage}
-                rows.append({**columns, "p_holm": difference.p_holm, "grade": difference.grade})
+    for (i, arm), (j, other) in product(enumerate(arms), repeat=2):
+        difference = differences.get((arm, other))
+        if difference is None or (j < i and not labelled):
+            continue
+        is_supported, advantage = difference.grade == "supported", difference.advantage
+        values[i][j] = scale * advantage
+        labels[i][j] = f"{scale * advantage:+.3g}{'*' if is_supported else ''}" if labelled else ""
+        text = f"{formatting.difference(advantage, metric)}, {formatting.p_value(difference.p_holm)}, {difference.grade}"
+        hover[i][j] = f"{arm} minus {other}: {text}"
+        supported += [(i, j)] if is_supported and not labelled else []
+        columns = {"row": arm, "column": other, "difference": advantage, "p_holm": difference.p_holm, "grade": difference.grade}
+        rows += [columns] if j > i else []
     largest = max(abs(value) for row in values for value in row if value is not None) or 1.0
     marks = list[Mark]([Heatmap(arms, arms, values, labels, hover, diverging=True, low=-largest, high=largest)])
     if supported:
         marks.append(Points([j for _, j in supported], [i for i, _ in supported], symbol="dot", size=3))
     key = "* supported" if labelled else "dot: supported"
     title = context.title(f"Row minus column{' (points)' if scale == 100 else ''}; {key}", block)
-    axes = AxesSpec(height=heatmap_height(arms, len(arms), row_height=30 if labelled else 15))
+    axes = heatmap_axes(arms, arms, row_height=30 if labelled else 15)
     name, data = file_stem("pairs", block_stem(block)), pd.DataFrame(rows)
     return context.figure("differences", name, title, marks, axes, data=data, wide=len(arms) > MAX_LEVEL_COLUMNS)
 
@@ -157,7 +135,7 @@ def rank_figure(context: FigureContext) -> FigureSpec | None:
     rows_by_arm = {arm: len(ranks.arms) - 1 - i for i, arm in enumerate(ranks.arms)}
     half, marks, rows = ranks.critical_difference / 2, list[Mark](), list[dict[str, object]]()
     for arm, rank in zip(ranks.arms, ranks.ranks, strict=True):
-        hover = f"{arm}: mean rank {rank:.2f} over {ranks.rankings} votes, critical difference {ranks.critical_difference:.2f}"
+        hover = f"{arm}: mean rank {rank:.2f} over {ranks.rankings} rankings, critical difference {ranks.critical_difference:.2f}"
         marks.append(ErrorBar(rank, rows_by_arm[arm], rank - half, rank + half, arm, hover))
         columns = {"arm": arm, "mean rank": rank, "critical difference": ranks.critical_difference}
         rows.append({**columns, "votes": ranks.rankings, "unit": ranks.unit})
@@ -166,7 +144,7 @@ def rank_figure(context: FigureContext) -> FigureSpec | None:
         step = 0.04 * (right - min(ranks.ranks) + half)
         offsets = _bar_offsets([(rows_by_arm[clique[-1]], rows_by_arm[clique[0]]) for clique in ranks.cliques])
         marks += [Line([right + step * (2 + offset)] * 2, [low - 0.22, high + 0.22], width=5) for (low, high), offset in offsets.items()]
-    axes = AxesSpec("mean rank, 1 is best", rows=[*reversed(ranks.arms)], height=rows_height(len(ranks.arms)))
+    axes = row_axes("mean rank, 1 is best", [*reversed(ranks.arms)])
     title = f"Mean ranks, critical difference {ranks.critical_difference:.2f}"
     return context.figure("ranks", "ranks", title, marks, axes, data=pd.DataFrame(rows))
 
@@ -187,23 +165,20 @@ def interquartile_mean_figure(context: FigureContext) -> FigureSpec | None:
     aggregates = context.analysis.aggregates
     if not aggregates or all(aggregate.low is None for aggregate in aggregates):
         return None
-    metric, scale = context.metric, display_scale(context.metric)
     ranked = sorted(aggregates, key=lambda aggregate: aggregate.iqm, reverse=context.design.goal == "minimize")
     marks = list[Mark]()
     for row, aggregate in enumerate(ranked):
-        low, high = (None if end is None else scale * end for end in (aggregate.low, aggregate.high))
-        ends = (formatting.score(aggregate.low, metric), formatting.score(aggregate.high, metric))
-        interval = f", {ends[0]} to {ends[1]}" if aggregate.low is not None else ""
-        hover = f"{aggregate.arm}: interquartile mean {formatting.score(aggregate.iqm, metric)}{interval}, {aggregate.n} runs"
-        marks.append(ErrorBar(scale * aggregate.iqm, row, low, high, aggregate.arm, hover))
-    axes = AxesSpec(axis_label(metric), rows=[aggregate.arm for aggregate in ranked], height=rows_height(len(ranked)))
+        ends = aggregate.iqm, aggregate.low, aggregate.high
+        hover = f"{aggregate.arm}: interquartile mean {context.describe_interval(*ends)}, {aggregate.n} runs"
+        marks.append(context.error_bar(*ends, row, aggregate.arm, hover))
+    axes = row_axes(axis_label(context.metric), [aggregate.arm for aggregate in ranked])
     data = pd.DataFrame([vars(aggregate) for aggregate in aggregates])
     return context.figure("aggregate", "interquartile-means", "Interquartile mean", marks, axes, data=data)
 
 
 def profile_figure(context: FigureContext) -> FigureSpec | None:
     """The share of each arm's runs that score at least as well as x."""
-    profiles, scale = context.analysis.profiles, display_scale(context.metric)
+    profiles, scale = context.analysis.profiles, context.scale
     if not profiles:
         return None
     marks, frames = list[Mark](), list[pd.DataFrame]()

@@ -47,6 +47,11 @@ class FigureContext:
         return self.analysis.sweep.score_metric
 
     @property
+    def scale(self) -> float:
+        """What scores are multiplied by in figures."""
+        return display_scale(self.metric)
+
+    @property
     def main_block(self) -> str:
         """The block that the verdict rests on: all together where there are several."""
         return self.analysis.blocks[0]
@@ -94,14 +99,20 @@ class FigureContext:
         """The stem of a figure's files, with its block where there are several."""
         return file_stem(*parts, block_stem(block) if self.has_several_blocks else "")
 
+    def error_bar(self, value: float, low: float | None, high: float | None, row: int, arm: str, hover: str) -> ErrorBar:
+        """A value with its interval on a row, in the unit that figures show."""
+        low, high = (None if end is None else self.scale * end for end in (low, high))
+        return ErrorBar(self.scale * value, row, low, high, arm, hover)
+
+    def describe_interval(self, value: float, low: float | None, high: float | None) -> str:
+        """A score with its interval, where there is one."""
+        text, *ends = (formatting.score(number, self.metric) for number in (value, low, high))
+        return text if low is None else f"{text}, {ends[0]} to {ends[1]}"
+
     def mean_bar(self, mean: MeanInterval, row: int, arm: str, label: str) -> ErrorBar:
-        """A mean with its interval on a row, in the unit that figures show."""
-        scale = display_scale(self.metric)
-        low, high = (None if end is None else scale * end for end in (mean.low, mean.high))
-        middle, *ends = (formatting.score(value, self.metric) for value in (mean.mean, mean.low, mean.high))
-        interval = f", {ends[0]} to {ends[1]}" if mean.low is not None else ""
-        hover = f"{label}: mean {middle}{interval}, n = {mean.n}"
-        return ErrorBar(scale * mean.mean, row, low, high, arm, hover)
+        """A mean with its interval on a row."""
+        ends = mean.mean, mean.low, mean.high
+        return self.error_bar(*ends, row, arm, f"{label}: mean {self.describe_interval(*ends)}, n = {mean.n}")
 
     def figure(
         self, section: str, name: str, title: str, marks: Sequence[Mark], axes: AxesSpec, *, data: pd.DataFrame, wide: bool = False
@@ -134,12 +145,14 @@ def block_stem(block: str) -> str:
     return "overall" if block == ALL_BLOCKS else block
 
 
-def heatmap_height(columns: Sequence[str], rows: int, *, row_height: int) -> int:
-    """The pixels of a heatmap with so many rows, and the names of its columns above them."""
+def heatmap_axes(columns: Sequence[str], rows: Sequence[str], *, row_height: int | None = None) -> AxesSpec:
+    """Axes high enough for the rows of a heatmap, of `row_height` pixels each, and the names of its columns above them."""
+    row_height = row_height or (30 if len(rows) <= MAX_LABELLED else 19)
     names = 7 * max(len(shorten(name)) for name in columns) if needs_upright_names(columns) else 24
-    return 34 + names + rows * row_height
+    return AxesSpec(height=34 + names + len(rows) * row_height)
 
 
-def rows_height(rows: int) -> int:
-    """The pixels of a figure with so many named rows."""
-    return 84 + round(rows * (32 if rows <= 12 else 24 if rows <= 24 else 18))
+def row_axes(label: str, rows: Sequence[str], *, log_x: bool = False) -> AxesSpec:
+    """Axes high enough for named rows, from the bottom."""
+    row_height = 32 if len(rows) <= 12 else 24 if len(rows) <= 24 else 18
+    return AxesSpec(label, log_x=log_x, rows=rows, height=84 + len(rows) * row_height)

@@ -1,4 +1,4 @@
-"""What happens in time: learning curves, and the share of runs that have reached a target."""
+"""Learning curves, and the share of runs that have reached a target."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def time_to_target_figure(context: FigureContext, times: TimeToTarget) -> Figure
         x = [0.0, *arm.times, end]
         waiting = (1.0, *arm.waiting, arm.waiting[-1] if arm.waiting else 1.0)
         if len(times.arms) <= MAX_BANDS and arm.times:
-            # Where all wait, or none, nothing is known of the spread (0 to 1): there is no band there.
+            # Where all runs wait, or none, the spread is unknown (0 to 1), so no band is drawn.
             bounds = [(w, w) if (lo, hi) == (0.0, 1.0) else (lo, hi) for w, lo, hi in zip(arm.waiting, arm.low, arm.high, strict=True)]
             low, high = ([100 * (1 - bound[i]) for bound in ((1.0, 1.0), *bounds, bounds[-1])] for i in (1, 0))
             marks.append(Band(x, low, high, arm.arm, steps=True))
@@ -94,6 +94,6 @@ def time_to_target_figure(context: FigureContext, times: TimeToTarget) -> Figure
         counts = {"arm": arm.arm, "n": arm.n, "reached": arm.reached, "unit": times.unit, "target": times.target}
         frames.append(pd.DataFrame({**counts, **columns}))
     target = f"{formatting.metric_name(times.metric)} {formatting.score(times.target, times.metric)}"
-    axes = AxesSpec(UNITS[times.unit], "runs that have (%)", y_range=(-3.0, 103.0), height=300)
+    axes = AxesSpec(UNITS[times.unit], "runs that reached it (%)", y_range=(-3.0, 103.0), height=300)
     name, title = context.name("target", times.unit, block=times.block), context.title(f"Reached {target}", times.block)
     return context.line_figure("target", name, title, marks, axes, data=pd.concat(frames))

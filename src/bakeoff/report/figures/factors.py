@@ -7,9 +7,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from bakeoff.rendering.marks import AxesSpec, FigureSpec, Heatmap, Mark
+from bakeoff.rendering.marks import FigureSpec, Heatmap, Mark
 from bakeoff.report import formatting
-from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, display_scale, heatmap_height, rows_height
+from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, heatmap_axes, row_axes
 from bakeoff.stats.factorial import FactorialAnova
 
 #: The column of the table of runs with the names of a run's diagnoses, separated by spaces.
@@ -35,14 +35,14 @@ def level_figure(context: FigureContext, anova: FactorialAnova, factor: str) -> 
     for row, level in enumerate(levels):
         marks.append(context.mean_bar(level.interval, row, "", f"{factor} = {level.value}"))
         rows.append({"block": anova.block, "factor": factor, "value": level.value, **vars(level.interval)})
-    axes = AxesSpec(axis_label(context.metric), rows=[level.value for level in levels], height=rows_height(len(levels)))
+    axes = row_axes(axis_label(context.metric), [level.value for level in levels])
     name, title = context.name("levels", factor, block=anova.block), context.title(f"By {factor}", anova.block)
     return context.figure("effects", name, title, marks, axes, data=pd.DataFrame(rows))
 
 
 def interaction_figure(context: FigureContext, block: str, first: str, second: str) -> FigureSpec:
     """The mean score of every combination of two factors' values, over all values of the others."""
-    metric, scale = context.metric, display_scale(context.metric)
+    metric, scale = context.metric, context.scale
     choices = {planned.arm: planned.choices for planned in context.design.planned_arms}
     rows = [
         {first: str(choices[arm].get(first)), second: str(choices[arm].get(second)), "score": score}
@@ -58,7 +58,7 @@ def interaction_figure(context: FigureContext, block: str, first: str, second: s
     labels = [["" if value is None or not labelled else f"{value:.4g}" for value in row] for row in values]
     hover = [[f"{a}, {b}: {formatting.score(means.get((a, b)), metric)}" for b in column_values] for a in row_values]
     heatmap = Heatmap(column_values, row_values, values, labels, hover, low=low if low < high else low - 1.0, high=high)
-    axes = AxesSpec(height=heatmap_height(column_values, len(row_values), row_height=34))
+    axes = heatmap_axes(column_values, row_values, row_height=34)
     title = context.title(f"{first} by {second}, mean {axis_label(metric)}", block)
     return context.figure("effects", context.name("together", first, second, block=block), title, [heatmap], axes, data=data)
 
@@ -80,6 +80,6 @@ def diagnosis_figure(context: FigureContext) -> FigureSpec | None:
         rows += [{"arm": arm, "diagnosis": name, "runs": counts.get((arm, name), 0), "of": totals[arm]} for name in names]
     columns = [name.replace("_", " ") for name in names]
     heatmap = Heatmap(columns, arms, values, labels, hover, high=max(map(max, values)))
-    axes = AxesSpec(height=heatmap_height(columns, len(arms), row_height=30 if len(arms) <= MAX_LABELLED else 19))
+    axes = heatmap_axes(columns, arms)
     title, data = "Runs with each diagnosis", pd.DataFrame(rows)
     return context.figure("diagnoses", "diagnoses", title, [heatmap], axes, data=data, wide=len(names) > 5)

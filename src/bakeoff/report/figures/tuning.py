@@ -10,7 +10,8 @@ import pandas as pd
 
 from bakeoff.rendering.marks import Annotation, AxesSpec, Band, FigureSpec, Heatmap, Line, Mark, Points, Symbol
 from bakeoff.report import formatting
-from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, display_scale, heatmap_height, rows_height
+from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, display_scale, heatmap_axes, row_axes
+from bakeoff.report.sensitivity import Region
 
 #: With more tuning runs than that in a figure, only the best run of each arm in every slice of the space is drawn.
 MAX_POINTS, SLICES = 1500, 40
@@ -92,7 +93,7 @@ def tuned_key_figure(context: FigureContext, block: str, key: str) -> FigureSpec
     sliced = len(rows) > MAX_POINTS and not tuned.names
     joined = len(design.numeric_keys) + len(design.categorical_keys) == 1
     marks = list[Mark]()
-    regions = {region.arm: region for region in context.analysis.regions if (region.block, region.key) == (block, key)}
+    regions = _regions(context, block, key)
     for arm in design.arms:
         arm_rows = rows[rows["arm"] == arm].sort_values("position", kind="stable")
         if arm_rows.empty:
@@ -150,10 +151,15 @@ def _best_trial_marks(
     return [ring, Annotation(x, y + label_height, "edge", arm)] if at_edge else [ring]
 
 
+def _regions(context: FigureContext, block: str, key: str) -> dict[str, Region]:
+    """Arm -> the good region of a key in a block."""
+    return {region.arm: region for region in context.analysis.regions if (region.block, region.key) == (block, key)}
+
+
 def region_figure(context: FigureContext, block: str, key: str) -> FigureSpec | None:
     """How wide each arm's good region is: a thin line for what was searched, a bar for what is within the margin of the best."""
     design = context.design
-    regions = {region.arm: region for region in context.analysis.regions if (region.block, region.key) == (block, key)}
+    regions = _regions(context, block, key)
     if not regions:
         return None
     arms = [arm for arm in reversed(context.arm_order) if arm in regions]
@@ -167,7 +173,7 @@ def region_figure(context: FigureContext, block: str, key: str) -> FigureSpec | 
         hover = f"{arm}: {least}{region.width:.1f} decades, {low} to {high}, best {best}"
         marks.append(Points([region.best], [row], arm, [hover], size=11))
         rows.append(vars(region))
-    axes = AxesSpec(key, log_x=True, rows=arms, height=rows_height(len(arms)))
+    axes = row_axes(key, arms, log_x=True)
     title = context.title(f"{key} within {formatting.difference(design.margin, design.metric)} of the best", block)
     return context.figure("region", context.name("good-region", key, block=block), title, marks, axes, data=pd.DataFrame(rows))
 
@@ -211,6 +217,6 @@ def importance_figure(context: FigureContext, block: str) -> FigureSpec | None:
     labels = [["" if value is None else f"{value:.0f} %" for value in row] for row in values]
     hover = [[f"{arm}, {key}: {label or 'not tuned'}" for key, label in zip(keys, labels[i], strict=True)] for i, arm in enumerate(arms)]
     rows = [{"arm": arm, "block": block, "key": key, "share": share} for arm in shares for key, share in shares[arm].items()]
-    axes = AxesSpec(height=heatmap_height(keys, len(arms), row_height=30 if len(arms) <= MAX_LABELLED else 19))
-    heatmap, title = Heatmap(keys, arms, values, labels, hover, high=100.0), context.title("Share of each tuned key", block)
+    axes, title = heatmap_axes(keys, arms), context.title("Share of each tuned key", block)
+    heatmap = Heatmap(keys, arms, values, labels, hover, high=100.0)
     return context.figure("importance", context.name("importance", block=block), title, [heatmap], axes, data=pd.DataFrame(rows))
