@@ -93,7 +93,8 @@ def print_preview(plan: Plan, *, context: ForkServerContext, workers: int, as_js
     from bakeoff.sweep.cost_preview import block_costs, expected, lines
 
     cost = expected(plan, block_costs(plan, context=context), workers=workers)
-    print(json.dumps({**plan.tree(), "runs": plan.runs, "cost": cost}) if as_json else "\n".join(lines(plan, cost)))
+    facts = {"runs": plan.runs, "cost": cost, "warning": plan.margin_warning}
+    print(json.dumps({**plan.tree(), **facts}) if as_json else "\n".join(lines(plan, cost)))
 
 
 def interrupt_on_signal(number: int, frame: object) -> None:

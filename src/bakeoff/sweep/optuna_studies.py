@@ -51,16 +51,17 @@ def open_studies(plan: Plan, *, folder: Path, studies: int) -> dict[tuple[Stage,
     # Optuna's own lock would outlive a killed process by half a minute. It asks for a class of its own, but only acquires and releases.
     inner: Any = new_lock(folder / f"{JOURNAL}.lock")
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=inner))
-    goal = StudyDirection[plan.spec.metric.goal.upper()]
+    goal, pruner = StudyDirection[plan.spec.metric.goal.upper()], optuna.pruners.NopPruner()
+    # `create_study(load_if_exists=True)` would write to the journal for each of them, every time.
+    existing = set(optuna.get_all_study_names(storage))
+
+    def open_study(name: str) -> Study:
+        if name in existing:
+            return optuna.load_study(study_name=name, storage=storage, sampler=IDLE, pruner=pruner)
+        return optuna.create_study(study_name=name, storage=storage, direction=goal, sampler=IDLE, pruner=pruner)
+
     return {
-        (stage, study_index): optuna.create_study(
-            study_name=study_of(plan, stage, arm_index, study),
-            storage=storage,
-            direction=goal,
-            sampler=IDLE,
-            pruner=optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
+        (stage, study_index): open_study(study_of(plan, stage, arm_index, study))
         for stage in STAGES
         if stage != "audit" or plan.spec.prune is not None
         for study_index, (arm_index, study) in enumerate(plan.tuning_studies(studies))
