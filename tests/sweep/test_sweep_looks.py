@@ -156,6 +156,7 @@ def test_a_real_sweep_is_planned_run_and_asked_for_more(small: Small) -> None:
     code, out, err = line("--plan", "--json")
     told = json.loads(out)
     assert code == 0 and 0 < told["cost"]["seconds"] < 300 and told["runs"] == 8, err
+    assert told["warning"].startswith("margin=0.005: 355 test images cannot show so little"), "from the data themselves"
     assert [planned_arm["steps"] for planned_arm in told["cells"]] == [11, 11] and told["cells"][0]["parameters"] == told["cells"][1][
         "parameters"
     ] > 0

@@ -13,7 +13,6 @@ import pytest
 
 from bakeoff.errors import BakeoffError, PlanError
 from bakeoff.run_files.stored_plan import parse_stored_plan
-from bakeoff.stats.resolution import images_resolution
 from bakeoff.sweep import extend, interim
 from bakeoff.sweep.candidates import study_seed, unit
 from bakeoff.sweep.interim import Extent
@@ -228,7 +227,6 @@ def test_what_cannot_have_more_studies_is_told(small: Small, report: SimpleNames
 
 
 def test_a_margin_that_the_test_images_cannot_show_is_told(small: Small) -> None:
-    assert images_resolution(355) == pytest.approx(0.02326, abs=1e-5) and images_resolution(400, 0.01) == pytest.approx(0.0098)
     facts = [(1000, 40, 360), (1000, 40, 10000)]
     plan = small()
     assert plan.margin_warning is None and plan.examined([(1000, 40, 10000)] * 2).margin_warning is None

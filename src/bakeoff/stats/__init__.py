@@ -30,6 +30,7 @@ from bakeoff.stats.paired import Grade, PairedDifference, compare_family, compar
 from bakeoff.stats.power import paired_power, seeds_needed
 from bakeoff.stats.ranks import MeanRanks, critical_difference, mean_ranks
 from bakeoff.stats.repeated_intervals import RepeatedIntervals, repeated_confidence_intervals
+from bakeoff.stats.resolution import images_resolution
 from bakeoff.stats.scores import ALL_BLOCKS, Goal, Scores, mean_over_blocks, mean_over_studies
 from bakeoff.stats.sensitivity import GoodRegion, good_region
 from bakeoff.stats.survival import CensoredTimes, LogRankTest, SurvivalCurve, kaplan_meier, log_rank_tests
@@ -70,6 +71,7 @@ __all__ = [
     "factorial_anova",
     "good_region",
     "holm",
+    "images_resolution",
     "interquartile_means",
     "kaplan_meier",
     "leading_budgets",
