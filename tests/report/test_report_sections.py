@@ -28,8 +28,6 @@ from bakeoff.stats.intervals import clopper_pearson
 from bakeoff.stats.multiple_comparisons import dunnett_vs_baseline, tukey_all_pairs
 from bakeoff.stats.paired import compare_pairs
 from bakeoff.stats.ranks import critical_difference, mean_ranks
-from bakeoff.stats.survival import CensoredTimes, log_rank_tests
-from bakeoff.stats.tuning_curves import tuning_curve
 
 Make = Callable[..., SweepResults]
 
@@ -189,29 +187,6 @@ def test_region_of_a_known_bowl(simulated: Make) -> None:
     assert not region.open_high
 
 
-def test_tuning_curve_is_the_quantile_of_the_best_of_k() -> None:
-    values = np.random.default_rng(8).uniform(size=40)
-    low, median, high, _ = tuning_curve(values, goal="maximize")
-    ordered = np.sort(values)
-    for k in (3, 5, 20, 39):
-        assert median[k - 1] == ordered[math.ceil(0.5 ** (1 / k) * 40 - 1e-9) - 1]
-    assert (low <= median).all()
-    assert (median <= high).all()
-    assert (np.diff(median) >= 0).all()
-    flipped = tuning_curve(-values, goal="minimize")
-    assert flipped.median[1:] == pytest.approx(-median[1:])  # of an even number the median is either of two
-
-
-def test_bands_hold_over_all_budgets() -> None:
-    """The true median of the best of k uniform draws is 0.5^(1/k)."""
-    rng, times, held = np.random.default_rng(9), 400, 0
-    truth = 0.5 ** (1 / np.arange(1, 13))
-    for _ in range(times):
-        low, _, high, _ = tuning_curve(rng.uniform(size=12), goal="maximize")
-        held += bool((low <= truth).all() and (truth <= high).all())
-    assert held / times >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / times)
-
-
 def test_an_arm_overtakes_and_learning_samplers_are_refused(simulated: Make) -> None:
     sweep = simulated({"a": 0.0, "b": 0.3}, rng=np.random.default_rng(10), trials=24, base=0.5)
     results = budgets(sweep)
@@ -273,23 +248,6 @@ def test_budget_curves_of_arms_whose_losses_diverged(simulated: Make) -> None:
     assert curves["b"].median[0] is None and None not in curves["a"].median
     figure = next(figure for figure in section_figures(analyse(sweep)) if figure.name == "budget")
     assert all(math.isfinite(y) for mark in figure.marks if isinstance(mark, Line) for y in mark.y)
-
-
-def test_log_rank_by_hand() -> None:
-    """Mantel's sums over the event times of two samples with losses."""
-    a, b = (np.array([3.0, 5.0, 7.0]), np.array([10.0])), (np.array([6.0, 8.0]), np.array([10.0, 10.0]))
-    expected = variance = 0.0
-    for time in sorted({*a[0], *b[0]}):
-        at_risk = [sum(x >= time for part in own for x in part) for own in (a, b)]
-        events = sum(x == time for own in (a, b) for x in own[0])
-        n = sum(at_risk)
-        expected += events * at_risk[0] / n
-        variance += events * (at_risk[0] / n) * (at_risk[1] / n) * (n - events) / (n - 1) if n > 1 else 0.0
-    z = (3 - expected) / math.sqrt(variance)
-    samples = {arm: CensoredTimes(np.concatenate(own), np.repeat([True, False], [*map(len, own)])) for arm, own in (("a", a), ("b", b))}
-    (test,) = log_rank_tests(samples)
-    assert test.faster == "a"
-    assert test.p == pytest.approx(2 * stats.norm.sf(abs(z)))
 
 
 def test_one_analysis_has_all(simulated: Make) -> None:
