@@ -77,7 +77,7 @@ def test_the_global_batch_is_the_same_whatever_the_devices(world: int, accumulat
 
 
 @pytest.mark.parametrize("skip", [0, 1, 3, 4, 7, 8])
-def test_a_resumed_epoch_is_the_rest_of_it_and_the_next_is_whole(skip: int) -> None:
+def test_a_resumed_epoch_is_the_rest_of_it_and_the_next_is_complete(skip: int) -> None:
     full_epoch, next_epoch = listed(batches(epoch=3, accumulate=2)), listed(batches(epoch=4, accumulate=2))
     loader = batches(epoch=3, accumulate=2)
     loader.resume(epoch=3, skip=skip)
@@ -97,7 +97,7 @@ def test_max_steps_shortens_the_last_epoch_only() -> None:
     assert same(listed(batches(max_steps=6, epoch=1)), listed(batches(epoch=1))[:2])
 
 
-def test_every_image_is_a_cut_of_its_own_maybe_mirrored() -> None:
+def test_every_image_is_cropped_and_mirrored_on_its_own() -> None:
     padded = torch.nn.functional.pad(IMAGES, (2, 2, 2, 2)).float().div(255)
     sides = {False: padded, True: padded.flip(-1)}
     seen = set()
@@ -150,7 +150,7 @@ def test_evaluation_sees_each_image_once_in_order(world: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "devices", "accumulate"), [(12, 5, 1), (12, 1, 5), (12, 3, 8), (0, 1, 1), (-4, 2, 1)])
-def test_a_batch_that_does_not_divide_names_the_three_keys(size: int, devices: int, accumulate: int) -> None:
+def test_a_batch_that_does_not_divide_names_the_three_arguments(size: int, devices: int, accumulate: int) -> None:
     with pytest.raises(ArgumentError) as error:
         micro_batch_size(size, devices=devices, accumulate=accumulate)
     parts = (f"batch_size={size}:", f"devices={devices} ", f"accumulate={accumulate} ")

@@ -1,4 +1,4 @@
-"""Decoding: pixels are those of a resize and a cut, whatever process makes them; damaged files and dead workers are told at once."""
+"""Decoding: pixels are those of a resize and a cut, whatever process makes them; damaged files and dead workers are named at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def batches(paths: list[str]) -> list[list[Request]]:
 
 @pytest.mark.parametrize(("width", "height"), [(50, 40), (40, 50), (41, 41), (64, 37), (37, 97)])
 @pytest.mark.parametrize("side", [32, 36, 75])
-def test_a_cut_is_torchvisions_resize_and_crop(tmp_path: Path, width: int, height: int, side: int) -> None:
+def test_a_crop_is_torchvisions_resize_and_crop(tmp_path: Path, width: int, height: int, side: int) -> None:
     from torchvision.transforms import functional as F
 
     path = picture(tmp_path / "a.png", width=width, height=height, seed=1)
@@ -62,7 +62,7 @@ def test_a_cut_is_torchvisions_resize_and_crop(tmp_path: Path, width: int, heigh
         assert difference.max() <= 2 and difference.mean() < 0.25  # ties, which either of the two passes may round up or down
 
 
-def test_a_cut_takes_every_place_alike_and_the_middle_without_a_share() -> None:
+def test_a_crop_takes_every_offset_alike_and_the_middle_without_a_fraction() -> None:
     shares = (torch.arange(60, dtype=torch.float64) / 60).tolist()
     assert torch.bincount(torch.tensor([crop_offset(4, share) for share in shares])).tolist() == [12] * 5
     assert [crop_offset(room, None) for room in (0, 1, 2, 5)] == [0, 0, 1, 2]
@@ -97,7 +97,7 @@ def test_whole_images_keep_their_shapes(paths: list[str], decoder: Decoder) -> N
         assert np.array_equal(image.numpy(), decode(Request(path, 36, 0), channels=3))
 
 
-def test_readings_may_be_left_and_may_meet(paths: list[str], decoder: Decoder) -> None:
+def test_readings_may_be_abandoned_and_may_overlap(paths: list[str], decoder: Decoder) -> None:
     requests = batches(paths)
     expected = list(Decoder(channels=3, workers=0).read(requests, count=3))
     left = decoder.read(requests, count=3)
@@ -146,7 +146,7 @@ def test_a_damaged_file_is_named_in_one_line(paths: list[str], decoder: Decoder,
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_an_error_and_no_wait(paths: list[str]) -> None:
+def test_a_killed_worker_is_an_error_at_once(paths: list[str]) -> None:
     decoder, before = Decoder(channels=3, workers=2), set(multiprocessing.active_children())
     reading = decoder.read([[Request(path, 36, 32) for path in paths]] * 400, count=400)
     next(reading)

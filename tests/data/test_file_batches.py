@@ -138,7 +138,7 @@ def read_off(image: Tensor, width: int, height: int) -> tuple[float, float, bool
     return side, first / step - 4, mirrored, float(green[4]) / slope_y - 4
 
 
-def test_scale_place_and_mirror_are_drawn_for_each_image(paths: list[str]) -> None:
+def test_scale_offset_and_mirror_are_drawn_for_each_image(paths: list[str]) -> None:
     measured = []
     for epoch in range(40):
         for images, labels in batches(paths, epoch=epoch):
@@ -155,7 +155,7 @@ def test_scale_place_and_mirror_are_drawn_for_each_image(paths: list[str]) -> No
     assert min(f[3] for f in tall) < 1 and max(f[3] for f in tall) > 16  # at side 24 the height of 36 leaves places 0 to 20
 
 
-def test_requests_draw_sides_and_places_evenly(paths: list[str]) -> None:
+def test_requests_draw_sides_and_offsets_evenly(paths: list[str]) -> None:
     loader = batches(paths)
     wanted = [request for epoch in range(300) for request in loader._requests(epoch, list(range(6)), 0)]
     counts = torch.tensor([r.side for r in wanted]).bincount()[18:]
@@ -167,7 +167,7 @@ def test_requests_draw_sides_and_places_evenly(paths: list[str]) -> None:
     assert {r.side for r in batches(paths, scale=(20, 20))._requests(0, list(range(6)), 0)} == {20}
 
 
-def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
+def test_without_flips_an_image_is_its_normalized_crop(paths: list[str]) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     for last in (False, True):
         normalizer = Normalizer(channels=3, size=SIZE, mean=mean, std=std, channels_last=last)
@@ -181,7 +181,7 @@ def test_without_flips_an_image_is_its_cut_normalized(paths: list[str]) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_evaluation_sees_each_file_once_cut_from_the_middle(paths: list[str], workers: Decoder, world: int) -> None:
+def test_evaluation_sees_each_file_once_cropped_from_the_middle(paths: list[str], workers: Decoder, world: int) -> None:
     for rank in range(world):
         share = EvalFiles(LabelledFiles(paths, LABELS), decoder=workers, normalizer=RAW, side=20, batch_size=5, shard=Shard(rank, world))
         batches_of_rank = list(share)
@@ -195,7 +195,7 @@ def test_evaluation_sees_each_file_once_cut_from_the_middle(paths: list[str], wo
             assert (image * 255 - expected).abs().max() < 1.5
 
 
-def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
+def test_scale_range_follows_the_papers_where_no_scale_is_given() -> None:
     assert scale_range([], size=224) == (256, 256) and scale_range([], size=32) == (37, 37)
     assert scale_range([384], size=224) == (384, 384) and scale_range([256, 512], size=224) == (256, 512)
     for wrong in ([200], [512, 256], [100, 300]):
@@ -204,7 +204,7 @@ def test_sides_follow_the_papers_where_no_scale_is_given() -> None:
     assert FileStore(decoder=Decoder(channels=3, workers=0), size=224, scale=[256, 512], eval_batch_size=8).eval_side == 384
 
 
-def test_moments_are_measured_on_cuts_from_the_middle(paths: list[str]) -> None:
+def test_moments_are_measured_on_crops_from_the_middle(paths: list[str]) -> None:
     store = FileStore(decoder=Decoder(channels=3, workers=2), size=SIZE, scale=[20], eval_batch_size=8)
     statistics = store.channel_statistics(paths, key="test", seed=0)
     raw = Normalizer(channels=3, size=SIZE)

@@ -1,4 +1,4 @@
-"""Folds: every image validates exactly once, sizes are even, subsets are nested fold by fold, and wrong numbers are told."""
+"""Folds: every image validates exactly once, sizes are even, subsets are nested fold by fold, and wrong numbers are named."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_beginning_has_each_class_in_its_proportion() -> None:
         ),
     ],
 )
-def test_impossible_folds_name_the_key(changes: dict[str, Any], words: str) -> None:
+def test_impossible_folds_name_the_argument(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError) as error:
         split(UNEVEN, SplitSpec(val_fraction=0.1, seed=0, **changes))
     assert words in str(error.value)

@@ -1,4 +1,4 @@
-"""Sources: files in their true formats, in every place they may be in; damaged and missing ones are told in one line."""
+"""Sources: files in their true formats, wherever they may be; damaged and missing ones are named in one line."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, fashion: dict[str, bytes], 
         sources.fashion_mnist(root=tmp_path, download=False)
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100", "svhn", "stl10"])
 def test_a_missing_dataset_says_what_to_do(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as error:
         getattr(sources, name)(root=tmp_path / "nowhere", download=False)
@@ -120,12 +120,14 @@ def test_a_missing_dataset_says_what_to_do(tmp_path: Path, name: str) -> None:
         assert "Debian" in message
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fashion_mnist", "FashionMNIST"), ("cifar10", "CIFAR10")])
-def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
-    def offline(self: object) -> None:
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "svhn", "stl10"])
+def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def offline(*args: Any, **kwargs: Any) -> None:
         raise URLError("[Errno -3] Temporary failure in name resolution")
 
-    monkeypatch.setattr(getattr(tv, kind), "download", offline)
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", offline)
+    for dataset in (tv.FashionMNIST, tv.CIFAR10, tv.STL10):
+        monkeypatch.setattr(dataset, "download", offline)
     with pytest.raises(DataError) as error:
         getattr(sources, name)(root=tmp_path / "new", download=True)
     assert "download" in str(error.value) and "name resolution" in str(error.value) and "\n" not in str(error.value)

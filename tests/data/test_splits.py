@@ -58,13 +58,13 @@ def test_apportioned_counts_add_up_by_largest_remainder() -> None:
         ({"val_fraction": 0.999}, "val_fraction=0.999"),
     ],
 )
-def test_impossible_splits_name_the_key(kwargs: dict[str, float], key: str) -> None:
+def test_impossible_splits_name_the_argument(kwargs: dict[str, float], key: str) -> None:
     with pytest.raises(DataError) as error:
         stratified_split(LABELS, seed=0, **kwargs)  # type: ignore[arg-type]
     assert key in str(error.value)
 
 
-def test_every_fifth_takes_a_fifth_of_each_class() -> None:
+def test_the_fixed_test_split_takes_a_fifth_of_each_class() -> None:
     train, test = fixed_test_split(LABELS)
     assert torch.bincount(LABELS[test]).tolist() == [20, 10, 6]
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(180))

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], error: type[Excepti
         image_data(**changes).setup()
 
 
-def test_the_mean_alone_is_taken_off_in_steps_of_255() -> None:
+def test_the_mean_alone_is_subtracted_in_steps_of_255() -> None:
     centred, plain = image_data(normalize="mean", crop=0, flip=False), image_data(normalize=False, crop=0, flip=False)
     for data in (centred, plain):
         data.setup()
@@ -155,7 +155,7 @@ def test_constant_images_cannot_be_normalized() -> None:
         image_data(lambda: dark, fit="resize").setup()
 
 
-def test_images_live_on_the_device_only_where_they_leave_half_of_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_kept_on_the_device_only_where_they_leave_half_of_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     gpu = torch.device("cuda", 0)
     assert choose_placement(gpu, need=500) == gpu
@@ -306,3 +306,20 @@ def test_a_second_fit_begins_anew() -> None:
 def test_a_runs_errors_name_the_keys_of_its_config(overrides: list[str], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         set_up_data(compose(overrides))
+
+
+OWN_SOURCE = """
+from bakeoff.errors import ArgumentError
+
+def stripes(*, root, download, images: int = 600):
+    raise ArgumentError(f"images={images}: must be 4 or more, see `root` (http://host/?images=3)")
+"""
+
+
+def test_a_source_of_a_users_own_names_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_source.py").write_text(OWN_SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BAKEOFF_TRUST", "own_source")
+    run = compose(["data.source._target_=own_source.stripes", "+data.source.images=3"])
+    with pytest.raises(ChoiceError, match=r"^data\.source\.images=3: must be 4 or more, see data\.root \(http://host/\?images=3\)$"):
+        set_up_data(run)

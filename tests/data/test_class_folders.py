@@ -1,4 +1,4 @@
-"""Class folders: listed as torchvision lists them, nothing decoded or written, and every wrong layout told in one line."""
+"""Class folders: listed as torchvision lists them, nothing decoded or written, and every wrong layout named in one line."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_links_to_class_folders_and_images_are_followed_and_circles_are_not(one_
     assert len(listing.digest()) == 64
 
 
-def test_the_digest_follows_names_sizes_and_labels_and_not_the_place(two_parts: Path, tmp_path: Path) -> None:
+def test_the_digest_follows_names_sizes_and_labels_and_not_the_location(two_parts: Path, tmp_path: Path) -> None:
     first = sources.folder(root=two_parts, download=False).digest()
     copy = tmp_path / "copied" / "deep"
     for part in ("train", "test"):
@@ -182,7 +182,7 @@ def test_train_alone_says_how_to_use_it(two_parts: Path) -> None:
     assert len(sources.folder(root=two_parts / "train", download=False).test) == 3
 
 
-def test_what_ends_like_an_image_and_is_no_file_is_named(one_level: Path) -> None:
+def test_an_image_name_that_is_no_file_is_named(one_level: Path) -> None:
     (one_level / "ant" / "gone.png").symlink_to(one_level / "nowhere.png")
     assert f"{one_level / 'ant' / 'gone.png'}: not a file, nor a link to one that is there" in error_message(one_level)
     (one_level / "ant" / "gone.png").unlink()
