@@ -74,7 +74,7 @@ def test_standard_deviations_by_depth_follow_mean_field_theory(activation: str, 
 
 @pytest.mark.parametrize(("activation", "scheme"), COURSE)
 def test_standard_deviations_by_depth_are_those_of_the_course(activation: str, scheme: str) -> None:
-    # Both sides scatter here, so that the tolerance is sqrt(2) of the one above, and half of the last printed digit.
+    # Both sides are random, so that the tolerance is sqrt(2) times the one above, plus half of the last printed digit.
     for depth, (std, printed) in enumerate(zip(measured(activation, scheme), COURSE[activation, scheme], strict=True), 1):
         assert std == pytest.approx(printed, rel=0.08 * math.sqrt(2 * depth), abs=5e-7), f"layer {depth}"
 

@@ -71,7 +71,7 @@ def test_listed_and_matching_layers_are_copied() -> None:
     assert copied(net, source) == ["conv1_1", "fc3"]
     net = bare("model=vgg16", "data.num_classes=7")
     assert "fc3" not in start(net, source, layers="matching")["initializer.copied_layers"]
-    # 5 stages with 8 convolutions of A; each has its place and shape in D. Of the linear layers two.
+    # All 8 convolutions of A have the same position and shape in D, and so do two linear layers.
     assert len(copied(net, source)) == 10
 
 

@@ -1,4 +1,4 @@
-"""AlexNet's and VGG's own starts, sparse and delta-orthogonal weights, element by element."""
+"""The initializers of AlexNet's and VGG's papers, sparse and delta-orthogonal weights, element by element."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def test_sparse_gives_each_unit_its_number_of_normal_weights(layer: nn.Linear | 
     rows = layer.weight.detach().flatten(1)
     counts = (rows != 0).sum(1)
     assert (counts == min(15, rows.shape[1])).all()
-    kept = rows[rows != 0].double()
-    assert float(kept.std()) == pytest.approx(1.5, rel=5 / math.sqrt(2 * len(kept)))
+    nonzero = rows[rows != 0].double()
+    assert float(nonzero.std()) == pytest.approx(1.5, rel=5 / math.sqrt(2 * len(nonzero)))
     if rows.shape[1] > 15:
         # Every input is chosen about as often as another: 15 of fan_in, for each of the units.
         share = (rows != 0).double().mean(0)

@@ -94,7 +94,19 @@ def test_published_nets_have_their_scores_at_full_size(word: str, composed: Call
     assert 55e6 < sum(weight.numel() for weight in net.parameters()) < 150e6
 
 
-PAPERS = {
+PAPER_TRAINING = {
+    "optimizer._target_": "bakeoff.components.optimizers.MomentumCaffe",
+    "optimizer.lr": 0.01,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 5e-4,
+    "optimizer.decay_all": True,
+    "scheduler._target_": "bakeoff.components.schedulers.plateau",
+    "scheduler.watch": "error",
+    "scheduler.factor": 0.1,
+    "scheduler.floor": 1e-3,
+}
+"""Settings that both papers share."""
+PAPERS: dict[str, dict[str, Any]] = {
     "alexnet_2012_imagenet": {
         "model._target_": "bakeoff.nets.alexnet.alexnet_2012",
         "model.head": "imagenet",
@@ -104,15 +116,7 @@ PAPERS = {
         "initializer._target_": "bakeoff.components.initializers.AlexNetPaper",
         "initializer.std": 0.01,
         "initializer.bias": 1.0,
-        "optimizer._target_": "bakeoff.components.optimizers.MomentumCaffe",
-        "optimizer.lr": 0.01,
-        "optimizer.momentum": 0.9,
-        "optimizer.weight_decay": 5e-4,
-        "optimizer.decay_all": True,
-        "scheduler._target_": "bakeoff.components.schedulers.plateau",
-        "scheduler.watch": "error",
-        "scheduler.factor": 0.1,
-        "scheduler.floor": 1e-3,
+        **PAPER_TRAINING,
         "loss._target_": "torch.nn.CrossEntropyLoss",
         "data.source._target_": "bakeoff.data.sources.imagenet",
         "data.size": 227,
@@ -134,15 +138,7 @@ PAPERS = {
         "initializer._target_": "bakeoff.components.initializers.Normal",
         "initializer.std": 0.1,
         "initializer.bias": 0.0,
-        "optimizer._target_": "bakeoff.components.optimizers.MomentumCaffe",
-        "optimizer.lr": 0.01,
-        "optimizer.momentum": 0.9,
-        "optimizer.weight_decay": 5e-4,
-        "optimizer.decay_all": True,
-        "scheduler._target_": "bakeoff.components.schedulers.plateau",
-        "scheduler.watch": "error",
-        "scheduler.factor": 0.1,
-        "scheduler.floor": 1e-3,
+        **PAPER_TRAINING,
         "data.size": 224,
         "data.augment.scale": [256, 512],
         "data.augment.flip": True,

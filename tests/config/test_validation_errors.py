@@ -1,4 +1,4 @@
-"""pydantic's complaints become one line with the key, the value, the rule, the choices and the near miss."""
+"""pydantic's errors become a line with the key, the value, the rule, the choices and the near miss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Inner(BaseModel):
     name: Literal["one", "two"] = "one"
     count: Annotated[int, Field(ge=1)] = 1
     weights: Annotated[list[int], Field(max_length=2)] = Field(default_factory=list)
-    wanted: dict[str, int] = Field(default_factory=dict, alias="for")
+    reserved: dict[str, int] = Field(default_factory=dict, alias="for")
 
 
 class Outer(BaseModel):

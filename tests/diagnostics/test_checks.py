@@ -27,21 +27,21 @@ import torch
 from bakeoff.data import sources
 
 def shuffled(*, root, download):
-    whole = sources.digits(root=root, download=download)
-    mixed = [y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))] for y in (whole.train_y, whole.test_y)]
-    return dataclasses.replace(whole, train_y=mixed[0], test_y=mixed[1])
+    digits = sources.digits(root=root, download=download)
+    mixed = [y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))] for y in (digits.train_y, digits.test_y)]
+    return dataclasses.replace(digits, train_y=mixed[0], test_y=mixed[1])
 
 def doubled(*, root, download):
-    whole = sources.digits(root=root, download=download)
-    test = whole.test_x.clone()
-    test[:20] = whole.train_x[:20]
-    return dataclasses.replace(whole, test_x=test)
+    digits = sources.digits(root=root, download=download)
+    test = digits.test_x.clone()
+    test[:20] = digits.train_x[:20]
+    return dataclasses.replace(digits, test_x=test)
 """
 
 
 @pytest.fixture
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of sources that are wrong in one way each, trusted as a user's own."""
+    """A module with faulty data sources, trusted like a user's module."""
     (tmp_path / "odd_sources.py").write_text(SOURCES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("BAKEOFF_TRUST", "odd_sources")
@@ -66,8 +66,8 @@ def test_a_healthy_run_passes_and_is_stored(tmp_path: Path, capsys: pytest.Captu
     assert {"gradient check", "overfit 20 examples", "learning-rate range", "speed", "memory", "time of the whole run"} <= set(results)
     assert results["overfit 20 examples"]["found"].startswith("100 %")
     assert results["loss at the start"]["expected"] == "ln 10 = 2.303"
-    kept = [line for line in journal.read_journal(folder / "journal.jsonl") if line["kind"] in ("artifact", "metrics", "end")]
-    assert any(line.get("path") == "check" for line in kept) and kept[-1]["status"] == "FINISHED"
+    lines = [line for line in journal.read_journal(folder / "journal.jsonl") if line["kind"] in ("artifact", "metrics", "end")]
+    assert any(line.get("path") == "check" for line in lines) and lines[-1]["status"] == "FINISHED"
     assert {"index.html", "check.json", "learning_rate_range.png"} <= {path.name for path in (folder / "check").iterdir()}
     assert "<script" not in (folder / "check" / "index.html").read_text()
     from bakeoff.tracking import store
@@ -83,7 +83,7 @@ def test_vanishing_activations_are_wrong_and_a_remedy_is_named(
 ) -> None:
     monkeypatch.setattr(optimization, "OVERFIT_STEPS", 20)
     monkeypatch.setattr(optimization, "RATE_STEPS", 10)
-    # What a run costs is not asked here.
+    # The cost of a run is not tested.
     monkeypatch.setattr(check_run, "check_cost", lambda run, measure_cost: iter(()))
     code, results, _ = check(tmp_path, capsys, "initializer=normal", "initializer.std=1e-4", "activation=tanh")
     assert code == 1

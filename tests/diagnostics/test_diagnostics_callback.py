@@ -23,8 +23,8 @@ from bakeoff.training.run_training import train_from_dir
 SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=32", "trainer.max_epochs=2", "trainer.threads=1", "trainer.log_every=3"]
 
 
-def folder(place: Path, *overrides: str) -> RunDir:
-    return create_run_dir(compose([*SMALL, f"tracking.folder={place}", f"tracking.uri=sqlite:///{place}/mlflow.db", *overrides]))
+def folder(parent: Path, *overrides: str) -> RunDir:
+    return create_run_dir(compose([*SMALL, f"tracking.folder={parent}", f"tracking.uri=sqlite:///{parent}/mlflow.db", *overrides]))
 
 
 def state(run: RunDir) -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def metrics(run: RunDir) -> dict[tuple[str, int], float]:
     for line in journal.read_journal(run.journal):
         if line["kind"] == "metrics":
             for name, value in line["values"].items():
-                assert (name, line["step"]) not in values, f"{name} is there twice at step {line['step']}"
+                assert (name, line["step"]) not in values, f"{name} is logged twice at step {line['step']}"
                 values[name, line["step"]] = float(value)
     return {key: value for key, value in values.items() if key[0].startswith("layers/")}
 
@@ -101,21 +101,21 @@ def stop_at(patch: pytest.MonkeyPatch, *, step: int) -> None:
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_resumed_run_continues_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     options = ["trainer.checkpoint_every=1", "initializer=normal", "activation=tanh"]
-    whole, broken = folder(tmp_path / "whole", *options), folder(tmp_path / "broken", *options)
-    train_from_dir(whole.path)
+    uninterrupted, resumed = folder(tmp_path / "uninterrupted", *options), folder(tmp_path / "resumed", *options)
+    train_from_dir(uninterrupted.path)
     with monkeypatch.context() as patch:
         stop_at(patch, step=stop)
         with pytest.raises(Died):
-            train_from_dir(broken.path)
-    train_from_dir(broken.path)
-    assert metrics(broken) == metrics(whole)
-    assert {step for _, step in metrics(whole)} == {0, 1, 2, 4, 8}
-    pages = [(run.path / "diagnostics" / "index.html").read_text() for run in (whole, broken)]
+            train_from_dir(resumed.path)
+    train_from_dir(resumed.path)
+    assert metrics(resumed) == metrics(uninterrupted)
+    assert {step for _, step in metrics(uninterrupted)} == {0, 1, 2, 4, 8}
+    pages = [(run.path / "diagnostics" / "index.html").read_text() for run in (uninterrupted, resumed)]
     assert pages[0] == pages[1]
-    lines = [(run.path / "diagnostics" / "readings.jsonl").read_text() for run in (whole, broken)]
+    lines = [(run.path / "diagnostics" / "readings.jsonl").read_text() for run in (uninterrupted, resumed)]
     assert lines[0] == lines[1]
     tags = [
-        name for line in journal.read_journal(broken.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name
+        name for line in journal.read_journal(resumed.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name
     ]
     assert len(tags) == len(set(tags)) > 0
 
@@ -194,7 +194,7 @@ def test_a_failing_diagnostic_is_skipped_and_reported(
 
 
 @pytest.mark.parametrize(
-    ("broken", "part"),
+    ("resumed", "part"),
     [
         ("callback.trace_layers", "layers"),
         ("layer_stats.activation_stats", "activations"),
@@ -204,12 +204,12 @@ def test_a_failing_diagnostic_is_skipped_and_reported(
     ],
 )
 def test_a_failing_part_does_not_end_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str, part: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], resumed: str, part: str
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise ValueError("not to be measured\nmore of it")
 
-    monkeypatch.setattr(f"bakeoff.diagnostics.{broken}", fails)
+    monkeypatch.setattr(f"bakeoff.diagnostics.{resumed}", fails)
     run = folder(tmp_path, "trainer.max_steps=3", "data.subset=64")
     assert train_from_dir(run.path).status == "finished"
     warnings = [line for line in capsys.readouterr().err.splitlines() if "diagnostics skip" in line]

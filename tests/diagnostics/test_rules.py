@@ -1,4 +1,4 @@
-"""The rules of the diagnoses, on histories made by hand and on runs that are faulty on purpose or healthy."""
+"""The rules of the diagnoses, on histories written by hand and on healthy and deliberately faulty runs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ HEALTHY = {
         layer_stats=[LayerStats(4, healthy_layers())],
         curves={"train/loss": {10: 2.3}},
     ),
-    "one validation that is worse": history(
+    "a single worse validation": history(
         train__epoch_loss={20: 1.0, 40: 0.7, 60: 0.5, 80: 0.4}, val__loss={20: 1.0, 40: 0.6, 60: 1.5, 80: 0.5}
     ),
     "a validation loss that rises with the training loss above it": history(
@@ -144,8 +144,8 @@ def test_a_provoked_fault_is_diagnosed(tmp_path: Path, overrides: list[str], nam
 
 @pytest.mark.slow
 def test_a_stack_of_sigmoids_is_diagnosed(tmp_path: Path) -> None:
-    found = diagnoses(tmp_path, "model=vgg11", "model.width=0.1", "activation=sigmoid", "trainer.max_epochs=2")
-    assert {"vanishing_gradients", "stuck_at_guessing"} <= set(found)
+    evidence = diagnoses(tmp_path, "model=vgg11", "model.width=0.1", "activation=sigmoid", "trainer.max_epochs=2")
+    assert {"vanishing_gradients", "stuck_at_guessing"} <= set(evidence)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every picture leaves its PNG, SVG and page, offline and complete; misspelt words are answered in one line; failures have a reason."""
+"""Every picture is written as PNG, SVG and a self-contained page; errors are a single line; skipped choices have a reason."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_picture_is_tested() -> None:
 
 @pytest.mark.parametrize("name", GALLERY)
 def test_a_picture_is_three_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "made" / name
+    out = tmp_path / "out" / name
     assert main(["show", name, *SMALL[name].split(), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     for ending in ("png", "svg", "html"):
@@ -112,7 +112,7 @@ def test_a_users_module_is_drawn_if_it_is_trusted(
     (tmp_path / "own_units.py").write_text("import torch\n\nclass Cube(torch.nn.Module):\n    def forward(self, x):\n        return x**3\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("BAKEOFF_TRUST", "")
-    line = ["show", "activations", "activation=tanh", "activation._target_=own_units.Cube", "--out", str(tmp_path / "made")]
+    line = ["show", "activations", "activation=tanh", "activation._target_=own_units.Cube", "--out", str(tmp_path / "out")]
     assert main(line) == 2
     assert "trust=[own_units]" in capsys.readouterr().err
     assert main([*line, "trust=[own_units]"]) == 0
@@ -121,9 +121,9 @@ def test_a_users_module_is_drawn_if_it_is_trusted(
 
 
 def test_an_output_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("", encoding="utf-8")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FolderError, match="cannot be written"):
-        draw_picture(parse_request("backprop", []), tmp_path / "taken", command="")
+        draw_picture(parse_request("backprop", []), tmp_path / "file", command="")
 
 
 def test_new_files_of_a_folder_are_drawn_and_failing_ones_have_a_reason(tmp_path: Path) -> None:

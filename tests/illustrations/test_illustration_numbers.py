@@ -78,11 +78,11 @@ def test_a_repeated_variable_gets_the_sum_of_its_gradients_and_constants_get_non
 
 def test_the_graph_is_the_one_that_autograd_has() -> None:
     nodes = evaluate_graph("max(x, y) * exp(x) - relu(y) / sqrt(x)", {"x": 2, "y": 1.5})
-    wanted = {"max": "Maximum", "*": "Mul", "exp": "Exp", "-": "Sub", "relu": "Relu", "/": "Div", "sqrt": "Sqrt"}
+    operations = {"max": "Maximum", "*": "Mul", "exp": "Exp", "-": "Sub", "relu": "Relu", "/": "Div", "sqrt": "Sqrt"}
     assert {node.label: node.backward for node in nodes if node.kind == "operation"} == {
-        label: f"{name}Backward0" for label, name in wanted.items()
+        label: f"{name}Backward0" for label, name in operations.items()
     }
-    assert all(place < i for i, node in enumerate(nodes) for place in node.inputs)
+    assert all(source < i for i, node in enumerate(nodes) for source in node.inputs)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_the_graph_is_the_one_that_autograd_has() -> None:
     ],
 )  # fmt: skip
 def test_syntax_that_is_not_allowed_is_an_error(text: str) -> None:
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ConfigError) as error:
         evaluate_graph(text, {"x": 1.0})
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_value_without_a_variable_is_an_error() -> None:
@@ -111,7 +111,7 @@ def test_nodes_are_distinct_and_to_the_right_of_their_inputs() -> None:
     assert all(layout.positions[part][0] < layout.positions[i][0] for i, parts in enumerate(inputs) for part in parts)
     assert len(set(layout.positions)) == len(inputs)
     assert len(layout.lines) == sum(map(len, inputs))
-    bends = {spot for _, _, places in layout.lines for spot in places[1:-1]}
+    bends = {point for _, _, points in layout.lines for point in points[1:-1]}
     assert bends and not bends & set(layout.positions), "a line over several columns passes beside the nodes"
 
 
@@ -142,43 +142,43 @@ def test_receptive_fields_and_parameters_of_the_papers(name: str) -> None:
     pools = [layer for layer in layers if layer.name.startswith("pool")]
     assert pools[-1].field == FIELDS[name] and pools[-1].stride == 32
     with torch.device("meta"):
-        whole = sum(p.numel() for p in builders.make_uninitialized_model(run).parameters())
-    assert sum(layer.parameters for layer in layers) == whole
+        total = sum(p.numel() for p in builders.make_uninitialized_model(run).parameters())
+    assert sum(layer.parameters for layer in layers) == total
     assert layers[-1].shape == (1000,) and layers[-1].field is None
 
 
 def test_receptive_field_is_the_region_with_a_gradient() -> None:
-    """The pixels on which one place of VGG-11's third pooling depends, by autograd, in the middle of a large enough image."""
+    """The pixels on which an output of VGG-11's third pooling depends, by autograd, in the middle of a large enough image."""
     run = compose.compose(["model=vgg11", "data=cifar10", "data.size=96", "model.width=0.05", "initializer=constant"])
     net = builders.make_model(run)
     images = torch.ones(1, 3, 96, 96, requires_grad=True)
-    flow, pools, seen = images, 0, [layer for layer in layer_geometries(run) if layer.name == "pool3"]
+    signal, pools, pool3 = images, 0, [layer for layer in layer_geometries(run) if layer.name == "pool3"]
     for module in net.features:  # type: ignore[union-attr]
-        flow = nn.functional.avg_pool2d(flow, 2) if isinstance(module, nn.MaxPool2d) else module(flow)
+        signal = nn.functional.avg_pool2d(signal, 2) if isinstance(module, nn.MaxPool2d) else module(signal)
         pools += isinstance(module, nn.MaxPool2d)
         if pools == 3:
             break
-    flow[0, :, 6, 6].sum().backward()  # type: ignore[no-untyped-call]
+    signal[0, :, 6, 6].sum().backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None
     reach = (images.grad[0].abs().sum(0) > 0).any(0).sum()
-    assert int(reach) == seen[0].field
+    assert int(reach) == pool3[0].field
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride", "pad", "places", "left"), [(5, 3, 1, 0, 3, 0), (7, 3, 2, 0, 3, 0), (7, 3, 3, 0, 2, 1)]
+    ("size", "kernel", "stride", "pad", "outputs", "unused"), [(5, 3, 1, 0, 3, 0), (7, 3, 2, 0, 3, 0), (7, 3, 3, 0, 2, 1)]
 )
-def test_output_sides(size: int, kernel: int, stride: int, pad: int, places: int, left: int) -> None:
-    assert output_side(size, kernel=kernel, stride=stride, pad=pad) == (places, left)
-    assert nn.Conv2d(1, 1, kernel, stride, pad)(torch.zeros(1, 1, size, size)).shape[-1] == places
+def test_output_sides(size: int, kernel: int, stride: int, pad: int, outputs: int, unused: int) -> None:
+    assert output_side(size, kernel=kernel, stride=stride, pad=pad) == (outputs, unused)
+    assert nn.Conv2d(1, 1, kernel, stride, pad)(torch.zeros(1, 1, size, size)).shape[-1] == outputs
 
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_the_lowest_points_of_a_surface_are_its_lowest(name: str) -> None:
     surface = SURFACES[name]
     for lowest in surface.lowest:
-        spot = torch.tensor(lowest, dtype=torch.float64, requires_grad=True)
-        height = surface.height(*spot)
-        (gradient,) = torch.autograd.grad(height, spot)
+        point = torch.tensor(lowest, dtype=torch.float64, requires_grad=True)
+        height = surface.height(*point)
+        (gradient,) = torch.autograd.grad(height, point)
         assert float(height.detach()) == pytest.approx(surface.floor) and float(gradient.abs().max()) < 1e-12
     left, right, low, high = surface.window
     y, x = torch.meshgrid(torch.linspace(low, high, 200), torch.linspace(left, right, 200), indexing="ij")
@@ -196,8 +196,8 @@ def test_a_path_matches_the_formula() -> None:
 def test_steps_to_tolerance_rise_as_the_tolerance_falls() -> None:
     run = compose.compose(["optimizer=momentum"])
     path = descend(run, SURFACES["ravine"], rate=0.05, steps=200)
-    hits = [path.steps_to(tolerance) for tolerance in (0.5, 0.1, 1e-2, 1e-3)]
-    assert None not in hits and hits == sorted(hits, key=lambda hit: hit or 0) and len(set(hits)) > 1
+    steps = [path.steps_to(tolerance) for tolerance in (0.5, 0.1, 1e-2, 1e-3)]
+    assert None not in steps and steps == sorted(steps, key=lambda count: count or 0) and len(set(steps)) > 1
 
 
 def test_a_path_that_only_passes_the_minimum_has_not_reached_it() -> None:
@@ -211,7 +211,7 @@ def test_the_best_rate_needs_the_fewest_steps() -> None:
     rates = candidate_rates(1)
     path = best_path(run, surface, steps=300, tolerance=1e-2, rates=rates)
     every = {rate: descend(run, surface, rate=rate, steps=300, stop=1e-2).steps_to(1e-2) for rate in rates}
-    assert path.steps_to(1e-2) == min(hit for hit in every.values() if hit is not None) and every[path.rate] == path.steps_to(1e-2)
+    assert path.steps_to(1e-2) == min(count for count in every.values() if count is not None) and every[path.rate] == path.steps_to(1e-2)
 
 
 def test_a_rate_that_is_too_large_diverges() -> None:
@@ -222,12 +222,12 @@ def test_a_rate_that_is_too_large_diverges() -> None:
 def test_a_signal_vanishes_with_small_normal_weights_but_not_with_he() -> None:
     size = {"layers": 8, "units": 200, "samples": 200, "seed": 0}
     small = summarize_signal(propagate_signal(compose.compose(["activation=tanh", "initializer=normal", "initializer.std=0.01"]), **size))
-    kept = summarize_signal(propagate_signal(compose.compose(["activation=relu", "initializer=he_normal"]), **size))
+    stable = summarize_signal(propagate_signal(compose.compose(["activation=relu", "initializer=he_normal"]), **size))
     # One layer multiplies a small signal by 0.01 sqrt(200) = 0.141.
     ratios = [after.std / before.std for before, after in pairwise(small[2:])]
     assert ratios == pytest.approx([0.01 * math.sqrt(200)] * 5, rel=0.1)
-    assert 0.5 < kept[-1].std / kept[0].std < 2 and kept[-1].zeros == pytest.approx(0.5, abs=0.1)
-    assert all(int(layer.counts.sum()) > 0 for layer in (*small, *kept))
+    assert 0.5 < stable[-1].std / stable[0].std < 2 and stable[-1].zeros == pytest.approx(0.5, abs=0.1)
+    assert all(int(layer.counts.sum()) > 0 for layer in (*small, *stable))
 
 
 def test_lsuv_gets_inputs_and_from_run_is_an_error() -> None:

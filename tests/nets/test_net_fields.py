@@ -57,15 +57,15 @@ def parameters(net: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("net", FAMILIES)
-@pytest.mark.parametrize(("place", "pattern"), [("before", "Conv2d BatchNorm2d ReLU"), ("after", "Conv2d ReLU BatchNorm2d")])
-def test_batch_norm_is_at_the_requested_place(net: Any, place: str, pattern: str) -> None:
-    built = build(net, batch_norm=True, norm_place=place)
+@pytest.mark.parametrize(("norm_place", "pattern"), [("before", "Conv2d BatchNorm2d ReLU"), ("after", "Conv2d ReLU BatchNorm2d")])
+def test_batch_norm_is_at_the_requested_place(net: Any, norm_place: str, pattern: str) -> None:
+    built = build(net, batch_norm=True, norm_place=norm_place)
     kinds = [type(layer).__name__ for layer in built.features if "Pool" not in type(layer).__name__]
     convs = [layer for layer in built.features if isinstance(layer, nn.Conv2d)]
     assert " ".join(kinds) == " ".join([pattern] * len(convs))
     norms = [layer for layer in built.features if isinstance(layer, nn.BatchNorm2d)]
     assert [m.num_features for m in norms] == [m.out_channels for m in convs]
-    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in build(net, norm_place=place).modules())
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in build(net, norm_place=norm_place).modules())
 
 
 @pytest.mark.parametrize(

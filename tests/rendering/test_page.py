@@ -1,4 +1,4 @@
-"""The page shell: one file, nothing loaded, every text escaped."""
+"""The page shell: a single file that loads nothing and escapes every text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All checks of a run in their order, the last of which is its cost, and the run of kind `check` that keeps their results."""
+"""All checks of a run in order, the last of which is its cost, and the run of kind `check` that stores their results."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from bakeoff.run_files.provenance import collect_provenance, provenance_tags
 from bakeoff.run_files.run_dir import RunDir
 
 MeasureCost = Callable[[RunConfig], tuple[float, float]]
-"""Returns the seconds of one optimizer step and of a whole run."""
+"""Returns the seconds of an optimizer step and of the run."""
 
 
 def all_checks(context: CheckContext, *, measure_cost: MeasureCost) -> Iterator[tuple[str, Iterable[CheckResult]]]:
-    """Yield what is checked, in words, with the results as they come."""
+    """Yield the subject and the results of each group of checks."""
     yield "images", check_dataset(context)
-    yield "the net at the start", check_initialization(context)
+    yield "the initial net", check_initialization(context)
     yield "gradients", check_gradients(context)
-    yield "20 examples by heart", check_overfit(context)
-    yield "range of rates", check_rates(context)
+    yield "memorizing 20 examples", check_overfit(context)
+    yield "learning rates", check_rates(context)
     yield "cost", check_cost(context.run, measure_cost)
 
 
 def check_cost(run: RunConfig, measure_cost: MeasureCost) -> Iterator[CheckResult]:
-    """Measure speed, memory and the time of the whole run."""
+    """Measure speed, memory and the time of the run."""
     gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     step, total = measure_cost(run)
-    # Linux gives the peak of a process in KiB.
+    # Linux reports the peak memory of a process in KiB.
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     speed = run.data.batch_size / run.trainer.devices / step
     kind = "of the GPU" if gpu else "of this process"
@@ -49,21 +49,14 @@ def check_cost(run: RunConfig, measure_cost: MeasureCost) -> Iterator[CheckResul
 
 def format_duration(seconds: float) -> str:
     """Write a duration as `42 s`, `3.5 min`, `2.1 h` or `3 days`."""
-    for unit, size in (("days", 172800), ("h", 7200), ("min", 120)):
-        if seconds >= size:
-            return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
 
 
 def log_check(run_dir: RunDir, run: RunConfig, check: check_page.CheckReport, *, seconds: float) -> None:
-    """Keep a check in its run's folder and journal, with its page, its pictures and its JSON.
-
-    Args:
-        run_dir: The folder of a run of kind `check`.
-        run: The run that was checked.
-        check: The results.
-        seconds: How long the checks took.
-    """
+    """Store a check in the folder and journal of a run of kind `check`, with its page, pictures, JSON and duration."""
     with run_dir.locked(), Journal(run_dir.journal) as journal:
         manifest = run_dir.read_job()
         journal.start(manifest)
