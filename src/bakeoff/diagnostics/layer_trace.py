@@ -28,11 +28,6 @@ class TracedLayer:
     output_module: nn.Module
 
     @property
-    def label(self) -> str:
-        """The name without its position: `conv2`."""
-        return self.name.partition("_")[2]
-
-    @property
     def weight(self) -> nn.Parameter:
         """The layer's weights, without its biases."""
         assert isinstance(self.module.weight, nn.Parameter)

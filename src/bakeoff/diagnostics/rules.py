@@ -150,12 +150,17 @@ def _lr_too_large(run: RunHistory) -> RuleResult:
     return None
 
 
+def _gradient_evidence(stats: LayerStats, layer: str) -> str:
+    norm, share = (stats.layers[layer][stat] for stat in ("gradient_norm", "gradient_share"))
+    text = f"the gradient of {layer_label(layer)} has norm {norm:.3g} at step {stats.step}"
+    return f"{text}; times the norm of the weights this is {share:.3g} of the chance loss (healthy: 0.5 to 300)"
+
+
 def _exploding_gradients(run: RunHistory) -> RuleResult:
     if (exceeded := _first_above(run, "gradient_share", EXPLODED)) is None:
         return None
-    stats, name, greatest = exceeded
-    text = f"the gradient of {layer_label(name)} has norm {stats.layers[name]['gradient_norm']:.3g} at step {stats.step}"
-    return f"{text}; times the norm of the weights this is {greatest:.3g} of the chance loss (healthy: 0.5 to 300)", stats.step
+    stats, name, _ = exceeded
+    return _gradient_evidence(stats, name), stats.step
 
 
 def _vanishing_gradients(run: RunHistory) -> RuleResult:
@@ -166,9 +171,7 @@ def _vanishing_gradients(run: RunHistory) -> RuleResult:
         name = min(shares, key=lambda key: shares[key])
         least, greatest = shares[name], max(shares.values())
         if least < VANISHED or least < FADED * greatest:
-            text = f"the gradient of {layer_label(name)} has norm {stats.layers[name]['gradient_norm']:.2g} at step {stats.step}"
-            text += f"; times the norm of the weights this is {least:.2g} of the chance loss (healthy: 0.5 to 300)"
-            return f"{text}, against a maximum of {greatest:.2g} over the layers", stats.step
+            return f"{_gradient_evidence(stats, name)}, against a maximum of {greatest:.2g} over the layers", stats.step
     return None
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from bakeoff.illustrations.expression import Node, evaluate_graph
 from bakeoff.illustrations.gallery import GALLERY, Request
 from bakeoff.illustrations.graph_layout import GraphLayout, layout_graph
-from bakeoff.illustrations.illustration import EDGE_GREY, PALE_BLUE, DataTable, Illustration, hide_axes, titled_figure
+from bakeoff.illustrations.illustration import EDGE_GREY, PALE_BLUE, DataTable, Illustration, titled_figure
 from bakeoff.rendering.page import Plot
 from bakeoff.rendering.palette import BLUE, INK, WASH
 from bakeoff.rendering.plotly_backend import Spec, base_layout
@@ -60,7 +60,8 @@ def graph_figure(nodes: list[Node], layout: GraphLayout, *, title: str, note: st
     top, bottom = row_range(layout)
     columns = max(column for column, _ in layout.positions)
     figure = titled_figure(max(5.0, 1.35 * (columns + 1) + 0.8), max(2.6, 1.05 * (bottom - top + 1) + 0.8), title=title, note=note)
-    axes = hide_axes(figure.add_subplot())
+    axes = figure.add_subplot()
+    axes.set_axis_off()
     axes.set(xlim=(-0.55, columns + 0.75), ylim=(-bottom - 0.62, -top + 0.62))
     for _, _, points in layout.lines:
         x, y = [column for column, _ in points], [-row for _, row in points]

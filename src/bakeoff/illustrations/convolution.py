@@ -17,15 +17,7 @@ from bakeoff import seeds
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import ChoiceError, ConfigError
 from bakeoff.illustrations.gallery import Request
-from bakeoff.illustrations.illustration import (
-    EDGE_GREY,
-    PALE_BLUE,
-    DataTable,
-    Illustration,
-    hide_axes,
-    marked_line_trace,
-    titled_figure,
-)
+from bakeoff.illustrations.illustration import EDGE_GREY, PALE_BLUE, DataTable, Illustration, marked_line_trace, titled_figure
 from bakeoff.illustrations.receptive_fields import LayerGeometry, layer_geometries, output_side
 from bakeoff.illustrations.slot_choices import build_choices
 from bakeoff.rendering.matplotlib_backend import line_style
@@ -140,7 +132,7 @@ def draw_figure(sliding: SlidingFilter, nets: Nets) -> Figure:
     note = f"output side: (input - kernel + 2 pad) / stride + 1 = {sliding.arithmetic}"
     figure = titled_figure(9.0, 7.4, title=TITLE, note=note)
     rows = figure.add_gridspec(2, 1, height_ratios=[1, 1.05])
-    draw_sliding(hide_axes(figure.add_subplot(rows[0])), sliding)
+    draw_sliding(figure.add_subplot(rows[0]), sliding)
     axes = figure.add_subplot(rows[1])
     axes.set(title="receptive field by layer, in pixels", xlabel="convolution or pooling number")
     axes.grid(True)
@@ -155,6 +147,7 @@ def draw_figure(sliding: SlidingFilter, nets: Nets) -> Figure:
 
 def draw_sliding(axes: Axes, sliding: SlidingFilter) -> None:
     """Draw input, filter and output, with the filter at its second position."""
+    axes.set_axis_off()
     axes.set_aspect("equal")
     position = min(1, sliding.output.numel() - 1)
     row, column = sliding.corner(position)

@@ -111,8 +111,3 @@ def best_path(run: RunConfig, surface: Surface, *, steps: int, tolerance: float,
             max_steps = min(max_steps, needed + SETTLED)
     assert best is not None, "at least one rate is tried"
     return descend(run, surface, rate=best[1], steps=steps, stop=tolerance)
-
-
-def undrawable_reason(optimizer: dict[str, Any]) -> str | None:
-    """Return why an optimizer's config cannot be drawn, or None."""
-    return None if "lr" in optimizer else "it has no argument lr to choose"

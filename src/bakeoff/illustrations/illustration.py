@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bakeoff.rendering.matplotlib_backend import new_figure
@@ -51,12 +50,6 @@ def titled_figure(width: float, height: float, *, title: str, note: str) -> Figu
     figure = new_figure(width, height)
     figure.suptitle(f"{title}\n{note}", x=0.01, ha="left", fontsize=10.5, color=INK)
     return figure
-
-
-def hide_axes(axes: Axes) -> Axes:
-    """Remove frame and ticks, for drawings; return the axes."""
-    axes.set_axis_off()
-    return axes
 
 
 def line_trace(name: str, x: Sequence[Any], y: Iterable[Any], style: Style, *, hover: str = "%{y:.4g}", shape: str = "linear") -> Spec:

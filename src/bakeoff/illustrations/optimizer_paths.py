@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import ChoiceError, join_choices, near_miss
-from bakeoff.illustrations.descent_paths import DescentPath, best_path, candidate_rates, undrawable_reason
+from bakeoff.illustrations.descent_paths import DescentPath, best_path, candidate_rates
 from bakeoff.illustrations.gallery import Request
 from bakeoff.illustrations.illustration import DataTable, Illustration, titled_figure
 from bakeoff.illustrations.slot_choices import build_choices
@@ -47,8 +47,8 @@ def draw(request: Request) -> Illustration:
     rates = candidate_rates(options["rates"])
 
     def build(run: RunConfig) -> dict[str, DescentPath]:
-        if reason := undrawable_reason(run.optimizer):
-            raise ChoiceError(f"optimizer: {reason}")
+        if "lr" not in run.optimizer:
+            raise ChoiceError("optimizer: it has no argument lr to choose")
         if sys.stderr.isatty():
             print(f"\r{run.choices['optimizer']:<24}", end="", file=sys.stderr, flush=True)
         return {name: best_path(run, surface, steps=steps, tolerance=tolerances[-1], rates=rates) for name, surface in surfaces.items()}

@@ -14,7 +14,7 @@ from bakeoff.diagnostics.charts import format_number
 from bakeoff.diagnostics.checks.check_context import CheckContext, CheckResult, State
 from bakeoff.diagnostics.layer_stats import LayerStats, activation_stats, gradient_stats
 from bakeoff.diagnostics.layer_trace import TracedLayer, output_hooks, side_effect_free
-from bakeoff.diagnostics.rules import DEAD, SATURATED, RunHistory, diagnose, percent
+from bakeoff.diagnostics.rules import DEAD, SATURATED, RunHistory, diagnose, layer_label, percent
 
 LOOK_ABOVE, WRONG_ABOVE = 0.5, 4.0
 """Of the expected loss: a first loss that exceeds it by this share needs attention, or is wrong."""
@@ -111,7 +111,7 @@ def check_activations(context: CheckContext, layers: list[TracedLayer], image_st
         "std over images only": {float(i + 1): value for i, value in enumerate(values)},
     }
     first, last = format_number(hidden[0]), format_number(hidden[-1])
-    observed = f"std over images {first} in {layers[0].label}, {last} in {layers[len(hidden) - 1].label}"
+    observed = f"std over images {first} in {layer_label(layers[0].name)}, {last} in {layer_label(layers[len(hidden) - 1].name)}"
     remedy = f"; try initializer={suggest_initializer(context)}"
     if not all(math.isfinite(value) for value in values):
         return CheckResult(name, "wrong", observed, expected, f"activations explode{remedy}", {}, series)
@@ -131,7 +131,8 @@ def check_gradients_by_depth(context: CheckContext, layers: list[TracedLayer], s
     norms = [norms_by_layer[layer.name] for layer in layers if layer.name in norms_by_layer]
     observed = "none"
     if norms:
-        observed = f"norm {format_number(norms[0])} in {layers[0].label}, {format_number(norms[-1])} in {layers[-1].label}"
+        first, last = layer_label(layers[0].name), layer_label(layers[-1].name)
+        observed = f"norm {format_number(norms[0])} in {first}, {format_number(norms[-1])} in {last}"
     faults = [f"{name.replace('_', ' ')}: {text}" for name, text in diagnoses.items() if name.endswith("gradients")]
     remedy = f"; try initializer={suggest_initializer(context)}, another activation or batch norm"
     series = {"norm of the gradient": {float(i + 1): value for i, value in enumerate(norms)}}
