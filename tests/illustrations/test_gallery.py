@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from bakeoff.commands.main import main
+from bakeoff.config.choices import choice_files
 from bakeoff.errors import BakeoffError, FolderError
 from bakeoff.illustrations import activation_curves, loss_comparison, output, schedule_curves
-from bakeoff.illustrations.gallery import GALLERY, Request, draw_picture, list_choices, parse_request
+from bakeoff.illustrations.gallery import GALLERY, Request, draw_picture, parse_request
 from bakeoff.illustrations.illustration import Illustration
 from bakeoff.illustrations.slot_choices import build_choices
 from bakeoff.rendering.page import INTERACTIVE_POLICY
@@ -131,7 +132,7 @@ def test_new_files_of_a_folder_are_drawn_and_failing_ones_have_a_reason(tmp_path
     folder.mkdir()
     (folder / "mine.yaml").write_text('_target_: bakeoff.components.schedulers.cosine\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
     (folder / "wrong.yaml").write_text('_target_: bakeoff.components.schedulers.cosin\nabout: "x"\nwarmup: 0.0\n', encoding="utf-8")
-    assert set(list_choices("scheduler", tmp_path)) == {*list_choices("scheduler"), "mine", "wrong"}
+    assert set(choice_files("scheduler", tmp_path)) == {*choice_files("scheduler"), "mine", "wrong"}
     illustration = schedule_curves.draw(parse_request("schedules", ["steps=20"], config_dir=tmp_path))
     assert {"cosine", "mine"} <= {plot.title for plot in illustration.plots}
     assert set(illustration.skipped) == {"wrong"} and "did you mean cosine?" in illustration.skipped["wrong"]
@@ -156,7 +157,7 @@ def test_every_choice_of_a_folder_is_drawn(draw: Callable[[Request], Illustratio
     illustration = draw(parse_request(name, words))
     assert illustration.skipped == {}
     titles = [plot.title.split(":")[0].split(" (")[0] for plot in illustration.plots]
-    assert set(list_choices(slot)) <= set(titles)
+    assert set(choice_files(slot)) <= set(titles)
 
 
 def test_choices_are_those_of_the_request() -> None:

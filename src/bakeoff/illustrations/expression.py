@@ -37,23 +37,27 @@ CALLS = (*FUNCTIONS, *PAIRS)
 
 @dataclass(frozen=True)
 class Node:
-    """A variable, a constant or an operation.
-
-    Attributes:
-        label: Its name, number or operator.
-        value: Its value.
-        gradient: The gradient of the result with respect to it; None for a constant.
-        inputs: The numbers of its input nodes.
-        kind: `variable`, `constant` or `operation`.
-        backward: The name of its autograd node; '' for variables and constants.
-    """
+    """A `variable`, `constant` or `operation` (its `kind`), computed from the nodes with the numbers `inputs`."""
 
     label: str
-    value: float
-    gradient: float | None
+    tensor: Tensor
     inputs: tuple[int, ...]
     kind: str
-    backward: str
+
+    @property
+    def value(self) -> float:
+        """The value of the node."""
+        return float(self.tensor.detach())
+
+    @property
+    def gradient(self) -> float | None:
+        """The gradient of the result with respect to the node; None for a constant."""
+        return None if self.tensor.grad is None else float(self.tensor.grad)
+
+    @property
+    def backward(self) -> str:
+        """The name of the autograd node; '' for variables and constants."""
+        return "" if self.tensor.grad_fn is None else self.tensor.grad_fn.name()
 
 
 def evaluate_graph(expression: str, variables: Mapping[str, float]) -> list[Node]:
@@ -78,17 +82,8 @@ def evaluate_graph(expression: str, variables: Mapping[str, float]) -> list[Node
         names = sorted(builder.variable_nodes)
         hint = f"{near_miss(unused[0], names)}; variables: {join_choices(names) or 'none'}"
         raise ConfigError(f"{unused[0]}: the expression {expression} has no such variable{hint}")
-    return builder.nodes(result)
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A node before the backward pass."""
-
-    label: str
-    tensor: Tensor
-    inputs: tuple[int, ...]
-    kind: str
+    builder.differentiate(result)
+    return builder.nodes
 
 
 class _GraphBuilder:
@@ -97,7 +92,7 @@ class _GraphBuilder:
     def __init__(self, expression: str, variables: Mapping[str, float]) -> None:
         self.expression = expression
         self.variables = variables
-        self.steps: list[_Step] = []
+        self.nodes: list[Node] = []
         self.variable_nodes: dict[str, int] = {}
 
     def visit(self, node: ast.expr) -> int:
@@ -135,7 +130,7 @@ class _GraphBuilder:
     def operation(self, label: str, function: Callable[..., Tensor], *operands: ast.expr) -> int:
         """Add an operation after its operands."""
         inputs = tuple(self.visit(operand) for operand in operands)
-        return self.add(label, function(*(self.steps[i].tensor for i in inputs)), inputs, "operation")
+        return self.add(label, function(*(self.nodes[i].tensor for i in inputs)), inputs, "operation")
 
     def constant(self, value: float) -> int:
         """Add a number, which has no gradient."""
@@ -158,25 +153,19 @@ class _GraphBuilder:
     def add(self, label: str, tensor: Tensor, inputs: tuple[int, ...], kind: str) -> int:
         """Add a node, for which autograd will keep the gradient."""
         if not math.isfinite(tensor.item()):
-            values = join_choices(f"{self.steps[i].tensor.item():g}" for i in inputs)
+            values = join_choices(f"{self.nodes[i].tensor.item():g}" for i in inputs)
             raise ConfigError(f"expression: {label} of {values} is {tensor.item()}, not a finite number")
         if tensor.requires_grad:
             tensor.retain_grad()
-        self.steps.append(_Step(label, tensor, inputs, kind))
-        return len(self.steps) - 1
+        self.nodes.append(Node(label, tensor, inputs, kind))
+        return len(self.nodes) - 1
 
-    def nodes(self, result: int) -> list[Node]:
-        """Return all nodes after the backward pass from `result`."""
-        output = self.steps[result].tensor
+    def differentiate(self, result: int) -> None:
+        """Compute the gradients of a node with respect to all nodes before it."""
+        output = self.nodes[result].tensor
         if not output.requires_grad:
             raise ConfigError(f"expression={self.expression}: must contain a variable, since gradients are taken with respect to variables")
         output.backward()  # type: ignore[no-untyped-call]
-        nodes = []
-        for step in self.steps:
-            tensor = step.tensor
-            gradient = float(tensor.grad) if tensor.grad is not None else None
-            if gradient is not None and not math.isfinite(gradient):
-                raise ConfigError(f"expression: the gradient at {step.label} is {gradient}, not a finite number")
-            backward = tensor.grad_fn.name() if tensor.grad_fn is not None else ""
-            nodes.append(Node(step.label, float(tensor.detach()), gradient, step.inputs, step.kind, backward))
-        return nodes
+        for node in self.nodes:
+            if node.gradient is not None and not math.isfinite(node.gradient):
+                raise ConfigError(f"expression: the gradient at {node.label} is {node.gradient}, not a finite number")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bakeoff.config.slots import package_data_dir
+from bakeoff.config.choices import choice_files
 from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
 
@@ -125,13 +125,7 @@ class Request:
 
     def choices_of(self, slot: str, default: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the choices of a slot that the request names, else `default`, else all of them in alphabetical order."""
-        return self.choices.get(slot) or tuple(default) or list_choices(slot, self.config_dir)
-
-
-def list_choices(slot: str, config_dir: Path | None = None) -> tuple[str, ...]:
-    """Return the names of all choices of a slot, including those of a user's folder."""
-    folders = [package_data_dir("conf") / slot, *([config_dir / slot] if config_dir else [])]
-    return tuple(sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
+        return self.choices.get(slot) or tuple(default) or tuple(choice_files(slot, self.config_dir))
 
 
 def parse_request(name: str, arguments: Sequence[str], *, config_dir: Path | None = None) -> Request:
