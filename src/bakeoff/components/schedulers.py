@@ -146,13 +146,7 @@ class Poly(Descent):
     """final + (1 - final) (1 - t)^power with t from 0 to 1 after the warm-up: DeepLab (arXiv:1606.00915, section 4)."""
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        *,
-        warmup: float = 0.0,
-        final: float = 0.0,
-        power: float = 0.9,
-        **length: Unpack[RunLength],
+        self, optimizer: Optimizer, *, warmup: float = 0.0, final: float = 0.0, power: float = 0.9, **length: Unpack[RunLength]
     ) -> None:
         """Set the power, above 0; see `Descent`."""
         check_argument("power", power, fits=power > 0, rule="must be above 0")
@@ -214,13 +208,7 @@ class OneCycle(Cosine):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        *,
-        warmup: float = 0.3,
-        start: float = 0.04,
-        final: float = 4e-6,
-        **length: Unpack[RunLength],
+        self, optimizer: Optimizer, *, warmup: float = 0.3, start: float = 0.04, final: float = 4e-6, **length: Unpack[RunLength]
     ) -> None:
         """Set the fraction of the rate to start from; see `Descent`."""
         check_argument("start", start, fits=0 < start <= 1, rule="must be a fraction of the rate, above 0 and at most 1")

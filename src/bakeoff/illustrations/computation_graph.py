@@ -31,7 +31,7 @@ def draw(request: Request) -> Illustration:
     title = f"{expression} = {format_value(nodes[-1].value)}"
     notes = [
         f"At {values}. Green, above a node: its value, computed from left to right. Orange, below: the gradient of the result with respect "
-        "to it, computed from right to left by torch's autograd. A variable that is used several times receives the sum of its gradients.",
+        "to it, computed from right to left by torch's autograd. A variable that is used several times receives the sum of its gradients."
     ]
     rows = []
     for i, node in enumerate(nodes):

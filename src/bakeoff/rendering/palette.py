@@ -20,16 +20,7 @@ DASHES: dict[str, tuple[float, ...]] = {
     "longdashdot": (9, 3, 1, 3),
 }
 #: plotly's name of each marker -> matplotlib's.
-MARKERS = {
-    "circle": "o",
-    "square": "s",
-    "diamond": "D",
-    "triangle-up": "^",
-    "cross": "P",
-    "x": "X",
-    "star": "*",
-    "hexagon": "h",
-}
+MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P", "x": "X", "star": "*", "hexagon": "h"}
 #: Colour scales as (position in 0..1, colour). Blue for less and orange for more; light to dark blue.
 DIVERGING = ((0.0, "#2166ac"), (0.25, "#92c5de"), (0.5, "#f7f7f7"), (0.75, "#fdb863"), (1.0, "#b35806"))
 SEQUENTIAL = ((0.0, "#f7fbff"), (0.25, "#c6dbef"), (0.5, "#6baed6"), (0.75, "#2171b5"), (1.0, "#08306b"))
