@@ -114,7 +114,7 @@ def test_a_grid_is_every_combination_with_both_ends() -> None:
         ({"sampler": "cmaes"}, TUNE, "all of them numbers"),
         ({"studies": 0}, TUNE, "budget.studies=0: must be greater than or equal to 1"),
         ({}, {"scheduler.warmup": {"choices": [0.1]}}, "two or more"),
-        ({}, {"scheduler.warmup": {"choices": [0.1, 0.1]}}, "none of them twice"),
+        ({}, {"scheduler.warmup": {"choices": [0.1, 0.1]}}, "two or more distinct plain values"),
         ({}, {"scheduler.warmup": {"choices": [0.1, 2.0]}}, "scheduler.warmup=2.0"),
         ({}, {"optimizer.lr": []}, "empty list"),
         ({}, {"optimizer.lr": {"for": {"optimiser": ["adam"]}}}, "did you mean optimizer"),
@@ -251,7 +251,7 @@ def test_a_complement_is_trained_and_confirmed_as_it_was_drawn(small: Small, sam
 
 def test_a_complement_s_wrong_space_is_told_in_one_line(small: Small) -> None:
     for space in ({"low": 0.5, "high": 1.0, "complement": True}, {"low": 0.5, "high": 0.9, "log": True, "complement": True}):
-        with pytest.raises(PlanError, match="high must be below 1, and log is left out"):
+        with pytest.raises(PlanError, match="high must be below 1, and log must be omitted"):
             small("optimizer=momentum", tune={"optimizer.momentum": space})
 
 
