@@ -42,8 +42,8 @@ def check_cost(run: RunConfig, measure_cost: MeasureCost) -> Iterator[CheckResul
     speed = run.data.batch_size / run.trainer.devices / step
     kind = "of the GPU" if gpu else "of this process"
     figures = {"step_seconds": step, "images_per_second": speed, "memory_mb": peak / 1e6}
-    yield CheckResult("speed", "info", f"{speed:,.0f} images/s, {1000 * step:.3g} ms a step", "", "", figures)
-    yield CheckResult("memory", "info", f"{peak / 1e6:,.0f} MB {kind} at most")
+    yield CheckResult("speed", "info", f"{speed:,.0f} images/s, {1000 * step:.3g} ms per step", "", "", figures)
+    yield CheckResult("memory", "info", f"at most {peak / 1e6:,.0f} MB {kind}")
     yield CheckResult("time of the whole run", "info", f"about {format_duration(total)}", "", "", {"run_seconds": total})
 
 
