@@ -84,13 +84,17 @@ def test_fingerprints_are_those_that_were_recorded(extracted: Path) -> None:
         assert fingerprint(run) == json.loads(path.read_text())["fingerprint"]
 
 
+OLD_DEFAULTS = ("budget.studies=1", "budget.choose=best")
+"""What a sweep file of that time meant where it said nothing."""
+
+
 def test_plan_hashes_are_those_that_were_recorded(extracted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bakeoff.sweep.plan import make_plan
 
     monkeypatch.chdir(extracted)
     for name in ("whole", "halted"):
         (path,) = extracted.glob(f"runs/{name}-*/plan.json")
-        assert make_plan(name).hash == json.loads(path.read_text(encoding="utf-8"))["hash"]
+        assert make_plan(name, overrides=OLD_DEFAULTS).hash == json.loads(path.read_text(encoding="utf-8"))["hash"]
 
 
 def test_an_old_store_is_reported_with_the_same_numbers(extracted: Path) -> None:
@@ -130,7 +134,7 @@ def test_an_old_halted_sweep_goes_on_where_it_stopped(extracted: Path) -> None:
     (folder,) = extracted.glob("runs/halted-*")
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
     assert len(before) == 2
-    output = bakeoff(["sweep", "halted", "workers=1"], extracted)
+    output = bakeoff(["sweep", "halted", "workers=1", *OLD_DEFAULTS], extracted)
     assert [path for path in extracted.glob("runs/halted-*")] == [folder]
     results = [path for path in folder.glob("*/result.json") if not path.parent.name.startswith("summary")]
     assert len(results) == 8 and all(path.stat().st_mtime_ns == time for path, time in before.items())

@@ -27,6 +27,9 @@ SHEET = {
     "scales": {"smoke": {"trainer.max_epochs": 2, "budget.trials": 2}, "paper": {"trainer.max_epochs": 90}},
 }
 
+SINGLE_STUDY = {"studies": 1, "choose": "best"}
+"""Unless a test says otherwise, each arm is tuned once, and its best trial is confirmed."""
+
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -62,10 +65,12 @@ def composed_once() -> Iterator[None]:
 
 @pytest.fixture
 def sheet() -> Callable[..., Path]:
-    """Writes sweeps/small.yaml with keys changed, or left out by `...`."""
+    """Writes sweeps/small.yaml with keys changed, or left out by `...`; `budget` has the defaults of `SINGLE_STUDY`."""
 
     def write(name: str = "small", **changes: object) -> Path:
         tree = {**SHEET, **changes}
+        if isinstance(tree["budget"], dict):
+            tree["budget"] = {**SINGLE_STUDY, **tree["budget"]}
         path = Path("sweeps") / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.write_text(yaml.safe_dump({key: value for key, value in tree.items() if value is not ...}))

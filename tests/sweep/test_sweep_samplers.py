@@ -109,7 +109,6 @@ def test_a_grid_is_every_combination_with_both_ends() -> None:
     [
         ({"sampler": "grid", "points": 3, "trials": 9}, TUNE, "keep one"),
         ({"sampler": "halton", "points": 3}, TUNE, "is for sampler: grid"),
-        ({"sampler": "grid", "points": 3, "studies": 2}, TUNE, "same points in every study"),
         ({"sampler": "cmaes"}, {"optimizer.lr": "space"}, "two or more tuned keys"),
         ({"sampler": "cmaes"}, TUNE, "all of them numbers"),
         ({"studies": 0}, TUNE, "budget.studies=0: must be greater than or equal to 1"),

@@ -211,8 +211,6 @@ def test_what_cannot_have_more_studies_is_told(small: Small, report: SimpleNames
     untuned = started(small(tune=..., factors={"optimizer.lr": [0.1, 0.2]}))
     with pytest.raises(PlanError, match=r"--more studies: small-\w+ tunes nothing"):
         extend.extend_sweep(untuned, what="studies")
-    with pytest.raises(PlanError, match=r"--more studies: .*a grid has the same points in every study"):
-        extend.extend_sweep(started(small(budget={"sampler": "grid", "points": 2})), what="studies")
     # Up to 1010 confirm, 1011 to 1014 belong to the studies 1 to 4, which tune with the seeds 1012 to 1015.
     near = started(small("seed=1011"))
     with pytest.raises(PlanError, match="--more studies: tuning would use the confirming seed 1011: seed=1011 is too near"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,17 @@ class SearchSpace:
     integer: bool = False
     choices: tuple[str | int | float | bool, ...] = ()
     complement: bool = False
+
+    def position(self, value: str | int | float | bool) -> float:
+        """Where a value lies: 0 at the low end, 1 at the high end, on the space's own scale; a choice is at its number."""
+        if self.choices:
+            return float(self.choices.index(value))
+        low, high, at = self.low, self.high, float(value)
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        elif self.complement:
+            low, high, at = -math.log(1 - low), -math.log(1 - high), -math.log(1 - at)
+        return (at - low) / (high - low)
 
 
 def parse_search_space(key: str, value: Any) -> SearchSpace:

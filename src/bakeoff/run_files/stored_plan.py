@@ -77,6 +77,7 @@ class StoredBudget(_Record):
     sampler: str
     points: int | None = None
     studies: int = 1
+    choose: Literal["smooth", "best"] = Field(default="best", exclude_if=lambda choose: choose == "best")
     grow: bool = Field(default=False, exclude_if=lambda grow: not grow)
 
 

@@ -17,9 +17,9 @@ DIGITS = 6
 Point = dict[str, Any]
 
 
-def points(spaces: Mapping[str, SearchSpace], *, budget: Budget, seed: int) -> tuple[Point, ...]:
-    """The points of the first `budget.studies` studies in turn. `PlanError` where a grid does not come out."""
-    return tuple(point for study in range(budget.studies) for point in study_points(spaces, budget=budget, seed=seed, study=study))
+def points(spaces: Mapping[str, SearchSpace], *, budget: Budget, seed: int, studies: int = 1) -> tuple[Point, ...]:
+    """The points of the first `studies` studies in turn. `PlanError` where a grid does not come out."""
+    return tuple(point for study in range(studies) for point in study_points(spaces, budget=budget, seed=seed, study=study))
 
 
 def study_points(spaces: Mapping[str, SearchSpace], *, budget: Budget, seed: int, study: int) -> tuple[Point, ...]:

@@ -36,7 +36,7 @@ def expected(plan: Plan, costs: Mapping[str, Cost], *, workers: int) -> dict[str
     """Seconds of training in all and on `workers` at a time: up to the first analysis, and with every analysis of the plan."""
     trials = sum(len(planned_arm.points) * costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
     seed = sum(costs[planned_arm.block][1] for planned_arm in plan.planned_arms)
-    confirm, studies = plan.spec.confirm, plan.spec.budget.studies
+    confirm, studies = plan.spec.confirm, plan.spec.studies
     first = trials + seed * len(confirm.first_seeds)
     whole = trials * (plan.studies_at(len(confirm.pool)) // studies) + seed * len(confirm.pool)
     return {
@@ -61,7 +61,7 @@ def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
         facts.append(row("blocks", f"{len(blocks)}: {', '.join(blocks)}"))
     facts += tuned(plan)
     each = {len(planned_arm.points) for planned_arm in plan.planned_arms}
-    studies = f", {spec.budget.studies} studies of each" if spec.budget.studies > 1 else ""
+    studies = f", {spec.studies} studies of each" if spec.studies > 1 else ""
     asked = "asked in turn" if spec.budget.sampler in MODELS else "listed in the plan"
     trials = " or ".join(map(str, sorted(each)))
     facts.append(row("trials", f"{trials} an arm and block by {spec.budget.sampler} ({asked}{studies}): {plan.trials} runs"))
@@ -121,7 +121,7 @@ def seeds(plan: Plan) -> str:
     first = confirm.first_seeds
     runs = len(first) * len(plan.planned_arms)
     shared = f"{len(first)} ({first[0]} to {first[-1]}) shared by all arms: {runs} runs, each with the test set once"
-    later, studies = ", ".join(map(str, confirm.analyses[1:])), plan.spec.budget.studies
+    later, studies = ", ".join(map(str, confirm.analyses[1:])), plan.spec.studies
     tuned = f", each time with {studies} new studies" if studies > 1 else ""
     return f"{shared}; --more may go on to {later}{tuned}" if later else shared
 

@@ -53,7 +53,7 @@ def extend_sweep(plan: Plan, *, what: What = "asked") -> Queued:
         left = remaining(plan, folder=folder)
         if left:
             raise PlanError(f"--more: {left} runs of the current analysis are still to come; {plan.command} runs them first")
-        fixed_studies = plan.spec.budget.studies == 1
+        fixed_studies = plan.spec.studies == 1
         if what == "studies" and fixed_studies:
             return extend_studies(plan, folder=folder)
         verdict = current_report(plan).verdict
@@ -71,8 +71,6 @@ def extend_studies(plan: Plan, *, folder: Path) -> Queued:
     """Queue further studies of a plan that holds one alone: each is tuned anew, and confirmed on seeds of its own."""
     if not any(planned_arm.spaces for planned_arm in plan.planned_arms):
         raise PlanError(f"--more studies: {plan.title} tunes nothing, so there is no luck of tuning; --more adds seeds")
-    if plan.spec.budget.sampler == "grid":
-        raise PlanError("--more studies: budget.sampler=grid: a grid has the same points in every study; choose another sampler")
     now, later = interim.reached(plan, folder=folder), interim.next_studies(plan, folder=folder)
     if later is None:
         return Queued((), f"{plan.title}: each arm has been tuned in {now.studies} studies; there are no more")

@@ -37,7 +37,7 @@ def reached(plan: Plan, *, folder: Path) -> Extent:
         state = json.loads(path.read_text(encoding="utf-8"))
         seeds, studies = state["seeds"], state.get("studies", 1)
     except FileNotFoundError:
-        return Extent(len(confirm.first_seeds), plan.spec.budget.studies)
+        return Extent(len(confirm.first_seeds), plan.spec.studies)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FolderError(f'{path}: damaged; it must hold what --more has queued, as in {{"seeds": 20}}') from None
     if seeds not in confirm.analyses:
@@ -45,7 +45,7 @@ def reached(plan: Plan, *, folder: Path) -> Extent:
     counts = (1, *range(ADDED_STUDIES, MAX_STUDIES + 1, ADDED_STUDIES))
     if studies not in counts:
         raise FolderError(f"{path}: studies={studies}: --more studies never queues so many; choices: {', '.join(map(str, counts))}")
-    return Extent(int(seeds), int(studies) if plan.spec.budget.studies == 1 else plan.studies_at(seeds))
+    return Extent(int(seeds), int(studies) if plan.spec.studies == 1 else plan.studies_at(seeds))
 
 
 def next_analysis(plan: Plan, *, folder: Path) -> Extent | None:
@@ -54,7 +54,7 @@ def next_analysis(plan: Plan, *, folder: Path) -> Extent | None:
     seeds = next((seeds for seeds in plan.spec.confirm.analyses if seeds > now.seeds), None)
     if seeds is None:
         return None
-    return Extent(seeds, now.studies if plan.spec.budget.studies == 1 else plan.studies_at(seeds))
+    return Extent(seeds, now.studies if plan.spec.studies == 1 else plan.studies_at(seeds))
 
 
 def next_studies(plan: Plan, *, folder: Path) -> Extent | None:
@@ -85,5 +85,5 @@ def new_seeds(plan: Plan, now: Extent, later: Extent) -> tuple[int, ...]:
 
 def queue(plan: Plan, extent: Extent, *, folder: Path) -> None:
     """Let the sweep go as far as `extent`, with all arms and blocks, so that they share every seed."""
-    studies = {"studies": extent.studies} if plan.spec.budget.studies == 1 < extent.studies else {}
+    studies = {"studies": extent.studies} if plan.spec.studies == 1 < extent.studies else {}
     write_atomic(folder / LOOKS, json.dumps({"seeds": extent.seeds, **studies}) + "\n")

@@ -67,7 +67,7 @@ class Plan:
     @property
     def runs(self) -> int:
         """Runs in all up to the first look, the confirming ones included."""
-        return self.runs_at(seeds=len(self.spec.confirm.first_seeds), studies=self.spec.budget.studies)
+        return self.runs_at(seeds=len(self.spec.confirm.first_seeds), studies=self.spec.studies)
 
     def tuning_studies(self, studies: int) -> tuple[tuple[int, int], ...]:
         """(planned arm, study) of everything that is tuned on its own, study by study, so that further studies come last.
@@ -84,24 +84,24 @@ class Plan:
 
     def trials_a_study(self, arm_index: int) -> int:
         """Tuning runs of one study of a planned arm."""
-        return len(self.planned_arms[arm_index].points) // self.spec.budget.studies
+        return len(self.planned_arms[arm_index].points) // self.spec.studies
 
     def slice_of(self, study_index: int) -> tuple[Point, ...]:
         """The points of one study of one planned arm: those of the plan's own studies are listed in it, those of later ones follow."""
         arm_index, study = self.arm_and_study(study_index)
         planned_arm, each = self.planned_arms[arm_index], self.trials_a_study(arm_index)
-        if study < self.spec.budget.studies:
+        if study < self.spec.studies:
             return planned_arm.points[study * each : (study + 1) * each]
         return study_points(planned_arm.spaces, budget=self.spec.budget, seed=planned_arm.run.seed, study=study)
 
     def studies_at(self, seeds: int) -> int:
         """How many studies each arm has in each block once the analysis at `seeds` seeds is due, of those that the plan holds."""
-        first, studies = len(self.spec.confirm.first_seeds), self.spec.budget.studies
+        first, studies = len(self.spec.confirm.first_seeds), self.spec.studies
         return studies * (seeds // first) if studies > 1 and first else studies
 
     def study_of_place(self, place: int) -> int:
         """The study that the seed at a place of the pool confirms: each analysis deals its seeds to its own studies in turn."""
-        first, studies = len(self.spec.confirm.first_seeds), self.spec.budget.studies
+        first, studies = len(self.spec.confirm.first_seeds), self.spec.studies
         return place // first * studies + place % first % studies if studies > 1 else 0
 
     def seeds_of(self, study_index: int, count: int) -> tuple[int, ...]:
@@ -113,7 +113,7 @@ class Plan:
         """
         _, study = self.arm_and_study(study_index)
         confirm = self.spec.confirm
-        if study and self.spec.budget.studies == 1:
+        if study and self.spec.studies == 1:
             each = -(-len(confirm.first_seeds) // ADDED_STUDIES)
             start = max(confirm.pool) + 1 + (study - 1) * each
             return tuple(range(start, start + each))
@@ -191,9 +191,9 @@ class Plan:
                 "blocks": spec.blocks,
                 "tune": {key: [entry(key, tuning) for tuning in entries] for key, entries in spec.tune.items()},
                 "budget": {
-                    **spec.budget.model_dump(),
+                    **budget_tree(spec),
                     "trials": max(self.trials_a_study(arm_index) for arm_index in range(len(self.planned_arms))),
-                    "grow": spec.budget.studies > 1,
+                    "grow": spec.studies > 1,
                 },
                 "prune": None if spec.prune is None else spec.prune.model_dump(),
                 "confirm": {
@@ -273,7 +273,7 @@ def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, 
     if composed_config.run.test:
         raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
     analyses = len(request.spec.confirm.analyses) or 1
-    studies = request.spec.budget.studies * analyses if request.spec.budget.studies > 1 else 1
+    studies = request.spec.studies * analyses if request.spec.studies > 1 else 1
     twice = set(range(composed_config.run.seed, composed_config.run.seed + studies)) & set(request.spec.confirm.pool)
     if twice:
         raise PlanError(f"seed={composed_config.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")
@@ -291,7 +291,7 @@ def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, 
         overrides=overrides,
         run=composed_config.run,
         spaces=spaces,
-        points=points(spaces, budget=request.spec.budget, seed=composed_config.run.seed),
+        points=points(spaces, budget=request.spec.budget, studies=request.spec.studies, seed=composed_config.run.seed),
         decay_kind=composed_config.descriptions["optimizer"].decay_kind if "optimizer" in composed_config.descriptions else None,
     )
     return planned_arm, composed_config
@@ -343,6 +343,12 @@ def entry(key: str, tuning: TuneEntry) -> dict[str, Any]:
     return {"space": None if space is None else asdict(space), "for": tuning.only_for}
 
 
+def budget_tree(spec: SweepSpec) -> dict[str, Any]:
+    """The budget in plain types, with the number of studies; `choose: best` stays out, as in plans that knew no other choice."""
+    tree = spec.budget.model_dump() | {"studies": spec.studies}
+    return {key: value for key, value in tree.items() if (key, value) != ("choose", "best")}
+
+
 def described(planned_arm: PlannedArm) -> dict[str, Any]:
     """What of a planned arm follows from what decides its outcome."""
     return {
@@ -380,7 +386,7 @@ def digest(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> str:
         "name": request.name,
         "metric": [request.spec.metric.name, request.spec.metric.goal],
         "margin": request.spec.margin,
-        "budget": request.spec.budget.model_dump(),
+        "budget": budget_tree(request.spec),
         "prune": None if request.spec.prune is None else request.spec.prune.model_dump(),
         "seeds": [list(request.spec.confirm.first_seeds), list(request.spec.confirm.pool)],
         "allow": list(request.spec.allow),
@@ -390,7 +396,7 @@ def digest(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> str:
             key=lambda planned_arm: (str(planned_arm["arm"]), str(planned_arm["block"])),
         ),
     }
-    if request.spec.budget.studies > 1:
+    if request.spec.studies > 1:
         # Plans with a fixed number of studies, which came before, have other hashes.
         science["grow"] = True
     return hashlib.sha256(json.dumps(science, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

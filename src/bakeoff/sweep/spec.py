@@ -27,6 +27,8 @@ MARGINS = {"accuracy": 0.005, "loss": 0.01}
 """The smallest difference that matters, where the file does not say."""
 ANALYSES = 5
 """Analyses of the confirming runs, where the file does not say: the first one, and four for `--more`."""
+STUDIES = 5
+"""Studies that are aimed at, where the file does not say."""
 FIRST_SEED = 1001
 """Confirming seeds count from here, so that no seed of the tuning stage is used twice."""
 
@@ -121,19 +123,23 @@ class Metric(_Node):
 class Budget(_Node):
     """How much is tuned, for each arm in each block."""
 
-    trials: Count = Field(default=16, description="Tuning runs for each arm, block and study.")
+    trials: Count = Field(default=8, description="Tuning runs for each arm, block and study.")
     sampler: Sampler = Field(default="halton", description="What chooses the points of the search spaces.")
     points: Count | None = Field(
         default=None, description="For sampler: grid: values on each axis, which then decide the number of trials."
     )
-    studies: Count = Field(
-        default=1, description="How often tuning is repeated up to the first analysis, and again before each further one if more than 1."
+    studies: Count | None = Field(
+        default=None,
+        description="How often tuning is repeated up to the first analysis, and again before each further one if more than 1; if left out, "
+        "the divisor of confirm.seeds that is nearest to 5, or 1 where nothing is tuned. With 1, the verdict is about settings, not arms.",
+    )
+    choose: Literal["smooth", "best"] = Field(
+        default="smooth",
+        description="Which setting of a study is confirmed: the one around which scores are best, or the one with the best score.",
     )
 
     @model_validator(mode="after")
     def _check_grid(self) -> Budget:
-        if self.sampler == "grid" and self.studies > 1:
-            raise _complete(f"budget.studies={self.studies}: a grid has the same points in every study; choose another sampler")
         if self.points is not None and self.sampler != "grid":
             raise _complete(f"budget.points={self.points}: is for sampler: grid, not {self.sampler}; budget.trials says how many points")
         if self.points is not None and "trials" in self.model_fields_set:
@@ -277,7 +283,7 @@ class SweepSpec(_Node):
 
     @model_validator(mode="after")
     def _check_studies(self) -> SweepSpec:
-        seeds, studies = len(self.confirm.first_seeds), self.budget.studies
+        seeds, studies = len(self.confirm.first_seeds), self.studies
         if seeds % studies:
             fitting = " or ".join(str(count) for count in (seeds - seeds % studies, seeds - seeds % studies + studies) if count)
             raise _complete(
@@ -301,7 +307,16 @@ class SweepSpec(_Node):
     @property
     def trials(self) -> int:
         """Tuning runs that are planned for an arm in a block, all studies together; a grid may have another number."""
-        return self.budget.trials * self.budget.studies
+        return self.budget.trials * self.studies
+
+    @property
+    def studies(self) -> int:
+        """How often each arm is tuned up to the first analysis."""
+        if self.budget.studies is not None:
+            return self.budget.studies
+        seeds = len(self.confirm.first_seeds)
+        divisors = [count for count in range(2, seeds + 1) if seeds % count == 0]
+        return min(divisors, key=lambda count: (abs(count - STUDIES), -count), default=1) if self.tune else 1
 
 
 def _check_condition(key: str, factor: str, values: tuple[Any, ...], swept: Mapping[str, tuple[Any, ...]]) -> None:

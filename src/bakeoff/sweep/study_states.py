@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bakeoff import seeds
@@ -67,9 +67,33 @@ class StudyStates:
         return len(trials) == self.planned(stage, study_index) and all(trial.state.is_finished() for trial in trials)
 
     def best(self, study_index: int) -> FrozenTrial | None:
-        """The best tuning trial that trained to its end, the earlier one of equals."""
-        done = [t for t in self.trials("tune", study_index) if t.state == State.COMPLETE and t.user_attrs.get("status") == "finished"]
-        return min(done, key=lambda trial: (self.sign * (trial.value or 0.0), trial.number), default=None)
+        """The tuning trial whose setting is confirmed, of those that trained to their end; the earlier one of equals.
+
+        It is the one with the best score, or with `budget.choose: smooth` the one around which scores are best, diverged trials included.
+        """
+        trials = [trial for trial in self.trials("tune", study_index) if trial.state == State.COMPLETE]
+        done = [trial for trial in trials if trial.user_attrs.get("status") == "finished"]
+        values = [-self.sign * (trial.value or 0.0) for trial in trials]
+        if self.plan.spec.budget.choose == "smooth" and done:
+            values = self.smoothed_values(self.planned_arm_of(study_index), trials, values)
+        by_number = {trial.number: value for trial, value in zip(trials, values, strict=True)}
+        return max(done, key=lambda trial: (by_number[trial.number], -trial.number), default=None)
+
+    @staticmethod
+    def smoothed_values(planned_arm: PlannedArm, trials: Sequence[FrozenTrial], values: Sequence[float]) -> list[float]:
+        """The mean score around each trial."""
+        import numpy as np
+
+        from bakeoff.stats.smoothing import smoothed
+
+        columns = []
+        for key, space in planned_arm.spaces.items():
+            params = [optuna_studies.values(planned_arm, trial)[key] for trial in trials]
+            # Unequal choices are one apart, whatever their order.
+            columns += [[float(value == choice) / 2**0.5 for value in params] for choice in space.choices]
+            columns += [] if space.choices else [[space.position(value) for value in params]]
+        positions = np.array(columns, float).reshape(len(columns), len(trials)).T
+        return [float(value) for value in smoothed(positions, np.array(values, float), keys=len(planned_arm.spaces))]
 
     @property
     def sign(self) -> int:
