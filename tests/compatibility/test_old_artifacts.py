@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from bakeoff.run_files.provenance import collect_provenance
+
 ARCHIVE = Path(__file__).with_name("old_artifacts.tar.xz")
 RECORDED_FOLDER = "/tmp/fix"
 FINISHED, INTERRUPTED, UNDISTURBED = "32a2219d5dee", "39683fc7c5f0", "5bd21da60757"
@@ -115,18 +117,37 @@ def test_old_runs_are_listed(extracted: Path) -> None:
     assert {FINISHED, INTERRUPTED, UNDISTURBED} <= set(table["id"])
 
 
+def is_recorded_cpu(run_dir: Path) -> bool:
+    """Return whether this machine's CPU is the one that a run was trained on: bits are the same on one kind of CPU alone."""
+    return bool(json.loads((run_dir / "provenance.json").read_text())["cpu"] == collect_provenance()["cpu"])
+
+
+def losses(values: dict[tuple[str, int], float]) -> dict[tuple[str, int], float]:
+    """Return the losses among the values of a run; one image that is classified otherwise moves an accuracy by a fortieth."""
+    return {key: value for key, value in values.items() if key[0].endswith("loss")}
+
+
 @pytest.mark.slow
-def test_an_old_run_is_reproduced_bit_for_bit(extracted: Path) -> None:
-    assert "identical: all" in bakeoff(["reproduce", FINISHED], extracted)
+def test_an_old_run_is_reproduced_bit_for_bit_or_closely_on_another_cpu(extracted: Path) -> None:
+    logged = run_dir(extracted, FINISHED)
+    if is_recorded_cpu(logged):
+        assert "identical: all" in bakeoff(["reproduce", FINISHED], extracted)
+        return
+    output = bakeoff(["reproduce", FINISHED, "--tolerance", "0.03"], extracted)
+    assert output.startswith(("within tolerance 0.03: ", "identical: all"))
+    (again,) = extracted.glob("runs/reproductions/*/journal.jsonl")
+    # Adam divides small gradients by their size, so that one rounded otherwise moves a weight: 4.4e-4 between an AMD and an Intel CPU.
+    assert losses(curves(again)) == pytest.approx(losses(curves(logged / "journal.jsonl")), rel=0, abs=5e-3)
 
 
 @pytest.mark.slow
 def test_an_old_interrupted_run_resumes_to_the_values_of_its_twin(extracted: Path) -> None:
-    bakeoff(["train", f"resume={INTERRUPTED}"], extracted)
     resumed, twin = run_dir(extracted, INTERRUPTED), run_dir(extracted, UNDISTURBED)
-    assert curves(resumed / "journal.jsonl") == curves(twin / "journal.jsonl")
+    tolerance = 0.0 if is_recorded_cpu(resumed) else 1e-4
+    bakeoff(["train", f"resume={INTERRUPTED}"], extracted)
     ends = [json.loads((path / "result.json").read_text()) for path in (resumed, twin)]
-    assert ends[0]["metrics"] == ends[1]["metrics"] and ends[0]["status"] == "finished"
+    assert curves(resumed / "journal.jsonl") == pytest.approx(curves(twin / "journal.jsonl"), rel=0, abs=tolerance)
+    assert ends[0]["metrics"] == pytest.approx(ends[1]["metrics"], rel=0, abs=tolerance) and ends[0]["status"] == "finished"
 
 
 @pytest.mark.slow
