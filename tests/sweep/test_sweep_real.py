@@ -128,8 +128,12 @@ def test_a_trial_on_two_devices_is_a_trial_like_any_other(small: Small) -> None:
     assert len(logs) == 2
 
 
-# Where neither arm diverges, so that every study has a setting to confirm.
-RATES = {"tune": {"optimizer.lr": {"low": 1e-3, "high": 1e-2, "log": True}}}
+# Two arms that learn enough to be compared, at every rate.
+LEARNERS: dict[str, Any] = {
+    "factors": {"optimizer": ["adam", "nadam"]},
+    "tune": {"optimizer.lr": {"low": 8e-4, "high": 1.2e-3, "log": True}},
+    "fixed": {"data": "digits", "model": "alexnet_mini", "trainer.max_epochs": 4},
+}
 
 
 def planned_runs(plan: Plan) -> list[Any]:
@@ -175,10 +179,10 @@ def extended(plan: Plan, *words: str, more: tuple[str, ...], line: str) -> None:
 @pytest.mark.slow
 def test_a_growing_plan_tunes_new_studies_for_its_next_analysis(small: Small) -> None:
     words = (*TINY, "budget.trials=1", "budget.studies=2", "workers=2", "--json")
-    plan = small(*words[:-2], **RATES)
+    plan = small(*words[:-2], **LEARNERS)
     code, _, err = sweep(*words)
     assert code == 0 and "margin=0.005: 355 test images cannot show so little" in err, err
-    arms = ("momentum", "adam")
+    arms = ("adam", "nadam")
     assert study_counts(plan) == {kind: Counter({(arm, study): 1 for arm in arms for study in "01"}) for kind in ("trial", "confirm")}
     # Two studies of an arm leave every difference open.
     extended(plan, *words, more=("--more",), line="queued 2 studies: 2 tuning and 2 confirm runs for each of 2 arms and blocks")
@@ -189,12 +193,12 @@ def test_a_growing_plan_tunes_new_studies_for_its_next_analysis(small: Small) ->
 @pytest.mark.slow
 def test_a_plan_of_one_study_is_given_more_studies(small: Small) -> None:
     words = (*TINY, "budget.trials=1", "workers=2", "--json")
-    plan = small(*words[:-2], **RATES)
+    plan = small(*words[:-2], **LEARNERS)
     code, _, err = sweep(*words)
     assert code == 0, err
     extended(plan, *words, more=("--more", "studies"), line="queued 4 studies: 4 tuning and 4 confirm runs for each of 2 arms and blocks")
     counts = study_counts(plan)
-    arms = ("momentum", "adam")
+    arms = ("adam", "nadam")
     assert counts["trial"] == {(arm, study): 1 for arm in arms for study in "01234"}
     assert counts["confirm"] == {(arm, study): 2 if study == "0" else 1 for arm in arms for study in "01234"}
     assert planned_runs(plan)[-1].data.tags["sweep.seeds"] == "2"

@@ -196,8 +196,9 @@ def test_added_studies_go_round_the_folds(small: Small) -> None:
     assert [(run.data.split_seed, run.data.fold) for run in runs] == [(1006, 0), (1006, 1), (1006, 2), (1009, 0)]
 
 
-def test_a_verdict_about_the_settings_as_tuned_asks_for_studies(small: Small, report: SimpleNamespace) -> None:
-    report.grade = "as tuned"
+@pytest.mark.parametrize("grade", ["as tuned", "tie as tuned"])
+def test_a_verdict_about_the_settings_as_tuned_asks_for_studies(small: Small, report: SimpleNamespace, grade: str) -> None:
+    report.grade = grade
     plan = started(small(budget={"trials": 2}, confirm={"seeds": 5}))
     assert "nothing is asked for after 5 seeds: So it stands." in extend.extend_sweep(plan, what="seeds").line
     assert "queued 4 studies: 8 tuning and 4 confirm runs" in extend.extend_sweep(plan).line

@@ -17,9 +17,9 @@ from bakeoff.tracking.client import default_uri
 if TYPE_CHECKING:
     from bakeoff.report import Report
 
-AS_TUNED = "as tuned"
-"""The grade of a verdict that holds for the settings that one study found: only further studies may change it."""
-OPEN = ("under-powered", AS_TUNED)
+AS_TUNED = ("as tuned", "tie as tuned")
+"""Grades of a verdict that holds for the settings that one study found: only further studies may change it."""
+OPEN = ("under-powered", *AS_TUNED)
 """Grades of a verdict that more runs may change."""
 What = Literal["asked", "seeds", "studies"]
 
@@ -57,10 +57,10 @@ def extend_sweep(plan: Plan, *, what: What = "asked") -> Queued:
         if what == "studies" and fixed_studies:
             return extend_studies(plan, folder=folder)
         verdict = current_report(plan).verdict
-        if verdict.grade == AS_TUNED and what == "asked" and fixed_studies:
+        if verdict.grade in AS_TUNED and what == "asked" and fixed_studies:
             return extend_studies(plan, folder=folder)
         now, later = interim.reached(plan, folder=folder), interim.next_analysis(plan, folder=folder)
-        if verdict.grade not in OPEN or (verdict.grade == AS_TUNED and fixed_studies):
+        if verdict.grade not in OPEN or (verdict.grade in AS_TUNED and fixed_studies):
             return Queued((), f"{plan.title}: nothing is asked for after {now.seeds} seeds: {verdict.headline}")
         if later is None:
             return Queued((), f"{plan.title}: the plan ends at confirm.max_seeds={now.seeds}: {verdict.headline}")
