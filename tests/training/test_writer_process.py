@@ -32,7 +32,7 @@ def test_follows_a_run_while_it_trains_and_drains_at_the_end(
 ) -> None:
     with Writer(tmp_path / "runs", uri=uri) as follower:
         folder = written(steps=5, end=False)  # comes after the writer has begun
-        with Journal(folder.journal) as journal:
+        with folder.locked(), Journal(folder.journal) as journal:
             wait_for(lambda: not is_behind(folder, uri=uri))
             assert list(store.runs_table(uri)["status"]) == ["RUNNING"]
             for step in range(5, 50):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 POLL = 0.01
 """Seconds between two tries of a lock that is waited for."""
-PROBE = 0.1
-"""Seconds after which a lock counts as held: `is_locked` in another process holds it for an instant."""
+PROBE = 1.0
+"""Seconds after which a lock counts as held: another process may hold it for the instant that it takes to look or to write one line."""
 
 
 def new_lock(path: Path) -> BaseFileLock:

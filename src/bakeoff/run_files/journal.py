@@ -129,18 +129,26 @@ class Journal:
             }
         )
 
-    def end(self, status: Status, *, reason: str = "") -> None:
+    def end(self, status: Status, *, reason: str = "", ts: int | None = None) -> None:
         """Log the end of the run.
 
         Args:
             status: How it ended.
             reason: Why, in one line.
+            ts: When, in milliseconds since 1970; None: now.
         """
-        self._append({"kind": "end", "status": status, "ts": now(), "reason": " ".join(reason.split())}, sync=True)
+        self._append({"kind": "end", "status": status, "ts": now() if ts is None else ts, "reason": " ".join(reason.split())}, sync=True)
 
     def last_step(self, metric: str) -> int | None:
         """Return the highest step of a metric that an earlier process of this run has logged; None where there is none."""
         return max(self._present[metric]) if metric in self._present else None
+
+    def sync(self) -> None:
+        """Flush to the disk: what is written after this call never outlives a power cut that this journal's lines do not."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise FolderError(f"{self.path}: the journal cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Flush to the disk and close; a second call does nothing."""
@@ -196,6 +204,9 @@ class NullJournal(Journal):
     def artifact(self, path: Path | str, *, artifact_path: str = "") -> None:
         """Do nothing."""
 
+    def sync(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -237,10 +248,10 @@ def scan_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, dict[str
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)
-            yield offset, _parse(raw)
+            yield offset, parse_line(raw)
 
 
-def _parse(raw: bytes) -> dict[str, Any] | None:
+def parse_line(raw: bytes) -> dict[str, Any] | None:
     """Decode one line; None where it is torn."""
     try:
         line = json.loads(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -58,6 +59,8 @@ class Summary:
         if not (self.folder.path / PLAN).exists():
             write_atomic(self.folder.path / PLAN, whole)
             write_atomic(root / plan.title / PLAN, whole)
+        self.lock = contextlib.ExitStack()
+        self.lock.enter_context(self.folder.locked())
         self.journal, self.ended = Journal(self.folder.journal), False
         self.journal.start(self.folder.read_job())
         self.journal.artifact(PLAN)
@@ -85,6 +88,7 @@ class Summary:
         if not self.ended:
             self.journal.end(status, reason=reason)
             self.journal.close()
+            self.lock.close()
             self.ended = True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 BATCH, PARAMS, TAGS = 1000, 100, 100
 PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 6000, 8000, 36
+DIGESTED = 256
 
 
 @dataclass
@@ -66,7 +68,7 @@ def is_behind(folder: RunDir, *, uri: str | None = None, models: bool = True) ->
         models: Whether trained nets that are still to be exported count.
     """
     cursor = _read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
-    if models and cursor.get("pending"):
+    if (models and cursor.get("pending")) or _is_cut(folder, cursor):
         return True
     return any(line is not None for _, line in scan_journal(folder.journal, offset=cursor.get("offset", 0)))
 
@@ -100,32 +102,6 @@ def replay_run(folder: RunDir, *, uri: str | None = None, load_net: model_export
             return task.progress
 
 
-def mark_dead(folder: RunDir, *, uri: str | None = None) -> ReplayProgress | None:
-    """Mark a run as KILLED in the store if its journal has no end and no process trains it; resumed, it is RUNNING again.
-
-    Args:
-        folder: The run's folder.
-        uri: The store; None: see `store_of`.
-
-    Returns:
-        The progress of the dead run; None for every other run.
-
-    Raises:
-        StoreError: The store is away.
-    """
-    address = store_of(folder, uri=uri)
-    with _replay_lock(folder):
-        cursor = _read_cursors(folder).get(redact(address), {})
-        if not cursor.get("run") or cursor.get("status") != "RUNNING" or folder.busy():
-            return None
-        client = open_client(address)
-        with store_errors(address):
-            client.set_tag(cursor["run"], "reason", "its process died without a word")
-            client.set_terminated(cursor["run"], "KILLED", end_time=int(folder.journal.stat().st_mtime * 1000))
-        _write_cursor(folder, address, {**cursor, "status": "KILLED"})
-        return ReplayProgress(folder.path, folder.read_job().id, mlflow_id=cursor["run"], offset=cursor["offset"], status="KILLED")
-
-
 def _replay_lock(folder: RunDir) -> AbstractContextManager[None]:
     """Let the replays of one run take turns."""
     return hold_lock(folder.path / "cursor.lock")
@@ -138,6 +114,23 @@ def _read_cursors(folder: RunDir) -> dict[str, dict[str, Any]]:
     except (FileNotFoundError, ValueError):
         return {}
     return raw if isinstance(raw, dict) else {}
+
+
+def _is_cut(folder: RunDir, cursor: dict[str, Any]) -> bool:
+    """Whether the journal is not the one that the cursor is of: a power cut has taken what the store has."""
+    offset = cursor.get("offset", 0)
+    if not offset or not folder.journal.exists():
+        return False
+    return folder.journal.stat().st_size < offset or cursor.get("digest", "") not in ("", _digest(folder, offset))
+
+
+def _digest(folder: RunDir, offset: int) -> str:
+    """A checksum of what stands right before an offset of the journal; '' at its beginning."""
+    if not offset:
+        return ""
+    with open(folder.journal, "rb") as file:
+        file.seek(max(0, offset - DIGESTED))
+        return f"{zlib.crc32(file.read(min(offset, DIGESTED))):08x}"
 
 
 def _write_cursor(folder: RunDir, uri: str, cursor: dict[str, Any]) -> None:
@@ -159,6 +152,7 @@ class _Replay:
         self.cursor |= _read_cursors(folder).get(redact(uri), {})
         self.metrics: list[Any] = []
         self.tags: dict[str, str] = {}
+        self.stored: set[tuple[str, int]] = set()
         self.progress = ReplayProgress(folder.path, self.job.id)
 
     def run(self) -> None:
@@ -206,6 +200,11 @@ class _Replay:
             run = self.client.get_run(self.cursor["run"])
             if run.info.lifecycle_stage == "deleted":
                 raise _DeletedError(f"run {self.job.id}")
+            if _is_cut(self.folder, self.cursor):
+                self.cursor |= {"offset": 0, "pending": []}
+                # A resumed run logs the lost steps again, with the same values at another time: the store keeps the first ones.
+                id, names = run.info.run_id, run.data.metrics
+                self.stored = {(name, point.step) for name in names for point in self.client.get_metric_history(id, name)}
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -277,7 +276,8 @@ class _Replay:
     def _metrics(self, line: dict[str, Any]) -> None:
         from mlflow.entities import Metric
 
-        self.metrics += [Metric(_name(k), float(v), line["ts"], line["step"]) for k, v in line["values"].items()]
+        values = {_name(k): float(v) for k, v in line["values"].items()}
+        self.metrics += [Metric(k, v, line["ts"], line["step"]) for k, v in values.items() if (k, line["step"]) not in self.stored]
 
     def _dataset(self, line: dict[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -324,7 +324,7 @@ class _Replay:
     def _flush(self, offset: int) -> None:
         self._send()
         before = _read_cursors(self.folder).get(redact(self.uri))
-        self.cursor["offset"] = offset
+        self.cursor |= {"offset": offset, "digest": _digest(self.folder, offset)}
         if self.cursor != before:
             _write_cursor(self.folder, self.uri, self.cursor)
 

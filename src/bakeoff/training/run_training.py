@@ -25,6 +25,7 @@ from bakeoff.run_files import checkpoints
 from bakeoff.run_files.journal import Journal, NullJournal
 from bakeoff.run_files.provenance import collect_provenance, provenance_tags
 from bakeoff.run_files.run_dir import RunDir
+from bakeoff.run_files.settling import log_outcome, settle_run
 from bakeoff.run_files.system_metrics import SystemMetricsSampler
 from bakeoff.training.journal_logger import JournalLogger
 from bakeoff.training.lightning_module import ClassificationModule
@@ -79,6 +80,7 @@ def train_from_dir(path: Path, *, progress: bool = False) -> RunResult:
     run_dir = RunDir(path)
     content = run_dir.read_result()
     if content is not None:
+        settle_run(run_dir)
         return RunResult.from_json_dict(content)
     manifest = run_dir.read_job()
     run = load_frozen(run_dir.config.read_text(), origin=str(run_dir.config))
@@ -189,16 +191,15 @@ def run_params(run: RunConfig, data: ImageDataModule, module: ClassificationModu
 def log_result(context: RunContext, result: RunResult) -> None:
     """Log the end of a run, and write result.json, which decides that it is done."""
     run, journal, manifest = context.run, context.journal, context.manifest
-    journal.tags({"diverged": str(result.status == "diverged").lower(), **({"reason": result.reason} if result.reason else {})})
-    # One number a run: MLflow's chart page draws a metric that knows no step but 0 as bars, and names without a group come last.
-    best = {f"best_{name.replace('/', '_')}": value for name, value in result.best.items()}
-    journal.metrics({**best, "seconds": result.seconds}, step=0)
+    log_outcome(journal, asdict(result))
     if manifest.export_model and result.status == "finished":
         packages = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "bakeoff")]
         shape = (run.data.channels, run.data.size, run.data.size)
         journal.model(input_shape=shape, classes=run.data.num_classes, requirements=packages)
     if manifest.kind == "single":
         journal.artifact("checkpoints/last.ckpt", artifact_path="checkpoints")
+    # The result decides: every line but the journal's end, which others write where this process cannot, is on the disk before it.
+    journal.sync()
     context.run_dir.write_result(result.to_json_dict())
     journal.end("FINISHED", reason=result.reason)
 

@@ -70,7 +70,7 @@ def make_callbacks(context: RunContext, logger: JournalLogger, state: dict[str, 
         callbacks.append(DivergenceDetection(limit=run.trainer.divergence))
     if context.is_rank_zero and context.progress:
         callbacks.append(TrainingProgressBar(title=context.manifest.name))
-    callbacks.append(SaveCheckpoints(context.run_dir.checkpoints, every=run.trainer.checkpoint_every))
+    callbacks.append(SaveCheckpoints(context.run_dir.checkpoints, every=run.trainer.checkpoint_every, before=context.journal.sync))
     return callbacks
 
 

@@ -20,7 +20,8 @@ from typing import IO, Any, Protocol
 from bakeoff import builders
 from bakeoff.errors import BakeoffError, StoreError
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
-from bakeoff.tracking.replay import ReplayProgress, is_behind, mark_dead, replay_run, store_of
+from bakeoff.run_files.settling import settle_run
+from bakeoff.tracking.replay import ReplayProgress, is_behind, replay_run, store_of
 
 POLL = 0.5
 DRAIN = 20.0
@@ -31,7 +32,7 @@ LAGS = "store lags: bakeoff sync"
 
 
 def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
-    """Replay every run below a folder that its store lags behind on, and mark the dead ones as KILLED.
+    """Replay every run below a folder that its store lags behind on, with the end of those whose process died.
 
     Args:
         root: The folder of all runs.
@@ -46,16 +47,23 @@ def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
     done: list[ReplayProgress] = []
     for folder in iter_run_dirs(root):
         try:
+            settle_run(folder)
             if is_behind(folder, uri=uri):
                 done.append(replay_run(folder, uri=uri, load_net=builders.load_trained_model))
-            dead = mark_dead(folder, uri=uri)
-            if dead is not None:
-                done = [p for p in done if p.folder != dead.folder] + [dead]
         except StoreError:
             raise
         except BakeoffError as error:
             done.append(ReplayProgress(folder.path, folder.path.name.rpartition("-")[2], problems=[str(error)]))
     return done
+
+
+def settle_runs(root: Path) -> None:
+    """Write the ends of all runs below a folder whose process is gone; a folder that cannot be read or written is told."""
+    for folder in iter_run_dirs(root):
+        try:
+            settle_run(folder)
+        except BakeoffError as error:
+            print(f"writer: {error}", file=sys.stderr, flush=True)
 
 
 class JournalFollower:
@@ -148,11 +156,13 @@ def run_writer(root: Path, uri: str | None, stop: Callable[[float], float | None
     Returns:
         Whether the store still lags behind the journals.
     """
+    settle_runs(root)
     follower = JournalFollower(root, uri)
     bound = stop(0.0)
     while bound is None:
         follower.replay_grown()
         bound = stop(POLL)
+    settle_runs(root)
     deadline = time.monotonic() + bound
     while follower.replay_grown(deadline=deadline):
         if time.monotonic() + POLL > deadline:

@@ -7,6 +7,7 @@ weights, the optimizer, the schedule and the place in the epoch are all that a p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,12 @@ class SaveCheckpoints(pl.Callback):
     Every rank captures the state; rank 0 writes it. It belongs behind all callbacks that change the state.
     """
 
-    def __init__(self, directory: Path, *, every: int | None) -> None:
-        """Write into `directory`, within an epoch every `every` steps (None: at the ends of epochs alone)."""
-        self.directory, self.every = directory, every
+    def __init__(self, directory: Path, *, every: int | None, before: Callable[[], None]) -> None:
+        """Write into `directory`, within an epoch every `every` steps (None: at the ends of epochs alone).
+
+        `before` flushes the journal: a checkpoint that outlives a power cut alone would leave its steps without their values for good.
+        """
+        self.directory, self.every, self.before = directory, every, before
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write a checkpoint within an epoch."""
@@ -116,4 +120,5 @@ class SaveCheckpoints(pl.Callback):
     def _save(self, trainer: pl.Trainer, module: ClassificationModule, *, epoch: int, skip: int) -> None:
         state = capture_state(trainer, module, epoch=epoch, skip=skip)
         if trainer.is_global_zero:
+            self.before()
             checkpoints.save_checkpoint(self.directory, state)
