@@ -24,17 +24,20 @@ def caveats(sweep: SweepResults) -> list[str]:
 
 
 def _edges_of_spaces(sweep: SweepResults) -> Iterator[str]:
-    """Best settings that lie at an end of what was searched."""
+    """Chosen settings that lie at an end of what was searched."""
     for planned in sweep.design.planned_arms:
-        best = sweep.best_trial(planned.arm, planned.block)
         for key, space in planned.spaces.items():
-            side = space.near_edge(float(best[key])) if best is not None else None
-            if best is not None and side is not None:
-                value, low, high = (formatting.significant(float(number)) for number in (best[key], space.low, space.high))
-                yield (
-                    f"Edge of the space: {planned.arm}'s best {key}{_in_block(sweep, planned.block)} is {value}, at the {side} end of "
-                    f"{low} to {high}; a better value may lie outside."
-                )
+            values = sweep.settings(planned.arm, planned.block, key)
+            for side in ("low", "high"):
+                at_edge = [value for value in values if space.near_edge(float(value)) == side]
+                if at_edge:
+                    low, high = (formatting.significant(end) for end in (space.low, space.high))
+                    how_many = f" in {len(at_edge)} of {len(values)} studies" if len(values) > 1 else ""
+                    yield (
+                        f"Edge of the space: {planned.arm}'s chosen {key}{_in_block(sweep, planned.block)} is "
+                        f"{formatting.chosen_settings(at_edge)}{how_many}, at the {side} end of {low} to {high}; "
+                        "a better value may lie outside."
+                    )
 
 
 def _in_block(sweep: SweepResults, block: str) -> str:

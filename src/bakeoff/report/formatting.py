@@ -75,6 +75,15 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def chosen_settings(values: Sequence[Any]) -> str:
+    """The settings that an arm's studies chose: '0.003', '0.001 to 0.003', 'a or b', or nothing."""
+    if not values:
+        return ""
+    if all(isinstance(value, float | int) and not isinstance(value, bool) for value in values):
+        return " to ".join(dict.fromkeys((significant(min(values)), significant(max(values)))))
+    return join_names([str(value) for value in values], last="or")
+
+
 def setting(item: Any) -> str:
     """A setting of the plan as it is written in the shell."""
     if isinstance(item, bool):

@@ -74,10 +74,7 @@ def latex_table(analysis: Analysis, block: str, name: str) -> str:
         else:
             interval_text = _ends(difference.low, difference.high, percent)
             cells += [_score(difference.advantage, percent, signed=True), interval_text, _p(difference.p_holm)]
-        best = sweep.best_trial(arm, block) if keys else None
-        cells += [
-            "" if best is None else escape(formatting.significant(best[key]) if key in plan.numeric_keys else best[key]) for key in keys
-        ]
+        cells += [escape(formatting.chosen_settings(sweep.settings(arm, block, key))) for key in keys]
         lines.append(cells)
     where = f" ({block})" if len(plan.blocks) > 1 else ""
     caption = (

@@ -127,6 +127,15 @@ class SweepResults:
         """The tuning run with the arm's best score in a block, the earlier one of equals; None where no run has a score."""
         return self._bests.get((arm, block))
 
+    def settings(self, arm: str, block: str, key: str) -> tuple[Any, ...]:
+        """The values of a tuned key that the arm's confirm runs have, one for each study that chose another; else its best trial's."""
+        rows = self.stage_runs("confirm")
+        chosen = rows[(rows["arm"] == arm) & (rows["block"] == block)][key].dropna()
+        best = self.best_trial(arm, block)
+        values = list(chosen) or ([best[key]] if best is not None else [])
+        values = [value for value in values if value != "" and not (isinstance(value, float) and math.isnan(value))]
+        return tuple(sorted(set(values)))
+
     @cached_property
     def seed_order(self) -> list[int]:
         """All seeds of confirm runs in the order of the plan."""

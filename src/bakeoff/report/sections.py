@@ -87,7 +87,7 @@ def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str,
     yield "importance", "Importance of the tuned settings", narrative["importance"], []
     note = "Tuning and confirm runs. The page of each run in the store shows what was measured."
     yield "diagnoses", "Diagnoses of single runs", [note], []
-    yield "flags", "Flags", ["Runs that did not end well, and best settings at an end of their space."], _flag_table(analysis)
+    yield "flags", "Flags", ["Runs that did not end well, and chosen settings at an end of their space."], _flag_table(analysis)
 
 
 def _curves_note(analysis: Analysis) -> str:
@@ -206,9 +206,13 @@ def _flag_table(analysis: Analysis) -> list[Block]:
     counts = sweep.runs.groupby(["arm", "block", "stage", "state"]).size().to_dict()
     states = ("diverged", "pruned", "failed", "killed", "running")
     for planned in sweep.design.planned_arms:
-        best = sweep.best_trial(planned.arm, planned.block)
-        sides = {key: space.near_edge(float(best[key])) for key, space in planned.spaces.items()} if best is not None else {}
-        edges = "; ".join(f"{key} at the {side} end" for key, side in sides.items() if side is not None)
+        sides = {
+            (key, side): None
+            for key, space in planned.spaces.items()
+            for value in sweep.settings(planned.arm, planned.block, key)
+            if (side := space.near_edge(float(value))) is not None
+        }
+        edges = "; ".join(f"{key} at the {side} end" for key, side in sides)
         cells = []
         for state in states:
             tune, confirm = (counts.get((planned.arm, planned.block, stage, state), 0) for stage in ("tune", "confirm"))
@@ -220,6 +224,6 @@ def _flag_table(analysis: Analysis) -> list[Block]:
         text = f"Pruning was audited: {audited} pruned runs were run to their end, and {chosen} of them would have been chosen."
         blocks.append(Text(text, note=True))
     if rows:
-        head = ["arm", "block", *states, "best setting"]
+        head = ["arm", "block", *states, "chosen settings"]
         blocks += [table_block(head, rows, tall_from=17), Text("Counts: tuning runs + confirm runs.", note=True)]
     return blocks

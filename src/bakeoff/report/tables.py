@@ -55,8 +55,8 @@ def arms_table(analysis: Analysis) -> pd.DataFrame:
             row |= {key: getattr(interval, key) if interval else None for key in ("mean", "low", "high", "sd")}
             row["validation"] = validation
             row["tuned_score"] = float(best["score"]) if best is not None else None
-            row |= {f"best {key}": float(best[key]) if best is not None else None for key in plan.numeric_keys}
-            row |= {f"best {key}": str(best[key]) if best is not None else None for key in plan.categorical_keys}
+            for key in (*plan.numeric_keys, *plan.categorical_keys):
+                row[f"chosen {key}"] = "" if block == ALL_BLOCKS else formatting.chosen_settings(sweep.settings(arm, block, key))
             row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.numeric_keys}
             row |= {"trials": len(tune), "confirm_runs": len(confirm)}
             row |= {state: count_states(runs, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
@@ -161,7 +161,7 @@ def readable_arms_table(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[
     plan, metric = sweep.design, sweep.score_metric
     name = formatting.metric_name(metric)
     head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{formatting.percent(LEVEL)} interval", "validation"]
-    head += [f"best {key}" for key in plan.numeric_keys] + ["trials", "diverged", "failed", "time", "parameters"]
+    head += [f"chosen {key}" for key in plan.numeric_keys] + ["trials", "diverged", "failed", "time", "parameters"]
     rows: list[list[str]] = []
     for row in table.to_dict("records"):
         low, high = formatting.score(row["low"], metric).removesuffix(" %"), formatting.score(row["high"], metric)
@@ -170,8 +170,7 @@ def readable_arms_table(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[
         cells += [row["arm"], str(row["n"]), formatting.score(row["mean"], metric), interval if row["n"] else "none"]
         cells.append(formatting.score(row["validation"] if row["n"] else row["tuned_score"], plan.metric))
         for key in plan.numeric_keys:
-            best = row[f"best {key}"]
-            cells.append("" if best is None or math.isnan(best) else formatting.significant(best))
+            cells.append(row[f"chosen {key}"])
         parameters = row["parameters"]
         cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"]), formatting.duration(row["seconds_per_run"])]
         cells.append("n/a" if parameters is None or math.isnan(parameters) else f"{parameters:,.0f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -59,18 +58,18 @@ def _block_table(analysis: Analysis, block: str, width: int) -> Iterator[str]:
     means, is_planned_block = analysis.arm_means[block], block in design.blocks
     key = design.numeric_keys[0] if len(design.numeric_keys) == 1 and is_planned_block else None
     head = ["arm", "n", f"mean {formatting.metric_name(metric)}", f"{formatting.percent(LEVEL)} interval"]
-    head += [*([f"best {key.rpartition('.')[2]}"] if key else []), "trials", "lost"]
+    head += [*([f"chosen {key.rpartition('.')[2]}"] if key else []), "trials", "lost"]
     runs = analysis.full_sweep.runs
     runs = runs[runs["block"] == block] if is_planned_block else runs
     trials = runs[runs["stage"] == "tune"].groupby("arm").size().to_dict()
     lost = runs[runs["state"].isin(["diverged", "failed", "killed"])].groupby("arm").size().to_dict()
     rows: list[list[str]] = []
     for arm in [*means, *(arm for arm in design.arms if arm not in means)]:
-        mean, best = means.get(arm), sweep.best_trial(arm, block) if is_planned_block else None
+        mean = means.get(arm)
         cells = [shorten(arm, length=MAX_NAME), str(mean.n if mean else 0), formatting.score(mean.mean if mean else None, metric)]
         cells.append("none" if mean is None or mean.low is None else _format_interval(mean.low, mean.high, metric))
         if key:
-            cells.append("" if best is None or not math.isfinite(float(best[key])) else formatting.significant(float(best[key])))
+            cells.append(formatting.chosen_settings(sweep.settings(arm, block, key)))
         rows.append([*cells, str(trials.get(arm, 0)), str(lost.get(arm, 0) or "")])
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
