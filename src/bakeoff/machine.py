@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Environment of the Python processes that are started here: no file of the working folder is a module to them."""
+
+
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use, which a container or a cluster's job may have cut."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

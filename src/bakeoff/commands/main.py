@@ -7,6 +7,7 @@ import os
 import sys
 
 from bakeoff.errors import BakeoffError, join_choices, near_miss
+from bakeoff.machine import SAFE_PATH
 
 COMMANDS = {
     "check": "check data, net, gradients and learning rate before a long run",
@@ -41,6 +42,7 @@ bakeoff sweep quickstart                             a fair comparison with a ve
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for a result that is not as hoped, 2 for a user's error, 130 for Ctrl-C."""
+    os.environ.update(SAFE_PATH)
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage(), end="")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from bakeoff.errors import PortError, StoreError
+from bakeoff.machine import SAFE_PATH
 from bakeoff.tracking.client import SETTINGS, artifact_root, check_reachable, redact
 from bakeoff.tracking.store import experiment_id
 from bakeoff.tracking.ui_tags import runs_page
@@ -73,9 +74,11 @@ def serve_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator
     root = artifact_root(uri)
     if root is not None:
         settings["MLFLOW_ARTIFACTS_DESTINATION"] = str(root)
-    with _terminable(), tempfile.TemporaryFile() as log:
+    with _terminable(), tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as empty:
+        # uvicorn puts a folder of its own choice first on the path: the working folder where it is not given another.
+        command += ["--uvicorn-opts", f"--app-dir={empty}"]
         process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, env={**os.environ, **settings, **SAFE_PATH}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         try:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host

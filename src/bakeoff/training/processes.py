@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import BusyError
+from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def forkserver_context(*, threads: int, preload: tuple[str, ...] = PRELOAD_MODUL
     context.set_forkserver_preload(list(preload))
     # The server keeps the environment that it was born with: OpenMP reads its number of threads when torch is loaded.
     unset = dict.fromkeys([RUN_DIR_VARIABLE, *rank_variables()])
-    with environment({**dict.fromkeys(THREAD_VARIABLES, str(threads)), **unset}):
+    with environment({**dict.fromkeys(THREAD_VARIABLES, str(threads)), **unset, **SAFE_PATH}):
         forkserver.ensure_running()
     return context
 
@@ -158,7 +159,7 @@ def run_torchrun(run_dir: Path, settings: LaunchSettings, *, output: int | None,
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={settings.devices}"]
     command += ["-m", "bakeoff.training.torchrun_main", str(run_dir), *(["--progress"] if progress else [])]
     unset = set(rank_variables())
-    env = {name: value for name, value in os.environ.items() if name not in unset} | {RUN_DIR_VARIABLE: str(run_dir)}
+    env = {name: value for name, value in os.environ.items() if name not in unset} | {RUN_DIR_VARIABLE: str(run_dir)} | SAFE_PATH
     # torchrun itself sets one thread a rank where nobody says otherwise.
     if settings.threads is not None:
         env.update(dict.fromkeys(THREAD_VARIABLES, str(settings.threads)))

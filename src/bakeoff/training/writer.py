@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 
 from bakeoff import builders
 from bakeoff.errors import BakeoffError, StoreError
+from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.run_files.settling import settle_run
 from bakeoff.tracking.replay import ReplayProgress, is_behind, replay_run, store_of
@@ -227,7 +228,7 @@ class _Spawned:
     def __init__(self, root: Path, uri: str | None) -> None:
         command = [sys.executable, "-m", "bakeoff.training.writer", str(root.absolute()), "--parent", str(os.getpid())]
         # An address may hold a password, and everyone on a machine can read command lines.
-        environment = {**os.environ, **({URI: uri} if uri else {})}
+        environment = {**os.environ, **SAFE_PATH, **({URI: uri} if uri else {})}
         # A session of its own: Ctrl-C is for the training, which then tells the writer.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
         self.pid = self.process.pid
