@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Environment of the Python processes that are started here: no file of the working folder is a module to them."""
 

@@ -47,11 +47,15 @@ def main(argv: list[str]) -> int:
     from bakeoff.config.targets import trust_modules
     from bakeoff.sweep.fairness import FairnessError
     from bakeoff.sweep.plan import make_plan
+    from bakeoff.sweep.request import find_sweep_file, shadowed_sweep
     from bakeoff.sweep.resources import Resources, allot_resources
     from bakeoff.sweep.runner import run_sweep, validate_arms
     from bakeoff.sweep.worker import PRELOAD
     from bakeoff.training import processes
 
+    note = shadowed_sweep(find_sweep_file(args.name, config_dir=args.config_dir))
+    if note is not None:
+        print(f"bakeoff: {note}", file=sys.stderr)
     prepared: list[tuple[Any, Resources]] = []
 
     def early(request: SweepRequest, first: ComposedConfig) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RESUME_KEYS = ("tracking.", "trust=", "resume=", "trainer.progress=", "hydra.")
 """Overrides that a resumed run takes from this command line; everything else is the run's own."""
 HELP_FLAGS = ("help", "hydra_help", "shell_completion", "version")
-SHOW_FLAGS = ("cfg", "info", "experimental_rerun")
+SHOW_FLAGS = ("cfg", "info")
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     args = parse_flags(argv)
     hydra_words = [word for word in argv if word != "--json"]
     if any(getattr(args, flag) for flag in HELP_FLAGS):
-        return compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
+        return show_help(args, hydra_words)
     with compose.hydra_session(args.config_dir):
         lines = compose.split_multirun(args.overrides) if args.multirun else [args.overrides]
         jobs = [compose.compose_in_session(line) for line in lines]
@@ -64,6 +64,14 @@ def main(argv: list[str]) -> int:
     return 1 if any(outcome.result.status == "failed" for outcome in outcomes) else 0
 
 
+def show_help(args: argparse.Namespace, words: Sequence[str]) -> int:
+    """Let Hydra print its page; a help page is made from a composed config, which configures the logging."""
+    if args.help or args.hydra_help:
+        with compose.hydra_session(args.config_dir):
+            compose.check_hydra_nodes(args.overrides)
+    return compose.show_by_hydra(words, config_dir=args.config_dir)
+
+
 def parse_flags(argv: list[str]) -> argparse.Namespace:
     """Read Hydra's flags, which its own parser has in private, and --json."""
     parser = argparse.ArgumentParser(prog="bakeoff train", add_help=False)
@@ -79,7 +87,6 @@ def parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
     parser.add_argument("--info", "-i", nargs="?", const="all")
-    parser.add_argument("--experimental-rerun")
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args(argv)
     modes = [flag for flag in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(args, flag)]

@@ -24,6 +24,20 @@ from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
+_LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
+_PLUGINS = "hydra._internal.core_plugins"
+HYDRA_NODES: Mapping[str, object] = {
+    "callbacks": {},
+    "searchpath": [],
+    "launcher": {"_target_": f"{_PLUGINS}.basic_launcher.BasicLauncher"},
+    "sweeper": {"_target_": f"{_PLUGINS}.basic_sweeper.BasicSweeper", "max_batch_size": None, "params": None},
+    "hydra_logging": _LOGGING,
+    "job_logging": _LOGGING,
+}
+"""Nodes of Hydra's own that could name code, and their only values."""
+REFERENCE = re.compile(r"\$\{[\w.@/\[\]-]*\}")
+"""An interpolation that takes the value of another key."""
+
 
 @dataclass(frozen=True)
 class ComposedConfig:
@@ -92,7 +106,49 @@ def _first_folder(config_dir: str | Path | None) -> str:
     folder = package_data_dir("conf") if config_dir is None else Path(config_dir).resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    _check_search_path(folder / "run.yaml")
     return str(folder)
+
+
+def _check_search_path(file: Path) -> None:
+    """Refuse a search path in the file that composition begins with: Hydra would import its packages before anything can be checked."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    search_path = None
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):  # Hydra says what is wrong with the file
+        search_path = OmegaConf.select(OmegaConf.load(file), "hydra.searchpath")
+    if search_path is not None:
+        raise _FixedNodeError("hydra.searchpath")
+
+
+class _FixedNodeError(ConfigError):
+    """Hydra's own nodes are not for users."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key}: is fixed; neither a file nor the command line may change it, for it could name code to run")
+
+
+def check_hydra_nodes(overrides: Sequence[str]) -> None:
+    """Compose a command line inside a `hydra_session`, and refuse values of Hydra's own nodes that could name code."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+
+    loader = GlobalHydra.instance().config_loader()
+    try:
+        config = loader.load_configuration("run", list(overrides), run_mode=RunMode.RUN, validate_sweep_overrides=False)
+    except HydraException as error:
+        raise explain_hydra_error(error, overrides) from None
+    _check_hydra_nodes(config)
+
+
+def _check_hydra_nodes(config: Any) -> None:
+    from omegaconf import OmegaConf
+
+    for name, value in HYDRA_NODES.items():
+        if OmegaConf.to_container(config.hydra[name], resolve=False) != value:
+            raise _FixedNodeError(f"hydra.{name}")
 
 
 def register_search_path() -> None:
@@ -118,16 +174,37 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
 
     try:
         config = hydra_compose("run", overrides=list(overrides), return_hydra_config=True)
+        _check_hydra_nodes(config)
         choices = {group: str(name) for group, name in config.hydra.runtime.choices.items() if group in SLOTS}
         OmegaConf.set_struct(config, False)
         del config["hydra"]
+        for key, value in strings(OmegaConf.to_container(config, resolve=False)):
+            if calls_resolver(value) and not any(value in word for word in overrides):
+                raise ConfigError(f"{key}={value}: a file may refer to other keys only; on the command line {key}=... may say this")
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except HydraException as error:
         raise explain_hydra_error(error, overrides) from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
     assert isinstance(tree, dict)
+    if tree.get("trust") != _trust_of(overrides):
+        raise ConfigError(f"trust={tree.get('trust')}: stands in a file; only the command line may trust modules")
     return _from_config_tree({str(key): value for key, value in tree.items()}, choices=choices)
+
+
+def calls_resolver(text: str) -> bool:
+    """Return whether OmegaConf would call a function for a text, as for `${oc.env:HOME}`, rather than look up keys alone."""
+    while (simpler := REFERENCE.sub("_", text)) != text:
+        text = simpler
+    return "${" in text
+
+
+def _trust_of(overrides: Sequence[str]) -> Any:
+    """Return the value of `trust` on a command line, inside a `hydra_session`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    words = [word for word in overrides if word.partition("=")[0].lstrip("+") == "trust"]
+    return [override.value() for override in OverridesParser.create().parse_overrides(words)][-1] if words else []
 
 
 def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> ComposedConfig:
@@ -238,7 +315,7 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
         raise ConfigError(f"{origin}: not a readable config ({str(error).splitlines()[0]})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{origin}: not a config, which is a mapping")
-    for key, value in _strings(tree, ""):
+    for key, value in strings(tree):
         if "${" in value:
             raise ConfigError(f"{origin}: {key}={value}: a stored config must be resolved")
     try:
@@ -249,17 +326,17 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
     return run
 
 
-def _strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
+def strings(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield every string of a tree, keys included, with its dotted key."""
     if isinstance(node, str):
         yield path, node
     elif isinstance(node, Mapping):
         for name, value in node.items():
             yield path or str(name), str(name)
-            yield from _strings(value, f"{path}.{name}".lstrip("."))
+            yield from strings(value, f"{path}.{name}".lstrip("."))
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from _strings(value, path)
+            yield from strings(value, path)
 
 
 def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigError:

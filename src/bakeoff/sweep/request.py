@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bakeoff.config.compose import calls_resolver, strings
 from bakeoff.config.slots import package_data_dir
 from bakeoff.config.validation_errors import explain_validation_error
 from bakeoff.errors import PlanError, join_choices, near_miss
@@ -27,6 +29,8 @@ RESERVED = {
     "tracking.experiment": "a sweep is an experiment of its own, <name>-<hash>",
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+KEY = re.compile(r"(?!(?:trust|hydra)\b)\w+(?:[./]\w+)*")
+"""A key that a sweep file may set: plain, and neither `trust` nor one of Hydra's own."""
 Assignments = list[tuple[str, str]]
 
 
@@ -60,6 +64,7 @@ def read_request(name: str, *, overrides: Sequence[str] = (), config_dir: str | 
     path = find_sweep_file(name, config_dir=config_dir)
     tree = load_sweep_file(path)
     spec = parse_spec(tree, prefix=f"{path.name}: ")
+    check_keys(spec, path)
     values = dict(split_word(override) for override in overrides)
     workers, scale = values.pop("workers", None), values.pop("scale", None)
     assignments = [*scale_values(spec, scale, path), *values.items()]
@@ -114,6 +119,14 @@ def find_sweep_file(name: str, *, config_dir: str | Path | None = None) -> Path:
     raise PlanError(f"sweep {name}: no such sweep{near_miss(name, names)}; sweeps: {join_choices(names) or 'none'}")
 
 
+def shadowed_sweep(path: Path) -> str | None:
+    """Say in one line that a sweep file has the name of a shipped one, and is taken in its place; None where it is not so."""
+    shipped = package_data_dir("sweeps") / path.name
+    if not shipped.is_file() or shipped.samefile(path):
+        return None
+    return f"{path} is taken in place of the shipped sweep {path.stem}"
+
+
 def load_sweep_file(path: Path) -> dict[str, Any]:
     """Read a sweep file as plain values; by OmegaConf, since for plain YAML 1e-3 is a string.
 
@@ -125,7 +138,11 @@ def load_sweep_file(path: Path) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        config = OmegaConf.load(path)
+        for key, value in strings(OmegaConf.to_container(config, resolve=False)):
+            if calls_resolver(value):
+                raise PlanError(f"{path.name}: {key}={value}: a sweep file may refer to other keys of its own only")
+        tree = OmegaConf.to_container(config, resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
         raise PlanError(f"{path}: not a readable sweep file ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
@@ -147,6 +164,17 @@ def parse_spec(tree: Mapping[str, Any], *, prefix: str) -> SweepSpec:
         return SweepSpec.model_validate(dict(tree))
     except ValidationError as error:
         raise PlanError(prefix + explain_validation_error(error, SweepSpec)) from None
+
+
+def check_keys(spec: SweepSpec, path: Path) -> None:
+    """Refuse keys that only the command line may set, and whatever Hydra would read as more than a key."""
+    trees = [spec.fixed, spec.factors, spec.blocks, spec.tune, *spec.scales.values()]
+    for key in itertools.chain.from_iterable(dict(flat(tree)) for tree in trees):
+        if not KEY.fullmatch(key):
+            raise PlanError(
+                f"{path.name}: {key}: a sweep file cannot set this; it takes keys of the run config, and trust=[...] stands on "
+                "the command line alone"
+            )
 
 
 def scale_values(spec: SweepSpec, scale: str | None, path: Path) -> Iterator[tuple[str, str]]:
