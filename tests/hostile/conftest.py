@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
 
 import pytest
 
@@ -28,12 +28,12 @@ def start(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     script = tmp_path_factory.mktemp("bin") / "bakeoff"
     script.write_text(MAIN)
 
-    def start_command(*words: str, **settings: Any) -> subprocess.Popen[str]:
+    def start_command(*words: str, **settings: str) -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "BAKEOFF_TRUST")}
         source = {"PYTHONPATH": str(package_data_dir("conf").parent / "src"), "NO_COLOR": "1"}
         line = [sys.executable, str(script), *words]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(line, cwd=tmp_path, env={**inherited, **source, **settings}, text=True, **pipes)
+        environment = {**inherited, **source, **settings}
+        return subprocess.Popen(line, cwd=tmp_path, env=environment, text=True, stdin=PIPE, stdout=PIPE, stderr=PIPE)
 
     return start_command
 

@@ -25,16 +25,8 @@ from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
-_PLUGINS = "hydra._internal.core_plugins"
-HYDRA_NODES: Mapping[str, object] = {
-    "callbacks": {},
-    "searchpath": [],
-    "launcher": {"_target_": f"{_PLUGINS}.basic_launcher.BasicLauncher"},
-    "sweeper": {"_target_": f"{_PLUGINS}.basic_sweeper.BasicSweeper", "max_batch_size": None, "params": None},
-    "hydra_logging": _LOGGING,
-    "job_logging": _LOGGING,
-}
-"""Nodes of Hydra's own that could name code, and their only values."""
+HYDRA_NODES: Mapping[str, object] = {"callbacks": {}, "searchpath": [], "hydra_logging": _LOGGING, "job_logging": _LOGGING}
+"""Nodes of Hydra's own that could name code, and their only values; launcher and sweeper are those that Hydra itself declares."""
 REFERENCE = re.compile(r"\$\{[\w.@/\[\]-]*\}")
 """An interpolation that takes the value of another key."""
 
@@ -144,9 +136,11 @@ def check_hydra_nodes(overrides: Sequence[str]) -> None:
 
 
 def _check_hydra_nodes(config: Any) -> None:
+    from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    for name, value in HYDRA_NODES.items():
+    declared = {name: ConfigStore.instance().load(f"hydra/{name}/basic.yaml").node for name in ("launcher", "sweeper")}
+    for name, value in {**HYDRA_NODES, **declared}.items():
         if OmegaConf.to_container(config.hydra[name], resolve=False) != value:
             raise _FixedNodeError(f"hydra.{name}")
 
