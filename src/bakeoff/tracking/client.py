@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bakeoff.errors import BakeoffError, StoreError
+from bakeoff.errors import BakeoffError, StoreError, join_choices
 from bakeoff.run_files.file_locks import hold_lock
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ ARTIFACTS = "mlartifacts"
 ID_TAG = "bakeoff.id"
 """The tag under which the store keeps a run's id."""
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+LOCAL_AND_CLOUD = ("", "file", "s3", "gs", "wasbs", "abfss")
+"""Schemes of artifact addresses that are read with no password or token of a tracking server."""
 #: Seconds that a server has to take a connection before it counts as away.
 PATIENCE = 4.0
 #: Seconds that another program has to finish a store that it is making.
@@ -126,6 +128,29 @@ def check_reachable(uri: str) -> None:
         socket.create_connection((address.hostname, address.port or PORTS[scheme]), timeout=PATIENCE).close()
     except OSError as error:
         raise StoreError(f"tracking.uri={redact(uri)}: the store does not answer: {error.strerror or error}") from error
+
+
+def check_artifact_address(uri: str, address: str) -> None:
+    """Refuse artifacts on a server other than the configured one, which would get the user's passwords and tokens.
+
+    Args:
+        uri: The store.
+        address: Where it says that a run's artifacts are.
+
+    Raises:
+        StoreError: The address is on another server, or of a kind that is not read here.
+    """
+    server, place = urlsplit(uri), urlsplit(address)
+    own = (server.hostname, server.port or PORTS.get(server.scheme)) if server.scheme in ("http", "https") else None
+    if place.scheme in LOCAL_AND_CLOUD or (place.scheme == "mlflow-artifacts" and own and not place.netloc):
+        return
+    if place.scheme not in ("http", "https", "mlflow-artifacts"):
+        raise StoreError(
+            f"artifacts at {redact(address)}: cannot be read; the store {redact(uri)} may keep them in a folder, in a cloud's storage "
+            f"({join_choices(LOCAL_AND_CLOUD[2:])}) or on the tracking server"
+        )
+    if (place.hostname, place.port or PORTS.get(place.scheme, own and own[1])) != own:
+        raise StoreError(f"artifacts at {redact(address)}: are not on the server of tracking.uri={redact(uri)}, the only one that is asked")
 
 
 @contextlib.contextmanager

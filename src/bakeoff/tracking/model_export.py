@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -93,7 +94,8 @@ def _log(client: MlflowClient, uri: str, run: str, line: dict[str, Any], net: An
             signature=signature,
             # Two images: torch.export takes a batch of one as a constant, and the model would accept no other.
             input_example=np.zeros((2, *shape), dtype=np.float32),
-            pip_requirements=line["requirements"],
+            # A run folder must not say what a user of the model installs.
+            pip_requirements=[word for word in line["requirements"] if re.fullmatch(r"(torch|torchvision|bakeoff)==[\w.+!]+", word)],
             serialization_format="pt2",
             validate_serving_input=False,
         )

@@ -19,7 +19,16 @@ from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.journal import now, scan_journal
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
-from bakeoff.tracking.client import ID_TAG, artifact_root, default_uri, open_client, redact, sqlite_path, store_errors
+from bakeoff.tracking.client import (
+    ID_TAG,
+    artifact_root,
+    check_artifact_address,
+    default_uri,
+    open_client,
+    redact,
+    sqlite_path,
+    store_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -229,6 +238,7 @@ class _Replay:
             run = self.client.create_run(experiment, start_time=ts, run_name=self.job.name, tags=clean)
             if self.job.kind == "summary":
                 ui_tags.introduce(self.client, experiment, summary=run.info.run_id, tags=all_tags)
+        check_artifact_address(self.uri, run.info.artifact_uri)
         self.cursor["run"], self.cursor["status"] = run.info.run_id, "RUNNING"
 
     def _experiment(self) -> str:
@@ -293,8 +303,12 @@ class _Replay:
         self.client.log_inputs(self.cursor["run"], datasets=[DatasetInput(dataset, tags=[context])])
 
     def _artifact(self, line: dict[str, Any]) -> None:
-        source = self.folder.path / line["path"]
-        if source.is_dir():
+        source, target = self.folder.path / line["path"], Path(line["artifact_path"])
+        if _leaves(self.folder.path, source) or target.is_absolute() or ".." in target.parts:
+            self.progress.problems.append(
+                f"{self.folder.journal}: artifact {line['path']}: leads out of the run's folder and is not stored"
+            )
+        elif source.is_dir():
             self.client.log_artifacts(self.cursor["run"], str(source), artifact_path=line["artifact_path"] or None)
         elif source.is_file():
             self.client.log_artifact(self.cursor["run"], str(source), artifact_path=line["artifact_path"] or None)
@@ -327,6 +341,12 @@ class _Replay:
         self.cursor |= {"offset": offset, "digest": _digest(self.folder, offset)}
         if self.cursor != before:
             _write_cursor(self.folder, self.uri, self.cursor)
+
+
+def _leaves(folder: Path, source: Path) -> bool:
+    """Return whether a file, or anything below a folder, lies outside a run's folder once links are followed."""
+    root = folder.resolve()
+    return any(not path.resolve().is_relative_to(root) for path in (source, *source.rglob("*")))
 
 
 def _name(key: str) -> str:

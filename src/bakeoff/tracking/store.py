@@ -16,7 +16,16 @@ from urllib.request import url2pathname
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.run_files.run_dir import ID_LENGTH, PREFIX_LENGTH
 from bakeoff.tracking import db_reader
-from bakeoff.tracking.client import ID_TAG, default_uri, ensure_schema, open_client, redact, sqlite_path, store_errors
+from bakeoff.tracking.client import (
+    ID_TAG,
+    check_artifact_address,
+    default_uri,
+    ensure_schema,
+    open_client,
+    redact,
+    sqlite_path,
+    store_errors,
+)
 from bakeoff.tracking.db_reader import restore_value
 
 if TYPE_CHECKING:
@@ -153,6 +162,7 @@ def download_artifact(uri: str, mlflow_id: str, path: str, *, into: Path | None 
     with store_errors(uri):
         from mlflow.exceptions import MlflowException
 
+        check_artifact_address(uri, client.get_run(mlflow_id).info.artifact_uri)
         parent = path.rpartition("/")[0]
         siblings = [item.path for item in client.list_artifacts(mlflow_id, parent or None)]
         if path and path not in siblings:

@@ -71,6 +71,8 @@ def serve_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     # By the environment, since an address may hold a password. The job runner would be eight processes and an API without a lock.
     settings = {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # The server reads artifacts from wherever a store says that they are: no other server gets the user's passwords and tokens.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
     root = artifact_root(uri)
     if root is not None:
         settings["MLFLOW_ARTIFACTS_DESTINATION"] = str(root)
@@ -78,7 +80,7 @@ def serve_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> Iterator
         # uvicorn puts a folder of its own choice first on the path: the working folder where it is not given another.
         command += ["--uvicorn-opts", f"--app-dir={empty}"]
         process = subprocess.Popen(
-            command, env={**os.environ, **settings, **SAFE_PATH}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, env={**inherited, **settings, **SAFE_PATH}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         try:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
