@@ -185,6 +185,11 @@ def tuning(analysis: Analysis) -> Iterator[str]:
         repeated = analysis.sweep.design.studies > 1
         reason = "no arm has two studies, one of them with two confirm seeds" if repeated else "each arm was tuned once"
         yield f"The variance of tuning is not known: {reason} (budget.studies)."
+    if analysis.verdict.lucks:
+        yield (
+            "What another tuning would change is estimated from a Gaussian process that was fitted to each arm's trials, by tuning again "
+            "on its curve. It depends on that fit, so it decides nothing."
+        )
     metric, several_blocks = analysis.sweep.score_metric, len(analysis.sweep.design.blocks) > 1
     for variance in analysis.tuning_variances[:MAX_STATEMENTS]:
         where = f" in {variance.block}" if several_blocks else ""

@@ -69,7 +69,7 @@ def report_page(analysis: Analysis, arm_rows: pd.DataFrame, figures: Sequence[Fi
         interactive=True,
         title=design.question,
         kicker=f"bakeoff report \N{MIDDLE DOT} {analysis.full_sweep.title}",
-        grade=verdict.grade,
+        grade=verdict.grade.replace(" ", "-"),
         grade_label=GRADES.get(verdict.grade, verdict.grade),
         headline=verdict.headline,
         details=verdict.details[:MAX_DETAILS],
@@ -123,6 +123,7 @@ def _facts(analysis: Analysis) -> Mapping[str, str]:
     return {
         "arms": str(len(design.arms)),
         "blocks": str(len(design.blocks)),
+        "studies of each": str(design.studies),
         "tuning runs": f"{tune} of {design.trials}" if design.declared and tune != design.trials else str(tune),
         "confirm runs": f"{confirm} of {design.confirm_runs}" if design.declared and confirm < design.confirm_runs else str(confirm),
         "score": formatting.metric_name(sweep.score_metric),

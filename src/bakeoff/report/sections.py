@@ -79,7 +79,7 @@ def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str,
     note = f"Every tuning run, by {formatting.metric_name(design.metric)}. The ring is an arm's best run; 'edge' marks a best run in the "
     note += "outer tenth of its space. A cross at the foot is a run that diverged. The bar below is the arm's good region."
     yield "search", "Score by tuned setting", [note], []
-    yield "tuning", "Variance from repeated tuning", narrative["tuning"], _tuning_variance_table(analysis)
+    yield "tuning", "The luck of tuning", narrative["tuning"], [*_tuning_variance_table(analysis), *_tuning_luck_table(analysis)]
     note = "Thin line: what was searched. Bar: where the score is within the margin of the arm's best."
     yield "region", "Sensitivity to the learning rate", [note, *narrative["region"]], _region_table(analysis)
     note = "The median best score of so many tuning runs, if they were drawn again. The bands hold at 95 % for all budgets at once."
@@ -198,6 +198,16 @@ def _tuning_variance_table(analysis: Analysis) -> list[Block]:
         share, low, high = (formatting.percent(value) for value in (variance.share, variance.share_low, variance.share_high))
         counts = [str(variance.studies), str(variance.n)]
         rows.append([variance.block, variance.arm, *counts, *deviations, share, f"{low} to {high}", formatting.p_value(variance.p)])
+    return [table_block(head, rows)] if rows else []
+
+
+def _tuning_luck_table(analysis: Analysis) -> list[Block]:
+    """What a single tuning of each arm leaves to luck."""
+    metric, rows = analysis.sweep.design.metric, list[list[str]]()
+    for (arm, block), luck in analysis.verdict.lucks.items():
+        numbers = [formatting.difference(value, metric) for value in (luck.sd, luck.regret, luck.noise_sd)]
+        rows.append([_block_cell(analysis, block), arm, str(luck.trials), *numbers])
+    head = ["block", "arm", "trials", "sd of another tuning", "behind the best setting", "noise of a trial"]
     return [table_block(head, rows)] if rows else []
 
 

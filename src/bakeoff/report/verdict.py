@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bakeoff.report import formatting
 from bakeoff.report.caveats import caveats
@@ -25,6 +25,7 @@ from bakeoff.stats.image_sampling import CorrectImages
 from bakeoff.stats.intervals import MeanInterval, clustered_mean_interval
 from bakeoff.stats.paired import Grade, PairedDifference, compare_pairs
 from bakeoff.stats.scores import ALL_BLOCKS, Scores, mean_over_blocks
+from bakeoff.stats.tuning_luck import TuningLuck
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Verdict:
         differences: every pair of arms, over the blocks and in each.
         analyses: how many of the plan's analyses the verdict rests on; 0 where there is no verdict yet.
         seeds: how many seeds those are.
+        lucks: (arm, block) -> what a single tuning leaves to luck, where each arm was tuned once.
     """
 
     grade: Grade
@@ -50,6 +52,7 @@ class Verdict:
     differences: tuple[PairedDifference, ...]
     analyses: int = 0
     seeds: int = 0
+    lucks: Mapping[tuple[str, str], TuningLuck] = field(default_factory=dict)
 
 
 def compute_verdict(sweep: SweepResults) -> Verdict:
@@ -85,8 +88,9 @@ def compute_verdict(sweep: SweepResults) -> Verdict:
     details = list(main.details)
     if len(families) > 1:
         details += [f"In {block}: {conclude_family(seen, evidence[block]).headline}" for block in plan.blocks]
-    details += [*_conditional(seen, main), *_pending(sweep, size)]
-    return Verdict(main.grade, main.winner, main.headline, tuple(details), flags, tuple(differences), analyses, size)
+    lucks = tuning_lucks(seen) if plan.is_conditional else {}
+    details += [*_conditional(seen, main, lucks), *_pending(sweep, size)]
+    return Verdict(main.grade, main.winner, main.headline, tuple(details), flags, tuple(differences), analyses, size, lucks)
 
 
 def _compare(sweep: SweepResults, failed: Failures) -> list[PairedDifference]:
@@ -143,17 +147,16 @@ def _nothing_learned(sweep: SweepResults) -> str:
     )
 
 
-def _conditional(sweep: SweepResults, conclusion: Conclusion) -> list[str]:
+def _conditional(sweep: SweepResults, conclusion: Conclusion, lucks: Mapping[tuple[str, str], TuningLuck]) -> list[str]:
     """What a verdict about settings that were tuned once leaves to luck, and how to have it settled."""
     plan = sweep.design
     if not plan.is_conditional or conclusion.grade not in ("as tuned", "tie as tuned"):
         return []
-    lucks = [(arm, luck) for (arm, _), luck in tuning_lucks(sweep).items()]
     lines = [
         "Each arm was tuned once, so this is about the settings that were chosen, not about the arms: the luck of tuning is not in it."
     ]
     if lucks:
-        arm, largest = max(lucks, key=lambda item: item[1].sd)
+        (arm, _), largest = max(lucks.items(), key=lambda item: item[1].sd)
         sd = formatting.difference(largest.sd, plan.metric)
         lines[0] += f" By the trials' fitted curves, another tuning would move an arm by up to {sd} (standard deviation, {arm})."
     return [*lines, f"More studies, each with a tuning of its own, would settle it: {plan.extend_command} studies"]

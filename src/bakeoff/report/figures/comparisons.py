@@ -25,7 +25,13 @@ from bakeoff.report import formatting, tables
 from bakeoff.report.figures.context import MAX_LABELLED, FigureContext, axis_label, block_stem, file_stem, heatmap_axes, row_axes
 from bakeoff.stats.scores import ALL_BLOCKS
 
-GRADES = {"supported": "supported", "tie": "a tie within the margin", "under-powered": "under-powered", "unknown": "unknown"}
+GRADES = {
+    "supported": "supported",
+    "tie": "a tie within the margin",
+    "as tuned": "supported as tuned here",
+    "under-powered": "under-powered",
+    "unknown": "unknown",
+}
 #: Up to so many arms, profiles have bands.
 MAX_BANDS = 4
 
@@ -108,7 +114,7 @@ def pair_figure(context: FigureContext, block: str) -> FigureSpec | None:
         difference = differences.get((arm, other))
         if difference is None or (j < i and not labelled):
             continue
-        is_supported, advantage = difference.grade == "supported", difference.advantage
+        is_supported, advantage = difference.grade in ("supported", "as tuned"), difference.advantage
         values[i][j] = scale * advantage
         labels[i][j] = f"{scale * advantage:+.3g}{'*' if is_supported else ''}" if labelled else ""
         text = f"{formatting.difference(advantage, metric)}, {formatting.p_value(difference.p_holm)}, {difference.grade}"
