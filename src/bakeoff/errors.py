@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Callable, Iterable
 
 
@@ -57,6 +58,34 @@ class PortError(BakeoffError, OSError):
 
 class PlanError(ConfigError):
     """A sweep file does not make a plan that can be run."""
+
+
+class MachineError(BakeoffError):
+    """The machine failed and not the run, which can go on once the machine is well: the shell exits with code 75."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        """Put the message on one line; `kind` is a `machine.FaultKind`."""
+        super().__init__(message)
+        self.kind = kind
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run was stopped by a signal and can go on: the shell prints the message and exits with 128 + the signal's number."""
+
+    def __init__(self, message: str, *, signal_number: signal.Signals) -> None:
+        """Keep which signal it was."""
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+def interrupt_on_signal(number: int, frame: object) -> None:
+    """Turn a signal into the KeyboardInterrupt of Ctrl-C, with the signal's name."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+    """Return the signal that `interrupt_on_signal` turned into an interrupt, SIGINT for Ctrl-C."""
+    return signal.SIGTERM if str(stop) == signal.SIGTERM.name else signal.SIGINT
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
 from pathlib import Path
 
 from bakeoff.config.compose import load_frozen
+from bakeoff.errors import MachineError
+from bakeoff.machine import fault_of
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir
 
-DEFAULT = {"sleep": 0.02, "fail": [], "diverge": [], "die": [], "exit": [], "nan": [], "epochs": 1, "crossing": []}
+DEFAULT = {
+    "sleep": 0.02,
+    "fail": [],
+    "diverge": [],
+    "die": [],
+    "exit": [],
+    "nan": [],
+    "segv": [],
+    "memory": [],
+    "epochs": 1,
+    "crossing": [],
+}
 
 
 def execute(path: Path) -> None:
@@ -35,6 +49,10 @@ def execute(path: Path) -> None:
         time.sleep(how["sleep"])
         if job.name in how["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if job.name in how["segv"]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if job.name in how["memory"]:
+            exhaust_memory()
         if job.name in how["exit"]:
             print("no reason at all")
             sys.exit(0)
@@ -48,6 +66,17 @@ def execute(path: Path) -> None:
             {"id": job.id, "name": job.name, "status": status, "reason": reason, "metrics": metrics, "best": {}, "seconds": 0.1}
         )
         journal.end("FAILED" if status == "failed" else "FINISHED", reason=reason)
+
+
+def exhaust_memory() -> None:
+    """Allocate without end under a limit of the process; as in a real run, the error is told by the exit code."""
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    try:
+        _ = [bytearray(1 << 28) for _ in range(64)]
+    except MemoryError as error:
+        kind = fault_of(error)
+        assert kind is not None
+        raise MachineError("MemoryError", kind=kind) from error
 
 
 def point(name: str) -> str:

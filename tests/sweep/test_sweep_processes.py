@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BakeoffError, MachineError
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.sweep import runner
 from bakeoff.sweep.plan import Plan
@@ -125,14 +125,31 @@ def test_failing_and_diverging_runs_are_kept_and_the_sweep_goes_on(small: Small,
     assert begun()["momentum-s1001"], "the one setting that trained is confirmed"
 
 
-def test_a_process_that_dies_is_tried_three_times(small: Small, server: Any) -> None:
-    fake(die=["adam-p01"], exit=["momentum-p01"])
+def test_a_process_that_crashes_is_tried_three_times_and_its_reason_is_named(small: Small, server: Any) -> None:
+    fake(segv=["adam-p01"], exit=["momentum-p01"])
     plan = small()
     momentum, adam = work(plan, server)
     assert momentum.failed == adam.failed == 1
     tries = Counter(name for word, name, _ in attempts() if word == "begin")
     assert tries.pop("adam-p01") == tries.pop("momentum-p01") == 3 and set(tries.values()) == {1}
-    assert "no reason at all" in " ".join(momentum.reasons), "the last line of its log is the reason"
+    assert "exit code 0" in (reason := " ".join(momentum.reasons)) and "no reason at all" in reason and "in each of 3 attempts" in reason
+    assert "SIGSEGV" in " ".join(adam.reasons), "a crash that prints nothing has a reason, too"
+    check_whole(plan)
+
+
+def test_what_the_machine_kills_is_no_outcome_of_its_arm(small: Small, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fake(die=["adam-p01"], memory=["momentum-p01"])
+    plan = small()
+    with pytest.raises(MachineError, match=r"the machine stopped (adam|momentum)-p01: .* and 1 more, 3 times each"):
+        work(plan, server)
+    err = capsys.readouterr().err
+    assert "adam-p01: waits  (its process ended by SIGKILL (out of memory?))" in err and "momentum-p01: waits  (out of memory" in err
+    tries = Counter(name for word, name, _ in attempts() if word == "begin")
+    assert tries.pop("adam-p01") == tries.pop("momentum-p01") == 3
+    assert len(tries) == 4 and set(tries.values()) == {1}, "the other trials are run meanwhile, and the confirming runs wait"
+    assert not list(Path("runs").glob("*/*-p01-*/result.json"))
+    fake()
+    assert [(arm.done, arm.failed, arm.confirmed) for arm in work(plan, server)] == [(3, 0, 2)] * 2, "the next command tries again"
     check_whole(plan)
 
 

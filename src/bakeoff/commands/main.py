@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from bakeoff.errors import BakeoffError, join_choices, near_miss
+from bakeoff.errors import BakeoffError, MachineError, RunInterrupted, join_choices, near_miss, signal_of
 from bakeoff.machine import SAFE_PATH
 
 COMMANDS = {
@@ -22,6 +22,10 @@ COMMANDS = {
     "sync": "bring the store up to date with the journals",
     "completion": 'shell completion: eval "$(bakeoff completion bash)"',
 }
+
+
+TEMPORARY = 75
+"""EX_TEMPFAIL of sysexits.h."""
 
 
 def usage() -> str:
@@ -41,7 +45,11 @@ bakeoff sweep quickstart                             a fair comparison with a ve
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 for a result that is not as hoped, 2 for a user's error, 130 for Ctrl-C."""
+    """Run one command and return its exit code.
+
+    It is 0, 1 for a result that is not as hoped, 2 for a user's error, 75 for a fault of the machine after which the same work can go on,
+    and 128 + N for signal N: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     os.environ.update(SAFE_PATH)
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -59,10 +67,13 @@ def main(argv: list[str] | None = None) -> int:
         return int(module.main(words[1:]))
     except BakeoffError as error:
         print(f"bakeoff: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        return TEMPORARY if isinstance(error, MachineError) else 2
+    except RunInterrupted as stop:
+        print(f"bakeoff: {stop}", file=sys.stderr)
+        return 128 + stop.signal_number
+    except KeyboardInterrupt as stop:
         print("bakeoff: stopped", file=sys.stderr)
-        return 130
+        return 128 + signal_of(stop)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -12,6 +12,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.errors import interrupt_on_signal
+
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
@@ -99,11 +101,6 @@ def print_preview(plan: Plan, *, context: ForkServerContext, workers: int, as_js
     cost = expected(plan, block_costs(plan, context=context), workers=workers)
     facts = {"runs": plan.runs, "cost": cost, "warning": plan.margin_warning}
     print(json.dumps({**plan.tree(), **facts}) if as_json else "\n".join(lines(plan, cost)))
-
-
-def interrupt_on_signal(number: int, frame: object) -> None:
-    """Turn SIGTERM into the KeyboardInterrupt of Ctrl-C, with the signal's name."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.config import compose
 from bakeoff.config.targets import trust_modules
-from bakeoff.errors import BakeoffError, ConfigError
+from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal
 
 if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
@@ -31,6 +32,7 @@ SHOW_FLAGS = ("cfg", "info")
 def main(argv: list[str]) -> int:
     """Compose, check, train, and print each run's result."""
     args = parse_flags(argv)
+    signal.signal(signal.SIGTERM, interrupt_on_signal)
     hydra_words = [word for word in argv if word != "--json"]
     if any(getattr(args, flag) for flag in HELP_FLAGS):
         return show_help(args, hydra_words)
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
     else:
         print_outcome(outcomes[0])
     # A diverged run came to its end, too.
-    return 1 if any(outcome.result.status == "failed" for outcome in outcomes) else 0
+    return 1 if any(outcome.result.status in ("failed", "stopped") for outcome in outcomes) else 0
 
 
 def show_help(args: argparse.Namespace, words: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ Every line is one JSON object with a `kind`; times (`ts`) are milliseconds since
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -184,7 +185,7 @@ class Journal:
                 written = os.write(self._fd, data)
                 self._torn = written != len(data)
                 if self._torn:
-                    raise OSError(0, "the disk took a part of a line only (is it full?)")
+                    raise OSError(errno.ENOSPC, "the disk took a part of a line only (is it full?)")
                 if sync:
                     os.fsync(self._fd)
             except OSError as error:

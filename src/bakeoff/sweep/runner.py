@@ -9,7 +9,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError, FolderError, PlanError, StoreError
+from bakeoff.errors import BakeoffError, FolderError, MachineError, PlanError, StoreError
+from bakeoff.machine import fault_of, full_disk
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import interim, leases, worker
 from bakeoff.sweep.arm_progress import ArmProgress
@@ -17,6 +18,7 @@ from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.progress import SweepProgress
 from bakeoff.sweep.resources import Resources
 from bakeoff.sweep.sweep_dir import Summary, readdress, siblings
+from bakeoff.sweep.trials import FAULTS
 from bakeoff.tracking.client import default_uri
 from bakeoff.training import processes
 from bakeoff.training.writer import Writer
@@ -104,7 +106,21 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
     Raises:
         BusyError: Another process runs this sweep.
         FolderError: The sweep's folder cannot be made.
+        MachineError: The machine is in the way; nothing is counted as failed, and the same command goes on.
     """
+    try:
+        return run_rest(plan, context=context, resources=resources, trial=trial)
+    except Exception as error:
+        kind = error.kind if isinstance(error, MachineError) else fault_of(error)
+        if kind is None:
+            raise
+        place = f"{full_disk(Path(plan.site.tracking.folder))}: " if kind == "disk" and not isinstance(error, MachineError) else ""
+        message = f"paused, and nothing is counted as failed: {place}{error}; once the machine is well, {plan.command} goes on"
+        raise MachineError(message, kind=kind) from error
+
+
+def run_rest(plan: Plan, *, context: ForkServerContext, resources: Resources, trial: str) -> SweepOutcome:
+    """Run what is left of a sweep as `run_sweep` says, which names the faults of the machine."""
     root, uri = Path(plan.site.tracking.folder), plan.site.tracking.uri or default_uri(Path.cwd())
     notes = siblings(plan, root=root)
     folder = root / plan.title
@@ -130,7 +146,9 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
                     display.say(note)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
-            summary.end("KILLED" if stopped else "FAILED", reason="stopped; run the same command to resume it" if stopped else str(error))
+            with contextlib.suppress(FolderError):  # a full disk takes no summary either
+                reason = "stopped; run the same command to resume it" if stopped else str(error)
+                summary.end("KILLED" if stopped or isinstance(error, MachineError) else "FAILED", reason=reason)
             writer.close(CLOSING)
             raise
         summary.record_counts(arms_progress, seeds=extent.seeds, studies=extent.studies)
@@ -201,6 +219,7 @@ def work(
     queue = TrialQueue(plan, folder=root / plan.title)
     arms_progress = queue.arms_progress()
     display.update(arms_progress)
+    queue.retry_waiting()
     if queue.over():
         return arms_progress
     team = Team(plan, resources=resources, root=root, uri=uri, context=context, trial=trial)
@@ -209,9 +228,15 @@ def work(
             for message in team.listen():
                 if "error" in message:
                     raise BakeoffError(message["error"])
+                if "paused" in message:
+                    raise MachineError(message["paused"], kind=message["kind"])
                 arms_progress = queue.arms_progress()
                 display.event(message, arms_progress)
             team.replace_lost(over=queue.over)
+    waiting = queue.waiting()
+    if waiting:
+        more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        raise MachineError(f"the machine stopped {waiting[0]}{more}, {FAULTS} times each", kind="killed")
     return queue.arms_progress()
 
 

@@ -26,7 +26,7 @@ from bakeoff.sweep.optuna_studies import JOURNAL, State
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.spec import MODELS
 from bakeoff.sweep.study_states import StudyStates
-from bakeoff.sweep.trials import FINAL, STAGES, Stage, TrialLease, run_id, score
+from bakeoff.sweep.trials import FAULTS, FINAL, STAGES, Stage, TrialLease, run_id, score
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -63,7 +63,7 @@ class TrialQueue(StudyStates):
         with self.alone():
             for (stage, study_index), optuna_study in self.studies.items():
                 for trial in optuna_study.get_trials(deepcopy=False, states=(State.RUNNING,)):
-                    if leases.alive(trial.user_attrs.get("owner"), trial.user_attrs.get("deadline")):
+                    if is_waiting(trial) or leases.alive(trial.user_attrs.get("owner"), trial.user_attrs.get("deadline")):
                         continue
                     if not self.adopt(stage, study_index, trial):
                         return self.assign(stage, study_index, trial.number, owner)
@@ -101,12 +101,27 @@ class TrialQueue(StudyStates):
                 self.mark(lease.stage, lease.study_index(self.plan), trial, {"deadline": time.time() + leases.SECONDS})
             return trial is not None
 
-    def requeue(self, lease: TrialLease, *, died: bool) -> bool:
+    def waiting(self) -> list[str]:
+        """Return why each point waits that the machine has stopped too often, where no other point is left to do."""
+        with self.alone():
+            running = [trial for study in self.studies.values() for trial in study.get_trials(deepcopy=False, states=(State.RUNNING,))]
+            return [str(trial.user_attrs.get("stopped", "")) for trial in running] if all(map(is_waiting, running)) else []
+
+    def retry_waiting(self) -> None:
+        """Give the points that wait as many attempts as at first, for a new command."""
+        with self.alone():
+            for (stage, study_index), optuna_study in self.studies.items():
+                for trial in optuna_study.get_trials(deepcopy=False, states=(State.RUNNING,)):
+                    if is_waiting(trial):
+                        self.mark(stage, study_index, trial, {"faults": 0})
+
+    def requeue(self, lease: TrialLease, *, reason: str = "", **counts: int) -> bool:
         """Give a point back for the next worker.
 
         Args:
             lease: The caller's lease.
-            died: Whether the trial's process ended without a result, which is counted.
+            reason: Why its process ended without a result.
+            counts: `deaths` or `faults`, where its process did.
 
         Returns:
             Whether the caller held the lease.
@@ -114,7 +129,7 @@ class TrialQueue(StudyStates):
         with self.alone():
             trial = self.held(lease)
             if trial is not None:
-                lost = {"owner": None, "deadline": 0.0, "deaths": lease.deaths + int(died)}
+                lost = {"owner": None, "deadline": 0.0, **counts, **({"stopped": reason} if reason else {})}
                 self.mark(lease.stage, lease.study_index(self.plan), trial, lost)
             return trial is not None
 
@@ -200,7 +215,8 @@ class TrialQueue(StudyStates):
             **({"of": audited} if stage == "audit" else {}),
         }
         self.mark(stage, study_index, self.trials(stage, study_index)[number], attributes)
-        return TrialLease(stage, index, number, params, seed, token, int(before.get("deaths", 0)), replicate, audited)
+        deaths, faults = (int(before.get(count, 0)) for count in ("deaths", "faults"))
+        return TrialLease(stage, index, number, params, seed, token, deaths, replicate, audited, faults)
 
     def setting(self, study_index: int) -> Point:
         """The setting that a study confirms: decided once, so that all its seeds confirm the same."""
@@ -248,3 +264,8 @@ class TrialQueue(StudyStates):
     def mark(self, stage: Stage, study_index: int, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
         """Set a trial's user attributes."""
         optuna_studies.mark(self.studies[stage, study_index], trial, attributes)
+
+
+def is_waiting(trial: FrozenTrial) -> bool:
+    """Return whether the machine has stopped a trial so often that it waits for the next command."""
+    return int(trial.user_attrs.get("faults", 0)) >= FAULTS

@@ -21,6 +21,8 @@ STAGES: tuple[Stage, ...] = ("tune", "confirm", "audit")
 """Audits run pruned trials to their end: they are only counted, and choose nothing."""
 FINAL = ("finished", "diverged", "failed", "pruned")
 """Statuses of a result that decide a point; a killed run is resumed."""
+FAULTS = 3
+"""How often the machine may stop a point's process before the point waits for the next command."""
 KINDS: dict[Stage, RunKind] = {"tune": "trial", "confirm": "confirm", "audit": "audit"}
 
 
@@ -28,7 +30,8 @@ KINDS: dict[Stage, RunKind] = {"tune": "trial", "confirm": "confirm", "audit": "
 class TrialLease:
     """A point that one worker has, and nobody else: `token` counts how often the point was given out.
 
-    `point` is the trial's number in the study of this stage, planned arm and `study`; an audit is of the tuning trial `of`.
+    `point` is the trial's number in the study of this stage, planned arm and `study`; an audit is of the tuning trial `of`. `deaths` counts
+    crashes of its process, `faults` the times that the machine stopped it.
     """
 
     stage: Stage
@@ -40,6 +43,7 @@ class TrialLease:
     deaths: int
     study: int = 0
     of: int = 0
+    faults: int = 0
 
     def study_index(self, plan: Plan) -> int:
         """The place of its planned arm and study among the plan's tuning studies."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import BakeoffError, ConfigError
+from bakeoff.errors import BakeoffError, ConfigError, MachineError
+from bakeoff.machine import fault_of, full_disk
 from bakeoff.run_files.journal import Journal, read_journal
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import leases
 from bakeoff.sweep.candidates import ends
 from bakeoff.sweep.metric_tail import MetricTail
 from bakeoff.sweep.plan import Plan
-from bakeoff.sweep.trials import FINAL, TrialLease, folder_of, name_of
+from bakeoff.sweep.trials import FAULTS, FINAL, TrialLease, folder_of, name_of
 from bakeoff.training import processes
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 PRELOAD = (*processes.PRELOAD_MODULES, "bakeoff.sweep.worker", "bakeoff.sweep.trial_queue", "bakeoff.training.cost_probe")
 """What a sweep's fork server imports once."""
 DEATHS = 3
-"""How often a point's process may end without a result before the point counts as failed."""
+"""How often a point's process may crash without a result before the point counts as failed."""
 IDLE = 0.5
 POLL = 0.2
 """Seconds between two reads of the journal of a run that a pruner may stop."""
@@ -61,7 +63,8 @@ def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
 
     Args:
         worker_spec: The plan, folders and devices of this worker.
-        wire: Gets `{"name", "status", "value", "reason", "seconds"}` for every decided point, and `{"error"}` where it cannot go on.
+        wire: Gets `{"name", "status", "value", "reason", "seconds"}` for every decided point, `{"paused", "kind"}` where the machine is
+            in the way, and `{"error"}` where it cannot go on otherwise.
     """
     # Ctrl-C is for the command, which then says stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -75,12 +78,17 @@ def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
             lease = queue.lease(owner)
             if lease is not None:
                 wire.send(attempt(worker_spec, queue, lease, wire))
-            elif queue.over() or wire.poll(IDLE):
+            elif queue.over() or queue.waiting() or wire.poll(IDLE):
                 return
     except (StopError, BrokenPipeError):
         return
-    except BakeoffError as error:
-        wire.send({"error": str(error)})
+    except Exception as error:
+        kind = error.kind if isinstance(error, MachineError) else fault_of(error)
+        if kind is None and not isinstance(error, BakeoffError):
+            raise
+        place = f"{full_disk(worker_spec.folder)}: " if kind == "disk" and not isinstance(error, MachineError) else ""
+        with contextlib.suppress(BrokenPipeError):
+            wire.send({"error": str(error)} if kind is None else {"paused": f"{place}{error}", "kind": kind})
 
 
 def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire: Connection) -> dict[str, Any]:
@@ -97,6 +105,7 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
 
     Raises:
         StopError: The command said stop; the point has been requeued.
+        MachineError: The disk is full; the next command takes up the point.
     """
     plan = worker_spec.plan
     folder = folder_of(plan, lease, root=worker_spec.root, threads=worker_spec.threads, uri=worker_spec.uri)
@@ -109,13 +118,21 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
             result = pruned(folder, ended)
         if result is None and ended == "stopped":
             close(folder, "KILLED", "the sweep was stopped; run the same command to resume it")
-            queue.requeue(lease, died=False)
+            queue.requeue(lease)
             raise StopError
-        if result is None and lease.deaths + 1 < DEATHS:
-            queue.requeue(lease, died=True)
-            return {"name": name_of(plan, lease), "status": "requeued", "reason": processes.last_log_line(folder)}
-        if result is None:
-            result = failed(folder, f"its process ended {DEATHS} times without a result: {processes.last_log_line(folder)}")
+        if result is None and isinstance(ended, int):
+            death = processes.find_death(folder, ended)
+            if death.kind == "disk":
+                raise MachineError(death.reason, kind="disk")
+            # A fault of the machine is never an outcome of the point: after some attempts it waits for the next command.
+            count = "deaths" if death.kind == "crash" else "faults"
+            times = getattr(lease, count) + 1
+            if count == "faults" or times < DEATHS:
+                queue.requeue(lease, **{count: times}, reason=f"{name_of(plan, lease)}: {death.reason}")
+                waits = count == "faults" and times >= FAULTS
+                return {"name": name_of(plan, lease), "status": "waits" if waits else "requeued", "reason": death.reason}
+            result = failed(folder, f"{death.reason}, in each of {times} attempts")
+        assert result is not None
     accepted = queue.tell(lease, result)
     return {
         "name": name_of(plan, lease),
@@ -139,8 +156,8 @@ class Pruned:
 
 def train(
     worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, folder: RunDir, wire: Connection
-) -> Pruned | Literal["ended", "stopped"]:
-    """One child process to its end, `stopped` where the command says stop or the lease is another's now, or to where it is pruned."""
+) -> Pruned | int | Literal["stopped"]:
+    """One child process to its exit code, `stopped` where the command says stop or the lease is another's now, or to where it is pruned."""
     metric = worker_spec.plan.spec.metric.name
     watch = MetricTail(folder.journal, metric=metric) if worker_spec.plan.spec.prune is not None and lease.stage == "tune" else None
     process = multiprocessing.get_context("fork").Process(target=processes.child_main, args=(str(folder.path), worker_spec.trial))
@@ -150,7 +167,8 @@ def train(
         while True:
             ready = wait([process.sentinel, wire], timeout=leases.SECONDS / 3 if watch is None else POLL)
             if process.sentinel in ready:
-                return "ended"
+                process.join()
+                return process.exitcode or 0
             if wire in ready:
                 return "stopped"
             if time.monotonic() - renewed >= leases.SECONDS / 3:

@@ -11,7 +11,9 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,10 +22,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from bakeoff.errors import BusyError
-from bakeoff.machine import SAFE_PATH
+from bakeoff.errors import BusyError, MachineError, signal_of
+from bakeoff.machine import SAFE_PATH, FaultKind, fault_of, full_disk
+from bakeoff.run_files.journal import read_journal
 from bakeoff.run_files.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -40,6 +43,15 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 RANK_PREFIXES = ("SLURM_", "TORCHELASTIC_", "GROUP_", "ROLE_", "PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 STDOUT, STDERR = 1, 2
+FAULT_CODES: dict[str, int] = {"disk": 74, "memory": 71, "device": 69, "peer": 76}
+"""Exit codes of a training process that a fault of the machine has ended; they are those of sysexits.h that come closest."""
+FAULT_WORDS = {"memory": "out of memory", "device": "a device was lost", "peer": "another rank was lost"}
+SIGNAL_BASE = 128
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
+LOG_TAIL = 8000
+"""Characters of a log that hold torchrun's summary of its ranks."""
+RANK_EXIT_CODE = re.compile(r"exitcode\s*: (-?\d+)")
+"""How torchrun logs the exit code of a rank; a negative one is a signal's number."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,16 @@ def start_child(run_dir: Path, *, context: ForkServerContext) -> BaseProcess:
     return process
 
 
+def stop_child(process: BaseProcess, *, seconds: float = 10.0) -> None:
+    """Stop a child's training as Ctrl-C does, and kill its process tree where that takes too long."""
+    assert process.pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGINT)
+    process.join(seconds)
+    kill_process_tree(process.pid)
+    process.join()
+
+
 def child_main(run_dir: str, train_function: str = TRAIN_FUNCTION) -> None:
     """Run the main function of a child: a session and a log of its own, a watch on the parent, and the training.
 
@@ -103,7 +125,7 @@ def child_main(run_dir: str, train_function: str = TRAIN_FUNCTION) -> None:
         train_function: `module:function`, called with the path of the run directory.
     """
     os.setsid()
-    os.environ[RUN_DIR_VARIABLE] = run_dir
+    os.environ[RUN_DIR_VARIABLE] = run_mark(Path(run_dir))
     for name in rank_variables():
         os.environ.pop(name, None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -119,7 +141,74 @@ def child_main(run_dir: str, train_function: str = TRAIN_FUNCTION) -> None:
     if train_function == TRAIN_FUNCTION and settings.is_distributed:
         sys.exit(run_torchrun(Path(run_dir), settings, output=None))
     module, _, function = train_function.partition(":")
-    getattr(importlib.import_module(module), function)(Path(run_dir))
+    with exit_on_stop():
+        getattr(importlib.import_module(module), function)(Path(run_dir))
+
+
+@contextlib.contextmanager
+def exit_on_stop() -> Iterator[None]:
+    """Exit with the code of the fault or the signal that ends the block, which `find_death` reads."""
+    try:
+        yield
+    except MachineError as error:
+        with contextlib.suppress(OSError):  # a full disk takes no log either
+            print(error, file=sys.stderr, flush=True)
+        sys.exit(FAULT_CODES[error.kind])
+    except KeyboardInterrupt as stop:
+        sys.exit(SIGNAL_BASE + signal_of(stop))
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a training process ended that left no result.
+
+    Attributes:
+        kind: The fault of the machine that ended it, or `crash` where it may have been its own.
+        reason: What is known of it, in one line.
+    """
+
+    kind: FaultKind | Literal["crash"]
+    reason: str
+
+
+def find_death(run_dir: RunDir, exit_code: int | None) -> Death:
+    """Say how a run's process ended that left no result.
+
+    Args:
+        run_dir: The run directory.
+        exit_code: Of the process, or of a rank where there are several; negative for a signal.
+    """
+    if exit_code in (None, 1, FAULT_CODES["peer"]) and LaunchSettings.read(run_dir).is_distributed:
+        codes = [int(code) for code in RANK_EXIT_CODE.findall(read_log(run_dir)[-LOG_TAIL:])]
+        exit_code = next((code for code in codes if code not in (1, FAULT_CODES["peer"], -signal.SIGTERM)), exit_code)
+    ends = [line["reason"] for line in read_journal(run_dir.journal) if line["kind"] == "end"]
+    last_words = (ends[-1] if ends else "") or last_log_line(run_dir)
+    for kind, code in FAULT_CODES.items():
+        if exit_code == code:
+            place = full_disk(run_dir.path) if kind == "disk" else FAULT_WORDS[kind]
+            return Death(kind, f"{place}: {last_words}".removesuffix(": "))  # type: ignore[arg-type]  # the keys are kinds
+    if is_disk_full(run_dir):
+        return Death("disk", full_disk(run_dir.path))
+    number = -(exit_code or 0) if (exit_code or 0) < 0 else max(0, (exit_code or 0) - SIGNAL_BASE)
+    if number in set(signal.Signals):
+        name = signal.Signals(number).name
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        kind = "crash" if number in CRASHES else "killed"
+        return Death(kind, f"its process ended by {name}{hint} {last_log_line(run_dir)}".strip())  # type: ignore[arg-type]
+    return Death("crash", f"its process ended with exit code {exit_code} and without a result {last_log_line(run_dir)}".strip())
+
+
+def is_disk_full(run_dir: RunDir) -> bool:
+    """Return whether a run directory takes no more files of the size of its checkpoint."""
+    checkpoint, probe = run_dir.checkpoints / "last.ckpt", run_dir.path / ".disk-probe"
+    try:
+        probe.write_bytes(bytes(max(1 << 20, checkpoint.stat().st_size if checkpoint.exists() else 0)))
+    except OSError as error:
+        return fault_of(error) == "disk"
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return False
 
 
 def watch_parent(sentinel: int) -> None:
@@ -139,7 +228,7 @@ def run_distributed(run_dir: Path, *, progress: bool = False) -> int:
         progress: Show a progress bar.
 
     Returns:
-        The exit code of torchrun; how the run went is said by the directory's result alone.
+        The exit code; how the run went is said by the directory's result alone.
     """
     return run_torchrun(run_dir, LaunchSettings.read(RunDir(run_dir)), output=STDERR, progress=progress)
 
@@ -154,18 +243,25 @@ def run_torchrun(run_dir: Path, settings: LaunchSettings, *, output: int | None,
         progress: Show a progress bar.
 
     Returns:
-        The exit code.
+        The exit code of the rank that ended for a reason of its own, else torchrun's.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={settings.devices}"]
     command += ["-m", "bakeoff.training.torchrun_main", str(run_dir), *(["--progress"] if progress else [])]
     unset = set(rank_variables())
-    env = {name: value for name, value in os.environ.items() if name not in unset} | {RUN_DIR_VARIABLE: str(run_dir)} | SAFE_PATH
+    env = {name: value for name, value in os.environ.items() if name not in unset} | {RUN_DIR_VARIABLE: run_mark(run_dir)} | SAFE_PATH
     # torchrun itself sets one thread a rank where nobody says otherwise.
     if settings.threads is not None:
         env.update(dict.fromkeys(THREAD_VARIABLES, str(settings.threads)))
-    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    launcher, ranks = socket.socketpair()
+    with ranks:
+        process = subprocess.Popen(command, env=env, stdin=ranks.fileno(), stdout=output, stderr=output, start_new_session=True)
     try:
-        return process.wait()
+        code = process.wait()
+        launcher.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            codes = set(launcher.recv(settings.devices))
+            code = min(codes - {FAULT_CODES["peer"]} or codes or {code})
+        return code
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -174,6 +270,7 @@ def run_torchrun(run_dir: Path, settings: LaunchSettings, *, output: int | None,
     finally:
         kill_process_tree(process.pid)
         process.wait()
+        launcher.close()
         kill_orphans(run_dir)
 
 
@@ -202,13 +299,20 @@ def kill_process_tree(pid: int, *, include_root: bool = True) -> None:
             process.kill()
 
 
+def run_mark(run_dir: Path) -> str:
+    """Return what tells the processes of a run from those of all others: its absolute folder, the host and its boot."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}:{boot.read_text().strip() if boot.exists() else ''}:{run_dir.resolve()}"
+
+
 def kill_orphans(run_dir: Path) -> None:
     """Send SIGKILL to every process that an earlier process tree of this run has left."""
     import psutil
 
+    mark = run_mark(run_dir)
     for process in psutil.process_iter(["pid"]):
         try:
-            if process.pid != os.getpid() and process.environ().get(RUN_DIR_VARIABLE) == str(run_dir):
+            if process.pid != os.getpid() and process.environ().get(RUN_DIR_VARIABLE) == mark:
                 process.kill()
         except psutil.Error:
             continue
@@ -235,12 +339,16 @@ def wait_until_free(run_dir: RunDir, *, seconds: float = 10.0) -> None:
 
 def last_log_line(run_dir: RunDir) -> str:
     """Return the last line that a run's process printed, quoted, or nothing: the reason of a run that ended without a result."""
+    texts = [line.strip() for line in read_log(run_dir).split("\n") if line.strip()]
+    return json.dumps(texts[-1][:200]) if texts else ""
+
+
+def read_log(run_dir: RunDir) -> str:
+    """Return what a run's processes have printed; '' where there is no log."""
     try:
-        lines = run_dir.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return run_dir.log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-    texts = [line.strip() for line in lines if line.strip()]
-    return json.dumps(texts[-1][:200]) if texts else ""
 
 
 def rank_variables() -> list[str]:

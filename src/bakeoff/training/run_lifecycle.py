@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from bakeoff import builders
 from bakeoff.config.compose import dump_frozen, load_frozen
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import NotFoundError
+from bakeoff.errors import FolderError, MachineError, NotFoundError, RunInterrupted, signal_of
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir, RunKind, RunManifest, new_run_id
 from bakeoff.tracking.store import default_uri
@@ -89,16 +91,36 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
         run_dir: The run directory.
         run: The config in it.
         progress: Show a progress bar.
+
+    Raises:
+        MachineError: The machine failed; the run can go on.
+        RunInterrupted: Ctrl-C or SIGTERM stopped it; the run can go on.
     """
     manifest = run_dir.read_job()
     with Writer(Path(run.tracking.folder)) as writer:
-        if run.trainer.is_distributed:
-            processes.run_distributed(run_dir.path, progress=progress)
-            result = result_or_failure(run_dir)
-        else:
-            result = train_from_dir(run_dir.path, progress=progress)
+        try:
+            if run.trainer.is_distributed:
+                result = result_or_failure(run_dir, processes.run_distributed(run_dir.path, progress=progress))
+            else:
+                result = train_from_dir(run_dir.path, progress=progress)
+        except MachineError as error:
+            raise MachineError(f"run {manifest.id} was stopped by the machine: {error}; {way_back(manifest)}", kind=error.kind) from error
+        except KeyboardInterrupt as stop:
+            raise interruption(manifest, stop) from None
         lagging = writer.close()
     return TrainedRun(result, run_dir.path, manifest.tracking_uri, lagging)
+
+
+def way_back(manifest: RunManifest) -> str:
+    """Return the words that say how a stopped run goes on."""
+    return f"bakeoff train resume={manifest.id} goes on with it"
+
+
+def interruption(manifest: RunManifest, stop: KeyboardInterrupt) -> RunInterrupted:
+    """Return the interrupt of a run, with its id and the way back."""
+    number = signal_of(stop)
+    cause = "Ctrl-C" if number == signal.SIGINT else number.name
+    return RunInterrupted(f"run {manifest.id} was stopped by {cause}; {way_back(manifest)}", signal_number=number)
 
 
 def resume_run(run_dir: RunDir, *, progress: bool) -> TrainedRun:
@@ -123,25 +145,50 @@ def resume_run(run_dir: RunDir, *, progress: bool) -> TrainedRun:
 
 
 def train_in_subprocess(run: RunConfig, *, context: ForkServerContext) -> TrainedRun:
-    """Train a validated run in a process tree of its own; its failure is its result.
+    """Train a validated run in a process tree of its own; its failure is its result, and a run that the machine stopped is `stopped`.
 
     Args:
         run: The run.
         context: The fork server of `processes.forkserver_context`.
+
+    Raises:
+        MachineError: The disk is full.
+        RunInterrupted: Ctrl-C or SIGTERM stopped it.
     """
     run_dir = create_run_dir(run)
     process = processes.start_child(run_dir.path, context=context)
-    process.join()
-    return TrainedRun(result_or_failure(run_dir), run_dir.path, run_dir.read_job().tracking_uri, lagging=False)
+    try:
+        process.join()
+    except KeyboardInterrupt as stop:
+        processes.stop_child(process)
+        raise interruption(run_dir.read_job(), stop) from None
+    try:
+        result = result_or_failure(run_dir, process.exitcode)
+    except MachineError as error:
+        if error.kind == "disk":
+            raise
+        manifest = run_dir.read_job()
+        result = RunResult(manifest.id, manifest.name, "stopped", f"{error}; {way_back(manifest)}")
+    return TrainedRun(result, run_dir.path, run_dir.read_job().tracking_uri, lagging=False)
 
 
-def result_or_failure(run_dir: RunDir) -> RunResult:
-    """Return the result of a run whose processes are gone; one that left none has failed, which is logged then."""
+def result_or_failure(run_dir: RunDir, exit_code: int | None) -> RunResult:
+    """Return the result of a run whose processes are gone; one that left none has failed, which is logged then.
+
+    Raises:
+        MachineError: The machine has ended it.
+    """
     content = run_dir.read_result()
     if content is not None:
         return RunResult.from_json_dict(content)
     manifest = run_dir.read_job()
-    reason = f"its process ended without a result; {run_dir.log} {processes.last_log_line(run_dir)}".strip()
+    death = processes.find_death(run_dir, exit_code)
+    if death.kind != "crash":
+        with contextlib.suppress(FolderError), Journal(run_dir.journal) as journal:
+            journal.start(manifest)
+            journal.end("KILLED", reason=death.reason)
+        raise MachineError(death.reason, kind=death.kind)
+    reason = f"{death.reason}; {run_dir.log}"
     with Journal(run_dir.journal) as journal:
         journal.start(manifest)
         journal.end("FAILED", reason=reason)

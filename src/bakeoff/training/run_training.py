@@ -6,7 +6,9 @@ import contextlib
 import json
 import math
 import os
+import signal
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +22,8 @@ from bakeoff import builders, seeds
 from bakeoff.config.compose import load_frozen
 from bakeoff.config.schema import RunConfig, fingerprint
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BakeoffError, FolderError, MachineError, signal_of
+from bakeoff.machine import fault_of
 from bakeoff.run_files import checkpoints
 from bakeoff.run_files.journal import Journal, NullJournal
 from bakeoff.run_files.provenance import collect_provenance, provenance_tags
@@ -68,7 +71,7 @@ def train_from_dir(path: Path, *, progress: bool = False) -> RunResult:
     """Train the run of a run directory, from its newest checkpoint where there is one, and write result.json.
 
     A run that is done already is not trained again. A failure of the run's own is its result (`failed`, with the reason), and is raised
-    after that; a kill or Ctrl-C leaves no result, so that the run can be resumed.
+    after that; a fault of the machine, a kill or Ctrl-C leaves no result, so that the run can be resumed.
 
     Args:
         path: The run directory.
@@ -76,7 +79,24 @@ def train_from_dir(path: Path, *, progress: bool = False) -> RunResult:
 
     Raises:
         BusyError: Another process is training the run.
+        MachineError: The machine failed: its disk, its memory, a device, or another rank.
     """
+    try:
+        return train_or_log_failure(path, progress=progress)
+    except Exception as error:
+        kind = fault_of(error)
+        if kind is None:
+            raise
+        raise MachineError(describe(error), kind=kind) from error
+
+
+def describe(error: Exception) -> str:
+    """Return what an error says, with its type where it is not one of ours."""
+    return str(error) if isinstance(error, BakeoffError) else f"{type(error).__name__}: {error}"
+
+
+def train_or_log_failure(path: Path, *, progress: bool) -> RunResult:
+    """Train the run of a run directory as `train_from_dir` says, which names the faults of the machine."""
     run_dir = RunDir(path)
     content = run_dir.read_result()
     if content is not None:
@@ -93,11 +113,18 @@ def train_from_dir(path: Path, *, progress: bool = False) -> RunResult:
             with builders.data_errors(run):
                 return run_training(context)
         except Exception as error:
-            if is_rank_zero:
+            if fault_of(error) is None:
                 log_failure(context, error)
+            else:
+                # Where another rank has failed, its failure is the run's.
+                result = run_dir.read_result()
+                with contextlib.suppress(FolderError):
+                    journal.end("KILLED" if result is None else "FAILED", reason=describe(error) if result is None else result["reason"])
             raise
         except BaseException as error:
-            journal.end("KILLED", reason=f"stopped by {type(error).__name__}")
+            stop = signal_of(error).name if isinstance(error, KeyboardInterrupt) else type(error).__name__
+            with contextlib.suppress(FolderError):
+                journal.end("KILLED", reason=f"stopped by {stop}")
             raise
         finally:
             journal.close()
@@ -118,10 +145,11 @@ def run_training(context: RunContext) -> RunResult:
     module = ClassificationModule(run, total_steps=total_steps, steps_per_epoch=data.steps_per_epoch)
     if context.is_rank_zero:
         log_run_metadata(context, data, module)
-    with SystemMetricsSampler(context.journal, every=run.tracking.system_every) if context.is_rank_zero else contextlib.nullcontext():
+    sampler = SystemMetricsSampler(context.journal, every=run.tracking.system_every) if context.is_rank_zero else contextlib.nullcontext()
+    with sampler, interrupts_raised(trainer):
         trainer.fit(module, datamodule=data)
         if trainer.received_sigterm or (module.step < total_steps and module.diverged is None):
-            raise KeyboardInterrupt
+            raise SystemExit
         if run.test:
             test_last_and_best(context, trainer, module, data)
     result = RunResult(
@@ -140,6 +168,18 @@ def run_training(context: RunContext) -> RunResult:
     if context.is_rank_zero:
         log_result(context, result)
     return result
+
+
+@contextlib.contextmanager
+def interrupts_raised(trainer: pl.Trainer) -> Iterator[None]:
+    """Raise Ctrl-C and SIGTERM as KeyboardInterrupt, which Lightning turns into a SystemExit with the exit code 1 or 0."""
+    try:
+        yield
+    except SystemExit as error:
+        stop = error.__context__
+        if isinstance(stop, KeyboardInterrupt):
+            raise stop from None
+        raise KeyboardInterrupt(*([signal.SIGTERM.name] if trainer.received_sigterm else [])) from None
 
 
 def test_last_and_best(context: RunContext, trainer: pl.Trainer, module: ClassificationModule, data: ImageDataModule) -> None:
@@ -205,8 +245,10 @@ def log_result(context: RunContext, result: RunResult) -> None:
 
 
 def log_failure(context: RunContext, error: Exception) -> None:
-    """Log the end of a run that failed, and write result.json."""
-    reason = str(error) if isinstance(error, BakeoffError) else f"{type(error).__name__}: {error}"
+    """Log the end of a run that failed, and write result.json; of several ranks the first one to fail has its say."""
+    if not context.is_rank_zero and context.run_dir.read_result() is not None:
+        return
+    reason = describe(error)
     (context.run_dir.path / "traceback.txt").write_text(traceback.format_exc())
     context.journal.artifact("traceback.txt")
     context.journal.end("FAILED", reason=reason)
