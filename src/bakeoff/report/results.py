@@ -150,8 +150,8 @@ class SweepResults:
     @cached_property
     def _tuned(self) -> dict[tuple[str, str], tuple[int, int]]:
         rows = self.stage_runs("tune")
-        found = rows.assign(e=rows["state"].isin(ENDED), t=rows["state"].eq("finished")).groupby(["arm", "block"])[["e", "t"]].sum()
-        return {(str(a), str(b)): (int(e), int(t)) for (a, b), e, t in zip(found.index, found["e"], found["t"], strict=True)}
+        counts = rows.assign(e=rows["state"].isin(ENDED), t=rows["state"].eq("finished")).groupby(["arm", "block"])[["e", "t"]].sum()
+        return {(str(a), str(b)): (int(e), int(t)) for (a, b), e, t in zip(counts.index, counts["e"], counts["t"], strict=True)}
 
     def complete_seeds(self) -> int:
         """How many seeds, counted in their order, have ended in every cell that has anything to confirm."""
@@ -231,19 +231,19 @@ def _summary(frame: pd.DataFrame, name: str, sweep_hash: str | None) -> pd.Serie
         frame = pd.DataFrame({"tags.sweep": [], "tags.sweep.hash": [], "start": []}, dtype=object)
     hashes = frame["tags.sweep.hash"].astype(str)
     titles = frame["tags.sweep"].astype(str) + "-" + hashes.str[:8]
-    found = frame[(frame["tags.sweep"] == name) | (titles == name)]
-    if sweep_hash is not None and not found.empty:
-        matching = found[found["tags.sweep.hash"].astype(str).str.startswith(sweep_hash[:8])]
+    summaries = frame[(frame["tags.sweep"] == name) | (titles == name)]
+    if sweep_hash is not None and not summaries.empty:
+        matching = summaries[summaries["tags.sweep.hash"].astype(str).str.startswith(sweep_hash[:8])]
         if matching.empty:
-            known = ", ".join(sorted({str(h)[:8] for h in found["tags.sweep.hash"]}))
+            known = ", ".join(sorted({str(h)[:8] for h in summaries["tags.sweep.hash"]}))
             raise NotFoundError(f"sweep {name}: no plan {sweep_hash[:8]} in the store (there are: {known})")
-        found = matching
-    if found.empty:
+        summaries = matching
+    if summaries.empty:
         names = sorted({str(n) for n in frame["tags.sweep"]} | set(titles))
         sweeps = sorted({str(n) for n in frame["tags.sweep"]})
         rest = f"; sweeps in the store: {', '.join(sweeps[:20])}" if sweeps else "; the store has no sweep yet"
         raise NotFoundError(f"sweep {name}: not in the store{near_miss(name, names)}{rest}")
-    return found.sort_values("start", kind="stable").iloc[-1]
+    return summaries.sort_values("start", kind="stable").iloc[-1]
 
 
 def runs_table(frame: pd.DataFrame, plan: SweepDesign, *, score_metric: str) -> pd.DataFrame:
@@ -260,8 +260,8 @@ def runs_table(frame: pd.DataFrame, plan: SweepDesign, *, score_metric: str) -> 
         )
     table["seed"] = _number(rows, "tags.seed").fillna(_number(rows, "params.seed"))
     table["point"] = _number(rows, "tags.point")
-    told = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)
-    table["state"] = [_state(*one) for one in told]
+    states = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)
+    table["state"] = [_state(*tags) for tags in states]
     table["reason"] = _text(rows, "tags.reason")
     table["diagnoses"] = _diagnoses(rows)
     table["tuned"] = _number(rows, f"metrics.{plan.metric}")
@@ -290,8 +290,8 @@ def _diagnoses(rows: pd.DataFrame) -> list[str]:
     if not columns:
         return [""] * len(rows)
     names = [column.removeprefix(DIAGNOSIS) for column in columns]
-    told = zip(*(_text(rows, column) for column in columns), strict=True)
-    return [" ".join(name for name, text in zip(names, texts, strict=True) if text) for texts in told]
+    texts_by_run = zip(*(_text(rows, column) for column in columns), strict=True)
+    return [" ".join(name for name, text in zip(names, texts, strict=True) if text) for texts in texts_by_run]
 
 
 def _state(status: str, diverged: str, pruned: str) -> str:
@@ -337,12 +337,12 @@ def curves_table(histories: Mapping[tuple[str, str], Sequence[tuple[int, float, 
 
 def run_origins(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Tag or param -> its distinct values over the runs, for those that tell where the runs come from."""
-    found: dict[str, tuple[str, ...]] = {}
+    origins: dict[str, tuple[str, ...]] = {}
     for column in frame.columns:
         kind, _, name = str(column).partition(".")
         if kind in ("tags", "params") and (name in ORIGIN or name.startswith("version.")):
-            found.setdefault(name, tuple(sorted({str(v) for v in frame[column].dropna() if str(v)})))
-    return {name: values for name, values in sorted(found.items()) if values}
+            origins.setdefault(name, tuple(sorted({str(v) for v in frame[column].dropna() if str(v)})))
+    return {name: values for name, values in sorted(origins.items()) if values}
 
 
 def _text(frame: pd.DataFrame, column: str) -> pd.Series[str]:

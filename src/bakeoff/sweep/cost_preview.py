@@ -74,9 +74,9 @@ def lines(plan: Plan, cost: Mapping[str, Any]) -> list[str]:
         facts.append(row("warning", plan.margin_warning))
     for finding in plan.differs:
         facts.append(row("allowed", f"{finding.rule}: {finding.text}"))
-    for block, found in cost["blocks"].items():
+    for block, costs in cost["blocks"].items():
         name = "" if block == WHOLE else f"{block}: "
-        facts.append(row("probe", f"{name}{found['seconds_a_step'] * 1000:.3g} ms a step, about {found['seconds_a_run']:.3g} s a run"))
+        facts.append(row("probe", f"{name}{costs['seconds_a_step'] * 1000:.3g} ms a step, about {costs['seconds_a_run']:.3g} s a run"))
     total = f"about {cost['hours']:.2g} h ({clock(cost['seconds'])}) at workers={cost['workers']}"
     later = f"; with every interim analysis {clock(cost['seconds_with_all_looks'])}" if len(spec.confirm.analyses) > 1 else ""
     facts.append(row("cost", f"{total}{later}; pruning and diverged runs make it less"))
@@ -90,16 +90,16 @@ def row(head: str, text: str) -> str:
 
 def tuned(plan: Plan) -> list[str]:
     """key: the space of each arm, arms with the same one together."""
-    found: dict[str, dict[str, list[str]]] = {}
+    arms_by_space: dict[str, dict[str, list[str]]] = {}
     for planned_arm in plan.planned_arms:
         for key, space in planned_arm.spaces.items():
-            arms = found.setdefault(key, {}).setdefault(spelled(space), [])
+            arms = arms_by_space.setdefault(key, {}).setdefault(spelled(space), [])
             if planned_arm.arm not in arms:
                 arms.append(planned_arm.arm)
-    if not found:
+    if not arms_by_space:
         return [row("tuned", "nothing")]
     lines = []
-    for key, spaces in found.items():
+    for key, spaces in arms_by_space.items():
         lines += [row("tuned", f"{key} in {space}: {', '.join(arms)}") for space, arms in spaces.items()]
     free = [planned_arm.arm for planned_arm in plan.planned_arms if not planned_arm.spaces]
     return lines + ([row("untuned", ", ".join(dict.fromkeys(free)))] if free else [])
@@ -134,6 +134,6 @@ def sized(plan: Plan) -> list[str]:
         if planned_arm.parameters is not None:
             counts.setdefault(planned_arm.parameters, []).append(planned_arm.title)
     run = plan.planned_arms[0].run
-    found = [row("steps", f"{' or '.join(map(str, steps))} a run, of batches of {run.data.batch_size}")] if steps else []
+    facts = [row("steps", f"{' or '.join(map(str, steps))} a run, of batches of {run.data.batch_size}")] if steps else []
     shown = [f"{count:,} ({', '.join(names[:4])}{' ...' if len(names) > 4 else ''})" for count, names in counts.items()]
-    return [*found, *([row("net", f"parameters {'; '.join(shown[:6])}{' ...' if len(shown) > 6 else ''}")] if shown else [])]
+    return [*facts, *([row("net", f"parameters {'; '.join(shown[:6])}{' ...' if len(shown) > 6 else ''}")] if shown else [])]

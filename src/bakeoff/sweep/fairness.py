@@ -50,18 +50,21 @@ class FairnessError(PlanError):
 
 def raise_unallowed(request: SweepRequest, findings: Sequence[FairnessFinding]) -> tuple[FairnessFinding, ...]:
     """The findings that the sweep file allows; `FairnessError` where there are others."""
-    refused = [found for found in findings if found.rule not in request.spec.allow]
+    refused = [finding for finding in findings if finding.rule not in request.spec.allow]
     if refused:
         raise FairnessError(
-            [f"{request.path.name}: {found.rule}: {found.text}; if that is intended, set allow: [{found.rule}]" for found in refused]
+            [
+                f"{request.path.name}: {finding.rule}: {finding.text}; if that is intended, set allow: [{finding.rule}]"
+                for finding in refused
+            ]
         )
     return tuple(findings)
 
 
 def examined(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> list[FairnessFinding]:
     """All that can be describe_values from the recipes alone, one finding a rule, in the rules' order."""
-    found = [*values(request, planned_arms), *tuned(request, planned_arms), *decays(planned_arms)]
-    first = {finding.rule: finding for finding in reversed(found)}
+    findings = [*values(request, planned_arms), *tuned(request, planned_arms), *decays(planned_arms)]
+    first = {finding.rule: finding for finding in reversed(findings)}
     return [first[rule] for rule in RULES if rule in first]
 
 
@@ -134,10 +137,10 @@ def kind_of_decay(planned_arm: PlannedArm) -> str:
 
 def by_block(planned_arms: Sequence[PlannedArm]) -> dict[str, list[PlannedArm]]:
     """The planned arms of each block."""
-    found: dict[str, list[PlannedArm]] = {}
+    by_block: dict[str, list[PlannedArm]] = {}
     for planned_arm in planned_arms:
-        found.setdefault(planned_arm.block, []).append(planned_arm)
-    return found
+        by_block.setdefault(planned_arm.block, []).append(planned_arm)
+    return by_block
 
 
 def describe_values(values: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ def split_word(word: str) -> tuple[str, str]:
 
 def pieces(value: str) -> list[str]:
     """The value's parts between commas that stand outside all brackets and quotes."""
-    found, depth, quote, start = [], 0, "", 0
+    parts, depth, quote, start = [], 0, "", 0
     for place, letter in enumerate(value):
         if quote:
             quote = "" if letter == quote else quote
@@ -34,9 +34,9 @@ def pieces(value: str) -> list[str]:
         elif letter in "]})":
             depth -= 1
         elif letter == "," and depth == 0:
-            found.append(value[start:place].strip())
+            parts.append(value[start:place].strip())
             start = place + 1
-    return [*found, value[start:].strip()]
+    return [*parts, value[start:].strip()]
 
 
 def parsed(key: str, value: str) -> Any:

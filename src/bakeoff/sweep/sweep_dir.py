@@ -101,25 +101,25 @@ def siblings(plan: Plan, *, root: Path) -> list[str]:
         return []
     newest = max(known, key=lambda path: path.stat().st_mtime)
     old = json.loads(newest.read_text(encoding="utf-8"))
-    found = difference(old, plan.tree())
-    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-    return [f"{plan.title} is a new plan beside {newest.parent.name}: {'; '.join(found[:4])}{more}"]
+    differences = difference(old, plan.tree())
+    more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+    return [f"{plan.title} is a new plan beside {newest.parent.name}: {'; '.join(differences[:4])}{more}"]
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two plan.json trees, one line a key; for the note that a changed plan is a sibling."""
     parts = ("metric", "margin", "factors", "blocks", "tune", "budget", "prune", "confirm", "allow", "baseline", "fixed")
     before, after = (dict(flat({part: tree.get(part) for part in parts})) for tree in (old, new))
-    found = changes(before, after)
-    if found:
-        return found
+    differences = changes(before, after)
+    if differences:
+        return differences
     planned_arms = [
         {(planned_arm["arm"], planned_arm["block"]): dict(flat(planned_arm["recipe"])) for planned_arm in tree.get("cells", ())}
         for tree in (old, new)
     ]
     for label in planned_arms[0].keys() & planned_arms[1].keys():
-        found += changes(planned_arms[0][label], planned_arms[1][label])
-    return sorted(set(found)) or ["spaces or defaults"]
+        differences += changes(planned_arms[0][label], planned_arms[1][label])
+    return sorted(set(differences)) or ["spaces or defaults"]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
