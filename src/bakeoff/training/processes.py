@@ -221,7 +221,7 @@ def watch_parent(sentinel: int) -> None:
 def run_distributed(run_dir: Path, *, progress: bool = False) -> int:
     """Train a run on several devices from the shell, with its messages on standard error.
 
-    Ctrl-C ends all ranks and is raised again.
+    Ctrl-C kills all ranks and is raised again: torchrun itself would end them with a page of its own.
 
     Args:
         run_dir: The run directory.
@@ -262,11 +262,6 @@ def run_torchrun(run_dir: Path, settings: LaunchSettings, *, output: int | None,
             codes = set(launcher.recv(settings.devices))
             code = min(codes - {FAULT_CODES["peer"]} or codes or {code})
         return code
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.wait(10.0)
-        raise
     finally:
         kill_process_tree(process.pid)
         process.wait()

@@ -106,7 +106,10 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
         except MachineError as error:
             raise MachineError(f"run {manifest.id} was stopped by the machine: {error}; {way_back(manifest)}", kind=error.kind) from error
         except KeyboardInterrupt as stop:
-            raise interruption(manifest, stop) from None
+            interrupted = interruption(manifest, stop)
+            if run.trainer.is_distributed:
+                log_killed(run_dir, str(interrupted))
+            raise interrupted from None
         lagging = writer.close()
     return TrainedRun(result, run_dir.path, manifest.tracking_uri, lagging)
 
@@ -114,6 +117,13 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
 def way_back(manifest: RunManifest) -> str:
     """Return the words that say how a stopped run goes on."""
     return f"bakeoff train resume={manifest.id} goes on with it"
+
+
+def log_killed(run_dir: RunDir, reason: str) -> None:
+    """Log the end of a run whose processes are gone, where its disk takes a line more."""
+    with contextlib.suppress(FolderError), Journal(run_dir.journal) as journal:
+        journal.start(run_dir.read_job())
+        journal.end("KILLED", reason=reason)
 
 
 def interruption(manifest: RunManifest, stop: KeyboardInterrupt) -> RunInterrupted:
@@ -184,9 +194,7 @@ def result_or_failure(run_dir: RunDir, exit_code: int | None) -> RunResult:
     manifest = run_dir.read_job()
     death = processes.find_death(run_dir, exit_code)
     if death.kind != "crash":
-        with contextlib.suppress(FolderError), Journal(run_dir.journal) as journal:
-            journal.start(manifest)
-            journal.end("KILLED", reason=death.reason)
+        log_killed(run_dir, death.reason)
         raise MachineError(death.reason, kind=death.kind)
     reason = f"{death.reason}; {run_dir.log}"
     with Journal(run_dir.journal) as journal:
