@@ -147,12 +147,12 @@ def load_trained_net(run: RunConfig, name: str | None) -> nn.Module:
     import torch
 
     from bakeoff.config.compose import load_frozen
-    from bakeoff.tracking.store import default_uri
+    from bakeoff.tracking.client import usable_uri
     from bakeoff.tracking.trained_weights import load_trained_weights
 
     if not name:
         raise ChoiceError("initializer.run: names no run; take the id of one that is done, as in initializer.run=RUN_ID")
-    trained = load_trained_weights(name, root=Path(run.tracking.folder), uri=run.tracking.uri or default_uri(Path.cwd()))
+    trained = load_trained_weights(name, root=Path(run.tracking.folder), uri=usable_uri(run.tracking.uri))
     with torch.random.fork_rng(devices=[]):
         net = make_uninitialized_model(load_frozen(trained.config, origin=f"config of run {name}"))
     try:

@@ -7,13 +7,32 @@ import re
 import signal
 from collections.abc import Callable, Iterable
 
+_USER_INFO = re.compile(r"(?<=://)(?:\S*@|[^\s/:@]*:(?!\d+(?:[/?#\s:,;)'\"]|$))[^\n]*@)")
+_SECRET_NAME = r"(?:pass(?:word|wd)?|pwd|(?:api|access|secret|account|private)[_-]?key|secret|token|odbc_connect)"
+_ADDRESS = re.compile(r"(?:[\w.]+=)?[a-z][\w+.-]*://[^\n]*")
+
+
+def redact_text(text: str) -> str:
+    """Return a text without the user names, passwords, keys and tokens of the addresses in it."""
+    return re.sub(rf"({_SECRET_NAME}=)[^&\s]+", r"\1***", _USER_INFO.sub("***@", text), flags=re.IGNORECASE)
+
+
+def redact(address: str) -> str:
+    """Return an address, alone or as `key=address`, without user name, password, keys and tokens; of another text, those of `redact_text`.
+
+    A password may contain any character; in a text, only an address without spaces has an end.
+    """
+    if _ADDRESS.fullmatch(address):
+        address = re.sub(rf"({_SECRET_NAME}=)[^&]+", r"\1***", re.sub(r"(?<=://).*@", "***@", address), flags=re.IGNORECASE)
+    return redact_text(address)
+
 
 class BakeoffError(Exception):
     """An error that the user can mend: the shell prints its message as one line and exits with code 2."""
 
     def __init__(self, message: str) -> None:
-        """Put the message on one line."""
-        super().__init__(" ".join(message.split()))
+        """Put the message on one line, without passwords."""
+        super().__init__(" ".join(redact_text(message).split()))
 
 
 class ConfigError(BakeoffError, ValueError):

@@ -53,7 +53,7 @@ def record(root: Path, job: RunManifest, *, lr: float, value: float, end: str = 
             journal.tags({"diverged": str(diverged).lower()})
             journal.metrics({"seconds": 2.0}, step=30)
         journal.end(end, reason="" if end == "FINISHED" else "ValueError: no")  # type: ignore[arg-type]
-    replay_run(folder)
+    replay_run(folder, uri=folder.read_job().tracking_uri)
 
 
 def open_summary(root: Path, uri: str, tree: dict[str, Any], *, ident: str) -> None:
@@ -66,7 +66,7 @@ def open_summary(root: Path, uri: str, tree: dict[str, Any], *, ident: str) -> N
     with Journal(folder.journal) as journal:
         journal.start(job)
         journal.artifact("plan.json")
-    replay_run(folder)
+    replay_run(folder, uri=folder.read_job().tracking_uri)
 
 
 @pytest.fixture(scope="module")

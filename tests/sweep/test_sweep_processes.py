@@ -286,11 +286,11 @@ def test_a_changed_plan_is_a_sibling_and_says_so(small: Small) -> None:
 
 
 def test_a_resumed_sweep_may_have_another_store(small: Small) -> None:
-    from bakeoff.sweep.sweep_dir import Summary, readdress
+    from bakeoff.sweep.sweep_dir import Summary
 
     plan = small()
     summary = Summary(plan, root=Path("runs"), uri="http://127.0.0.1:9")
-    readdress(Path("runs") / plan.title, uri="sqlite:///other.db")
+    summary.folder.readdress("sqlite:///other.db")
     assert summary.folder.read_job().tracking_uri == "sqlite:///other.db"
     assert summary.folder.read_job().tags["sweep.hash"] == plan.hash
     summary.end("FINISHED")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff.errors import NotFoundError, StoreError
+from bakeoff.errors import NotFoundError, StoreError, redact
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
-from bakeoff.tracking.client import default_uri, ensure_schema, redact
+from bakeoff.tracking.client import default_uri, ensure_schema
 from bakeoff.tracking.replay import replay_run
 
 

@@ -163,10 +163,10 @@ def test_dead_server_answers_soon_and_without_its_password(written: Callable[...
     folder = written(tracking_uri="http://me:secret@127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(StoreError, match=r"^tracking\.uri=http://\*\*\*@127\.0\.0\.1:9: the store does not answer") as caught:
-        replay_run(folder)
+        replay_run(folder, uri="http://me:secret@127.0.0.1:9")
     assert time.monotonic() - start < 5 and "secret" not in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(StoreError):
-        sync_runs(folder.path.parent.parent)
+        sync_runs(folder.path.parent.parent, uri="http://me:secret@127.0.0.1:9")
     assert not folder.cursor.exists()
 
 

@@ -53,7 +53,7 @@ def test_from_a_multiprocessing_context(written: Callable[..., RunDir], uri: str
 
 def test_says_that_the_store_lags(written: Callable[..., RunDir], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     written(tracking_uri="http://a:secret@127.0.0.1:9")
-    with Writer(tmp_path / "runs") as follower:
+    with Writer(tmp_path / "runs", uri="http://a:secret@127.0.0.1:9") as follower:
         start = time.monotonic()
         assert follower.close(timeout=2) is True
         assert time.monotonic() - start < 15 and follower.close() is False

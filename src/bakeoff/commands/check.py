@@ -54,7 +54,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     from bakeoff.diagnostics.checks.check_run import all_checks, log_check
     from bakeoff.diagnostics.checks.initialization import describe_layers
     from bakeoff.training.cost_probe import measure_cost
-    from bakeoff.training.run_lifecycle import create_run_dir
+    from bakeoff.training.run_lifecycle import create_run_dir, tracking_uri_of
     from bakeoff.training.trainer import set_determinism, silence_lightning
     from bakeoff.training.writer import Writer
 
@@ -68,7 +68,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     seconds = time.perf_counter() - start
     run_dir = create_run_dir(run, kind="check")
     check = CheckReport(run_dir.read_job().name, results, layers, command)
-    with Writer(Path(run.tracking.folder)) as writer:
+    with Writer(Path(run.tracking.folder), uri=tracking_uri_of(run)) as writer:
         with run_dir.locked():
             log_check(run_dir, run, check, seconds=seconds)
         lagging = writer.close()

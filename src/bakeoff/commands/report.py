@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"files": paths}) if args.json else "\n".join(paths))
         return 0
     report = build_report(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
-    behind = count_lagging(folder / report.sweep.title)
+    behind = count_lagging(folder / report.sweep.title, uri=uri)
     if behind:
         print(f"bakeoff: the store lags behind {count_noun(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
     print(json.dumps(report.plain(), allow_nan=False) if args.json else render_terminal(report))
@@ -52,9 +52,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hash", help="the plan, where there are several of that name (default: the newest)")
 
 
-def count_lagging(experiment: Path) -> int:
+def count_lagging(experiment: Path, *, uri: str) -> int:
     """Return how many runs of an experiment's folder the store lags behind; 0 where the runs are not on this machine."""
     from bakeoff.run_files.run_dir import RunDir
     from bakeoff.tracking.replay import is_behind
 
-    return sum(is_behind(RunDir(job.parent)) for job in experiment.glob("[!.]*/job.json"))
+    return sum(is_behind(RunDir(job.parent), uri=uri) for job in experiment.glob("[!.]*/job.json"))

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     curves = reproduction.journal_metrics(outcome.run_dir / "journal.jsonl")
     comparison = reproduction.compare_metrics(logged.curves, curves, tolerance=args.tolerance)
     sentence = comparison.describe(tolerance=args.tolerance)
-    lagging = log_verdict(outcome.run_dir, sentence)
+    lagging = log_verdict(outcome.run_dir, sentence, uri=uri)
     if args.json:
         tree = {
             "run": outcome.result.id,
@@ -86,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at-commit", action="store_true", help="by the code of the logged commit with the logged diff, in a git worktree")
 
 
-def log_verdict(folder: Path, sentence: str) -> bool:
+def log_verdict(folder: Path, sentence: str, *, uri: str) -> bool:
     """Tag the new run with the verdict; return whether the store lags behind it."""
     from bakeoff.run_files.journal import Journal
     from bakeoff.run_files.run_dir import RunDir
@@ -95,7 +95,7 @@ def log_verdict(folder: Path, sentence: str) -> bool:
     with Journal(RunDir(folder).journal) as journal:
         journal.tags({"reproduction": sentence})
     try:
-        replay_run(RunDir(folder))
+        replay_run(RunDir(folder), uri=uri)
     except StoreError as error:
         print(f"bakeoff: {error}; bakeoff sync brings the verdict to the store", file=sys.stderr)
         return True

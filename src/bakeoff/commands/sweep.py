@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import interrupt_on_signal
+from bakeoff.errors import interrupt_on_signal, redact
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
@@ -113,7 +113,7 @@ def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:
             "sweep": plan.name,
             "hash": plan.hash,
             "experiment": plan.title,
-            "tracking_uri": outcome.uri,
+            "tracking_uri": redact(outcome.uri),
             "cells": [arm_progress.tree() for arm_progress in outcome.arms_progress],
             "report": None if report is None else report.plain(),
         }

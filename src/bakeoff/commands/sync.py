@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
@@ -13,11 +15,24 @@ def main(argv: list[str]) -> int:
     """Replay every journal that the store lags behind; exit code 1 where something could not be brought over."""
     args, composed = parse_arguments("sync", __doc__, argv)
     site = composed.run.tracking
+    from bakeoff.run_files.run_dir import iter_run_dirs
+    from bakeoff.tracking.client import default_uri
+    from bakeoff.tracking.replay import foreign_store
     from bakeoff.training.writer import sync_runs
 
     root = Path(site.folder)
-    done = sync_runs(root, uri=site.uri)
+    uri = site.uri or default_uri(Path.cwd())
+    elsewhere: Counter[str] = Counter()
+    for folder in iter_run_dirs(root):
+        named = foreign_store(folder, uri=uri)
+        if named is not None and site.uri is not None:
+            folder.readdress(uri)
+        elif named is not None:
+            elsewhere[named] += 1
+    done = sync_runs(root, uri=uri)
     problems = [problem for progress in done for problem in progress.problems]
+    for named, count in elsewhere.items():
+        print(f"bakeoff: {count} runs name the store {named}; bakeoff sync {shlex.quote(f'tracking.uri={named}')}", file=sys.stderr)
     if args.json:
         print(json.dumps({"runs": [progress.id for progress in done], "problems": problems}))
     else:

@@ -6,6 +6,7 @@ All of Hydra's flags work (--cfg job, --info, --config-dir, ...). Every job is c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.config import compose
 from bakeoff.config.targets import trust_modules
-from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal
+from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal, redact
 
 if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
@@ -115,13 +116,18 @@ def validate_jobs(jobs: Sequence[ComposedConfig]) -> None:
 def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
     """Train validated runs one after the other, each in a process tree of its own; one that fails does not stop the others."""
     from bakeoff import builders
+    from bakeoff.tracking.client import pass_on_uri
     from bakeoff.training import processes
-    from bakeoff.training.run_lifecycle import train_in_subprocess
+    from bakeoff.training.run_lifecycle import tracking_uri_of, train_in_subprocess
     from bakeoff.training.writer import Writer
 
+    for run in runs:
+        pass_on_uri(tracking_uri_of(run))
     context = processes.forkserver_context(threads=min(map(builders.threads_per_process, runs)))
     outcomes: list[TrainedRun] = []
-    with Writer(Path(runs[0].tracking.folder), context=context):
+    with contextlib.ExitStack() as writers:
+        for folder, uri in dict.fromkeys((run.tracking.folder, tracking_uri_of(run)) for run in runs):
+            writers.enter_context(Writer(Path(folder), uri=uri, context=context))
         for run in runs:
             outcomes.append(train_in_subprocess(run, context=context))
             print(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", file=sys.stderr, flush=True)
@@ -147,7 +153,10 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
         except BakeoffError:
             raise unknown from None
         folder = find_run_dir(root, stored.data.tags["bakeoff.id"])
-    return resume_run(folder, progress=job.run.trainer.progress)
+    named, uri = folder.read_job().tracking_uri, tracking_uri_of(job.run)
+    if named not in ("", redact(uri)):
+        print(f"bakeoff: the run was tracked in {named}, and goes on in tracking.uri={redact(uri)}", file=sys.stderr)
+    return resume_run(folder, uri=uri, progress=job.run.trainer.progress)
 
 
 def to_json(outcome: TrainedRun) -> dict[str, Any]:

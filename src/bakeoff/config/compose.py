@@ -22,7 +22,7 @@ from bakeoff.config.schema import RunConfig, parse_run_config
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
-from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
+from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, redact
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
 HYDRA_NODES: Mapping[str, object] = {"callbacks": {}, "searchpath": [], "hydra_logging": _LOGGING, "job_logging": _LOGGING}
@@ -253,7 +253,10 @@ def record_multirun(overrides: Sequence[str]) -> None:
     config = GlobalHydra.instance().config_loader().load_configuration("run", list(overrides), run_mode=RunMode.MULTIRUN)
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
+    text = OmegaConf.to_yaml(config)
+    for value in {value for _, value in strings(OmegaConf.to_container(config, resolve=False)) if value != redact(value)}:
+        text = text.replace(value, redact(value))
+    (folder / "multirun.yaml").write_text(text, encoding="utf-8")
 
 
 def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> int:
@@ -283,8 +286,10 @@ def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> int:
 
 
 def dump_frozen(run: RunConfig) -> str:
-    """Return the run as YAML for `load_frozen`: resolved, with all defaults."""
-    return yaml.safe_dump(run.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+    """Return the run as YAML for `load_frozen`: resolved, with all defaults, and without the password of the store's address."""
+    tree = run.model_dump()
+    tree["tracking"]["uri"] = redact(run.tracking.uri) if run.tracking.uri is not None else None
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
 
 
 def load_frozen(text: str, *, origin: str) -> RunConfig:

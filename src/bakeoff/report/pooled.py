@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bakeoff.config.slots import METRICS, SLOTS
-from bakeoff.errors import NotFoundError, StoreError
+from bakeoff.errors import NotFoundError, StoreError, redact
 from bakeoff.report import results
 from bakeoff.report.design import PlannedArm, SweepDesign
 from bakeoff.report.results import SweepResults
@@ -68,7 +68,7 @@ def pool_sweeps(sweeps: Sequence[SweepResults], *, uri: str, nondefault_store: b
         runs.append(sweep.runs.assign(arm=sweep.runs["arm"].map(names), block=sweep.runs["block"].map(blocks)))
         curves.append(sweep.curves.assign(arm=sweep.curves["arm"].map(names), block=sweep.curves["block"].map(blocks)))
         cells += [replace(cell, arm=names[cell.arm], block=blocks[cell.block]) for cell in sweep.design.planned_arms]
-    where = f" tracking.uri={uri}" if nondefault_store else ""
+    where = f" {shlex.quote(f'tracking.uri={redact(uri)}')}" if nondefault_store else ""
     samplers, prunes = {sweep.design.sampler for sweep in sweeps}, [s.design.pruner for s in sweeps if s.design.pruner is not None]
     alike = {k: v for k, v in first.design.fixed.items() if all(s.design.fixed.get(k) == v for s in sweeps)}
     plan = replace(
@@ -120,7 +120,7 @@ def pool_query(text: str, *, uri: str, nondefault_store: bool) -> SweepResults:
     # Beside others, tuning runs would be settings that were tried and dropped.
     others = frame[frame["tags.kind"] != "trial"].reset_index(drop=True)
     dropped, frame = (len(frame) - len(others), others) if len(others) else (0, frame)
-    where = f" tracking.uri={uri}" if nondefault_store else ""
+    where = f" {shlex.quote(f'tracking.uri={redact(uri)}')}" if nondefault_store else ""
     sweep = group_runs(frame, text, command=f"bakeoff report --query {shlex.quote(text)}{where}", uri=uri)
     sweep = replace(sweep, unplanned_runs=sweep.unplanned_runs + dropped)
     return replace(sweep, nondefault_store=nondefault_store, curves=results.read_curves(sweep.runs, sweep.design, uri=uri))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bakeoff.errors import FolderError, NotFoundError, near_miss
+from bakeoff.errors import FolderError, NotFoundError, near_miss, redact
 from bakeoff.run_files import file_locks
 from bakeoff.run_files.atomic import sync_dir, write_atomic
 
@@ -47,8 +47,8 @@ class RunManifest:
         assert self.kind in KINDS, self.kind
 
     def to_json(self) -> str:
-        """Return the text of job.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Return the text of job.json, without the password of the store's address."""
+        return json.dumps({**dataclasses.asdict(self), "tracking_uri": redact(self.tracking_uri)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunManifest:
@@ -167,6 +167,12 @@ class RunDir:
             return RunManifest.from_json(text)
         except FolderError as error:
             raise FolderError(f"{self.path}: {error}") from error
+
+    def readdress(self, uri: str) -> None:
+        """Name another store in the run's manifest: a resumed run may have another than before."""
+        job = self.read_job()
+        if redact(job.tracking_uri) != redact(uri):
+            write_atomic(self.job, dataclasses.replace(job, tracking_uri=uri).to_json())
 
     def read_result(self) -> dict[str, Any] | None:
         """Read the run's result.

@@ -18,7 +18,7 @@ from bakeoff.config.renamed_targets import recorded_targets
 from bakeoff.config.schema import SCIENCE, RunConfig
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
-from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss
+from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss, redact
 from bakeoff.run_files.stored_plan import ADDED_STUDIES, VERSION, StoredPlan
 from bakeoff.sweep import fairness
 from bakeoff.sweep.candidates import Point, ends, points, study_points
@@ -173,7 +173,7 @@ class Plan:
     def command(self) -> str:
         """The line that runs it, and resumes it."""
         name = self.name if is_named(self.request.path) else str(self.request.path)
-        return shlex.join(["bakeoff", "sweep", name, *self.request.overrides])
+        return shlex.join(["bakeoff", "sweep", name, *map(redact, self.request.overrides)])
 
     def stored(self) -> StoredPlan:
         """The plan as plan.json holds it, with everything resolved."""
@@ -207,7 +207,7 @@ class Plan:
                 "differs": [asdict(finding) for finding in self.differs],
                 "fixed": fixed,
                 "scale": request.scale,
-                "overrides": request.overrides,
+                "overrides": tuple(map(redact, request.overrides)),
                 "command": self.command,
                 "cells": [{**resolved(planned_arm), **described(planned_arm)} for planned_arm in self.planned_arms],
             }
@@ -353,7 +353,7 @@ def described(planned_arm: PlannedArm) -> dict[str, Any]:
     """What of a planned arm follows from what decides its outcome."""
     return {
         "choices": planned_arm.choices,
-        "overrides": list(planned_arm.overrides),
+        "overrides": list(map(redact, planned_arm.overrides)),
         "parameters": planned_arm.parameters,
         "steps": planned_arm.steps,
     }

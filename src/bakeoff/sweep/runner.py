@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError, FolderError, MachineError, PlanError, StoreError
+from bakeoff.errors import BakeoffError, FolderError, MachineError, PlanError, StoreError, redact
 from bakeoff.machine import fault_of, full_disk
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import interim, leases, worker
@@ -17,7 +17,7 @@ from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.progress import SweepProgress
 from bakeoff.sweep.resources import Resources
-from bakeoff.sweep.sweep_dir import Summary, readdress, siblings
+from bakeoff.sweep.sweep_dir import Summary, siblings
 from bakeoff.sweep.trials import FAULTS
 from bakeoff.tracking.client import default_uri
 from bakeoff.training import processes
@@ -129,9 +129,10 @@ def run_rest(plan: Plan, *, context: ForkServerContext, resources: Resources, tr
     except OSError as error:
         raise FolderError(f"tracking.folder={root}: cannot make a folder there: {error.strerror}") from None
     with leases.exclusive_lock(folder / LOCK, name=f"sweep {plan.title}"):
-        readdress(folder, uri=uri)
+        for job in folder.glob("[!.]*/job.json"):
+            RunDir(job.parent).readdress(uri)
         summary = Summary(plan, root=root, uri=uri)
-        writer = Writer(root, context=context)
+        writer = Writer(root, uri=uri, context=context)
         try:
             with SweepProgress(plan, workers=resources.workers) as display:
                 for note in [*notes, *([plan.margin_warning] if plan.margin_warning is not None else [])]:
@@ -139,7 +140,7 @@ def run_rest(plan: Plan, *, context: ForkServerContext, resources: Resources, tr
                 extent = interim.reached(plan, folder=folder)
                 runs = plan.runs_at(seeds=extent.seeds, studies=extent.studies)
                 display.say(
-                    f"{plan.title}: {runs} runs, {resources.workers} workers, {resources.threads} threads each; store {uri_shown(uri)}"
+                    f"{plan.title}: {runs} runs, {resources.workers} workers, {resources.threads} threads each; store {redact(uri)}"
                 )
                 arms_progress = work(plan, resources=resources, root=root, uri=uri, context=context, trial=trial, display=display)
                 for note in audits(arms_progress):
@@ -165,13 +166,6 @@ def audits(arms_progress: Sequence[ArmProgress]) -> list[str]:
     ]
 
 
-def uri_shown(uri: str) -> str:
-    """A store's address without its password."""
-    from bakeoff.tracking.client import redact
-
-    return redact(uri)
-
-
 def patience(uri: str) -> float:
     """Seconds that the store gets to take in what is left: few where it does not even answer."""
     from bakeoff.tracking.client import check_reachable
@@ -191,18 +185,18 @@ def close(plan: Plan, summary: Summary, writer: Writer, arms_progress: list[ArmP
     try:
         # Nets are exported after everything else, and the report needs none of them.
         jobs = summary.folder.path.parent.glob("[!.]*/job.json") if lagging else ()
-        behind = [job for job in jobs if is_behind(RunDir(job.parent), models=False)]
+        behind = [job for job in jobs if is_behind(RunDir(job.parent), uri=uri, models=False)]
         if behind:
             raise BakeoffError(f"the store lags behind {len(behind)} of the sweep's runs")
         # The report counts runs as they are in the store, so the summary must be there before it, and is closed after it.
-        replay_run(summary.folder)
+        replay_run(summary.folder, uri=uri)
         from bakeoff.report import build_report
         from bakeoff.tracking.store import analyze_database
 
         report = build_report(plan.name, uri=uri, out=Path("reports") / plan.title, sweep_hash=plan.hash)
         summary.attach(report.out)
         summary.end("FINISHED")
-        replay_run(summary.folder)
+        replay_run(summary.folder, uri=uri)
         analyze_database(uri)
         return SweepOutcome(plan, arms_progress, report, uri)
     except BakeoffError as error:

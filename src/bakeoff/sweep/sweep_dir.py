@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -19,15 +18,6 @@ from bakeoff.sweep.overrides import flat, text
 from bakeoff.sweep.plan import Plan
 
 PLAN, REPORT = "plan.json", "report"
-
-
-def readdress(experiment: Path, *, uri: str) -> None:
-    """Send all runs of a sweep to one store: the address is no part of a plan, so a resumed sweep may have another."""
-    for path in experiment.glob("[!.]*/job.json"):
-        folder = RunDir(path.parent)
-        job = folder.read_job()
-        if job.tracking_uri != uri:
-            write_atomic(folder.job, dataclasses.replace(job, tracking_uri=uri).to_json())
 
 
 class Summary:

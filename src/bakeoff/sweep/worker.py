@@ -71,7 +71,9 @@ def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
     if worker_spec.devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(worker_spec.devices)
     from bakeoff.sweep.trial_queue import TrialQueue
+    from bakeoff.tracking.client import pass_on_uri
 
+    pass_on_uri(worker_spec.uri)
     try:
         queue, owner = TrialQueue(worker_spec.plan, folder=worker_spec.folder), leases.Owner.here()
         while not wire.poll():

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
 import secrets
 import socket
 import sqlite3
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bakeoff.errors import BakeoffError, StoreError, join_choices
+from bakeoff.errors import BakeoffError, StoreError, join_choices, redact
 from bakeoff.run_files.file_locks import hold_lock
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _INCOMPLETE = "tracking.uri={}: the file is no complete MLflow store (damaged, or its making was interrupted): move it away"
-_SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=password=)[^&\s]+|(?<=token=)[^&\s]+", re.IGNORECASE)
+URI_VARIABLE = "BAKEOFF_TRACKING_URI"
+"""Environment variable that passes the store's address, which may hold a password, to child processes."""
 
 
 def default_uri(cwd: Path) -> str:
@@ -54,9 +54,14 @@ def default_uri(cwd: Path) -> str:
     return f"sqlite:///{Path(cwd).absolute()}/mlflow.db"
 
 
-def redact(text: str) -> str:
-    """Return an address, or a text with addresses in it, without user names, passwords and tokens."""
-    return _SECRETS.sub(lambda match: "***@" if match.group().endswith("@") else "***", text)
+def usable_uri(uri: str | None) -> str:
+    """Return the store's address by that of a config, whose file holds it without its password; None: the default one."""
+    return (os.environ.get(URI_VARIABLE, uri) if "***" in uri else uri) if uri else default_uri(Path.cwd())
+
+
+def pass_on_uri(uri: str) -> None:
+    """Let future child processes have the store's address with its password, which no file and no command line may hold."""
+    os.environ[URI_VARIABLE] = uri
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.errors import redact
 from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.journal import now, scan_journal
@@ -25,7 +26,6 @@ from bakeoff.tracking.client import (
     check_artifact_address,
     default_uri,
     open_client,
-    redact,
     sqlite_path,
     store_errors,
 )
@@ -58,24 +58,34 @@ def store_of(folder: RunDir, *, uri: str | None = None) -> str:
 
     Args:
         folder: The run's folder.
-        uri: The address; None: the one of the run's manifest, or else the working folder's SQLite store.
+        uri: The address; None: the working folder's SQLite store. What the run's files say is not asked: they may be a stranger's.
 
     Returns:
         The address, absolute for SQLite.
     """
-    address = uri or folder.read_job().tracking_uri or default_uri(Path.cwd())
+    address = uri or default_uri(Path.cwd())
     file = sqlite_path(address)
     return f"sqlite:///{file}" if file else address
 
 
+def foreign_store(folder: RunDir, *, uri: str | None = None) -> str | None:
+    """Return the address that a run's files name, without secrets; None where it is that of `store_of`, or there is none."""
+    named = redact(folder.read_job().tracking_uri)
+    return named if named and named != redact(store_of(folder, uri=uri)) else None
+
+
 def is_behind(folder: RunDir, *, uri: str | None = None, models: bool = True) -> bool:
     """Return whether the journal holds something that the store has not taken yet; a line still being written does not count.
+
+    Runs that name another store are left to it; `RunDir.readdress` brings them here.
 
     Args:
         folder: The run's folder.
         uri: The store; None: see `store_of`.
         models: Whether trained nets that are still to be exported count.
     """
+    if foreign_store(folder, uri=uri) is not None:
+        return False
     cursor = _read_cursors(folder).get(redact(store_of(folder, uri=uri)), {})
     if (models and cursor.get("pending")) or _is_cut(folder, cursor):
         return True

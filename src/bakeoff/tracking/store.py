@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from bakeoff.errors import NotFoundError, StoreError, near_miss
+from bakeoff.errors import NotFoundError, StoreError, near_miss, redact
 from bakeoff.run_files.run_dir import ID_LENGTH, PREFIX_LENGTH
 from bakeoff.tracking import db_reader
 from bakeoff.tracking.client import (
@@ -22,7 +22,6 @@ from bakeoff.tracking.client import (
     default_uri,
     ensure_schema,
     open_client,
-    redact,
     sqlite_path,
     store_errors,
 )

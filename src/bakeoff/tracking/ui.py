@@ -16,9 +16,9 @@ import urllib.request
 from collections.abc import Iterator
 from typing import IO
 
-from bakeoff.errors import PortError, StoreError
+from bakeoff.errors import PortError, StoreError, redact
 from bakeoff.machine import SAFE_PATH
-from bakeoff.tracking.client import SETTINGS, artifact_root, check_reachable, redact
+from bakeoff.tracking.client import SETTINGS, artifact_root, check_reachable
 from bakeoff.tracking.store import experiment_id
 from bakeoff.tracking.ui_tags import runs_page
 

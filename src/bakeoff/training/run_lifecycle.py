@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING
 from bakeoff import builders
 from bakeoff.config.compose import dump_frozen, load_frozen
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import FolderError, MachineError, NotFoundError, RunInterrupted, signal_of
+from bakeoff.errors import FolderError, MachineError, NotFoundError, RunInterrupted, redact, signal_of
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir, RunKind, RunManifest, new_run_id
-from bakeoff.tracking.store import default_uri
+from bakeoff.tracking.client import default_uri, pass_on_uri, usable_uri
 from bakeoff.training import processes
 from bakeoff.training.run_training import RunResult, train_from_dir
 from bakeoff.training.writer import Writer
@@ -43,7 +44,7 @@ class TrainedRun:
 
 def tracking_uri_of(run: RunConfig) -> str:
     """Return the store of a run: its own, or the SQLite file of the working directory."""
-    return run.tracking.uri or default_uri(Path.cwd())
+    return usable_uri(run.tracking.uri)
 
 
 def create_run_dir(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[str, str] | None = None) -> RunDir:
@@ -97,7 +98,9 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
         RunInterrupted: Ctrl-C or SIGTERM stopped it; the run can go on.
     """
     manifest = run_dir.read_job()
-    with Writer(Path(run.tracking.folder)) as writer:
+    uri = tracking_uri_of(run)
+    pass_on_uri(uri)
+    with Writer(run_dir.path.parents[1], uri=uri) as writer:
         try:
             if run.trainer.is_distributed:
                 result = result_or_failure(run_dir, processes.run_distributed(run_dir.path, progress=progress))
@@ -111,12 +114,14 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
                 log_killed(run_dir, str(interrupted))
             raise interrupted from None
         lagging = writer.close()
-    return TrainedRun(result, run_dir.path, manifest.tracking_uri, lagging)
+    return TrainedRun(result, run_dir.path, redact(uri), lagging)
 
 
 def way_back(manifest: RunManifest) -> str:
     """Return the words that say how a stopped run goes on."""
-    return f"bakeoff train resume={manifest.id} goes on with it"
+    address = manifest.tracking_uri
+    where = f" {shlex.quote(f'tracking.uri={address}')}" if address not in ("", default_uri(Path.cwd())) else ""
+    return f"bakeoff train resume={manifest.id}{where} goes on with it"
 
 
 def log_killed(run_dir: RunDir, reason: str) -> None:
@@ -133,11 +138,12 @@ def interruption(manifest: RunManifest, stop: KeyboardInterrupt) -> RunInterrupt
     return RunInterrupted(f"run {manifest.id} was stopped by {cause}; {way_back(manifest)}", signal_number=number)
 
 
-def resume_run(run_dir: RunDir, *, progress: bool) -> TrainedRun:
+def resume_run(run_dir: RunDir, *, uri: str | None = None, progress: bool) -> TrainedRun:
     """Go on with a run that was stopped or that failed; the result of one that is done is returned as it is.
 
     Args:
         run_dir: The run directory.
+        uri: The store that it goes on in; None: the SQLite file of the working directory.
         progress: Show a progress bar.
 
     Raises:
@@ -146,6 +152,8 @@ def resume_run(run_dir: RunDir, *, progress: bool) -> TrainedRun:
     run, manifest = load_frozen(run_dir.config.read_text(), origin=str(run_dir.config)), run_dir.read_job()
     if manifest.kind == "check":
         raise NotFoundError(f"run {manifest.id}: is a check, and trains nothing; bakeoff check makes it again")
+    run = run.replace(**{"tracking.uri": uri or default_uri(Path.cwd())})
+    run_dir.readdress(tracking_uri_of(run))
     result = run_dir.read_result()
     if result is None:
         builders.validate_run(run)

@@ -22,7 +22,7 @@ from bakeoff import builders, seeds
 from bakeoff.config.compose import load_frozen
 from bakeoff.config.schema import RunConfig, fingerprint
 from bakeoff.data.datamodule import ImageDataModule
-from bakeoff.errors import BakeoffError, FolderError, MachineError, signal_of
+from bakeoff.errors import BakeoffError, FolderError, MachineError, redact_text, signal_of
 from bakeoff.machine import fault_of
 from bakeoff.run_files import checkpoints
 from bakeoff.run_files.journal import Journal, NullJournal
@@ -92,7 +92,7 @@ def train_from_dir(path: Path, *, progress: bool = False) -> RunResult:
 
 def describe(error: Exception) -> str:
     """Return what an error says, with its type where it is not one of ours."""
-    return str(error) if isinstance(error, BakeoffError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, BakeoffError) else redact_text(f"{type(error).__name__}: {error}")
 
 
 def train_or_log_failure(path: Path, *, progress: bool) -> RunResult:
@@ -249,7 +249,7 @@ def log_failure(context: RunContext, error: Exception) -> None:
     if not context.is_rank_zero and context.run_dir.read_result() is not None:
         return
     reason = describe(error)
-    (context.run_dir.path / "traceback.txt").write_text(traceback.format_exc())
+    (context.run_dir.path / "traceback.txt").write_text(redact_text(traceback.format_exc()))
     context.journal.artifact("traceback.txt")
     context.journal.end("FAILED", reason=reason)
     id, name = context.manifest.id, context.manifest.name

@@ -22,13 +22,13 @@ from bakeoff.errors import BakeoffError, StoreError
 from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.run_files.settling import settle_run
+from bakeoff.tracking.client import URI_VARIABLE
 from bakeoff.tracking.replay import ReplayProgress, is_behind, replay_run, store_of
 
 POLL = 0.5
 DRAIN = 20.0
 #: Seconds between two tries of a store that is away.
 RETRY = 5.0
-URI = "BAKEOFF_TRACKING_URI"
 LAGS = "store lags: bakeoff sync"
 
 
@@ -37,7 +37,7 @@ def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
 
     Args:
         root: The folder of all runs.
-        uri: The store; None: the one that each run names.
+        uri: The store; None: see `store_of`.
 
     Returns:
         The progress of every run that was changed. A damaged run folder is a problem of its progress.
@@ -71,7 +71,7 @@ class JournalFollower:
     """Replays the journals below a folder as they grow; one that has not grown since it was replayed costs one stat."""
 
     def __init__(self, root: Path, uri: str | None) -> None:
-        """Follow all journals below `root` into the store at `uri` (None: the one that each run names)."""
+        """Follow all journals below `root` into the store at `uri` (None: see `store_of`)."""
         self.root, self.uri = Path(root), uri
         self.sizes: dict[Path, int] = {}
         self.away: dict[str, float] = {}
@@ -150,7 +150,7 @@ def run_writer(root: Path, uri: str | None, stop: Callable[[float], float | None
 
     Args:
         root: The folder of all runs.
-        uri: The store; None: the one that each run names.
+        uri: The store; None: see `store_of`.
         stop: Waits the given seconds for the order to stop. It returns the longest time in seconds that the last replay may take, or
             None to go on.
 
@@ -189,7 +189,7 @@ class Writer:
 
         Args:
             root: The folder of all runs.
-            uri: The store; None: the one that each run names.
+            uri: The store; None: see `store_of`.
             context: A multiprocessing context, such as a forkserver that has MLflow imported; it saves the start of a fresh interpreter.
         """
         self._child: _Child | None = _Forked(Path(root), uri, context) if context is not None else _Spawned(Path(root), uri)
@@ -228,7 +228,7 @@ class _Spawned:
     def __init__(self, root: Path, uri: str | None) -> None:
         command = [sys.executable, "-m", "bakeoff.training.writer", str(root.absolute()), "--parent", str(os.getpid())]
         # An address may hold a password, and everyone on a machine can read command lines.
-        environment = {**os.environ, **SAFE_PATH, **({URI: uri} if uri else {})}
+        environment = {**os.environ, **SAFE_PATH, **({URI_VARIABLE: uri} if uri else {})}
         # A session of its own: Ctrl-C is for the training, which then tells the writer.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
         self.pid = self.process.pid
@@ -325,7 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
     def stop(seconds: float) -> float | None:
         return bound[0] if stopped.wait(seconds) else _parent_gone(options.parent)
 
-    return 3 if run_writer(options.root, os.environ.get(URI) or None, stop) else 0
+    return 3 if run_writer(options.root, os.environ.get(URI_VARIABLE) or None, stop) else 0
 
 
 if __name__ == "__main__":
