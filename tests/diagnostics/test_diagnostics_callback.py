@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bakeoff.config.compose import compose
+from bakeoff.diagnostics.callback import DiagnosticsCallback
 from bakeoff.diagnostics.layer_stats import LayerStats, load_layer_stats
 from bakeoff.diagnostics.post_training import ValidationPredictions, reliability_curve
 from bakeoff.run_files import checkpoints, journal
@@ -118,6 +119,24 @@ def test_a_resumed_run_continues_its_diagnostics(tmp_path: Path, monkeypatch: py
         name for line in journal.read_journal(resumed.journal) if line["kind"] == "tags" for name in line["values"] if "diagnosis" in name
     ]
     assert len(tags) == len(set(tags)) > 0
+
+
+@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
+def test_a_run_killed_after_its_last_step_keeps_its_last_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+    uninterrupted, resumed = folder(tmp_path / "uninterrupted"), folder(tmp_path / "resumed")
+    train_from_dir(uninterrupted.path)
+
+    def die(self: DiagnosticsCallback, *_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiagnosticsCallback, hook, die)
+        with pytest.raises(Died):
+            train_from_dir(resumed.path)
+    train_from_dir(resumed.path)
+    assert metrics(resumed) == metrics(uninterrupted)
+    lines = [(run.path / "diagnostics" / "readings.jsonl").read_text() for run in (uninterrupted, resumed)]
+    assert lines[0] == lines[1] and [json.loads(line)["step"] for line in lines[0].splitlines()] == [0, 1, 2, 4, 8]
 
 
 def test_a_resumed_older_run_keeps_the_names_of_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,17 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
     assert result.best == expected.best
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(tmp_path: Path, train_until: TrainUntil) -> None:
+    resumed = make_run_dir(tmp_path, "resumed", "trainer.checkpoint_every=1")
+    train_until(resumed, 5)
+    state = checkpoints.read_latest_checkpoint(resumed.checkpoints)
+    assert state is not None and 0 < state["seconds"] < 60
+    state["seconds"] = 1000.0
+    checkpoints.save_checkpoint(resumed.checkpoints, state)
+    train_until(resumed, 9)
+    assert 1000 < train_from_dir(resumed.path).seconds < 1060
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path, assert_same_bits: CompareRuns) -> None:
     options = ["trainer.checkpoint_every=1", "trainer.max_epochs=6", "model.width=0.1"]

@@ -50,6 +50,11 @@ def as_diagnosed(module: pl.LightningModule) -> DiagnosedModule:
     return cast("DiagnosedModule", module)
 
 
+def is_trained(module: DiagnosedModule) -> bool:
+    """Return whether nothing is left to train."""
+    return module.step >= module.total_steps or module.diverged is not None
+
+
 def train_data(trainer: pl.Trainer) -> ImageDataModule:
     """Return the data of the fit."""
     return cast("ImageDataModule", trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning, but not declared
@@ -87,13 +92,14 @@ class DiagnosticsCallback(pl.Callback):
             curves=self.curves,
         )
         self.due_steps = set(measured_steps(module.total_steps))
-        self._restore(module.step)
+        self._restore(module.step, is_trained=is_trained(module))
 
-    def _restore(self, step: int) -> None:
+    def _restore(self, step: int, *, is_trained: bool) -> None:
         """Restore the measurements and diagnoses of an earlier process of this run up to `step`."""
         file = self.folder / STATS_FILE
-        # The measurement of `step` is repeated, with the same result: the checkpoint was written before its gradients.
-        self.history.layer_stats = layer_stats.load_layer_stats(file, last_step=step - 1)
+        # The measurement of `step` is repeated, with the same result: the checkpoint was written before its gradients. That of the trained
+        # net is the last one.
+        self.history.layer_stats = layer_stats.load_layer_stats(file, last_step=step if is_trained else step - 1)
         file.unlink(missing_ok=True)
         for stats in self.history.layer_stats:
             layer_stats.append_layer_stats(file, stats)
@@ -199,6 +205,10 @@ class DiagnosticsCallback(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the page of the run's diagnostics and log it as an artifact."""
         module = as_diagnosed(pl_module)
+        if is_trained(module) and not self._is_measured(module.step):
+            # An earlier process was killed between its last checkpoint and this measurement, and nothing was left to train.
+            self.on_train_start(trainer, pl_module)
+            self.on_train_end(trainer, pl_module)
         if not self.history.layer_stats:
             return
         self.folder.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -191,8 +192,9 @@ def pruned(folder: RunDir, at: Pruned) -> Mapping[str, Any]:
     """The result of a run that was stopped early: its value there, which is never compared with those of whole runs."""
     reason = f"pruned after epoch {at.epoch} of {at.epochs}, at {at.metric} {at.value:.4g}"
     job = folder.read_job()
-    lines = [line for line in read_journal(folder.journal) if line["kind"] in ("start", "metrics")]
-    seconds = (lines[-1]["ts"] - lines[0]["ts"]) / 1000 if lines else 0.0
+    times = [(line["kind"], line["ts"]) for line in read_journal(folder.journal) if line["kind"] in ("start", "metrics")]
+    # Over all of its processes, without the time between two of them.
+    seconds = sum(after - before for (_, before), (kind, after) in itertools.pairwise(times) if kind != "start") / 1000
     result = {"id": job.id, "name": job.name, "status": "pruned", "reason": reason, "metrics": {at.metric: at.value}, "best": {}}
     with Journal(folder.journal) as journal:
         journal.start(job)

@@ -29,6 +29,7 @@ class ClassificationModule(pl.LightningModule):
         best_metrics: `val/loss`, `val/accuracy` and `step` of the best validation so far; empty before the first.
         diverged: Why the run has diverged; None while it has not.
         averaged_weights: The weights of the last validation where they are an average, on the CPU; else None.
+        earlier_seconds: How long earlier processes of the run have trained, up to the checkpoint from which this one goes on.
         chance_loss: The loss of a net that gives every class the same score.
     """
 
@@ -55,7 +56,7 @@ class ClassificationModule(pl.LightningModule):
         self.diverged: str | None = None
         self.averaged_weights: dict[str, Tensor] | None = None
         self.chance_loss = chance_loss(self.loss, classes=run.data.num_classes)
-        self.images_per_second = 0.0
+        self.images_per_second, self.earlier_seconds = 0.0, 0.0
         self.train_window_meter, self.train_epoch_meter, self.eval_meter = (LossAccuracyMeter() for _ in range(3))
         self.test_prefix = "test"
         self._view_scores: ViewScores | None = None

@@ -30,6 +30,7 @@ from bakeoff.run_files.provenance import collect_provenance, provenance_tags
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.run_files.settling import log_outcome, settle_run
 from bakeoff.run_files.system_metrics import SystemMetricsSampler
+from bakeoff.training.callbacks.checkpointing import training_seconds
 from bakeoff.training.journal_logger import JournalLogger
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.trainer import RunContext, make_callbacks, make_trainer, resolve_accelerator, set_determinism, silence_lightning
@@ -137,8 +138,7 @@ def run_training(context: RunContext) -> RunResult:
     set_determinism(run)
     state = checkpoints.read_latest_checkpoint(run_dir.checkpoints)
     logger = JournalLogger(context.journal, resumed_at=state["step"] if state is not None else 0)
-    timer = Timer()
-    trainer = make_trainer(run, callbacks=[*make_callbacks(context, logger, state), timer], logger=logger)
+    trainer = make_trainer(run, callbacks=[*make_callbacks(context, logger, state), Timer()], logger=logger)
     data = builders.set_up_data(run, trainer=trainer)
     trainer.fit_loop.max_epochs = data.epochs(run.trainer.max_epochs)
     total_steps = data.total_steps(run.trainer.max_epochs)
@@ -161,7 +161,7 @@ def run_training(context: RunContext) -> RunResult:
         best=module.best_metrics,
         steps=module.step,
         epochs=math.ceil(module.step / data.steps_per_epoch),
-        seconds=timer.time_elapsed("train"),
+        seconds=module.earlier_seconds + training_seconds(trainer),
         images_per_second=module.images_per_second,
         fingerprint=fingerprint(run),
     )

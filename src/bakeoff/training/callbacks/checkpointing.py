@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 
 from bakeoff.run_files import checkpoints
 from bakeoff.training.callbacks.weight_averaging import has_eval_mode
@@ -46,7 +47,13 @@ def capture_state(trainer: pl.Trainer, module: ClassificationModule, *, epoch: i
         "metrics": module.latest_metrics,
         "best": module.best_metrics,
         "diverged": module.diverged,
+        "seconds": module.earlier_seconds + training_seconds(trainer),
     }
+
+
+def training_seconds(trainer: pl.Trainer) -> float:
+    """Return how long this process has trained, by the Trainer's timer; 0 where there is none."""
+    return next((callback.time_elapsed("train") for callback in trainer.callbacks if isinstance(callback, Timer)), 0.0)  # type: ignore[attr-defined]  # a list
 
 
 class RestoreCheckpoint(pl.Callback):
@@ -81,6 +88,7 @@ class RestoreCheckpoint(pl.Callback):
         module.step = int(state["step"])
         module.latest_metrics, module.best_metrics = dict(state["metrics"]), dict(state["best"])
         module.diverged = state["diverged"]
+        module.earlier_seconds = float(state.get("seconds", 0.0))
         if trainer.is_global_zero:  # the sums are those of all ranks
             module.train_window_meter.sums += state["window"].to(module.train_window_meter.sums.device)
             module.train_epoch_meter.sums += state["sums"].to(module.train_epoch_meter.sums.device)
