@@ -31,8 +31,9 @@ class BakeoffError(Exception):
     """An error that the user can mend: the shell prints its message as one line and exits with code 2."""
 
     def __init__(self, message: str) -> None:
-        """Put the message on one line, without passwords."""
-        super().__init__(" ".join(redact_text(message).split()))
+        """Put the message on one line, without passwords and without characters that a terminal would obey or could not show."""
+        line = " ".join(redact_text(message).split())
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))
 
 
 class ConfigError(BakeoffError, ValueError):
@@ -105,6 +106,16 @@ def interrupt_on_signal(number: int, frame: object) -> None:
 def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
     """Return the signal that `interrupt_on_signal` turned into an interrupt, SIGINT for Ctrl-C."""
     return signal.SIGTERM if str(stop) == signal.SIGTERM.name else signal.SIGINT
+
+
+SHOWN = 60
+"""The maximum number of characters of a wrong value in a message."""
+
+
+def shorten(value: object) -> str:
+    """Return a value for a message; an empty string is quoted."""
+    text = repr(value) if isinstance(value, str) and not value else str(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def near_miss(word: str, choices: Iterable[str]) -> str:

@@ -112,7 +112,7 @@ def test_an_unknown_sweep_has_a_near_miss(small: Small) -> None:
     with pytest.raises(BakeoffError, match=r"smal: no such sweep \(did you mean small\?\)"):
         read_request("smal")
     Path("sweeps/torn.yaml").write_text("question: [")
-    with pytest.raises(BakeoffError, match=r"torn\.yaml: not a readable sweep file"):
+    with pytest.raises(BakeoffError, match=r"torn\.yaml: line 2: "):
         read_request("torn")
 
 

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from bakeoff.errors import ConfigError
+from bakeoff.errors import ConfigError, join_choices, near_miss
 
 if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of a command's words whose errors are a `ConfigError` of one line; flags are never abbreviated."""
+
+    def __init__(self, *, prog: str, **settings: Any) -> None:
+        """Make a parser with argparse's settings."""
+        super().__init__(prog=prog, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error; argparse would print the usage and leave the process."""
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        word = message.rpartition(": ")[2].split(" ")[0].partition("=")[0] if message.startswith("unrecognized") else ""
+        choices = f"{near_miss(word, flags)}; flags: {join_choices(flags)}" if word else ""
+        raise ConfigError(f"{self.prog}: {message}{choices}")
 
 
 def parse_arguments(
@@ -39,7 +54,7 @@ def parse_arguments(
     """
     from bakeoff.config.compose import compose_config
 
-    parser = argparse.ArgumentParser(prog=f"bakeoff {name}", description=about)
+    parser = CommandParser(prog=f"bakeoff {name}", description=about)
     if add_flags is not None:
         add_flags(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")

@@ -5,7 +5,6 @@ Exit code 0 where nothing is wrong, 1 where something is.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import shlex
@@ -14,6 +13,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bakeoff.commands.arguments import CommandParser
 
 if TYPE_CHECKING:
     from bakeoff.config.schema import RunConfig
@@ -26,7 +27,7 @@ COLOURS = {"ok": "green", "look": "yellow", "wrong": "bold red", "info": ""}
 
 def main(argv: list[str]) -> int:
     """Check one run, print the table, and log it as a run of kind `check`."""
-    parser = argparse.ArgumentParser(prog="bakeoff check", description=__doc__)
+    parser = CommandParser(prog="bakeoff check", description=__doc__)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for bakeoff train")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bakeoff.commands.arguments import CommandParser
 from bakeoff.config.choices import choice_files, read_choice
 from bakeoff.config.slots import GROUPS
 from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
@@ -22,7 +22,7 @@ PAPER_COLUMNS = ("input", "channels", "kernels", "LRN", "parameters")
 
 def main(argv: list[str]) -> int:
     """Print the choices."""
-    parser = argparse.ArgumentParser(prog="bakeoff list", description=__doc__)
+    parser = CommandParser(prog="bakeoff list", description=__doc__)
     parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"of {join_choices(GROUPS)}, sweep; all where none is named")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     parser.add_argument("--json", action="store_true", help="one JSON object")

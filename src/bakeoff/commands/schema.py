@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from typing import Any
+
+from bakeoff.commands.arguments import CommandParser
 
 
 def main(argv: list[str]) -> int:
     """Print the schema."""
-    parser = argparse.ArgumentParser(prog="bakeoff schema", description=__doc__)
+    parser = CommandParser(prog="bakeoff schema", description=__doc__)
     parser.add_argument("model", choices=("run", "sweep"), help="the config of one run, or a file of sweeps/")
     print(json.dumps(json_schema(parser.parse_args(argv).model), indent=2))
     return 0

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
+from bakeoff.commands.arguments import CommandParser
 from bakeoff.illustrations.gallery import GALLERY, draw_picture, parse_request
 
 
 def main(argv: list[str]) -> int:
     """Draw one picture and say where its files are; without a name, list the pictures and their keys."""
-    parser = argparse.ArgumentParser(prog="bakeoff show", description=__doc__)
+    parser = CommandParser(prog="bakeoff show", description=__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the list that `bakeoff show` prints")
     parser.add_argument(
         "arguments", nargs="*", metavar="key=value", help="the picture's own keys, choices as in bakeoff train, or trust=[...]"

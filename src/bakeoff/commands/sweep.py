@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.commands.arguments import CommandParser
 from bakeoff.errors import interrupt_on_signal, redact
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Plan, check everything, run what is left, and print the verdict."""
-    parser = argparse.ArgumentParser(prog="bakeoff sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(prog="bakeoff sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help="the sweep: a file of sweeps/ by its name, or a path to one")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     kinds = parser.add_mutually_exclusive_group()

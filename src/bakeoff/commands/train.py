@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.commands.arguments import CommandParser
 from bakeoff.config import compose
 from bakeoff.config.targets import trust_modules
 from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal, redact
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
     """Compose, check, train, and print each run's result."""
     args = parse_flags(argv)
     signal.signal(signal.SIGTERM, interrupt_on_signal)
-    hydra_words = [word for word in argv if word != "--json"]
+    hydra_words = [word for word in argv if word != "--json" and word not in args.overrides] + args.overrides
     if any(getattr(args, flag) for flag in HELP_FLAGS):
         return show_help(args, hydra_words)
     with compose.hydra_session(args.config_dir):
@@ -77,7 +78,7 @@ def show_help(args: argparse.Namespace, words: Sequence[str]) -> int:
 
 def parse_flags(argv: list[str]) -> argparse.Namespace:
     """Read Hydra's flags, which its own parser has in private, and --json."""
-    parser = argparse.ArgumentParser(prog="bakeoff train", add_help=False)
+    parser = CommandParser(prog="bakeoff train", add_help=False)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--run", "-r", action="store_true")
@@ -91,7 +92,11 @@ def parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--package", "-p")
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("overrides", nargs="*")
+    for flag, short in (("--config-name", "-cn"), ("--config-path", "-cp")):
+        parser.add_argument(flag, short, nargs="?", const="", dest="own_config")
     args = parser.parse_intermixed_args(argv)
+    if args.own_config is not None:
+        raise ConfigError("--config-name and --config-path: not supported; --config-dir lays a folder of your own over conf/")
     modes = [flag for flag in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(args, flag)]
     if len(modes) > 1:
         raise ConfigError(f"{' and '.join('--' + mode.replace('_', '-') for mode in modes)}: only one of them goes on a line")

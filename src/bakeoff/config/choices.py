@@ -26,9 +26,12 @@ import yaml
 
 from bakeoff.config.search_space import SearchSpace, parse_search_space
 from bakeoff.config.slots import package_data_dir
-from bakeoff.errors import ConfigError
+from bakeoff.config.user_text import read_yaml_text
+from bakeoff.errors import ConfigError, shorten
 
 BASE_FOLDER = "_base_"
+MAX_BASES = 4
+"""Bases of bases of a choice."""
 DESCRIPTIVE_KEYS = ("about", "space", "ranges", "added", "decay_kind", "decoupled_by")
 """Keys of a choice's file that are not arguments."""
 BOUNDS = {"gt": float.__gt__, "ge": float.__ge__, "lt": float.__lt__, "le": float.__le__}
@@ -82,13 +85,24 @@ def choice_files(group: str, config_dir: Path | None = None) -> dict[str, Path]:
     return dict(sorted((path.stem, path) for folder in folders for path in folder.glob("*.yaml")))
 
 
-def read_choice(path: Path) -> dict[str, Any]:
-    """Read a choice's file, merged over the bases in its `defaults`, without interpolation."""
-    tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+def read_choice(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a choice's file, merged over the bases in its `defaults`, without interpolation; `above` are the files that it is a base of.
+
+    Raises:
+        ConfigError: It cannot be read, is no mapping, or is a base of itself.
+    """
+    if path in above or len(above) > MAX_BASES:
+        raise ConfigError(f"{above[0]}: defaults: a base of itself, or more than {MAX_BASES} bases of bases")
+    tree = yaml.safe_load(read_yaml_text(path)) or {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: not a choice: it must be a mapping, as in _target_: torch.nn.ReLU")
     merged: dict[str, Any] = {}
-    for base in tree.pop("defaults", []):
+    bases = tree.pop("defaults", None) or []
+    if not isinstance(bases, list):
+        raise ConfigError(f"{path}: defaults={shorten(bases)}: must be a list, as in [_base_/optimizer@_here_, _self_]")
+    for base in bases:
         if isinstance(base, str) and base.endswith("@_here_"):
-            merged |= read_choice(path.parent / f"{base.removesuffix('@_here_')}.yaml")
+            merged |= read_choice(path.parent / f"{base.removesuffix('@_here_')}.yaml", above=(*above, path))
     for key, value in tree.items():
         merged[key] = {**merged[key], **value} if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
     return merged

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +24,7 @@ from bakeoff.config.schema import RunConfig, parse_run_config
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
+from bakeoff.config.user_text import check_words, check_yaml_text, read_yaml_text
 from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, redact
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
@@ -29,6 +32,8 @@ HYDRA_NODES: Mapping[str, object] = {"callbacks": {}, "searchpath": [], "hydra_l
 """Nodes of Hydra's own that could name code, and their only values; launcher and sweeper are those that Hydra itself declares."""
 REFERENCE = re.compile(r"\$\{[\w.@/\[\]-]*\}")
 """An interpolation that takes the value of another key."""
+MAX_JOBS = 10_000
+"""Runs of a -m line."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,15 @@ def hydra_session(config_dir: str | Path | None = None) -> Iterator[None]:
 
 
 def _first_folder(config_dir: str | Path | None) -> str:
-    """Return the folder that Hydra searches first: the user's, or conf/."""
-    folder = package_data_dir("conf") if config_dir is None else Path(config_dir).resolve()
+    """Return the folder that Hydra searches first: the user's, whose files must be readable YAML, or conf/."""
+    if config_dir is None:
+        return str(package_data_dir("conf"))
+    folder = Path(config_dir).resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    for pattern in ("*.yaml", *(f"{group}/{place}*.yaml" for group in GROUPS for place in ("", f"{BASE_FOLDER}/"))):
+        for path in sorted(folder.glob(pattern)):
+            read_yaml_text(path)
     _check_search_path(folder / "run.yaml")
     return str(folder)
 
@@ -127,6 +137,7 @@ def check_hydra_nodes(overrides: Sequence[str]) -> None:
     from hydra.errors import HydraException
     from hydra.types import RunMode
 
+    check_words(overrides)
     loader = GlobalHydra.instance().config_loader()
     try:
         config = loader.load_configuration("run", list(overrides), run_mode=RunMode.RUN, validate_sweep_overrides=False)
@@ -166,6 +177,7 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    check_words(overrides)
     try:
         config = hydra_compose("run", overrides=list(overrides), return_hydra_config=True)
         _check_hydra_nodes(config)
@@ -180,6 +192,11 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
         raise explain_hydra_error(error, overrides) from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError("--config-dir: the defaults of a chosen file name that file again") from None
+    except ValueError as error:  # of Hydra's own, for a choice that is no text
+        word = next((word for word in overrides if word.endswith("=null") and word.removesuffix("=null") in GROUPS), None)
+        raise ConfigError(f"{word}: must be the name of a choice" if word else str(error)) from None
     assert isinstance(tree, dict)
     if tree.get("trust") != _trust_of(overrides):
         raise ConfigError(f"trust={tree.get('trust')}: stands in a file; only the command line may trust modules")
@@ -206,6 +223,11 @@ def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Co
     trust, resume = tree.pop("trust", []), tree.pop("resume", None)
     if not isinstance(trust, list) or not all(isinstance(module, str) for module in trust):
         raise ConfigError(f"trust={trust}: must be a list of module names, as in trust=[mypackage.nets]")
+    for module in trust:
+        _check_importable(module)
+    for group, name in choices.items():
+        if name.endswith((".yaml", ".yml")):
+            raise ChoiceError(f"{group}={name}: a choice has the name of its file without the ending: {group}={name.rpartition('.')[0]}")
     tree.pop("about", None)  # of an experiment, which is merged into the top level
     nodes = {group: tree[group] for group in GROUPS if isinstance(tree.get(group), dict)}
     composed = ComposedConfig(
@@ -218,6 +240,16 @@ def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Co
     return composed
 
 
+def _check_importable(module: str) -> None:
+    """Check that Python finds a trusted module; packages above it are imported, the module itself is not."""
+    try:
+        spec = importlib.util.find_spec(module) if all(word.isidentifier() for word in module.split(".")) else None
+    except (ImportError, ValueError, AttributeError):
+        spec = None
+    if spec is None:
+        raise ConfigError(f"trust=[{module}]: Python finds no module of this name; it must be installed, or below a folder of PYTHONPATH")
+
+
 def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each job of a -m line, inside a `hydra_session`: all combinations of the values, the last key fastest.
 
@@ -228,6 +260,7 @@ def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    check_words(overrides)
     values: dict[str, list[str]] = {}
     try:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -237,10 +270,18 @@ def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
                 raise ConfigError(f"{override.input_line}: not supported; bakeoff itself runs the jobs of -m, one after the other")
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 raise ConfigError(f"{override.input_line}: -m needs a list of values, as in key=1,2,3")
-            texts = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
-            values[key] = [f"{key}={text}" for text in texts]
+            try:
+                texts = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+                values[key] = [f"{key}={text}" for text in itertools.islice(texts, MAX_JOBS + 1)]
+            except ValueError as error:
+                raise ConfigError(f"{override.input_line}: {error}") from None
+            if not values[key]:
+                raise ConfigError(f"{override.input_line}: holds no value; -m needs one or more, as in key=1,2,3")
     except HydraException as error:
         raise explain_hydra_error(error, overrides) from None
+    jobs = math.prod(map(len, values.values()))
+    if jobs > MAX_JOBS:
+        raise ConfigError(f"-m: {' '.join(overrides)[:200]} makes more than {MAX_JOBS} runs")
     return [list(job) for job in itertools.product(*values.values())]
 
 
@@ -308,6 +349,7 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    check_yaml_text(text, origin=origin)
     try:
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
@@ -359,7 +401,9 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
         return ConfigError(f"{full_key}: no such key{near_miss(last, siblings)}; keys: {join_choices(siblings)}")
     if full_key and cause is not None:
         return ConfigError(f"{full_key}: {str(cause).splitlines()[0]}")
-    return ConfigError(text.removesuffix("See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details").strip())
+    text = text.removesuffix("See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details").strip()
+    override = getattr(error, "override", None)
+    return ConfigError(text if override is None or override in text else f"{override}: {text}")
 
 
 def _keys_at(parents: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bakeoff.config.choices import describe_target
 from bakeoff.config.renamed_targets import recorded_targets
@@ -40,7 +40,27 @@ class AddedLater:
 
 
 ADDED_LATER = AddedLater()
-Count = Annotated[int, Field(ge=1)]
+
+
+def _check_path(path: str) -> str:
+    """Refuse a path that no file system takes."""
+    if not path.isprintable() or any(len(name.encode()) > 255 for name in path.split("/")):
+        raise ValueError("must be a path of printable characters, with names of at most 255 bytes")
+    return path
+
+
+MAX_COUNT = 2**31 - 1
+"""The largest count without a bound of its own."""
+MAX_DEVICES, MAX_THREADS, MAX_WORKERS = 64, 1024, 256
+"""Devices of a run, threads of a process, and processes that decode images: more are a slip of the keys on any machine."""
+MAX_SIDE = 8192
+"""Pixels of a side of an image."""
+MAX_PATH = 1024
+"""Characters of a folder."""
+MIN_SYSTEM_EVERY = 0.1
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+FolderPath = Annotated[str, Field(min_length=1, max_length=MAX_PATH), AfterValidator(_check_path)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -51,11 +71,11 @@ class _Node(BaseModel):
 class AugmentConfig(_Node):
     """Random changes of a training image, independent for each image."""
 
-    crop: Annotated[int, Field(ge=0)] = 0
+    crop: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0
     """Pixels of zero padding on each side before a random crop of the trained size; for images in memory."""
     flip: bool = False
     """Whether half of the images are mirrored left to right."""
-    scale: Annotated[list[Count], Field(max_length=2), ADDED_LATER] = Field(default_factory=list)
+    scale: Annotated[list[Side], Field(max_length=2), ADDED_LATER] = Field(default_factory=list)
     """For image files: the shorter side to which an image is resized before a random crop: a number, or a range of two."""
     lighting: Annotated[float, Field(ge=0), ADDED_LATER] = 0.0
     """Standard deviation of the PCA lighting noise (Krizhevsky et al. 2012); 0: none."""
@@ -72,7 +92,7 @@ class EvalViews(_Node):
     """The entire image, ten crops of it, or the net applied densely."""
     flip: bool = False
     """Whether each view is scored mirrored as well."""
-    scales: list[Count] = Field(default_factory=list)
+    scales: list[Side] = Field(default_factory=list)
     """Shorter sides to which a dense test resizes the image; empty: the trained size."""
 
 
@@ -81,13 +101,13 @@ class DataConfig(_Node):
 
     source: Annotated[ComponentConfig, SCIENCE]
     """The source of the images: a function of bakeoff.data.sources, and its arguments."""
-    num_classes: Annotated[int, Field(ge=2), SCIENCE]
+    num_classes: Annotated[int, Field(ge=2, le=MAX_COUNT), SCIENCE]
     """Number of classes."""
     channels: Annotated[Count, SCIENCE]
     """Channels of an image."""
-    native_size: Annotated[Count, SCIENCE]
+    native_size: Annotated[Side, SCIENCE]
     """Height and width of the dataset's images, in pixels."""
-    size: Annotated[Count, SCIENCE] = 32
+    size: Annotated[Side, SCIENCE] = 32
     """Height and width of the net's training images, in pixels."""
     fit: Annotated[Literal["resize", "pad"], SCIENCE] = "resize"
     """How an image in memory is brought to the trained size."""
@@ -103,17 +123,17 @@ class DataConfig(_Node):
     """Seed of the split into training and validation images."""
     subset: Annotated[Count | None, SCIENCE] = None
     """Number of training and validation images to use together; null: all."""
-    folds: Annotated[int | None, Field(ge=2), SCIENCE, ADDED_LATER] = None
+    folds: Annotated[int | None, Field(ge=2, le=MAX_COUNT), SCIENCE, ADDED_LATER] = None
     """Number of cross-validation folds, which replace `val_fraction`; null: no folds."""
-    fold: Annotated[int, Field(ge=0), SCIENCE, ADDED_LATER] = 0
+    fold: Annotated[int, Field(ge=0, le=MAX_COUNT), SCIENCE, ADDED_LATER] = 0
     """The fold for validation, counted from 0."""
     views: Annotated[EvalViews, SCIENCE, ADDED_LATER] = EvalViews()
     """The views of an image that the test scores."""
-    workers: Annotated[int | None, Field(ge=0), NUMERICS] = None
+    workers: Annotated[int | None, Field(ge=0, le=MAX_WORKERS), NUMERICS] = None
     """Processes of a rank that decode image files; null: one per core."""
     eval_batch_size: Annotated[Count, NUMERICS] = 512
     """Images of a validation or test batch, per device."""
-    root: Annotated[str, SITE] = "data"
+    root: Annotated[FolderPath, SITE] = "data"
     """Folder of the dataset's files."""
     download: Annotated[bool, SITE] = False
     """Whether missing files are downloaded."""
@@ -145,11 +165,11 @@ class TrainerConfig(_Node):
     """A run stops as diverged when its loss is not finite or above this multiple of the chance loss; null: it never stops."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], NUMERICS] = "auto"
     """Kind of device; auto: a GPU if available."""
-    devices: Annotated[Count, NUMERICS] = 1
+    devices: Annotated[int, Field(ge=1, le=MAX_DEVICES), NUMERICS] = 1
     """Number of devices, with a process for each."""
     strategy: Annotated[Literal["auto", "ddp"], NUMERICS] = "auto"
     """Parallel strategy; auto: DistributedDataParallel for more than one device."""
-    threads: Annotated[Count | None, NUMERICS] = None
+    threads: Annotated[int | None, Field(ge=1, le=MAX_THREADS), NUMERICS] = None
     """CPU threads of a process; null: the cores divided by the devices."""
     deterministic: Annotated[bool, NUMERICS] = True
     """Whether only deterministic algorithms are used."""
@@ -175,11 +195,11 @@ class TrackingConfig(_Node):
 
     uri: Annotated[str | None, SITE] = None
     """Address of the MLflow store; null: mlflow.db in the working folder."""
-    experiment: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"), SITE] = "train"
+    experiment: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"), SITE] = "train"
     """The run's MLflow experiment."""
-    folder: Annotated[str, Field(min_length=1), SITE] = "runs"
+    folder: Annotated[FolderPath, SITE] = "runs"
     """Folder of the run folders."""
-    system_every: Annotated[float, Field(gt=0), SITE] = 10.0
+    system_every: Annotated[float, Field(ge=MIN_SYSTEM_EVERY), SITE] = 10.0
     """Seconds between two samples of the system metrics."""
 
 

@@ -8,10 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from bakeoff.errors import join_choices, near_miss
-
-SHOWN = 60
-"""The maximum number of characters of a wrong value in a message."""
+from bakeoff.errors import join_choices, near_miss, shorten
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
@@ -29,17 +26,19 @@ def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> 
     if first["type"] == "missing":
         return f"{key}: this key is missing"
     if first["type"] == "too_long":
-        return f"{key}={_shorten(value)}: must have at most {context['max_length']} items"
-    if first["type"] == "too_short":
+        return f"{key}={shorten(value)}: must have at most {context['max_length']} items"
+    if first["type"] == "string_too_long":
+        return f"{key}={shorten(value)}: must have at most {context['max_length']} characters"
+    if first["type"] in ("too_short", "string_too_short"):
         return f"{key}: must not be empty"
     if first["type"] == "value_error":
-        return f"{key}={_shorten(value)}: {context['error']}" if key else str(context["error"])
+        return f"{key}={shorten(value)}: {context['error']}" if key else str(context["error"])
     if first["type"] == "complete_message":
         return first["msg"]
     if first["type"] in ("model_type", "dict_type", "model_attributes_type"):
         return f"{key}: must be a mapping, as in {key}: {{name: value}}"
     rule = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{key}={_shorten(value)}: must be {rule}{near_miss(str(value), _literals(annotation))}"
+    return f"{key}={shorten(value)}: must be {rule}{near_miss(str(value), _literals(annotation))}"
 
 
 def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], Any, list[type[BaseModel]]]:
@@ -95,9 +94,3 @@ def _literals(annotation: Any) -> list[str]:
 def _field_names(model: type[BaseModel]) -> list[str]:
     """Return the keys of a model as in files."""
     return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _shorten(value: Any) -> str:
-    """Return a value for a message; an empty string is quoted."""
-    text = repr(value) if isinstance(value, str) and not value else str(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

@@ -10,7 +10,7 @@ from typing import Any
 from bakeoff import seeds
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.errors import PlanError
-from bakeoff.sweep.spec import MODELS, Budget
+from bakeoff.sweep.spec import MAX_TRIALS, MODELS, Budget
 
 DIGITS = 6
 """Significant digits of a point: enough for any range, and a command line stays readable."""
@@ -73,6 +73,8 @@ def grid(spaces: Mapping[str, SearchSpace], *, budget: Budget) -> tuple[Point, .
             raise PlanError(
                 f"budget.trials={budget.trials}: no grid over {', '.join(spaces)} has so many points; {suggestion} would be one"
             )
+    if count ** len(numeric) * chosen > MAX_TRIALS:
+        raise PlanError(f"budget.points={count}: a grid over {', '.join(spaces)} has more than {MAX_TRIALS} points")
     for key in numeric:
         space = spaces[key]
         if space.integer and count > space.high - space.low + 1:

@@ -274,6 +274,8 @@ def composed(request: SweepRequest, arm: Mapping[str, Any], block: Mapping[str, 
         raise PlanError("test=true: the test set is for the confirming stage, which scores it once")
     analyses = len(request.spec.confirm.analyses) or 1
     studies = request.spec.studies * analyses if request.spec.studies > 1 else 1
+    if composed_config.run.seed + studies > 2**63:
+        raise PlanError(f"seed={composed_config.run.seed}: the seeds of {studies} studies, which count on from there, pass 2^63")
     twice = set(range(composed_config.run.seed, composed_config.run.seed + studies)) & set(request.spec.confirm.pool)
     if twice:
         raise PlanError(f"seed={composed_config.run.seed}: tuning would use the confirming seed {min(twice)}; those must be fresh")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +13,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from bakeoff.config.compose import calls_resolver, strings
+from bakeoff.config.schema import MAX_PATH
 from bakeoff.config.slots import package_data_dir
+from bakeoff.config.user_text import check_words, read_yaml_text
 from bakeoff.config.validation_errors import explain_validation_error
-from bakeoff.errors import PlanError, join_choices, near_miss
+from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss, shorten
 from bakeoff.sweep.overrides import flat, parsed, pieces, split_word, text
 from bakeoff.sweep.spec import SweepSpec
 
+MAX_WORKERS = 256
+"""Worker processes of a sweep."""
+MAX_NAME = 100
+"""Characters of a sweep's name, which its folders, experiment and runs have in theirs."""
 SETTINGS = ("margin", "metric", "prune", "allow", "baseline", "budget", "confirm")
 """Keys of a sweep file that the command line may set, with everything below them."""
 SHORT_FORMS = {"metric": "name", "prune": "by"}
@@ -61,6 +68,7 @@ def read_request(name: str, *, overrides: Sequence[str] = (), config_dir: str | 
     Raises:
         PlanError: For the first thing that is wrong.
     """
+    check_words(overrides)
     path = find_sweep_file(name, config_dir=config_dir)
     tree = load_sweep_file(path)
     spec = parse_spec(tree, prefix=f"{path.name}: ")
@@ -104,19 +112,20 @@ def find_sweep_file(name: str, *, config_dir: str | Path | None = None) -> Path:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise PlanError(f"sweep {name}: no such file")
-        if not NAME.fullmatch(path.stem):
-            raise PlanError(f"sweep {name}: the file's name must be letters, digits, '.', '_' and '-'; it names the sweep")
+        if not NAME.fullmatch(path.stem) or len(path.stem) > MAX_NAME:
+            rule = f"the file's name must be up to {MAX_NAME} letters, digits, '.', '_' and '-'; it names the sweep"
+            raise PlanError(f"sweep {shorten(name)}: {rule}")
+        if len(name) > MAX_PATH or not path.is_file():
+            raise PlanError(f"sweep {shorten(name)}: no such file")
         return path
     folders = [Path("sweeps"), package_data_dir("sweeps")]
     if config_dir is not None:
         folders = [Path(config_dir) / "sweeps", Path(config_dir).resolve().parent / "sweeps", *folders]
     for folder in folders:
-        if NAME.fullmatch(name) and (folder / f"{name}.yaml").is_file():
+        if NAME.fullmatch(name) and len(name) <= MAX_NAME and (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    raise PlanError(f"sweep {name}: no such sweep{near_miss(name, names)}; sweeps: {join_choices(names) or 'none'}")
+    raise PlanError(f"sweep {shorten(name)}: no such sweep{near_miss(name, names)}; sweeps: {join_choices(names) or 'none'}")
 
 
 def shadowed_sweep(path: Path) -> str | None:
@@ -138,11 +147,13 @@ def load_sweep_file(path: Path) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        config = OmegaConf.load(path)
+        config = OmegaConf.load(io.StringIO(read_yaml_text(path)))
         for key, value in strings(OmegaConf.to_container(config, resolve=False)):
             if calls_resolver(value):
                 raise PlanError(f"{path.name}: {key}={value}: a sweep file may refer to other keys of its own only")
         tree = OmegaConf.to_container(config, resolve=True)
+    except ConfigError as error:
+        raise PlanError(str(error)) from None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
         raise PlanError(f"{path}: not a readable sweep file ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
@@ -219,8 +230,8 @@ def pick_values(key: str, values: tuple[Any, ...], value: str, part: str) -> tup
 def parse_workers(value: str) -> int:
     """The number of workers that the command line asks for."""
     workers = parsed("workers", value)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise PlanError(f"workers={value}: must be a whole number, 1 or more")
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MAX_WORKERS:
+        raise PlanError(f"workers={value}: must be a whole number, 1 or more and at most {MAX_WORKERS}")
     return workers
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from bakeoff.config.schema import Seed
 from bakeoff.config.search_space import SearchSpace, parse_search_space
-from bakeoff.config.slots import METRICS
-from bakeoff.errors import ConfigError, join_choices, near_miss
+from bakeoff.config.slots import GROUPS, METRICS
+from bakeoff.errors import ConfigError, join_choices, near_miss, shorten
 from bakeoff.sweep.overrides import text
 
 Sampler = Literal["halton", "random", "grid", "tpe", "cmaes", "gp"]
@@ -32,8 +34,15 @@ STUDIES = 5
 FIRST_SEED = 1001
 """Confirming seeds count from here, so that no seed of the tuning stage is used twice."""
 
+MAX_TRIALS, MAX_STUDIES, MAX_SEEDS = 10_000, 1_000, 10_000
+"""Tuning runs of a study, studies of an arm, and seeds of an arm at all analyses together."""
+MAX_ARMS = 1_000
+"""Arms of a sweep, in all blocks together."""
+MAX_RUNS = 200_000
+"""Tuning runs of a sweep, all arms, blocks and studies together."""
+
 PlainValue = str | int | float | bool
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
 Goal = Literal["maximize", "minimize"]
 
 
@@ -128,7 +137,7 @@ class Budget(_Node):
     points: Count | None = Field(
         default=None, description="For sampler: grid: values on each axis, which then decide the number of trials."
     )
-    studies: Count | None = Field(
+    studies: Annotated[int, Field(ge=1, le=MAX_STUDIES)] | None = Field(
         default=None,
         description="How often tuning is repeated up to the first analysis, and again before each further one if more than 1; if left out, "
         "the divisor of confirm.seeds that is nearest to 5, or 1 where nothing is tuned. With 1, the verdict is about settings, not arms.",
@@ -152,10 +161,10 @@ class Budget(_Node):
 class Confirm(_Node):
     """The confirming stage: how many fresh seeds, or which, and up to how many."""
 
-    seeds: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | Annotated[list[Seed], Field(max_length=MAX_SEEDS)] = Field(
         default=10, description="How many seeds (1001, 1002, ...) the first analysis has, or which ones."
     )
-    max_seeds: Annotated[int, Field(ge=0)] | None = Field(
+    max_seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | None = Field(
         default=None, description="How many seeds the last interim analysis may have; five times the first's if left out."
     )
 
@@ -163,9 +172,11 @@ class Confirm(_Node):
     def _check_seeds(self) -> Confirm:
         count = len(self.first_seeds)
         if len(set(self.first_seeds)) < count:
-            raise _complete(f"confirm.seeds={self.seeds}: a seed is listed twice")
+            raise _complete(f"confirm.seeds={shorten(self.seeds)}: a seed is listed twice")
         if self.max_seeds is not None and self.max_seeds < count:
             raise _complete(f"confirm.max_seeds={self.max_seeds}: must be confirm.seeds={count} or more")
+        if max(self.first_seeds, default=0) + ANALYSES * count >= 2**63:
+            raise _complete(f"confirm.seeds={shorten(self.seeds)}: the seeds of further analyses, which count on from there, pass 2^63")
         return self
 
     @property
@@ -195,7 +206,7 @@ class Prune(_Node):
     by: Literal["median", "asha", "hyperband"] = Field(default="median", description="The pruner; asha and hyperband halve by rungs.")
     warmup: float = Field(default=0.25, ge=0, lt=1, description="The share of a run's epochs before which nothing is stopped.")
     startup: Count = Field(default=4, description="For median: complete trials of the arm that it waits for.")
-    audit: Annotated[int, Field(ge=0)] = Field(
+    audit: Annotated[int, Field(ge=0, le=MAX_TRIALS)] = Field(
         default=3, description="How many of an arm's pruned trials are run to their end, as a check."
     )
 
@@ -280,6 +291,24 @@ class SweepSpec(_Node):
     @classmethod
     def _sort_rules(cls, allow: tuple[Rule, ...]) -> tuple[str, ...]:
         return tuple(rule for rule in RULES if rule in allow)
+
+    @model_validator(mode="after")
+    def _check_size(self) -> SweepSpec:
+        for part, swept in (("factors", self.factors), ("blocks", self.blocks)):
+            for key, values in swept.items():
+                strange = next((value for value in values if key in GROUPS and not isinstance(value, str)), None)
+                if strange is not None:
+                    hint = "; YAML reads no, off, on and yes as truth values: quote such names" if isinstance(strange, bool) else ""
+                    raise _complete(f"{part}.{key}={text(strange)}: must be names of choices, as in {part}.{key}=[NAME, NAME]{hint}")
+        arms = math.prod(map(len, [*self.factors.values(), *self.blocks.values()]))
+        if arms > MAX_ARMS:
+            raise _complete(f"factors: {arms} arms, in all blocks together; {MAX_ARMS} are the limit")
+        if arms * self.trials > MAX_RUNS:
+            raise _complete(
+                f"budget.trials={self.budget.trials}: {arms * self.trials} tuning runs (arms x blocks x studies x trials); "
+                f"{MAX_RUNS} are the limit"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_studies(self) -> SweepSpec:
