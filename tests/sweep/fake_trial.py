@@ -24,6 +24,7 @@ DEFAULT = {
     "exit": [],
     "nan": [],
     "segv": [],
+    "hang": [],
     "memory": [],
     "epochs": 1,
     "crossing": [],
@@ -49,6 +50,11 @@ def execute(path: Path) -> None:
         time.sleep(how["sleep"])
         if job.name in how["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if job.name in how["hang"]:
+            for _ in range(5):
+                time.sleep(0.1)
+                folder.beat()
+            time.sleep(60)
         if job.name in how["segv"]:
             os.kill(os.getpid(), signal.SIGSEGV)
         if job.name in how["memory"]:

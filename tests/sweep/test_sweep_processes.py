@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,7 +22,7 @@ import pytest
 
 from bakeoff.errors import BakeoffError, MachineError
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
-from bakeoff.sweep import runner
+from bakeoff.sweep import runner, worker
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.progress import SweepProgress
 from bakeoff.sweep.resources import Resources
@@ -151,6 +153,54 @@ def test_what_the_machine_kills_is_no_outcome_of_its_arm(small: Small, server: A
     fake()
     assert [(arm.done, arm.failed, arm.confirmed) for arm in work(plan, server)] == [(3, 0, 2)] * 2, "the next command tries again"
     check_whole(plan)
+
+
+def test_a_trial_that_makes_no_step_is_killed_tried_again_and_named(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(hang=["adam-p01"])
+    plan = small()
+    (Path("runs") / plan.title).mkdir(parents=True)
+    monkeypatch.setattr("bakeoff.sweep.step_watch.FLOOR", 2.0)
+    monkeypatch.setattr("bakeoff.sweep.step_watch.FACTOR", 1.0)
+    monkeypatch.setattr("bakeoff.sweep.step_watch.POLL", 0.1)
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(target=worker.serve, args=(worker.WorkerSpec(plan, Path("runs"), "", 1, None, TRIAL), there))
+    process.start()
+    there.close()
+    events = []
+    with contextlib.suppress(EOFError):
+        while True:
+            events.append(here.recv())
+    process.join()
+    statuses = [(event["status"], event["reason"]) for event in events if event["name"] == "adam-p01"]
+    assert statuses == [("requeued", "no step for 2 s"), ("failed", "no step for 2 s, in each of 2 attempts")]
+    tries = Counter(name for word, name, _ in attempts() if word == "begin")
+    assert tries.pop("adam-p01") == 2 and set(tries.values()) == {1}, "the worker goes on with the others"
+    check_whole(plan)
+
+
+def test_the_longest_step_so_far_sets_the_limit_and_a_frozen_worker_does_not_count(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bakeoff.sweep.step_watch import FACTOR, FLOOR, POLL, START_UP, StepWatch
+
+    now, beat, run_dir = [0.0], [0], RunDir(Path("run"))
+    monkeypatch.setattr("bakeoff.sweep.step_watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(RunDir, "last_beat", lambda self: beat[0])
+    steps = StepWatch(run_dir, small().planned_arms[0].run)
+
+    def silence(seconds: float) -> float | None:
+        end = now[0] + seconds
+        while now[0] < end and steps.overdue() is None:
+            now[0] += POLL
+        return steps.overdue()
+
+    assert silence(START_UP - 5) is None
+    for _ in range(3):
+        beat[0] += 1
+        assert silence(20) is None
+    now[0] += 10_000
+    assert silence(0) is None, "the machine slept, or the worker was stopped"
+    beat[0] += 1
+    assert silence(FACTOR * 20) is None and silence(FACTOR * 10) is not None and FACTOR * 20 > FLOOR
 
 
 def test_a_killed_worker_s_point_is_taken_up_once(small: Small, server: Any) -> None:

@@ -52,6 +52,15 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
     assert result.best == expected.best
 
 
+def test_a_run_gives_a_sign_of_life_after_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = make_run_dir(tmp_path, "runs", "trainer.max_steps=4", "test=true")
+    beats = list[Path]()
+    monkeypatch.setattr(RunDir, "beat", lambda self: beats.append(self.path))
+    monkeypatch.setattr("bakeoff.training.callbacks.heartbeat.INTERVAL", 0.0)
+    train_from_dir(run_dir.path)
+    assert len(beats) >= 4 + 1 + 1 and set(beats) == {run_dir.path}
+
+
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(tmp_path: Path, train_until: TrainUntil) -> None:
     resumed = make_run_dir(tmp_path, "resumed", "trainer.checkpoint_every=1")
     train_until(resumed, 5)

@@ -113,7 +113,7 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains."""
+        """Held by the process that trains, which touches it as it makes steps."""
         return self.path / "lock"
 
     @classmethod
@@ -204,6 +204,17 @@ class RunDir:
             BusyError: Another process holds it; the message names its pid.
         """
         return file_locks.exclusive_lock(self.lock, activity=f"run {self.path.name} is being trained")
+
+    def beat(self) -> None:
+        """Show that the process that trains has made a step."""
+        os.utime(self.lock)
+
+    def last_beat(self) -> int | None:
+        """Return when the process that trains last showed that it makes steps, in nanoseconds; None before its start."""
+        try:
+            return self.lock.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def busy(self) -> bool:
         """Return whether a living process holds the lock at this moment."""

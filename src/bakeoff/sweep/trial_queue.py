@@ -121,7 +121,7 @@ class TrialQueue(StudyStates):
         Args:
             lease: The caller's lease.
             reason: Why its process ended without a result.
-            counts: `deaths` or `faults`, where its process did.
+            counts: `deaths`, `faults` or `hangs`, where its process did.
 
         Returns:
             Whether the caller held the lease.
@@ -215,8 +215,8 @@ class TrialQueue(StudyStates):
             **({"of": audited} if stage == "audit" else {}),
         }
         self.mark(stage, study_index, self.trials(stage, study_index)[number], attributes)
-        deaths, faults = (int(before.get(count, 0)) for count in ("deaths", "faults"))
-        return TrialLease(stage, index, number, params, seed, token, deaths, replicate, audited, faults)
+        deaths, faults, hangs = (int(before.get(count, 0)) for count in ("deaths", "faults", "hangs"))
+        return TrialLease(stage, index, number, params, seed, token, deaths, replicate, audited, faults, hangs)
 
     def setting(self, study_index: int) -> Point:
         """The setting that a study confirms: decided once, so that all its seeds confirm the same."""

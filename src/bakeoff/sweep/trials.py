@@ -31,7 +31,8 @@ class TrialLease:
     """A point that one worker has, and nobody else: `token` counts how often the point was given out.
 
     `point` is the trial's number in the study of this stage, planned arm and `study`; an audit is of the tuning trial `of`. `deaths` counts
-    crashes of its process, `faults` the times that the machine stopped it.
+    crashes of its process, `faults` the times that the machine stopped it, `hangs` those that it made
+    no step for too long.
     """
 
     stage: Stage
@@ -44,6 +45,7 @@ class TrialLease:
     study: int = 0
     of: int = 0
     faults: int = 0
+    hangs: int = 0
 
     def study_index(self, plan: Plan) -> int:
         """The place of its planned arm and study among the plan's tuning studies."""

@@ -19,10 +19,11 @@ from bakeoff.errors import BakeoffError, ConfigError, MachineError
 from bakeoff.machine import fault_of, full_disk
 from bakeoff.run_files.journal import Journal, read_journal
 from bakeoff.run_files.run_dir import RunDir
-from bakeoff.sweep import leases
+from bakeoff.sweep import leases, step_watch
 from bakeoff.sweep.candidates import ends
 from bakeoff.sweep.metric_tail import MetricTail
 from bakeoff.sweep.plan import Plan
+from bakeoff.sweep.step_watch import StepWatch
 from bakeoff.sweep.trials import FAULTS, FINAL, TrialLease, folder_of, name_of
 from bakeoff.training import processes
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 PRELOAD = (*processes.PRELOAD_MODULES, "bakeoff.sweep.worker", "bakeoff.sweep.trial_queue", "bakeoff.training.cost_probe")
 """What a sweep's fork server imports once."""
-DEATHS = 3
-"""How often a point's process may crash without a result before the point counts as failed."""
+ATTEMPTS = {"deaths": 3, "hangs": 2}
+"""How often a point's process may crash, or make no step for too long, before the point counts as failed."""
 IDLE = 0.5
 POLL = 0.2
 """Seconds between two reads of the journal of a run that a pruner may stop."""
@@ -123,19 +124,15 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
             close(folder, "KILLED", "the sweep was stopped; run the same command to resume it")
             queue.requeue(lease)
             raise StopError
-        if result is None and isinstance(ended, int):
-            death = processes.find_death(folder, ended)
-            if death.kind == "disk":
-                raise MachineError(death.reason, kind="disk")
-            # A fault of the machine is never an outcome of the point: after some attempts it waits for the next command.
-            count = "deaths" if death.kind == "crash" else "faults"
+        if result is None:
+            count, reason = cause_of(folder, ended)
             times = getattr(lease, count) + 1
-            if count == "faults" or times < DEATHS:
-                queue.requeue(lease, **{count: times}, reason=f"{name_of(plan, lease)}: {death.reason}")
+            # A fault of the machine is never an outcome of the point: after some attempts it waits for the next command.
+            if times < ATTEMPTS.get(count, times + 1):
+                queue.requeue(lease, **{count: times}, reason=f"{name_of(plan, lease)}: {reason}")
                 waits = count == "faults" and times >= FAULTS
-                return {"name": name_of(plan, lease), "status": "waits" if waits else "requeued", "reason": death.reason}
-            result = failed(folder, f"{death.reason}, in each of {times} attempts")
-        assert result is not None
+                return {"name": name_of(plan, lease), "status": "waits" if waits else "requeued", "reason": reason}
+            result = failed(folder, f"{reason}, in each of {times} attempts")
     accepted = queue.tell(lease, result)
     return {
         "name": name_of(plan, lease),
@@ -145,6 +142,30 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
         "seconds": result.get("seconds"),
         "params": lease.params,
     }
+
+
+def cause_of(folder: RunDir, ended: Pruned | Hung | int | str) -> tuple[str, str]:
+    """What is counted, `deaths`, `faults` or `hangs`, and why, where a run ended without a result.
+
+    Raises:
+        MachineError: The disk is full.
+    """
+    if isinstance(ended, Hung):
+        reason = f"no step for {ended.seconds:.0f} s"
+        close(folder, "KILLED", reason)
+        return "hangs", reason
+    assert isinstance(ended, int)
+    death = processes.find_death(folder, ended)
+    if death.kind == "disk":
+        raise MachineError(death.reason, kind="disk")
+    return "deaths" if death.kind == "crash" else "faults", death.reason
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A run that made no step for too many seconds, and was killed."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -159,16 +180,16 @@ class Pruned:
 
 def train(
     worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, folder: RunDir, wire: Connection
-) -> Pruned | int | Literal["stopped"]:
-    """One child process to its exit code, `stopped` where the command says stop or the lease is another's now, or to where it is pruned."""
+) -> Pruned | Hung | int | Literal["stopped"]:
+    """One child process to its exit code, or to where it is pruned, hangs, or is `stopped` by the command or with the lease."""
     metric = worker_spec.plan.spec.metric.name
     watch = MetricTail(folder.journal, metric=metric) if worker_spec.plan.spec.prune is not None and lease.stage == "tune" else None
     process = multiprocessing.get_context("fork").Process(target=processes.child_main, args=(str(folder.path), worker_spec.trial))
     process.start()
-    renewed = time.monotonic()
+    renewed, steps = time.monotonic(), StepWatch(folder, worker_spec.plan.planned_arms[lease.arm_index].run)
     try:
         while True:
-            ready = wait([process.sentinel, wire], timeout=leases.SECONDS / 3 if watch is None else POLL)
+            ready = wait([process.sentinel, wire], timeout=step_watch.POLL if watch is None else POLL)
             if process.sentinel in ready:
                 process.join()
                 return process.exitcode or 0
@@ -178,6 +199,9 @@ def train(
                 renewed = time.monotonic()
                 if not queue.renew(lease):
                     return "stopped"
+            silence = steps.overdue()
+            if silence is not None:
+                return Hung(silence)
             for epoch, value, epochs in watch.news() if watch is not None else ():
                 if queue.should_prune(lease, epoch=epoch, value=value, epochs=epochs):
                     return Pruned(epoch, epochs, metric, value)

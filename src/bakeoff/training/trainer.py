@@ -20,6 +20,7 @@ from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir, RunManifest
 from bakeoff.training.callbacks.checkpointing import RestoreCheckpoint, SaveCheckpoints
 from bakeoff.training.callbacks.divergence import DivergenceDetection
+from bakeoff.training.callbacks.heartbeat import Heartbeat
 from bakeoff.training.callbacks.metric_logging import MetricLogging
 from bakeoff.training.callbacks.prediction_writing import PredictionWriting
 from bakeoff.training.callbacks.progress_bar import TrainingProgressBar
@@ -70,6 +71,8 @@ def make_callbacks(context: RunContext, logger: JournalLogger, state: dict[str, 
         callbacks.append(DivergenceDetection(limit=run.trainer.divergence))
     if context.is_rank_zero and context.progress:
         callbacks.append(TrainingProgressBar(title=context.manifest.name))
+    if context.is_rank_zero:
+        callbacks.append(Heartbeat(context.run_dir))
     callbacks.append(SaveCheckpoints(context.run_dir.checkpoints, every=run.trainer.checkpoint_every, before=context.journal.sync))
     return callbacks
 
