@@ -17,7 +17,7 @@ from bakeoff.run_files.journal import Journal, read_journal
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.run_files.settling import settle_run
 from bakeoff.tracking import store
-from bakeoff.training.writer import run_writer, sync_runs
+from bakeoff.training.writer import JournalFollower, run_writer, sync_runs
 
 KILLED_AFTER_ITS_RESULT = """
 import os, signal, sys
@@ -68,7 +68,7 @@ def test_result_decides_against_an_interrupt_that_came_after_it(written: Callabl
     folder = killed_after_result(written, "finished")
     with Journal(folder.journal) as journal:
         journal.end("KILLED", reason="stopped by KeyboardInterrupt")
-    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+    assert run_writer(JournalFollower(tmp_path / "runs", uri), lambda seconds: True) is False
     assert list(store.runs_table(uri)["status"]) == ["FINISHED"]
 
 
@@ -104,9 +104,9 @@ def test_killed_run_is_settled_by_any_writer(written: Callable[..., RunDir], uri
     folder = written(end=False)
     child = subprocess.Popen([sys.executable, "-c", holder, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "held\n"
-    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+    assert run_writer(JournalFollower(tmp_path / "runs", uri), lambda seconds: True) is False
     assert list(store.runs_table(uri)["status"]) == ["RUNNING"]
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
-    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+    assert run_writer(JournalFollower(tmp_path / "runs", uri), lambda seconds: True) is False
     assert list(store.runs_table(uri)["status"]) == ["KILLED"]

@@ -39,6 +39,14 @@ def test_a_store_is_made_with_its_artifacts_beside_the_file(folder: Path) -> Non
     assert experiment.artifact_location == f"{folder / ARTIFACTS}/0"
 
 
+def test_the_engines_of_stores_are_found_by_their_address(folder: Path) -> None:
+    """`client._make_sqlite` lets MLflow forget connections to a file that was deleted."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    mlflow.MlflowClient(default_uri(folder)).get_experiment("0")
+    assert isinstance(SqlAlchemyStore._engine_map[default_uri(folder)], sqlalchemy.Engine)
+
+
 def test_the_models_of_the_tables_name_what_is_in_the_database(folder: Path) -> None:
     """`db_reader` uses the models that MLflow makes its tables from."""
     with db_reader.connect(default_uri(folder)) as connection:

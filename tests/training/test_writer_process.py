@@ -17,7 +17,7 @@ from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import store
 from bakeoff.tracking.replay import is_behind
 from bakeoff.training import writer
-from bakeoff.training.writer import LAGS, Writer, run_writer
+from bakeoff.training.writer import LAGS, JournalFollower, Writer, run_writer
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -55,19 +55,21 @@ def test_says_that_the_store_lags(written: Callable[..., RunDir], tmp_path: Path
     written(tracking_uri="http://a:secret@127.0.0.1:9")
     with Writer(tmp_path / "runs", uri="http://a:secret@127.0.0.1:9") as follower:
         start = time.monotonic()
-        assert follower.close(timeout=2) is True
-        assert time.monotonic() - start < 15 and follower.close() is False
+        assert follower.close(timeout=30) is True
+        assert time.monotonic() - start < 25 and follower.close() is False
     said = capfd.readouterr().err
     assert said.count(LAGS) == 1 and "does not answer" in said and "secret" not in said
 
 
-def test_killed_writer_loses_nothing(written: Callable[..., RunDir], uri: str, tmp_path: Path) -> None:
+def test_killed_writer_is_started_again(
+    written: Callable[..., RunDir], uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = written(steps=20_000)
     with Writer(tmp_path / "runs", uri=uri) as follower:
         wait_for(folder.cursor.exists)
         os.kill(follower.pid, signal.SIGKILL)
-        assert follower.close(timeout=2) is True
-    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+        assert follower.close() is False
+    assert LAGS not in capfd.readouterr().err
     assert len(store.metric_history(uri, store.runs_table(uri).iloc[0]["mlflow_id"], "train/loss")) == 20_000
 
 
@@ -94,14 +96,14 @@ def test_a_thousand_finished_folders_cost_little(
     tmp_path: Path, written: Callable[..., RunDir], uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = written(steps=1)
-    assert run_writer(tmp_path / "runs", uri, lambda seconds: 60.0) is False
+    assert run_writer(JournalFollower(tmp_path / "runs", uri), lambda seconds: True) is False
     text = folder.journal.read_bytes(), folder.cursor.read_bytes(), folder.job.read_bytes()
     for i in range(1000):
         other = RunDir(folder.path.parent / f"copy-{i:012x}")
         other.path.mkdir()
         for path, content in zip((other.journal, other.cursor, other.job), text, strict=True):
             path.write_bytes(content)
-    follower = writer.JournalFollower(tmp_path / "runs", uri)
+    follower = JournalFollower(tmp_path / "runs", uri)
     monkeypatch.setattr(writer, "replay_run", None)  # nothing is to be replayed
     read, listed = mock.Mock(wraps=is_behind), mock.Mock(wraps=os.scandir)
     monkeypatch.setattr(writer, "is_behind", read)
@@ -116,7 +118,7 @@ def test_a_thousand_finished_folders_cost_little(
 
 def test_a_resumed_run_is_followed_again(tmp_path: Path, written: Callable[..., RunDir], uri: str) -> None:
     folder = written(steps=2)
-    follower = writer.JournalFollower(tmp_path / "runs", uri)
+    follower = JournalFollower(tmp_path / "runs", uri)
     follower.replay_grown()
     with Journal(folder.journal) as journal:
         journal.start(folder.read_job())

@@ -57,7 +57,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     from bakeoff.training.cost_probe import measure_cost
     from bakeoff.training.run_lifecycle import create_run_dir, tracking_uri_of
     from bakeoff.training.trainer import set_determinism, silence_lightning
-    from bakeoff.training.writer import Writer
+    from bakeoff.training.writer import EXIT_LAGGING, Writer
 
     silence_lightning()
     set_determinism(run)
@@ -79,7 +79,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     else:
         print_tables(results, layers)
         print(f"{check.summary}  ({seconds:.1f} s)\n  page  {run_dir.path / FOLDER / 'index.html'}")
-    return 1 if check.is_wrong else 0
+    return 1 if check.is_wrong else EXIT_LAGGING if lagging else 0
 
 
 def show_progress(checks: Iterable[tuple[str, Iterable[CheckResult]]]) -> Iterator[CheckResult]:

@@ -47,8 +47,8 @@ bakeoff sweep quickstart                             a fair comparison with a ve
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    It is 0, 1 for a result that is not as hoped, 2 for a user's error, 75 for a fault of the machine after which the same work can go on,
-    and 128 + N for signal N: 130 for Ctrl-C, 143 for SIGTERM.
+    It is 0, 1 for a result that is not as hoped, 2 for a user's error, 3 where the store lags, 75 for a fault of the machine after which
+    the same work can go on, and 128 + N for signal N: 130 for Ctrl-C, 143 for SIGTERM.
     """
     os.environ.update(SAFE_PATH)
     words = list(sys.argv[1:] if argv is None else argv)

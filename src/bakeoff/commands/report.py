@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
@@ -21,14 +20,15 @@ def main(argv: list[str]) -> int:
     site = composed.run.tracking
     from bakeoff.errors import ConfigError
     from bakeoff.report import build_report, export_figure, render_terminal
-    from bakeoff.report.formatting import count_noun
     from bakeoff.tracking.store import default_uri
+    from bakeoff.training.writer import catch_up
 
     if bool(args.names) == (args.query is not None):
         raise ConfigError("bakeoff report: give the name of a sweep, several names, or --query FILTER")
     if args.hash is not None and len(args.names) != 1:
         raise ConfigError(f"--hash={args.hash}: is for one sweep; of several, write each as NAME-HASH")
-    folder, uri = Path(site.folder), site.uri or default_uri(Path.cwd())
+    uri = site.uri or default_uri(Path.cwd())
+    catch_up(Path(site.folder), uri=uri)
     if args.figure is not None:
         paths = [
             str(path)
@@ -36,10 +36,7 @@ def main(argv: list[str]) -> int:
         ]
         print(json.dumps({"files": paths}) if args.json else "\n".join(paths))
         return 0
-    report = build_report(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
-    behind = count_lagging(folder / report.sweep.title, uri=uri)
-    if behind:
-        print(f"bakeoff: the store lags behind {count_noun(behind, 'run')} of this sweep: bakeoff sync", file=sys.stderr)
+    report = build_report(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query, replace=args.replace)
     print(json.dumps(report.plain(), allow_nan=False) if args.json else render_terminal(report))
     return 0
 
@@ -49,12 +46,5 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", metavar="FILTER", help="any runs, by an MLflow filter: \"params.model = 'vgg16'\"")
     parser.add_argument("--figure", metavar="NAME", help="one figure alone, as PNG, SVG and CSV; its line stands below it on the page")
     parser.add_argument("--out", type=Path, help="folder of the report (default: reports/<name>-<hash>)")
+    parser.add_argument("--replace", action="store_true", help="overwrite a report that knows more runs than the store does now")
     parser.add_argument("--hash", help="the plan, where there are several of that name (default: the newest)")
-
-
-def count_lagging(experiment: Path, *, uri: str) -> int:
-    """Return how many runs of an experiment's folder the store lags behind; 0 where the runs are not on this machine."""
-    from bakeoff.run_files.run_dir import RunDir
-    from bakeoff.tracking.replay import is_behind
-
-    return sum(is_behind(RunDir(job.parent), uri=uri) for job in experiment.glob("[!.]*/job.json"))

@@ -35,7 +35,9 @@ def main(argv: list[str]) -> int:
         return reproduce_at_commit(args.run, uri, argv)
     from bakeoff.builders import validate_run
     from bakeoff.training import reproduction, run_lifecycle
+    from bakeoff.training.writer import catch_up
 
+    catch_up(Path(composed.run.tracking.folder), uri=uri)
     logged = reproduction.fetch_logged_run(uri, args.run)
     site = composed.run
     # Reproductions have an experiment of their own, so that they do not mix with the runs of a sweep.

@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
     from bakeoff.sweep.runner import run_sweep, validate_arms
     from bakeoff.sweep.worker import PRELOAD
     from bakeoff.training import processes
+    from bakeoff.training.writer import EXIT_LAGGING
 
     note = shadowed_sweep(find_sweep_file(args.name, config_dir=args.config_dir))
     if note is not None:
@@ -92,6 +93,8 @@ def main(argv: list[str]) -> int:
         print(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", file=sys.stderr)
         raise
     print_outcome(outcome, as_json=args.json)
+    if outcome.lagging:
+        return EXIT_LAGGING
     return 0 if any(arm_progress.best is not None for arm_progress in outcome.arms_progress) else 1
 
 
@@ -108,7 +111,7 @@ def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:
     """Print the verdict and the table on standard output, and what to do next on standard error."""
     plan, report = outcome.plan, outcome.report
     if outcome.problem:
-        print(f"bakeoff: no report yet: {outcome.problem}; bakeoff sync, then bakeoff report {plan.title}", file=sys.stderr)
+        print(f"bakeoff: no report yet: {outcome.problem}; later: bakeoff report {plan.title}", file=sys.stderr)
     if as_json:
         tree = {
             "sweep": plan.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import json
 import signal
@@ -64,8 +65,16 @@ def main(argv: list[str]) -> int:
         print("\n".join(map(summary_line, outcomes)))
     else:
         print_outcome(outcomes[0])
-    # A diverged run came to its end, too.
-    return 1 if any(outcome.result.status in ("failed", "stopped") for outcome in outcomes) else 0
+    return exit_code(outcomes)
+
+
+def exit_code(outcomes: Sequence[TrainedRun]) -> int:
+    """Return 1 where a run failed, else 3 where the store lags, else 0: a diverged run came to its end, too."""
+    from bakeoff.training.writer import EXIT_LAGGING
+
+    if any(outcome.result.status in ("failed", "stopped") for outcome in outcomes):
+        return 1
+    return EXIT_LAGGING if any(outcome.lagging for outcome in outcomes) else 0
 
 
 def show_help(args: argparse.Namespace, words: Sequence[str]) -> int:
@@ -130,13 +139,15 @@ def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
         pass_on_uri(tracking_uri_of(run))
     context = processes.forkserver_context(threads=min(map(builders.threads_per_process, runs)))
     outcomes: list[TrainedRun] = []
-    with contextlib.ExitStack() as writers:
+    writers: list[Writer] = []
+    with contextlib.ExitStack() as stack:
         for folder, uri in dict.fromkeys((run.tracking.folder, tracking_uri_of(run)) for run in runs):
-            writers.enter_context(Writer(Path(folder), uri=uri, context=context))
+            writers.append(stack.enter_context(Writer(Path(folder), uri=uri, context=context)))
         for run in runs:
             outcomes.append(train_in_subprocess(run, context=context))
             print(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", file=sys.stderr, flush=True)
-    return outcomes
+        lagging = any([writer.close() for writer in writers])
+    return [dataclasses.replace(outcome, lagging=lagging) for outcome in outcomes]
 
 
 def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:

@@ -16,8 +16,11 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"--port={args.port}: must be at least 1 and at most 65535")
     from bakeoff.tracking.store import default_uri
     from bakeoff.tracking.ui import open_ui
+    from bakeoff.training.writer import catch_up
 
-    open_ui(composed.run.tracking.uri or default_uri(Path.cwd()), host=args.host, port=args.port)
+    uri = composed.run.tracking.uri or default_uri(Path.cwd())
+    catch_up(Path(composed.run.tracking.folder), uri=uri)
+    open_ui(uri, host=args.host, port=args.port)
     return 0
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bakeoff.errors import FolderError, NotFoundError, near_miss
+from bakeoff.errors import FolderError, NotFoundError, StoreError, near_miss
 from bakeoff.rendering.marks import FigureSpec
 from bakeoff.report import analysis, figures, latex, pooled, tables, terminal
 from bakeoff.report.analysis import Analysis
@@ -38,15 +40,36 @@ class Report:
 
 
 def build_report(
-    name: str | Sequence[str] = (), *, uri: str, out: Path | None = None, sweep_hash: str | None = None, query: str | None = None
+    name: str | Sequence[str] = (),
+    *,
+    uri: str,
+    out: Path | None = None,
+    sweep_hash: str | None = None,
+    query: str | None = None,
+    replace: bool = False,
 ) -> Report:
     """Reads a sweep by its name (or `name-hash8`), several of them, or the runs of a `query`, and writes the report into `out`.
 
     `out` defaults to reports/<name>-<hash8>/ below the working folder. `sweep_hash` chooses a plan where several have the name; the
-    newest one is taken else. NotFoundError, StoreError, FolderError.
+    newest one is taken else. A report of more runs is overwritten with `replace` alone. NotFoundError, StoreError, FolderError.
     """
     sweep, parts = read_results(name, uri=uri, sweep_hash=sweep_hash, query=query)
-    return write_report(sweep, out if out is not None else Path("reports") / sweep.title, parts=parts)
+    out = out if out is not None else Path("reports") / sweep.title
+    if not replace:
+        refuse_poorer(sweep, out)
+    return write_report(sweep, out, parts=parts)
+
+
+def refuse_poorer(sweep: SweepResults, out: Path) -> None:
+    """Raise StoreError where the report that is in a folder knows more runs of the same plan than the store does now."""
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    runs, design = summary.get("runs") if isinstance(summary, dict) else None, sweep.design
+    if isinstance(runs, int) and summary.get("hash") == design.hash and runs > len(sweep.runs):
+        lost = f"{out}: is a report on {runs} runs, of which the store has {len(sweep.runs)}"
+        raise StoreError(f"{lost}: bakeoff sync brings back those whose folders are here; bakeoff report --replace overwrites it")
 
 
 def export_figure(
@@ -80,7 +103,7 @@ def read_results(name: str | Sequence[str], *, uri: str, sweep_hash: str | None,
     names = [name] if isinstance(name, str) else list(name)
     if query is not None:
         return pooled.pool_query(query, uri=uri, nondefault_store=named), ()
-    loaded = [replace(load_sweep(one, uri=uri, sweep_hash=sweep_hash), nondefault_store=named) for one in names]
+    loaded = [dataclasses.replace(load_sweep(one, uri=uri, sweep_hash=sweep_hash), nondefault_store=named) for one in names]
     if len(loaded) == 1:
         return loaded[0], ()
     return pooled.pool_sweeps(loaded, uri=uri, nondefault_store=named), [(one, compute_verdict(one)) for one in loaded]

@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 LOCK = "sweep.lock"
 CLOSING = 1.5
 """Seconds that workers, and then the writer, get when the sweep is stopped."""
-DRAIN = 300.0
-"""Seconds that the store gets to take in what is left, trained nets included, when the sweep is over."""
-AWAY = 5.0
-"""The same, where the store does not answer."""
 LOSSES = 5
 """Workers that may be lost in a row, with no run decided between them, before the sweep gives up."""
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """A sweep that has come to its end. `report` is None where the store could not give one; `problem` says why."""
+    """A sweep that has come to its end. `report` is None where the store could not give one; `problem` says why.
+
+    `lagging`: the results are there, but not all in the store.
+    """
 
     plan: Plan
     arms_progress: list[ArmProgress]
     report: Report | None
     uri: str
     problem: str = ""
+    lagging: bool = False
 
 
 def validate_arms(plan: Plan, *, context: ForkServerContext) -> Plan:
@@ -166,28 +166,17 @@ def audits(arms_progress: Sequence[ArmProgress]) -> list[str]:
     ]
 
 
-def patience(uri: str) -> float:
-    """Seconds that the store gets to take in what is left: few where it does not even answer."""
-    from bakeoff.tracking.client import check_reachable
-
-    try:
-        check_reachable(uri)
-    except StoreError:
-        return AWAY
-    return DRAIN
-
-
 def close(plan: Plan, summary: Summary, writer: Writer, arms_progress: list[ArmProgress], *, uri: str) -> SweepOutcome:
     """Bring the store up to date, report from it, and put the report into the summary run."""
     from bakeoff.tracking.replay import is_behind, replay_run
 
-    lagging = writer.close(patience(uri))
+    lagging = writer.close()
     try:
         # Nets are exported after everything else, and the report needs none of them.
         jobs = summary.folder.path.parent.glob("[!.]*/job.json") if lagging else ()
         behind = [job for job in jobs if is_behind(RunDir(job.parent), uri=uri, models=False)]
         if behind:
-            raise BakeoffError(f"the store lags behind {len(behind)} of the sweep's runs")
+            raise StoreError(f"the store lags behind {len(behind)} of the sweep's runs")
         # The report counts runs as they are in the store, so the summary must be there before it, and is closed after it.
         replay_run(summary.folder, uri=uri)
         from bakeoff.report import build_report
@@ -201,7 +190,7 @@ def close(plan: Plan, summary: Summary, writer: Writer, arms_progress: list[ArmP
         return SweepOutcome(plan, arms_progress, report, uri)
     except BakeoffError as error:
         summary.end("FINISHED", reason=str(error))
-        return SweepOutcome(plan, arms_progress, None, uri, problem=str(error))
+        return SweepOutcome(plan, arms_progress, None, uri, problem=str(error), lagging=isinstance(error, StoreError))
 
 
 def work(

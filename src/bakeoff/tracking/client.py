@@ -222,6 +222,10 @@ def _make_sqlite(file: Path) -> None:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         # A link fails where another program has made the file meanwhile; a rename would throw that one away.
         os.link(draft, file)
+        # A client that was open when the file was deleted would go on with the one that is gone.
+        deleted = SqlAlchemyStore._engine_map.get(f"sqlite:///{file}")
+        if deleted is not None:
+            deleted.dispose()
     except FileExistsError:
         _wait_complete(file)
     finally:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import redact
+from bakeoff.errors import FolderError, redact
 from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.journal import now, scan_journal
@@ -29,6 +30,7 @@ from bakeoff.tracking.client import (
     sqlite_path,
     store_errors,
 )
+from bakeoff.tracking.store import run_statuses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,6 +92,36 @@ def is_behind(folder: RunDir, *, uri: str | None = None, models: bool = True) ->
     if (models and cursor.get("pending")) or _is_cut(folder, cursor):
         return True
     return any(line is not None for _, line in scan_journal(folder.journal, offset=cursor.get("offset", 0)))
+
+
+def forget_lost_runs(folders: Iterable[RunDir], *, uri: str | None = None, files_only: bool = False) -> None:
+    """Ask the stores which runs they have, and drop the cursors of those that one has lost or had put back, so that they are replayed.
+
+    Args:
+        folders: The folders of the runs.
+        uri: The store; None: see `store_of`.
+        files_only: Ask SQLite files alone, which takes milliseconds.
+
+    Raises:
+        StoreError: A store does not answer.
+    """
+    statuses: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        try:
+            address = store_of(folder, uri=uri)
+        except FolderError:
+            continue  # a damaged folder, which its own replay tells
+        cursor = _read_cursors(folder).get(redact(address), {})
+        if not cursor.get("run") or (files_only and sqlite_path(address) is None):
+            continue
+        if address not in statuses:
+            statuses[address] = run_statuses(address)
+        status = statuses[address].get(cursor["run"])
+        if status is None or (cursor["status"] != "RUNNING" and status != cursor["status"]):
+            with _replay_lock(folder):
+                cursors = _read_cursors(folder)
+                cursors.pop(redact(address), None)
+                write_atomic(folder.cursor, json.dumps(cursors) + "\n")
 
 
 def replay_run(folder: RunDir, *, uri: str | None = None, load_net: model_export.LoadNet | None = None) -> ReplayProgress:

@@ -19,6 +19,7 @@ from bakeoff.tracking import db_reader
 from bakeoff.tracking.client import (
     ID_TAG,
     check_artifact_address,
+    check_reachable,
     default_uri,
     ensure_schema,
     open_client,
@@ -43,6 +44,7 @@ __all__ = [
     "metric_history",
     "redact",
     "resolve_run",
+    "run_statuses",
     "runs_table",
     "test_predictions",
 ]
@@ -80,6 +82,23 @@ def resolve_run(uri: str, run_id: str) -> Run:
                 return run
         stored_ids = [i for run in _runs(client, None) for i in (run.data.tags.get(ID_TAG, ""), run.info.run_id) if i]
     raise NotFoundError(f"run {run_id}: no such run in tracking.uri={redact(uri)}{near_miss(run_id, stored_ids)}")
+
+
+def run_statuses(uri: str) -> dict[str, str]:
+    """Read MLflow's id and the status of every run in a store, the deleted ones included; a file that is not there has none."""
+    file = sqlite_path(uri)
+    if file is not None:
+        if not file.exists():
+            return {}
+        check_reachable(uri)
+        try:
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as database:
+                return dict(database.execute("SELECT run_uuid, status FROM runs").fetchall())
+        except sqlite3.Error as error:
+            raise StoreError(f"tracking.uri={redact(uri)}: {error}") from error
+    client = open_client(uri)
+    with store_errors(uri):
+        return {run.info.run_id: run.info.status for run in _runs(client, None, deleted=True)}
 
 
 def runs_table(uri: str, query: str | None = None, *, experiment: str | None = None) -> pd.DataFrame:
@@ -280,10 +299,12 @@ def _row(run: Run, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _runs(client: MlflowClient, query: str | None, *, experiments: Sequence[str] | None = None) -> Iterator[Run]:
+def _runs(client: MlflowClient, query: str | None, *, experiments: Sequence[str] | None = None, deleted: bool = False) -> Iterator[Run]:
+    from mlflow.entities import ViewType
+
     chosen = list(experiments) if experiments is not None else [e.experiment_id for e in _experiments(client)]
-    order = ["attributes.start_time DESC"]
-    search = partial(client.search_runs, chosen, filter_string=query or "", max_results=PAGE, order_by=order)
+    order, view = ["attributes.start_time DESC"], ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    search = partial(client.search_runs, chosen, filter_string=query or "", run_view_type=view, max_results=PAGE, order_by=order)
     return _all_pages(search) if chosen else iter(())
 
 

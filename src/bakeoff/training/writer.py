@@ -1,35 +1,53 @@
 """The writer: a process of its own that replays the journals below a folder into the store while runs are training.
 
-`python -m bakeoff.training.writer ROOT --parent PID`: ends after a last drain when its standard input says so or ends, or PID is gone.
+`python -m bakeoff.training.writer ROOT --parent PID --pipe FD`: ends after a last replay when the pipe says so or ends, or PID is gone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from bakeoff import builders
 from bakeoff.errors import BakeoffError, StoreError
 from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.run_files.settling import settle_run
 from bakeoff.tracking.client import URI_VARIABLE
-from bakeoff.tracking.replay import ReplayProgress, is_behind, replay_run, store_of
+from bakeoff.tracking.replay import ReplayProgress, forget_lost_runs, is_behind, replay_run, store_of
+from bakeoff.tracking.store_clock import StoreClock
+
+if TYPE_CHECKING:
+    from torch import nn
 
 POLL = 0.5
-DRAIN = 20.0
-#: Seconds between two tries of a store that is away.
-RETRY = 5.0
-LAGS = "store lags: bakeoff sync"
+RETRY = 2.0
+"""Seconds between two tries of a store that is away."""
+FAILURES = 3
+"""Failed replays in a row after which a store counts as away."""
+PATIENCE = 8.0
+"""Seconds that a store which does not answer is waited for when the training is over."""
+ORPHANED = 20.0
+"""Seconds that the last replay may take when the parent is gone."""
+SILENCE = 60.0
+"""Seconds without a word after which a writer counts as frozen."""
+QUIET = 3.0
+"""Seconds that the last replay may take without a word to the user."""
+RESTARTS = 5
+"""How often a writer that was killed is started again."""
+LAGS = "the store lags behind the journals, which have everything: the next command, or bakeoff sync, brings it up to date"
+EXIT_LAGGING = 3
+"""The exit code of a command whose results are there, but not all in the store."""
 
 
 def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
@@ -46,16 +64,36 @@ def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
         StoreError: A store is away.
     """
     done: list[ReplayProgress] = []
+    forget_lost_runs(iter_run_dirs(root), uri=uri)
     for folder in iter_run_dirs(root):
         try:
             settle_run(folder)
             if is_behind(folder, uri=uri):
-                done.append(replay_run(folder, uri=uri, load_net=builders.load_trained_model))
+                done.append(replay_run(folder, uri=uri, load_net=load_net))
         except StoreError:
             raise
         except BakeoffError as error:
             done.append(ReplayProgress(folder.path, folder.path.name.rpartition("-")[2], problems=[str(error)]))
     return done
+
+
+def catch_up(root: Path, *, uri: str) -> bool:
+    """Bring a store up to date with the runs below a folder before it is read, as far as it answers.
+
+    Args:
+        root: The folder of all runs, which may be missing.
+        uri: The store.
+
+    Returns:
+        Whether the store still lags; standard error says so.
+    """
+    settle_runs(root)
+    folders = list(iter_run_dirs(root))
+    forget_lost_runs(folders, uri=uri, files_only=True)
+    if not any(_needs_replay(folder, uri=uri) for folder in folders):
+        return False
+    with Writer(root, uri=uri) as writer:
+        return writer.close()
 
 
 def settle_runs(root: Path) -> None:
@@ -67,56 +105,80 @@ def settle_runs(root: Path) -> None:
             print(f"writer: {error}", file=sys.stderr, flush=True)
 
 
+def load_net(path: Path) -> nn.Module:
+    """Load the trained net of a run's folder."""
+    from bakeoff import builders  # torch is imported for an export alone
+
+    return builders.load_trained_model(path)
+
+
+def _needs_replay(folder: RunDir, *, uri: str) -> bool:
+    """Whether the store lags behind a run; not for a damaged folder, which a replay cannot mend."""
+    try:
+        return is_behind(folder, uri=uri)
+    except BakeoffError:
+        return False
+
+
 class JournalFollower:
     """Replays the journals below a folder as they grow; one that has not grown since it was replayed costs one stat."""
 
-    def __init__(self, root: Path, uri: str | None) -> None:
+    def __init__(self, root: Path, uri: str | None, clock: StoreClock | None = None) -> None:
         """Follow all journals below `root` into the store at `uri` (None: see `store_of`)."""
         self.root, self.uri = Path(root), uri
+        self.clock = StoreClock() if clock is None else clock
         self.sizes: dict[Path, int] = {}
         self.away: dict[str, float] = {}
+        self.failures: Counter[str] = Counter()
+        self.failed: set[Path] = set()
         self.reported: set[str] = set()
+        #: Replays that came to their end, and journals that the current pass has still to look at.
+        self.replayed, self.left = 0, 0
 
-    def replay_grown(self, *, deadline: float | None = None) -> bool:
-        """Replay the journals that have grown, and export trained nets after everything else.
-
-        Args:
-            deadline: The value of `time.monotonic()` after which no further journal is begun. With one, stores that were away a moment
-                ago are tried again.
-
-        Returns:
-            Whether something is left over.
-        """
-        left = False
+    def replay_grown(self) -> bool:
+        """Replay the journals that have grown, and export trained nets after everything else; return whether something is left over."""
+        behind = False
         for models in (False, True):
-            for path in _journals(self.root):
-                if deadline is not None and time.monotonic() > deadline:
-                    return True
-                left |= self._replay(RunDir(path.parent), models=models, last=deadline is not None)
-        return left
+            # A run that the store refuses must not keep the others waiting.
+            grown = sorted(filter(self._has_grown, _journals(self.root)), key=lambda path: path.parent in self.failed)
+            for number, path in enumerate(grown):
+                self.left = len(grown) - number
+                behind |= self._replay(RunDir(path.parent), models=models)
+        self.left = 0
+        return behind
 
-    def _replay(self, folder: RunDir, *, models: bool, last: bool) -> bool:
-        """Replay one run if its journal has grown; True where something is left over."""
+    def _has_grown(self, journal: Path) -> bool:
+        try:
+            return self.sizes.get(journal.parent) != journal.stat().st_size
+        except FileNotFoundError:
+            return False  # the folder has been deleted meanwhile
+
+    def _replay(self, folder: RunDir, *, models: bool) -> bool:
+        """Replay one run whose journal has grown; True where something is left over."""
         try:
             size = folder.journal.stat().st_size
-            if self.sizes.get(folder.path) == size:
-                return False
             if folder.path not in self.sizes and not is_behind(folder, uri=self.uri):
                 self.sizes[folder.path] = size
                 return False
             address = store_of(folder, uri=self.uri)
-            if not last and self.away.get(address, 0.0) > time.monotonic():
+            if self.away.get(address, 0.0) > time.monotonic():
                 return True
             try:
-                progress = replay_run(folder, uri=self.uri, load_net=builders.load_trained_model if models else None)
+                progress = replay_run(folder, uri=self.uri, load_net=load_net if models else None)
             except StoreError:
-                self.away[address] = time.monotonic() + RETRY
+                self.clock.begin()
+                self.failed.add(folder.path)
+                self.failures[address] += 1
+                if self.failures[address] >= FAILURES:
+                    self.away[address] = time.monotonic() + RETRY
                 raise
         except FileNotFoundError:
             return False  # the folder has been deleted meanwhile
         except BakeoffError as error:
             self._report(str(error))
             return True
+        self.replayed += 1
+        self.failures[address] = 0
         for problem in progress.problems:
             self._report(problem)
         if not progress.pending:
@@ -145,44 +207,39 @@ def _subdirs(folder: Path | str) -> list[str]:
         return []
 
 
-def run_writer(root: Path, uri: str | None, stop: Callable[[float], float | None]) -> bool:
-    """Replay what grows below a folder until the training is over.
+def run_writer(follower: JournalFollower, stop: Callable[[float], bool]) -> bool:
+    """Replay what grows below a folder until the training is over, and then what is left, as long as the store answers.
 
     Args:
-        root: The folder of all runs.
-        uri: The store; None: see `store_of`.
-        stop: Waits the given seconds for the order to stop. It returns the longest time in seconds that the last replay may take, or
-            None to go on.
+        follower: What follows the journals.
+        stop: Waits the given seconds for the order to stop, and says whether it has come.
 
     Returns:
         Whether the store still lags behind the journals.
     """
-    settle_runs(root)
-    follower = JournalFollower(root, uri)
-    bound = stop(0.0)
-    while bound is None:
+    settle_runs(follower.root)
+    try:
+        forget_lost_runs(iter_run_dirs(follower.root), uri=follower.uri)
+    except BakeoffError:
+        follower.clock.begin()  # the replays meet the same store, and say so
+    while not stop(POLL):
         follower.replay_grown()
-        bound = stop(POLL)
-    settle_runs(root)
-    deadline = time.monotonic() + bound
-    while follower.replay_grown(deadline=deadline):
-        if time.monotonic() + POLL > deadline:
+    settle_runs(follower.root)
+    replayed, since = follower.replayed, time.monotonic()
+    while follower.replay_grown():
+        if follower.replayed > replayed:
+            replayed, since = follower.replayed, time.monotonic()
+        elif time.monotonic() > since + PATIENCE:
             return True
         time.sleep(POLL)
     return False
 
 
-class _Child(Protocol):
-    @property
-    def pid(self) -> int:
-        """The process id."""
-
-    def stop(self, timeout: float) -> bool | None:
-        """Ask for the last replay and wait; True where the store lags, None where the process had to be ended."""
-
-
 class Writer:
-    """A writer process beside the training, as a context manager; its end brings the store up to date."""
+    """A writer process beside the training, as a context manager; its end brings the store up to date.
+
+    A process that is killed is started again.
+    """
 
     def __init__(self, root: Path, *, uri: str | None = None, context: Any = None) -> None:
         """Start the process.
@@ -192,141 +249,189 @@ class Writer:
             uri: The store; None: see `store_of`.
             context: A multiprocessing context, such as a forkserver that has MLflow imported; it saves the start of a fresh interpreter.
         """
-        self._child: _Child | None = _Forked(Path(root), uri, context) if context is not None else _Spawned(Path(root), uri)
-        #: Process id of the writer.
-        self.pid = self._child.pid
+        self._root, self._uri, self._context = Path(root).absolute(), uri, context
+        self._guard, self._done = threading.Lock(), threading.Event()
+        self._restarts, self._stopping, self._closed, self._lagging = 0, False, False, True
+        self._waiting, self._left, self._heard = 0.0, 0, time.monotonic()
+        self._start()
+        threading.Thread(target=self._listen, name="writer", daemon=True).start()
 
-    def close(self, timeout: float = DRAIN) -> bool:
+    def close(self, timeout: float | None = None) -> bool:
         """Replay what is left, and end the process.
 
         Args:
-            timeout: The longest time in seconds that the last replay may take.
+            timeout: The longest time in seconds that the last replay may take; None: as long as the store answers.
 
         Returns:
             Whether the store lags behind the journals; if so, standard error says it.
         """
-        if self._child is None:
+        if self._closed:
             return False
-        child, self._child = self._child, None
-        lagging = child.stop(timeout) is not False
-        if lagging:
+        self._closed, start = True, time.monotonic()
+        with self._guard:
+            self._stopping = True
+            self._send_stop()
+        shown = ""
+        try:
+            while not self._done.wait(0.1):
+                now = time.monotonic()
+                if (timeout is not None and now > start + timeout) or now > max(start, self._heard) + SILENCE:
+                    break
+                line = self._describe(now - start)
+                if line not in ("", shown):
+                    shown = line
+                    print(line, file=sys.stderr, flush=True)
+        finally:
+            if not self._done.is_set():
+                self._kill()
+        if self._lagging:
             print(LAGS, file=sys.stderr, flush=True)
-        return lagging
+        return self._lagging
 
     def __enter__(self) -> Writer:
         """Return the writer itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close the writer."""
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the writer; soon, where the command is stopped."""
+        self.close(None if kind is None or issubclass(kind, Exception) else PATIENCE / 2)
+
+    def _start(self) -> None:
+        """Start a process with a pipe of its own."""
+        if self._context is not None:
+            self._pipe, pipe = self._context.Pipe()
+            child = self._context.Process(target=_serve, args=(self._root, self._uri, pipe, os.getpid()), daemon=True)
+            child.start()
+            self._reap: Callable[[], object] = child.join
+        else:
+            self._pipe, pipe = Pipe()
+            command = [sys.executable, "-m", "bakeoff.training.writer", str(self._root), "--parent", str(os.getpid())]
+            command += ["--pipe", str(pipe.fileno())]
+            # An address may hold a password, and everyone on a machine can read command lines.
+            environment = {**os.environ, **SAFE_PATH, **({URI_VARIABLE: self._uri} if self._uri else {})}
+            # A session of its own: Ctrl-C is for the training, which then tells the writer.
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(pipe.fileno(),), start_new_session=True)
+            self._reap = child.wait
+        #: Process id of the writer.
+        self.pid: int = child.pid
+        pipe.close()
+
+    def _listen(self) -> None:
+        """Take in what the process says, and start another one where it is gone without a last word."""
+        while True:
+            try:
+                message = self._pipe.recv()
+            except (EOFError, OSError):
+                self._reap()
+                with self._guard:
+                    if self._restarts >= RESTARTS:
+                        break
+                    self._restarts += 1
+                    self._start()
+                    self._heard = time.monotonic()
+                    if self._stopping:
+                        self._send_stop()
+                continue
+            self._heard = time.monotonic()
+            if isinstance(message, bool):
+                self._lagging = message
+                self._reap()
+                break
+            self._waiting, self._left = message
+        self._pipe.close()
+        self._done.set()
+
+    def _send_stop(self) -> None:
+        with contextlib.suppress(OSError):  # a process that is gone is started again, and told then
+            self._pipe.send("stop")
+
+    def _kill(self) -> None:
+        """End the process, and start no other."""
+        with self._guard:
+            self._restarts = RESTARTS
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self._done.wait(PATIENCE)
+
+    def _describe(self, seconds: float) -> str:
+        """What the user is told `seconds` after the order to stop."""
+        if self._waiting > 1.0:
+            return f"the store does not answer: it is left in {max(1, round(PATIENCE - self._waiting) // 2 * 2)} s (nothing is lost)"
+        if seconds > QUIET and self._left:
+            return f"the store is taking in what is left: {self._left} {'run' if self._left == 1 else 'runs'} to go"
+        return ""
 
 
-class _Spawned:
-    """A writer in a fresh interpreter, which its standard input tells to stop."""
-
-    def __init__(self, root: Path, uri: str | None) -> None:
-        command = [sys.executable, "-m", "bakeoff.training.writer", str(root.absolute()), "--parent", str(os.getpid())]
-        # An address may hold a password, and everyone on a machine can read command lines.
-        environment = {**os.environ, **SAFE_PATH, **({URI_VARIABLE: uri} if uri else {})}
-        # A session of its own: Ctrl-C is for the training, which then tells the writer.
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
-        self.pid = self.process.pid
-
-    def stop(self, timeout: float) -> bool | None:
-        pipe = self.process.stdin
-        assert pipe is not None
-        try:
-            # Written out, since a forked sibling may hold the pipe's other end open.
-            pipe.write(f"{timeout}\n".encode())
-            pipe.close()
-        except BrokenPipeError:
-            return None
-        try:
-            return self.process.wait(timeout + 15.0) != 0
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return None
-
-
-class _Forked:
-    """A writer of a multiprocessing context, which a pipe tells to stop."""
-
-    def __init__(self, root: Path, uri: str | None, context: Any) -> None:
-        receiver, self.pipe = context.Pipe(duplex=False)
-        self.process = context.Process(target=_serve_pipe, args=(root.absolute(), uri, receiver, os.getpid()), daemon=True)
-        self.process.start()
-        self.pid: int = self.process.pid
-        receiver.close()
-
-    def stop(self, timeout: float) -> bool | None:
-        try:
-            self.pipe.send(timeout)
-        except OSError:
-            return None
-        self.process.join(timeout + 15.0)
-        code = self.process.exitcode
-        if code is None:
-            self.process.kill()
-            self.process.join()
-            return None
-        return bool(code != 0)
-
-
-def _serve_pipe(root: Path, uri: str | None, pipe: Connection, parent: int) -> None:
-    """Run the writer as a child of a multiprocessing context."""
+def _serve(root: Path, uri: str | None, pipe: Connection, parent: int) -> None:
+    """Run the writer at one end of a pipe: the order to stop comes in, progress and at last whether the store lags go out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    clock, guard, stopped = StoreClock(), threading.Lock(), threading.Event()
+    clock.watch()
+    follower = JournalFollower(root, uri, clock)
 
-    def stop(seconds: float) -> float | None:
-        try:
-            return float(pipe.recv()) if pipe.poll(seconds) else _parent_gone(parent)
-        except EOFError:
-            return DRAIN
+    def send(message: object) -> None:
+        with guard:
+            pipe.send(message)
 
-    sys.exit(3 if run_writer(root, uri, stop) else 0)
+    # A thread of its own: the replays may be waiting for a store that hangs.
+    threading.Thread(target=_supervise, args=(follower, pipe, send, stopped, parent), daemon=True).start()
+    lagging = run_writer(follower, stopped.wait)
+    with contextlib.suppress(OSError):
+        send(lagging)
+    # A store that hangs holds threads of its client, which nobody waits for.
+    os._exit(EXIT_LAGGING if lagging else 0)
 
 
-def _parent_gone(parent: int) -> float | None:
-    """Return the bound of the last replay where the parent is gone, else None."""
+def _supervise(follower: JournalFollower, pipe: Connection, send: Callable[[object], None], stopped: threading.Event, parent: int) -> None:
+    """Wait for the order to stop, then tell the parent how the last replay goes, and end a process that a store keeps waiting."""
     try:
-        os.kill(parent, 0)
-    except ProcessLookupError:
-        return DRAIN
-    except PermissionError:
-        return None
-    return None
-
-
-def _listen(file: IO[str], stopped: threading.Event, bound: list[float]) -> None:
-    """Wait for the line that stops the writer and names the bound of the last replay."""
-    line = file.readline().strip()
-    bound.append(float(line) if line else DRAIN)
+        while not pipe.poll(POLL):
+            if _is_gone(parent):
+                raise EOFError
+        pipe.recv()
+    except (EOFError, OSError):
+        pass  # the parent is gone
     stopped.set()
+    start = time.monotonic()
+    while True:
+        now = time.monotonic()
+        waiting = min(follower.clock.waiting(), now - start)
+        try:
+            send((waiting, follower.left))
+            if waiting > PATIENCE:
+                send(True)
+        except OSError:  # the parent is gone
+            if now > start + ORPHANED:
+                os._exit(EXIT_LAGGING)
+        if waiting > PATIENCE:
+            os._exit(EXIT_LAGGING)
+        time.sleep(POLL / 2)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the writer as a program.
+def _is_gone(pid: int) -> bool:
+    """Whether there is no such process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the writer as a program; its exit code is 0 where everything is in the store, and `EXIT_LAGGING` where the store lags.
 
     Args:
         arguments: The command line; None: that of the process.
-
-    Returns:
-        The exit code: 0 where everything is in the store, 3 where the store lags.
     """
     parser = argparse.ArgumentParser(prog="bakeoff.training.writer", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("root", type=Path)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--pipe", type=int, required=True)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopped, bound = threading.Event(), list[float]()
-    threading.Thread(target=_listen, args=(sys.stdin, stopped, bound), daemon=True).start()
-
-    def stop(seconds: float) -> float | None:
-        return bound[0] if stopped.wait(seconds) else _parent_gone(options.parent)
-
-    return 3 if run_writer(options.root, os.environ.get(URI_VARIABLE) or None, stop) else 0
+    _serve(options.root, os.environ.get(URI_VARIABLE) or None, Connection(options.pipe), options.parent)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
