@@ -95,12 +95,7 @@ def test_interrupt_while_the_store_hangs_leaves_no_process(written: Callable[...
     code = "import sys; from bakeoff.training.writer import Writer\n"
     code += "with Writer(sys.argv[1], uri=sys.argv[2]) as w:\n    print(w.pid, flush=True)"
     command = [sys.executable, "-c", code, str(tmp_path / "runs"), address]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "runs"), f"http://127.0.0.1:{server.server_address[1]}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     time.sleep(2.0)
