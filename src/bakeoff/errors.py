@@ -12,6 +12,11 @@ _SECRET_NAME = r"(?:pass(?:word|wd)?|pwd|(?:api|access|secret|account|private)[_
 _ADDRESS = re.compile(r"(?:[\w.]+=)?[a-z][\w+.-]*://[^\n]*")
 
 
+def printable(text: str) -> str:
+    """Return a text, of one or more lines, in which characters that a terminal would obey or could not show are spelt out."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t\xa0" else ascii(letter)[1:-1] for letter in text)
+
+
 def redact_text(text: str) -> str:
     """Return a text without the user names, passwords, keys and tokens of the addresses in it."""
     return re.sub(rf"({_SECRET_NAME}=)[^&\s]+", r"\1***", _USER_INFO.sub("***@", text), flags=re.IGNORECASE)
@@ -32,8 +37,7 @@ class BakeoffError(Exception):
 
     def __init__(self, message: str) -> None:
         """Put the message on one line, without passwords and without characters that a terminal would obey or could not show."""
-        line = " ".join(redact_text(message).split())
-        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))
+        super().__init__(printable(" ".join(redact_text(message).split())))
 
 
 class ConfigError(BakeoffError, ValueError):

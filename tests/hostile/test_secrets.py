@@ -105,7 +105,7 @@ def test_a_sweep_and_its_report_leave_no_password(
     words = ["data.subset=200", "trainer.max_epochs=1", "budget.trials=1", "budget.studies=1", "confirm.seeds=2", "workers=1"]
     with serve_ui(f"sqlite:///{server_folder}/mlflow.db", port=5923) as (url, _):
         address = f"tracking.uri={url.replace('://', f'://me:{SECRET}@')}"
-        sweep = start("sweep", "quickstart", *words, "optimizer=sgd,momentum", address, "margin=0.5")
+        sweep = start("sweep", "quickstart", *words, "optimizer=momentum,adam", address, "margin=0.5")
         lines: set[str] = set()
         while sweep.poll() is None and sweep.stdout is not None:
             for child in psutil.Process(sweep.pid).children(recursive=True) if sweep.poll() is None else ():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
-from bakeoff.errors import BakeoffError, ConfigError, StoreError
+from bakeoff.errors import BakeoffError, ConfigError, StoreError, printable
+from bakeoff.run_files.provenance import GIT
 
 KEYS = ("tracking.uri", "tracking.folder", "tracking.experiment", "data.root", "data.download", "trust")
 
@@ -32,7 +34,7 @@ def main(argv: list[str]) -> int:
     trust_modules(composed.trust)
     uri = composed.run.tracking.uri or default_uri(Path.cwd())
     if args.at_commit:
-        return reproduce_at_commit(args.run, uri, argv)
+        return reproduce_at_commit(args.run, uri, argv, run_diff=args.run_diff)
     from bakeoff.builders import validate_run
     from bakeoff.training import reproduction, run_lifecycle
     from bakeoff.training.writer import catch_up
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
     data = validate_run(run)
     differing = reproduction.environment_differences(logged.tags, digest=data.digest)
     for line in differing:
-        print(f"differs: {line}", file=sys.stderr)
+        print(printable(f"differs: {line}"), file=sys.stderr)
     if logged.status != "FINISHED":
         print(f"note: the logged run is {logged.status}; what it logged is compared", file=sys.stderr)
     outcome = run_lifecycle.train_run_dir(
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(tree))
     else:
         print(sentence)
-        print(f"  logged  {logged.id}  {logged.name}")
+        print(printable(f"  logged  {logged.id}  {logged.name}"))
         print(f"  again   {outcome.result.id}  {outcome.run_dir}")
     return 1 if comparison.kind == "different" else 0
 
@@ -86,6 +88,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN_ID", help="id of a logged run, ours or MLflow's")
     parser.add_argument("--tolerance", type=float, default=0.0, help="largest absolute difference of a value that still counts as the same")
     parser.add_argument("--at-commit", action="store_true", help="by the code of the logged commit with the logged diff, in a git worktree")
+    parser.add_argument("--run-diff", action="store_true", help="with --at-commit: run the logged diff without being asked")
 
 
 def log_verdict(folder: Path, sentence: str, *, uri: str) -> bool:
@@ -104,14 +107,16 @@ def log_verdict(folder: Path, sentence: str, *, uri: str) -> bool:
     return False
 
 
-def reproduce_at_commit(run_id: str, uri: str, argv: list[str]) -> int:
-    """Run the same command with the code of the logged commit; return its exit code."""
+def reproduce_at_commit(run_id: str, uri: str, argv: list[str], *, run_diff: bool) -> int:
+    """Run the same command with the code of the logged commit; return its exit code. `run_diff`: do not ask before the diff is run."""
     from bakeoff.tracking import store
 
     stored = store.resolve_run(uri, run_id)
     commit = stored.data.tags.get("git.commit")
     if commit is None:
         raise ConfigError(f"--at-commit: run {run_id} was trained by an installed package, not from a checkout; leave --at-commit out")
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        raise ConfigError(f"--at-commit: {commit[:80]}: is not the full name of a commit, which has 40 hexadecimal digits or more")
     if stored.data.tags.get("git.diff_cut") == "True":
         raise ConfigError(f"--at-commit: the changes on top of {commit[:12]} were too large to be logged in full")
     diff = None
@@ -120,11 +125,32 @@ def reproduce_at_commit(run_id: str, uri: str, argv: list[str]) -> int:
             diff = store.download_artifact(uri, stored.info.run_id, "git.diff")
         except BakeoffError:
             print("note: the logged checkout had files that no commit knew, and no other changes", file=sys.stderr)
+    if diff is not None:
+        confirm_diff(diff, run_id, run_diff=run_diff)
     with worktree(commit, diff) as top:
-        words = [word for word in argv if word != "--at-commit"]
+        words = [word for word in argv if word not in ("--at-commit", "--run-diff")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(top / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
-        code = "import sys; from bakeoff.commands.main import main; sys.exit(main())"
-        return subprocess.run([sys.executable, "-c", code, "reproduce", *words], env=env, check=False).returncode
+        # By a pipe, since the address of the store may hold a password.
+        code = "import json, sys; from bakeoff.commands.main import main; sys.exit(main(json.loads(sys.stdin.readline())))"
+        line = json.dumps(["reproduce", *words]) + "\n"
+        return subprocess.run([sys.executable, "-P", "-c", code], env=env, input=line, text=True, check=False).returncode
+
+
+def confirm_diff(diff: Path, run_id: str, *, run_diff: bool) -> None:
+    """Show the changes that a store holds, whose code would run here, and ask for them to be run.
+
+    Raises:
+        ConfigError: The user said no, or cannot be asked and has not said yes by --run-diff.
+    """
+    print(printable(diff.read_text(encoding="utf-8", errors="replace")), file=sys.stderr)
+    if run_diff:
+        return
+    question = f"The changes above are logged with run {run_id}. Run this code? [y/N] "
+    if not sys.stdin.isatty():
+        raise ConfigError("--at-commit: the changes above would be run; read them, and add --run-diff")
+    print(question, end="", file=sys.stderr, flush=True)
+    if input().strip().lower() not in ("y", "yes"):
+        raise ConfigError("--at-commit: the logged changes were not run")
 
 
 @contextmanager
@@ -150,4 +176,4 @@ def worktree(commit: str, diff: Path | None) -> Iterator[Path]:
 
 def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run one git command and capture its output."""
-    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run([*GIT, *words], cwd=folder, capture_output=True, text=True, check=False)

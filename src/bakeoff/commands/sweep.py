@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.commands.arguments import CommandParser
-from bakeoff.errors import interrupt_on_signal, redact
+from bakeoff.errors import interrupt_on_signal, printable, redact
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
@@ -104,7 +104,7 @@ def print_preview(plan: Plan, *, context: ForkServerContext, workers: int, as_js
 
     cost = expected(plan, block_costs(plan, context=context), workers=workers)
     facts = {"runs": plan.runs, "cost": cost, "warning": plan.margin_warning}
-    print(json.dumps({**plan.tree(), **facts}) if as_json else "\n".join(lines(plan, cost)))
+    print(json.dumps({**plan.tree(), **facts}) if as_json else printable("\n".join(lines(plan, cost))))
 
 
 def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:

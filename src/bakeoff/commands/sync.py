@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
+from bakeoff.errors import printable
 
 
 def main(argv: list[str]) -> int:
@@ -32,11 +33,12 @@ def main(argv: list[str]) -> int:
     done = sync_runs(root, uri=uri)
     problems = [problem for progress in done for problem in progress.problems]
     for named, count in elsewhere.items():
-        print(f"bakeoff: {count} runs name the store {named}; bakeoff sync {shlex.quote(f'tracking.uri={named}')}", file=sys.stderr)
+        line = f"{count} runs name the store {named}; bakeoff sync {shlex.quote(f'tracking.uri={named}')}"
+        print(printable(f"bakeoff: {line}"), file=sys.stderr)
     if args.json:
         print(json.dumps({"runs": [progress.id for progress in done], "problems": problems}))
     else:
         print(f"{len(done)} runs of {root} brought up to date" if done else f"the store has everything of {root}")
     for problem in problems:
-        print(f"bakeoff: {problem}", file=sys.stderr)
+        print(printable(f"bakeoff: {problem}"), file=sys.stderr)
     return 1 if problems else 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bakeoff.commands.arguments import CommandParser
 from bakeoff.config import compose
 from bakeoff.config.targets import trust_modules
-from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal, redact
+from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal, printable, redact
 
 if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
@@ -171,7 +171,7 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
         folder = find_run_dir(root, stored.data.tags["bakeoff.id"])
     named, uri = folder.read_job().tracking_uri, tracking_uri_of(job.run)
     if named not in ("", redact(uri)):
-        print(f"bakeoff: the run was tracked in {named}, and goes on in tracking.uri={redact(uri)}", file=sys.stderr)
+        print(printable(f"bakeoff: the run was tracked in {named}, and goes on in tracking.uri={redact(uri)}"), file=sys.stderr)
     return resume_run(folder, uri=uri, progress=job.run.trainer.progress)
 
 
@@ -184,13 +184,13 @@ def summary_line(outcome: TrainedRun) -> str:
     """Return one line about a run."""
     result = outcome.result
     figures = [f"{name} {result.metrics[name]:.4f}" for name in ("val/accuracy", "val/loss", "test/accuracy") if name in result.metrics]
-    return "  ".join([result.id, f"{result.status:<8}", result.name, *figures, *([result.reason] if result.reason else [])])
+    return printable("  ".join([result.id, f"{result.status:<8}", result.name, *figures, *([result.reason] if result.reason else [])]))
 
 
 def print_outcome(outcome: TrainedRun) -> None:
     """Print a run's result."""
     result = outcome.result
-    print(f"{result.name}: {result.status}{' (' + result.reason + ')' if result.reason else ''}")
+    print(printable(f"{result.name}: {result.status}{' (' + result.reason + ')' if result.reason else ''}"))
     for name, value in result.metrics.items():
         if name.startswith(("val/", "test/", "train/epoch")):
             print(f"  {name:<21} {value:.4f}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff.errors import FolderError, NotFoundError, StoreError, near_miss
+from bakeoff.errors import FolderError, NotFoundError, StoreError, near_miss, printable
 from bakeoff.rendering.marks import FigureSpec
 from bakeoff.report import analysis, figures, latex, pooled, tables, terminal
 from bakeoff.report.analysis import Analysis
@@ -137,7 +137,7 @@ def write_figures(drawn: Sequence[FigureSpec], out: Path) -> list[Path]:
 
 def render_terminal(report: Report) -> str:
     """The verdict and the arms as text for the terminal."""
-    return terminal.terminal_text(report.analysis, report.page)
+    return printable(terminal.terminal_text(report.analysis, report.page))
 
 
 __all__ = ["Report", "build_report", "export_figure", "render_terminal", "write_report"]

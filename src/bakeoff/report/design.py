@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bakeoff.errors import redact
 from bakeoff.run_files.stored_plan import ADDED_STUDIES, MAX_STUDIES, StoredPlan
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.scores import Goal
@@ -161,6 +163,15 @@ def extend_studies(design: SweepDesign, *, seeds: int, studies: int) -> SweepDes
     return replace(design, sequential=sequential, seed_pool=(*design.seed_pool[:seeds], *range(start, start + added * each)))
 
 
+def quoted_command(plan: StoredPlan) -> str:
+    """Return the line that made a plan, so that copied into a shell it can do nothing else."""
+    try:
+        words = shlex.split(redact(plan.command))
+    except ValueError:
+        words = []
+    return shlex.join(words if words[:2] == ["bakeoff", "sweep"] else ["bakeoff", "sweep", plan.name])
+
+
 def read_design(plan: StoredPlan) -> SweepDesign:
     """Take from a sweep's stored plan what a report needs."""
     planned_arms = tuple(
@@ -191,7 +202,7 @@ def read_design(plan: StoredPlan) -> SweepDesign:
         sampler=plan.budget.sampler,
         seeds=len(plan.confirm.seeds),
         fixed=plan.fixed,
-        command=plan.command,
+        command=quoted_command(plan),
         factors=tuple(plan.factors),
         sequential=_sequential_design(plan),
         seed_pool=plan.confirm.pool,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: How many names of a long list are written out.
 LISTED = 8
@@ -89,3 +92,18 @@ def setting(item: Any) -> str:
     if isinstance(item, bool):
         return str(item).lower()
     return "null" if item is None else str(item)
+
+
+def inert_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts no spreadsheet takes for formulas: an apostrophe before those that begin like one."""
+    return table.rename(columns=_inert).map(_inert)
+
+
+def _inert(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.lstrip().startswith(("=", "+", "-", "@")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

@@ -97,7 +97,7 @@ def _framed(lines: Sequence[Sequence[str]], head: Sequence[str], caption: str, *
     columns = "l" + "r" * (len(head) - 1)
     top = [r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
     body = [" & ".join(cells) + r" \\" for cells in lines]
-    comment = "% " + line.replace("\n", " ")
+    comment = "% " + " ".join(line.split())
     caption_line, label_line = rf"\caption{{{caption}}}", rf"\label{{{label}}}"
     if long:
         start = [rf"\begin{{longtable}}{{{columns}}}", rf"{caption_line}{label_line}\\", *top, r"\endfirsthead", *top, r"\endhead"]

@@ -94,7 +94,7 @@ def plot_block(figure: FigureSpec, analysis: Analysis) -> Plot:
 
 def figure_csv(figure: FigureSpec) -> str:
     """The numbers of a figure as CSV."""
-    return figure.data.to_csv(index=False, lineterminator="\n")
+    return formatting.inert_cells(figure.data).to_csv(index=False, lineterminator="\n")
 
 
 def write_page(analysis: Analysis, arm_rows: pd.DataFrame, figures: Sequence[FigureSpec], folder: Path, *, parts: Parts = ()) -> Path:

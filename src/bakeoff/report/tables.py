@@ -204,7 +204,7 @@ def write_tables(analysis: Analysis, table: pd.DataFrame, out: Path) -> list[Pat
     }
     tables |= section_tables(analysis)
     for name, rows in tables.items():
-        rows.to_csv(out / f"{name}.csv", index=False)
+        formatting.inert_cells(rows).to_csv(out / f"{name}.csv", index=False)
     text = json.dumps(report_summary(analysis, table), indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(analysis.sweep, analysis.verdict, table), encoding="utf-8")

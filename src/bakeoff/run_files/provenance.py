@@ -16,6 +16,8 @@ from bakeoff.machine import available_cores
 PACKAGES = ("bakeoff", "torch", "torchvision", "pytorch-lightning", "hydra-core", "mlflow", "optuna", "numpy")
 DIFF_BYTES = 1_000_000
 UNTRACKED = 200
+GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never")
+"""git that starts no program which a repository names, and asks no server."""
 
 
 def collect_provenance() -> dict[str, Any]:
@@ -88,7 +90,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     """What git prints, None where it fails or is not installed. Settings of the user's shell must not point it elsewhere."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        completed = subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, timeout=30, check=False)
+        completed = subprocess.run([*GIT, *arguments], cwd=folder, env=environment, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return completed.stdout if completed.returncode == 0 else None

@@ -117,8 +117,9 @@ class StoredPlan(_Record):
     """A sweep's plan with everything resolved."""
 
     version: Literal[2]
-    name: str
-    hash: str
+    # Both name folders.
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
+    hash: str = Field(pattern=r"^[0-9a-f]{8,64}$")
     question: str
     metric: StoredMetric
     margin: float

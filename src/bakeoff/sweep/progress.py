@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.errors import printable
 from bakeoff.sweep.arm_progress import ArmProgress, seconds_left
 from bakeoff.sweep.candidates import shown
 from bakeoff.sweep.plan import Plan
@@ -44,7 +45,7 @@ class SweepProgress:
 
     def say(self, line: str) -> None:
         """One line that stays."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def update(self, arms_progress: Sequence[ArmProgress]) -> None:
         """New counts."""
