@@ -203,6 +203,23 @@ def test_the_longest_step_so_far_sets_the_limit_and_a_frozen_worker_does_not_cou
     assert silence(FACTOR * 20) is None and silence(FACTOR * 10) is not None and FACTOR * 20 > FLOOR
 
 
+def test_an_interrupted_trial_whose_config_is_gone_is_restored_from_the_plan(
+    small: Small, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bakeoff.sweep.trials import TrialLease, folder_of
+
+    plan = small()
+    lease = TrialLease("tune", 0, 0, {"optimizer.lr": plan.planned_arms[0].points[0]["optimizer.lr"]}, 0, 1, 0)
+    folder = folder_of(plan, lease, root=Path("runs"), threads=1, uri="")
+    texts = folder.config.read_text(), folder.job.read_text()
+    folder.config.unlink()
+    folder.job.unlink()
+    work(plan, server)
+    check_whole(plan)
+    assert (folder.config.read_text(), folder.job.read_text()) == texts
+    assert "momentum-p00: restored from the plan  (config.yaml and job.json of the interrupted run was gone)" in capsys.readouterr().err
+
+
 def test_a_killed_worker_s_point_is_taken_up_once(small: Small, server: Any) -> None:
     fake(sleep=0.5)
     plan = small()

@@ -150,6 +150,17 @@ class RunDir:
             raise FolderError(f"tracking.folder={root}: cannot make a run folder there: {error.strerror or error}") from error
         return cls(final)
 
+    def read_config(self) -> str:
+        """Read the text of config.yaml.
+
+        Raises:
+            FolderError: The file is missing or unreadable.
+        """
+        try:
+            return self.config.read_text(encoding="utf-8")
+        except OSError as error:
+            raise FolderError(f"{self.config}: cannot be read, and the run cannot go on without it: {error.strerror}") from error
+
     def read_job(self) -> RunManifest:
         """Read the run's manifest.
 

@@ -26,7 +26,7 @@ from bakeoff.sweep.optuna_studies import JOURNAL, State
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.spec import MODELS
 from bakeoff.sweep.study_states import StudyStates
-from bakeoff.sweep.trials import FAULTS, FINAL, STAGES, Stage, TrialLease, run_id, score
+from bakeoff.sweep.trials import FAULTS, FINAL, STAGES, Stage, TrialLease, drop_checkpoints, run_id, score
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -237,6 +237,8 @@ class TrialQueue(StudyStates):
             result = RunDir(path).read_result()
             if result is not None and result["status"] in FINAL:
                 self.decide(stage, study_index, trial, result)
+                if stage == "tune" and result["status"] != "failed":
+                    drop_checkpoints(RunDir(path))
                 return True
         return False
 

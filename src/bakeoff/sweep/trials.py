@@ -12,6 +12,8 @@ from typing import Any, Literal
 from bakeoff import seeds
 from bakeoff.config.compose import dump_frozen
 from bakeoff.config.schema import RunConfig
+from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.journal import read_journal
 from bakeoff.run_files.run_dir import ID_LENGTH, RunDir, RunKind, RunManifest
 from bakeoff.sweep.candidates import Point
 from bakeoff.sweep.plan import Plan
@@ -113,11 +115,20 @@ def name_of(plan: Plan, lease: TrialLease) -> str:
 
 def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: str) -> RunDir:
     """The lease's run folder, made where it does not exist yet. `FolderError` where it cannot be made."""
-    planned_arm = plan.planned_arms[lease.arm_index]
     own = run_id(plan, study_of(plan, lease.stage, lease.arm_index, lease.study), lease.point)
     for path in (root / plan.title).glob(f"[!.]*-{own}"):
         return RunDir(path)
-    run = run_of(plan, lease, threads=threads)
+    return RunDir.create(root, config_text=config_text(plan, lease, threads=threads), job=manifest_of(plan, lease, uri=uri))
+
+
+def config_text(plan: Plan, lease: TrialLease, *, threads: int) -> str:
+    """The text of config.yaml of a lease's run."""
+    return dump_frozen(run_of(plan, lease, threads=threads))
+
+
+def manifest_of(plan: Plan, lease: TrialLease, *, uri: str) -> RunManifest:
+    """The manifest of a lease's run."""
+    planned_arm = plan.planned_arms[lease.arm_index]
     tags = {
         "sweep": plan.name,
         "sweep.hash": plan.hash,
@@ -129,9 +140,9 @@ def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: s
     }
     if lease.stage != "confirm":
         tags["point"] = str(point_of(plan, lease))
-    job = RunManifest(
-        id=own,
-        name=run.title,
+    return RunManifest(
+        id=run_id(plan, study_of(plan, lease.stage, lease.arm_index, lease.study), lease.point),
+        name=name_of(plan, lease),
         experiment=plan.title,
         kind=KINDS[lease.stage],
         tags=tags,
@@ -139,7 +150,26 @@ def folder_of(plan: Plan, lease: TrialLease, *, root: Path, threads: int, uri: s
         export_model=lease.stage == "confirm" and lease.point == lease.study == 0,
         tracking_uri=uri,
     )
-    return RunDir.create(root, config_text=dump_frozen(run), job=job)
+
+
+def restore_files(folder: RunDir, plan: Plan, lease: TrialLease, *, threads: int, uri: str) -> list[str]:
+    """Write config.yaml and job.json of an interrupted run again where they are gone; return their names.
+
+    The plan says all that was in them but the number of threads, which the journal has.
+    """
+    params = {key: value for line in read_journal(folder.journal) if line["kind"] == "params" for key, value in line["values"].items()}
+    logged_threads = int(params.get("cpu_threads", threads))
+    texts = {folder.config: config_text(plan, lease, threads=logged_threads), folder.job: manifest_of(plan, lease, uri=uri).to_json()}
+    missing = [path for path in texts if not path.exists()]
+    for path in missing:
+        write_atomic(path, texts[path])
+    return [path.name for path in missing]
+
+
+def drop_checkpoints(folder: RunDir) -> None:
+    """Remove the checkpoints of a decided run, which nothing trains on from."""
+    for path in folder.checkpoints.glob("*.ckpt"):
+        path.unlink(missing_ok=True)
 
 
 def score(result: Mapping[str, Any], *, metric: str) -> float | None:

@@ -24,7 +24,7 @@ from bakeoff.sweep.candidates import ends
 from bakeoff.sweep.metric_tail import MetricTail
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.step_watch import StepWatch
-from bakeoff.sweep.trials import FAULTS, FINAL, TrialLease, folder_of, name_of
+from bakeoff.sweep.trials import FAULTS, FINAL, TrialLease, drop_checkpoints, folder_of, name_of, restore_files
 from bakeoff.training import processes
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
     plan = worker_spec.plan
     folder = folder_of(plan, lease, root=worker_spec.root, threads=worker_spec.threads, uri=worker_spec.uri)
     result = final(folder)
+    gone = restore_files(folder, plan, lease, threads=worker_spec.threads, uri=worker_spec.uri) if result is None else []
+    if gone:
+        reason = f"{' and '.join(gone)} of the interrupted run was gone"
+        wire.send({"name": name_of(plan, lease), "status": "restored from the plan", "reason": reason})
     if result is None:
         processes.wait_until_free(folder)
         ended = train(worker_spec, queue, lease, folder, wire)
@@ -134,6 +138,8 @@ def attempt(worker_spec: WorkerSpec, queue: TrialQueue, lease: TrialLease, wire:
                 return {"name": name_of(plan, lease), "status": "waits" if waits else "requeued", "reason": reason}
             result = failed(folder, f"{reason}, in each of {times} attempts")
     accepted = queue.tell(lease, result)
+    if accepted and lease.stage == "tune" and result["status"] != "failed":
+        drop_checkpoints(folder)
     return {
         "name": name_of(plan, lease),
         "status": str(result["status"]) if accepted else "ignored: another worker has the trial",

@@ -73,7 +73,7 @@ class LaunchSettings:
         """Read the settings of a run directory, without the checks and imports of the whole config."""
         import yaml
 
-        config = yaml.safe_load(run_dir.config.read_text(encoding="utf-8"))
+        config = yaml.safe_load(run_dir.read_config())
         trainer = config.get("trainer") if isinstance(config, dict) else None
         trainer = trainer if isinstance(trainer, dict) else {}
         devices, threads = int(trainer.get("devices") or 1), trainer.get("threads")
@@ -178,7 +178,7 @@ def find_death(run_dir: RunDir, exit_code: int | None) -> Death:
         run_dir: The run directory.
         exit_code: Of the process, or of a rank where there are several; negative for a signal.
     """
-    if exit_code in (None, 1, FAULT_CODES["peer"]) and LaunchSettings.read(run_dir).is_distributed:
+    if exit_code in (None, 1, FAULT_CODES["peer"]) and run_dir.config.exists() and LaunchSettings.read(run_dir).is_distributed:
         codes = [int(code) for code in RANK_EXIT_CODE.findall(read_log(run_dir)[-LOG_TAIL:])]
         exit_code = next((code for code in codes if code not in (1, FAULT_CODES["peer"], -signal.SIGTERM)), exit_code)
     ends = [line["reason"] for line in read_journal(run_dir.journal) if line["kind"] == "end"]

@@ -149,7 +149,7 @@ def resume_run(run_dir: RunDir, *, uri: str | None = None, progress: bool) -> Tr
     Raises:
         NotFoundError: The directory is that of a check.
     """
-    run, manifest = load_frozen(run_dir.config.read_text(), origin=str(run_dir.config)), run_dir.read_job()
+    run, manifest = load_frozen(run_dir.read_config(), origin=str(run_dir.config)), run_dir.read_job()
     if manifest.kind == "check":
         raise NotFoundError(f"run {manifest.id}: is a check, and trains nothing; bakeoff check makes it again")
     run = run.replace(**{"tracking.uri": uri or default_uri(Path.cwd())})

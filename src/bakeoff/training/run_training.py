@@ -104,7 +104,7 @@ def train_or_log_failure(path: Path, *, progress: bool) -> RunResult:
         settle_run(run_dir)
         return RunResult.from_json_dict(content)
     manifest = run_dir.read_job()
-    run = load_frozen(run_dir.config.read_text(), origin=str(run_dir.config))
+    run = load_frozen(run_dir.read_config(), origin=str(run_dir.config))
     is_rank_zero = int(os.environ.get("RANK", "0")) == 0
     with run_dir.locked() if is_rank_zero else contextlib.nullcontext():
         journal = Journal(run_dir.journal) if is_rank_zero else NullJournal()
