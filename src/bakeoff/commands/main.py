@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "pictures of the ideas: activations, optimizers, backprop, ...",
     "ui": "the MLflow UI, on this machine only",
     "sync": "bring the store up to date with the journals",
+    "clean": "remove the checkpoints of runs that have come to their end",
     "completion": 'shell completion: eval "$(bakeoff completion bash)"',
 }
 

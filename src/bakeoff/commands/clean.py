@@ -1,0 +1,56 @@
+"""`bakeoff clean [--keep best] [--dry-run]`: removes the checkpoints of runs that have come to their end.
+
+A run that is at work, was stopped or has failed keeps its own, to go on from. The store keeps the trained nets that were exported to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bakeoff.commands.arguments import parse_arguments
+
+ENDED = ("finished", "diverged", "pruned")
+
+
+def main(argv: list[str]) -> int:
+    """Print what is removed, a run a line, and remove it."""
+    args, composed = parse_arguments("clean", __doc__, argv, add_flags=add_flags, keys=("tracking.folder",))
+    from bakeoff.run_files.run_dir import iter_run_dirs
+    from bakeoff.tracking.replay import is_behind
+
+    root = Path(composed.run.tracking.folder)
+    rows, behind = list[dict[str, Any]](), 0
+    for folder in iter_run_dirs(root):
+        result = folder.read_result()
+        files = [path for path in sorted(folder.checkpoints.glob("*.ckpt")) if path.stem != args.keep]
+        if not files or result is None or result["status"] not in ENDED or folder.busy():
+            continue
+        if is_behind(folder):
+            behind += 1
+            continue
+        size = sum(path.stat().st_size for path in files)
+        names = [path.name for path in files]
+        rows.append({"run": result["id"], "status": result["status"], "name": result["name"], "files": names, "bytes": size})
+        if not args.dry_run:
+            for path in files:
+                path.unlink()
+    total = sum(row["bytes"] for row in rows)
+    if args.json:
+        print(json.dumps({"removed": not args.dry_run, "bytes": total, "runs": rows, "behind": behind}))
+    else:
+        for row in rows:
+            print(f"{row['run']}  {row['status']:<8}  {row['bytes'] / 1e6:8,.1f} MB  {row['name']}: {', '.join(row['files'])}")
+        print(f"{'would remove' if args.dry_run else 'removed'} {total / 1e6:,.1f} MB of checkpoints of {len(rows)} runs of {root}")
+    if behind:
+        print(f"bakeoff: {behind} runs keep theirs, since the store has not got them yet; bakeoff sync first", file=sys.stderr)
+    return 0
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what to keep, and whether to remove anything."""
+    parser.add_argument("--keep", choices=("best", "last"), help="keep this checkpoint of each run, for its weights")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
