@@ -40,7 +40,7 @@ def test_a_store_is_made_with_its_artifacts_beside_the_file(folder: Path) -> Non
 
 
 def test_the_engines_of_stores_are_found_by_their_address(folder: Path) -> None:
-    """`client._make_sqlite` lets MLflow forget connections to a file that was deleted."""
+    """`client.open_client` lets MLflow forget connections to a file that was deleted."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     mlflow.MlflowClient(default_uri(folder)).get_experiment("0")

@@ -18,6 +18,7 @@ def main(argv: list[str]) -> int:
     site = composed.run.tracking
     from bakeoff.run_files.run_dir import iter_run_dirs
     from bakeoff.tracking.client import default_uri
+    from bakeoff.tracking.moved_store import is_moved, repair_artifact_addresses
     from bakeoff.tracking.replay import foreign_store
     from bakeoff.training.writer import sync_runs
 
@@ -26,10 +27,13 @@ def main(argv: list[str]) -> int:
     elsewhere: Counter[str] = Counter()
     for folder in iter_run_dirs(root):
         named = foreign_store(folder, uri=uri)
-        if named is not None and site.uri is not None:
+        if named is not None and (site.uri is not None or is_moved(named, uri)):
             folder.readdress(uri)
         elif named is not None:
             elsewhere[named] += 1
+    moved = repair_artifact_addresses(uri)
+    if moved:
+        print(f"bakeoff: the store was moved from {moved}; it finds its artifacts beside its file again", file=sys.stderr)
     done = sync_runs(root, uri=uri)
     problems = [problem for progress in done for problem in progress.problems]
     for named, count in elsewhere.items():

@@ -19,7 +19,7 @@ from bakeoff.sweep.progress import SweepProgress
 from bakeoff.sweep.resources import Resources
 from bakeoff.sweep.sweep_dir import Summary, siblings
 from bakeoff.sweep.trials import FAULTS
-from bakeoff.tracking.client import default_uri
+from bakeoff.tracking.client import check_usable, default_uri
 from bakeoff.training import processes
 from bakeoff.training.writer import Writer
 
@@ -122,6 +122,7 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
 def run_rest(plan: Plan, *, context: ForkServerContext, resources: Resources, trial: str) -> SweepOutcome:
     """Run what is left of a sweep as `run_sweep` says, which names the faults of the machine."""
     root, uri = Path(plan.site.tracking.folder), plan.site.tracking.uri or default_uri(Path.cwd())
+    check_usable(uri)
     notes = siblings(plan, root=root)
     folder = root / plan.title
     try:

@@ -10,12 +10,14 @@ one file lock, so that a budget is kept to the trial.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import seeds
+from bakeoff.errors import FolderError
 from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import interim, leases, optuna_studies
@@ -49,7 +51,12 @@ class TrialQueue(StudyStates):
         """Hold the sweep's lock, on a journal that ends with a whole line."""
         with hold_lock(self.folder / LOCK):
             leases.truncate_torn_line(self.folder / JOURNAL)
-            yield
+            try:
+                yield
+            except json.JSONDecodeError as error:
+                damage = f"a line in its middle is damaged: {error.doc.strip()[:40]!r}"
+                advice = "put a copy of the file back, or move the sweep's folder away to start anew"
+                raise FolderError(f"{self.folder / JOURNAL}: {damage}; {advice}") from error
 
     def lease(self, owner: Owner) -> TrialLease | None:
         """Lease the next point: one whose owner is gone, else the next in turn.

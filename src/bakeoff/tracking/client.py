@@ -44,6 +44,8 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+_INODES: dict[str, int] = {}
+"""The files behind the addresses of SQLite stores that this process has opened."""
 _INCOMPLETE = "tracking.uri={}: the file is no complete MLflow store (damaged, or its making was interrupted): move it away"
 URI_VARIABLE = "BAKEOFF_TRACKING_URI"
 """Environment variable that passes the store's address, which may hold a password, to child processes."""
@@ -106,7 +108,59 @@ def open_client(uri: str, *, create: bool = False) -> MlflowClient:
     with store_errors(uri):
         from mlflow import MlflowClient
 
+        _leave_replaced_file(uri)
         return MlflowClient(uri)
+
+
+def _leave_replaced_file(uri: str) -> None:
+    """MLflow keeps its connections: one to an SQLite file that was deleted meanwhile would go on with the file that is gone."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file = sqlite_path(uri)
+    if file is not None:
+        inode = file.stat().st_ino
+        if _INODES.setdefault(uri, inode) != inode and uri in SqlAlchemyStore._engine_map:
+            SqlAlchemyStore._engine_map[uri].dispose()
+        _INODES[uri] = inode
+
+
+def check_usable(uri: str) -> None:
+    """Check before a training what no waiting mends: the kind of address, the driver of a database, the right to write an SQLite file.
+
+    Args:
+        uri: The store's address, which need not answer now.
+
+    Raises:
+        StoreError: The store can never take the training's results.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    file, shown = sqlite_path(uri), f"tracking.uri={redact(uri)}"
+    if file is not None:
+        _check_writable(file, shown)
+        return
+    scheme = uri.partition("://")[0]
+    if scheme.partition("+")[0] not in PORTS:
+        raise StoreError(f"{shown}: expected sqlite:///FILE, http(s)://HOST:PORT or a database address")
+    if scheme in ("http", "https"):
+        return
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise StoreError(f"{shown}: needs the Python package {error.name or scheme}, which is not installed") from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(f"{shown}: {redact(str(error))}") from error
+
+
+def _check_writable(file: Path, shown: str) -> None:
+    """Check that an SQLite file, which need not be there, can be written."""
+    if not file.parent.is_dir():
+        raise StoreError(f"{shown}: there is no folder {file.parent}")
+    # SQLite makes files of its own beside the database.
+    for path in (file.parent, *([file] if file.exists() else [])):
+        if not os.access(path, os.W_OK):
+            raise StoreError(f"{shown}: {path} cannot be written")
 
 
 def check_reachable(uri: str) -> None:
@@ -222,10 +276,6 @@ def _make_sqlite(file: Path) -> None:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         # A link fails where another program has made the file meanwhile; a rename would throw that one away.
         os.link(draft, file)
-        # A client that was open when the file was deleted would go on with the one that is gone.
-        deleted = SqlAlchemyStore._engine_map.get(f"sqlite:///{file}")
-        if deleted is not None:
-            deleted.dispose()
     except FileExistsError:
         _wait_complete(file)
     finally:

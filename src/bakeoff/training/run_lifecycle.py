@@ -16,7 +16,7 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.errors import FolderError, MachineError, NotFoundError, RunInterrupted, redact, signal_of
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir, RunKind, RunManifest, new_run_id
-from bakeoff.tracking.client import default_uri, pass_on_uri, usable_uri
+from bakeoff.tracking.client import check_usable, default_uri, pass_on_uri, usable_uri
 from bakeoff.training import processes
 from bakeoff.training.run_training import RunResult, train_from_dir
 from bakeoff.training.writer import Writer
@@ -54,7 +54,11 @@ def create_run_dir(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[st
         run: The run.
         kind: What the run is for.
         tags: Tags of the run in the store.
+
+    Raises:
+        StoreError: The run's store can never take it.
     """
+    check_usable(tracking_uri_of(run))
     if run.trainer.threads is None:
         run = run.replace(**{"trainer.threads": builders.threads_per_process(run)})
     manifest = RunManifest(
@@ -153,6 +157,7 @@ def resume_run(run_dir: RunDir, *, uri: str | None = None, progress: bool) -> Tr
     if manifest.kind == "check":
         raise NotFoundError(f"run {manifest.id}: is a check, and trains nothing; bakeoff check makes it again")
     run = run.replace(**{"tracking.uri": uri or default_uri(Path.cwd())})
+    check_usable(tracking_uri_of(run))
     run_dir.readdress(tracking_uri_of(run))
     result = run_dir.read_result()
     if result is None:
