@@ -143,7 +143,7 @@ def test_the_correct_test_images_of_each_confirm_run_are_read(store: Path) -> No
 def test_report_from_the_store_alone(store: Path, tmp_path: Path) -> None:
     report = build_report("duel", uri=default_uri(store), out=tmp_path)
     assert report.verdict.winner == "adam"
-    assert "sgd: 1 of 3 tuning runs failed and have no score." in report.verdict.caveats
+    assert "sgd: 1 of 3 tuning runs failed; they have no score." in report.verdict.caveats
     assert any(line.startswith("Edge of the space: sgd's chosen optimizer.lr is 0.9") for line in report.verdict.caveats)
     text = (tmp_path / "report.md").read_text()
     assert f"tracking.uri=sqlite:///{store}/mlflow.db" in text  # the store is not the working folder's: commands name it

@@ -6,10 +6,14 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bakeoff.report.analysis import analyse
 from bakeoff.report.design import extend_studies
+from bakeoff.report.outcomes import is_guessing
 from bakeoff.report.results import SweepResults
+from bakeoff.report.tables import arms_table
 from bakeoff.report.verdict import compute_verdict
 
 Make = Callable[..., SweepResults]
@@ -83,7 +87,7 @@ def test_edge_and_divergence_are_flagged(simulated: Make, rng: np.random.Generat
     made = simulated({"a": 0.0, "b": 0.05}, rng=rng, diverge=lambda arm, lr: arm == "a" and lr > 0.05)
     lost = int(((made.runs["arm"] == "a") & (made.runs["state"] == "diverged")).sum())
     assert lost > 0
-    assert f"a: {lost} of 8 tuning runs diverged and count as the worst outcome." in compute_verdict(made).caveats
+    assert f"a: {lost} of 8 tuning runs diverged; they count as the worst outcome." in compute_verdict(made).caveats
     assert (made.runs.loc[made.runs["state"] == "diverged", "score"] == 0).all()
     at_the_end = made.runs.copy()
     at_the_end.loc[at_the_end["arm"] == "b", "optimizer.lr"] = 0.9
@@ -99,8 +103,8 @@ def test_an_arm_does_not_win_a_loss_by_diverging(simulated: Make, rng: np.random
     runs.loc[gone, "state"] = "diverged"
     runs.loc[gone, "score"] = float("nan")
     told = compute_verdict(dataclasses.replace(made, runs=runs))
-    assert (told.grade, told.winner) == ("unknown", None)
-    assert told.headline == "No winner: b scores best where it learns, but fails more often than a."
+    assert (told.grade, told.winner) == ("under-powered", None)
+    assert "but 3 of 10 of its studies failed, against 0 of 10 of a" in told.headline
 
 
 def test_an_arm_without_a_score_is_named_as_left_out(simulated: Make, rng: np.random.Generator) -> None:
@@ -111,7 +115,7 @@ def test_an_arm_without_a_score_is_named_as_left_out(simulated: Make, rng: np.ra
     told = compute_verdict(dataclasses.replace(made, runs=runs))
     assert told.winner == "b"
     assert any("c: 10 of 10 confirm runs failed" in line for line in told.caveats)
-    assert any("the verdict says nothing about it" in line for line in told.caveats)
+    assert any("c is left out: it has no confirm score." in line for line in told.details)
 
 
 def test_identical_arms_rarely_get_a_winner_from_end_to_end(simulated: Make) -> None:
@@ -153,7 +157,7 @@ def test_an_arm_that_never_trained_loses(simulated: Make, rng: np.random.Generat
     verdict = compute_verdict(dataclasses.replace(made, runs=runs))
     assert (verdict.grade, verdict.winner) == ("supported", "b")
     assert verdict.headline == "b wins: it trains, and a never did."
-    assert "a loses to b: 8 of its 8 tuning runs diverged or failed" in verdict.details[1]
+    assert "a loses to b: all 8 of its tuning runs diverged or failed" in verdict.details[1]
     few = runs[(runs["stage"] == "confirm") | (runs["point"] < 2)]
     design = dataclasses.replace(made.design, planned_arms=tuple(dataclasses.replace(arm, trials=2) for arm in made.design.planned_arms))
     assert compute_verdict(dataclasses.replace(made, runs=few, design=design)).winner is None
@@ -168,7 +172,10 @@ def test_an_arm_that_fails_more_often_is_no_winner_and_one_that_fails_less_wins_
         return made
 
     leader = compute_verdict(failing({"a": 0.0, "b": 0.05}, "b", 2))
-    assert (leader.winner, leader.headline) == (None, "No winner: b scores best where it learns, but fails more often than a.")
+    assert (leader.winner, leader.headline) == (
+        None,
+        "No winner: b scores best where it learns, but 2 of 20 of its studies failed, against 0 of 20 of a.",
+    )
     assert any("2 of 20 (95 % interval 1 to 32 %) of b" in line for line in leader.details)
     rival = compute_verdict(failing({"a": 0.0, "b": 0.05}, "a", 2))
     assert rival.winner == "b" and rival.differences[0].n == 18
@@ -212,3 +219,92 @@ def test_twins_are_said_to_be_twins(simulated: Make, rng: np.random.Generator) -
     assert (verdict.grade, verdict.winner) == ("identical", None)
     assert verdict.headline.startswith("a and b are twins: their scores are identical in each of 10 runs")
     assert verdict.details[0] == "They are ahead of c."
+
+
+def without_runs(made: SweepResults, gone: pd.Series[bool]) -> SweepResults:
+    return dataclasses.replace(made, runs=made.runs[~gone])
+
+
+def test_a_study_in_which_nothing_trained_counts_as_failed_and_does_not_hold_the_sweep_up(
+    simulated: Make, rng: np.random.Generator
+) -> None:
+    made = simulated({"a": 0.0, "b": 0.05}, rng=rng, trials=20, seeds=10, studies=5)
+    tune = made.runs["stage"] == "tune"
+    made.runs.loc[tune, "study"] = made.runs.loc[tune, "point"] // 4
+    lost = (made.runs["arm"] == "a") & (made.runs["study"] == 2)
+    made.runs.loc[tune & lost, "state"] = "diverged"
+    # Study 2 has the third and the eighth seed, and no setting to confirm on them.
+    made = without_runs(made, (made.runs["arm"] == "a") & made.runs["seed"].isin([1003, 1008]))
+    verdict = compute_verdict(made)
+    assert (verdict.winner, verdict.analyses) == ("b", 1)
+    assert any("1 of 5 (95 % interval 1 to 72 %) of a" in line for line in verdict.details)
+
+
+def test_an_analysis_without_a_shared_seed_hides_no_later_one(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.05}, rng=rng, seeds=20, planned=10)
+    first = (made.runs["stage"] == "confirm") & (made.runs["arm"] == "a") & (made.runs["seed"] <= 1010)
+    made.runs.loc[first, "state"], made.runs.loc[first, "score"] = "failed", float("nan")
+    verdict = compute_verdict(made)
+    assert (verdict.analyses, verdict.differences[0].n, verdict.differences[0].better) == (2, 10, "b")
+
+
+def test_an_arm_that_trained_in_one_block_alone_does_not_lose_the_other(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.05}, rng=rng, blocks=("easy", "hard"))
+    hard = (made.runs["arm"] == "b") & (made.runs["block"] == "hard")
+    made.runs.loc[hard & (made.runs["stage"] == "tune"), "state"] = "diverged"
+    verdict = compute_verdict(without_runs(made, hard & (made.runs["stage"] == "confirm")))
+    assert (verdict.winner, verdict.headline) == (None, "Nothing to compare: a alone has a confirm score in every block.")
+    assert any(line.startswith("In easy: b beats a") for line in verdict.details)
+
+
+def test_no_number_of_seeds_is_promised_where_the_test_images_are_too_few(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.0}, rng=rng, seeds=50, planned=10)
+    target, predictions = np.arange(355, dtype=np.uint8) % 10, {}
+    skill = {arm: np.random.default_rng(i).normal(0, 0.15, 355) for i, arm in enumerate("ab")}
+    for at, row in made.runs[made.runs["stage"] == "confirm"].iterrows():
+        right = np.random.default_rng([7, int(row["seed"])]).random(355) < 0.9 + skill[str(row["arm"])]
+        predictions[str(row["mlflow_id"])] = (np.where(right, target, (target + 1) % 10).astype(np.uint8), target)
+        made.runs.loc[at, "score"] = float(right.mean())
+    verdict = compute_verdict(dataclasses.replace(made, test_predictions=predictions))
+    assert verdict.grade == "under-powered" and verdict.winner is None
+    assert "No number of seeds would do: the choice of 355 test images alone" in verdict.details[-1]
+
+
+def test_untrained_nets_that_are_lucky_have_learned_nothing() -> None:
+    """Images of one class get one prediction, so accuracies spread more than those of independent guesses."""
+    rng, learned = np.random.default_rng(0), 0
+    target = np.repeat(np.arange(10), 35)
+    for _ in range(200):
+        named = rng.integers(0, 10, 10)[target]
+        learned += not is_guessing(np.where(rng.random(350) < 0.8, named, rng.integers(0, 10, 350)), target, alpha=0.05 / 20)
+    assert learned <= 3
+    assert not is_guessing(np.where(rng.random(350) < 0.5, target, rng.integers(0, 10, 350)), target, alpha=0.05 / 20)
+
+
+def test_nothing_learned_in_one_block_is_said_there(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.05}, rng=rng, blocks=("easy", "hard"))
+    gone = (made.runs["block"] == "hard") & (made.runs["stage"] == "confirm")
+    made.runs.loc[gone, "state"], made.runs.loc[gone, "score"] = "diverged", 0.1
+    verdict = compute_verdict(made)
+    assert any(line.startswith("In hard: Nothing learned: every confirm run of a and b diverged or failed") for line in verdict.details)
+
+
+def test_equal_scores_of_the_runs_that_survived_are_no_twins(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.0}, rng=rng)
+    confirm = made.runs["stage"] == "confirm"
+    made.runs.loc[confirm & (made.runs["arm"] == "b"), "score"] = made.runs.loc[confirm & (made.runs["arm"] == "a"), "score"].to_numpy()
+    gone = made.runs.index[confirm & (made.runs["arm"] == "b")][:6]
+    made.runs.loc[gone, "state"] = "diverged"
+    verdict = compute_verdict(made)
+    assert verdict.grade != "identical" and "twins" not in verdict.headline
+
+
+def test_sections_rest_on_the_scores_of_the_verdict(simulated: Make, rng: np.random.Generator) -> None:
+    made = simulated({"a": 0.0, "b": 0.03}, rng=rng)
+    gone = made.runs.index[(made.runs["stage"] == "confirm") & (made.runs["arm"] == "a")][:4]
+    made.runs.loc[gone, "state"], made.runs.loc[gone, "score"] = "diverged", 0.1
+    analysis = analyse(made)
+    (pair,) = analysis.verdict.differences
+    assert abs(analysis.simultaneous[0].difference) == pytest.approx(pair.advantage, abs=0.01)
+    table = arms_table(analysis)
+    assert dict(zip(table["arm"], table["failed_units"], strict=True)) == {"a": 4, "b": 0}

@@ -18,13 +18,13 @@ SWEEPS = 300
 def test_false_winners_are_as_rare_as_the_docs_say() -> None:
     command = [sys.executable, str(BENCHMARK), "--sweeps", str(SWEEPS), "--arms", "2", "3", "--json"]
     rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert len(rows) == 22
+    assert len(rows) == 24
     for row in rows:
         rate, _ = row["false winner"]
         sweeps = 30 if row["situation"].startswith("images") else SWEEPS
         most = 0.05 + 3 * math.sqrt(0.05 * 0.95 / sweeps)
         if "as if" in row["situation"]:
             assert rate > most, row  # what the rates would be without the design
-        elif row["situation"] != "one lognormal":  # which the docs name as the case where it does not hold
+        elif row["situation"] not in ("one lognormal", "one tuned badly"):  # where the docs say that it does not hold
             assert rate <= most, row
             assert row["coverage"][0] >= 1 - most, row

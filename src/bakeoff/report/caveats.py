@@ -54,11 +54,10 @@ def _unscored_runs(sweep: SweepResults) -> Iterator[str]:
             diverged, failed, pruned = (states.get((stage, arm, state), 0) for state in ("diverged", "failed", "pruned"))
             total = formatting.count_noun(totals.get((stage, arm), 0), f"{word} run")
             if diverged:
-                counted = "count as the worst outcome" if stage == "tune" else "count as guessing"
-                outcome = counted if plan.metric.endswith("accuracy") else "have no score, since a loss has no worst value"
-                yield f"{arm}: {diverged} of {total} diverged and {outcome}."
+                counted = "count as the worst outcome" if plan.metric.endswith("accuracy") else "have no score"
+                yield f"{arm}: {diverged} of {total} diverged; they {counted if stage == 'tune' else 'are compared as failures'}."
             if failed:
-                yield f"{arm}: {failed} of {total} failed and have no score."
+                yield f"{arm}: {failed} of {total} failed; they {'have no score' if stage == 'tune' else 'are compared as failures'}."
             if pruned:
                 yield f"{arm}: {pruned} of {total} were stopped early by pruner {plan.pruner}."
 
@@ -85,15 +84,19 @@ def _scores(sweep: SweepResults) -> Iterator[str]:
     plan, scores = sweep.design, sweep.scores()
     unscored = [arm for arm in plan.arms if not any(scores[block][arm] for block in plan.blocks)]
     if len(sweep.stage_runs("confirm")) and unscored:
-        yield f"{formatting.join_names(unscored)}: no confirm run has a score, so the verdict says nothing about it."
+        yield f"{formatting.join_names(unscored)}: no confirm run has a score."
     shared = min((len(seeds) for block in scores.values() for seeds in block.values() if seeds), default=0)
+    confirmed = set(sweep.stage_runs("confirm")["seed"])
+    studies = {plan.sequential.study_at(position) for position, seed in enumerate(sweep.seed_order) if seed in confirmed}
+    units = len(studies) if plan.studies > 1 else shared
     if plan.studies > 1 and shared:
         yield (
-            f"Each arm was tuned {plan.studies} times: in intervals, tests, ranks and effects a study counts once, by the mean of its "
-            "seeds. The interquartile mean, the profiles and the log-rank test treat runs as independent, whichever study they belong to."
+            f"Each arm was tuned {units} times: everywhere a study counts once, by the mean of its seeds, and in the log-rank test by its "
+            "first seed."
         )
-    if 0 < shared < FEW_SEEDS:
-        yield f"Few seeds (n = {shared}): intervals assume normally distributed scores, which so few cannot show."
+    if shared and units < FEW_SEEDS:
+        unit = "studies" if plan.studies > 1 else "seeds"
+        yield f"Few {unit} (n = {units}): intervals assume normally distributed scores, which so few cannot show."
     if len(plan.blocks) > 1:
         yield f"The mean is over these {len(plan.blocks)} blocks and says nothing about others."
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scipy import stats
-
 from bakeoff.report import formatting, outcomes
 from bakeoff.report.results import SweepResults
 from bakeoff.stats.failures import FailureDifference, FailureRate
@@ -23,6 +21,8 @@ from bakeoff.stats.scores import ALL_BLOCKS
 #: Grades of a difference that rank two arms, and those that call them equal; the second of each is about the tuned settings alone.
 AHEAD_GRADES: tuple[Grade, ...] = ("supported", "as tuned")
 LEVEL_GRADES: tuple[Grade, ...] = ("tie", "tie as tuned", "identical")
+#: Of a normal estimate, the standard deviations at which a test at 5 % has a power of 80 %.
+POWER_QUANTILES = 2.8
 #: Pairs whose evidence is put into words.
 MAX_EVIDENCE = 4
 
@@ -83,42 +83,70 @@ def conclude_family(sweep: SweepResults, evidence: FamilyEvidence) -> Conclusion
         Grade, winner, headline and further sentences.
     """
     if not evidence.means:
-        return Conclusion("unknown", None, "Nothing to compare: no arm has a confirm score.", tuple(_untrained(sweep, evidence, None)))
-    leader, *rest = evidence.means
+        lines = tuple(_untrained(sweep, evidence, None))
+        return Conclusion("unknown", None, "Nothing to compare: no arm has a confirm score.", lines)
+    leader = _leader(evidence)
+    rest = [arm for arm in evidence.means if arm != leader]
     if not rest:
         return _only_one_trained(sweep, evidence, leader)
-    pairs = {arm: evidence.difference(leader, arm) for arm in rest}
-    ahead_of = {
-        arm: (d.grade in AHEAD_GRADES and d.better == leader) or (d.grade in LEVEL_GRADES and evidence.fails_less(leader, arm) is not None)
-        for arm, d in pairs.items()
-        if d is not None
-    }
-    beaten, level = [a for a in rest if ahead_of.get(a)], [a for a in rest if not ahead_of.get(a)]
     details = _untrained(sweep, evidence, leader)
+    pairs = {arm: evidence.difference(leader, arm) for arm in rest}
+    by_score = [arm for arm, d in pairs.items() if d is not None and d.grade in AHEAD_GRADES and d.better == leader]
+    by_failures = [
+        arm for arm, d in pairs.items() if d is not None and d.grade in LEVEL_GRADES and evidence.fails_less(leader, arm) is not None
+    ]
+    level = [arm for arm in rest if arm not in by_score and arm not in by_failures]
     if not level:
-        return _winner(sweep, evidence, leader, details)
+        return _winner(sweep, evidence, leader, by_failures, details)
     twins = [arm for arm in level if (d := pairs[arm]) is not None and d.grade == "identical"]
     if len(twins) == len(level):
-        return _twins(sweep, evidence, [leader, *twins], beaten)
+        return _twins(sweep, evidence, [leader, *twins], [*by_score, *by_failures])
     return _no_winner(sweep, evidence, leader, level, details)
 
 
-def _winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, details: list[str]) -> Conclusion:
+def _leader(evidence: FamilyEvidence) -> str:
+    """The first arm by its mean that no other arm is ahead of, seed by seed or at level scores by fewer failures."""
+
+    def is_beaten(arm: str) -> bool:
+        for rival in evidence.means:
+            d = evidence.difference(arm, rival) if rival != arm else None
+            if d is not None and d.grade in AHEAD_GRADES and d.better == rival:
+                return True
+            if d is not None and d.grade in LEVEL_GRADES and evidence.fails_less(rival, arm) is not None:
+                return True
+        return False
+
+    return next((arm for arm in evidence.means if not is_beaten(arm)), next(iter(evidence.means)))
+
+
+def _winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, by_failures: Sequence[str], details: list[str]) -> Conclusion:
     """The leader is ahead of every other arm."""
     metric, rest = sweep.score_metric, [arm for arm in evidence.means if arm != leader]
-    nearest = min((d for arm in rest if (d := evidence.difference(leader, arm)) is not None), key=lambda d: d.advantage)
+    by_score = [arm for arm in rest if arm not in by_failures]
+    nearest = min((d for arm in by_score or rest if (d := evidence.difference(leader, arm)) is not None), key=lambda d: d.advantage)
+    rival = _other(nearest, leader)
     metric_name, means = formatting.metric_name(metric), evidence.means
-    steadier_rivals = [arm for arm in rest if evidence.fails_more(leader, arm)]
     runner = f"{leader} reaches {formatting.score(means[leader].mean, metric)} mean {metric_name}, "
-    runner += f"{nearest.worse} {formatting.score(means[nearest.worse].mean, metric)}"
+    runner += f"{rival} {formatting.score(means[rival].mean, metric)}"
     proof = [f"{runner}. {evidence_sentence(nearest, metric, pairs=len(evidence.differences), analyses=_analyses(sweep))}"]
-    proof += [*_small(nearest, sweep), *_failure_sentences(evidence, leader, rest), *details]
-    if steadier_rivals:
-        headline = f"No winner: {leader} scores best where it learns, but fails more often than {formatting.join_names(steadier_rivals)}."
-        return Conclusion("unknown", None, headline, tuple(proof))
+    proof += _small(nearest, sweep) if by_score else []
+    proof += [*_failure_sentences(evidence, leader, rest), *details]
+    if by_score and by_failures:
+        proof.append(
+            f"{leader} is ahead of {formatting.join_names(by_score)} by score, of {formatting.join_names(by_failures)} by failures."
+        )
+    steadier = [arm for arm in rest if evidence.fails_more(leader, arm)]
+    if steadier:
+        significant = any(evidence.fails_less(arm, leader) is not None for arm in steadier)
+        mine, others = evidence.rates[leader], [f"{_count(evidence.rates[arm])} of {arm}" for arm in steadier]
+        headline = (
+            f"No winner: {leader} scores best where it learns, but {_count(mine)} of its {_units(sweep)} failed, against "
+            f"{formatting.join_names(others)}."
+        )
+        return Conclusion("unknown" if significant else "under-powered", None, headline, tuple(proof))
     size = f"by {formatting.difference(nearest.advantage, metric)} of {metric_name}"
-    size += "" if len(rest) == 1 else f" over its closest rival, {nearest.worse}"
-    if nearest.grade in LEVEL_GRADES:
+    size += "" if len(rest) == 1 else f" over its closest rival, {rival}"
+    if not by_score:
         size = "by its fewer failures, at scores that are alike"
     head = f"{leader} beats {rest[0]}" if len(rest) == 1 else f"{leader} is the best of the {len(means)} arms"
     if sweep.design.is_conditional:
@@ -128,7 +156,8 @@ def _winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, details:
 
 def _twins(sweep: SweepResults, evidence: FamilyEvidence, twins: Sequence[str], beaten: Sequence[str]) -> Conclusion:
     """The arms in the lead gave the same numbers seed by seed."""
-    runs = formatting.count_noun(evidence.means[twins[0]].n, "run")
+    d = evidence.difference(twins[0], twins[1])
+    runs = formatting.count_noun(d.n if d is not None else 0, "run")
     details = (f"They are ahead of {formatting.join_names(beaten)}.",) if beaten else ()
     names = formatting.join_names(list(twins))
     headline = f"{names} are twins: their scores are identical in each of {runs}, so what sets them apart changes nothing here."
@@ -136,12 +165,13 @@ def _twins(sweep: SweepResults, evidence: FamilyEvidence, twins: Sequence[str], 
 
 
 def _no_winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, level: Sequence[str], details: list[str]) -> Conclusion:
-    """Some arms cannot be told from the leader."""
+    """Some arms cannot be distinguished from the leader."""
     metric, metric_name = sweep.score_metric, formatting.metric_name(sweep.score_metric)
     beaten = [arm for arm in evidence.means if arm != leader and arm not in level]
     pairs = {arm: evidence.difference(leader, arm) for arm in level}
     open_pairs = [d for d in pairs.values() if d is not None]
-    lines = [_behind(leader, beaten, evidence)] if beaten else []
+    behind = [arm for arm in beaten if (d := evidence.difference(leader, arm)) is not None and d.grade in AHEAD_GRADES]
+    lines = [_behind(leader, behind, evidence)] if behind else []
     n_pairs, analyses = len(evidence.differences), _analyses(sweep)
     lines += [
         f"{leader} against {_other(d, leader)}: {evidence_sentence(d, metric, pairs=n_pairs, analyses=analyses)}"
@@ -150,7 +180,7 @@ def _no_winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, level
     apart = [arm for arm, d in pairs.items() if d is None]
     if apart:
         lines.append(f"{formatting.join_names(apart)}: no seed in common with {leader}.")
-    lines += [*_failure_sentences(evidence, leader, level), *details]
+    lines += [*_failure_sentences(evidence, leader, [*level, *beaten]), *_twin_sentences(evidence, leader), *details]
     if not apart and all(d.grade in LEVEL_GRADES for d in open_pairs):
         margin = formatting.difference(sweep.design.margin, metric)
         conditional = any(d.grade == "tie as tuned" for d in open_pairs)
@@ -162,62 +192,84 @@ def _no_winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, level
     return Conclusion(grade, None, head, (*lines, *_more(open_pairs, sweep, n_pairs)))
 
 
+def _twin_sentences(evidence: FamilyEvidence, leader: str) -> list[str]:
+    """Pairs of arms behind the leader that gave the same numbers."""
+    twins = [d for d in evidence.differences if d.grade == "identical" and leader not in (d.better, d.worse)]
+    return [f"{d.better} and {d.worse} are twins: identical in each of {d.n} runs." for d in twins]
+
+
 def _only_one_trained(sweep: SweepResults, evidence: FamilyEvidence, leader: str) -> Conclusion:
     """One arm has scores; it wins where the failures of the others cannot be chance."""
-    block = None if evidence.block == ALL_BLOCKS else evidence.block
     others = [arm for arm in sweep.design.arms if arm != leader]
-    lines, untrained = _untrained(sweep, evidence, leader), set(evidence.untrained)
-    lost, tried = outcomes.failed_tuning_runs(sweep, leader, block)
-    certain = []
-    for arm in others:
-        failed, runs = outcomes.failed_tuning_runs(sweep, arm, block)
-        p = (
-            float(stats.fisher_exact([[failed, runs - failed], [lost, tried - lost]], alternative="greater").pvalue)
-            if runs and tried
-            else 1.0
-        )
-        certain.append(arm in untrained and p < ALPHA / max(1, len(others)))
+    lines = [*_failure_sentences(evidence, leader, others), *_untrained(sweep, evidence, leader)]
+    certain = [_fails_certainly(sweep, evidence, arm, leader, arms=len(others)) for arm in others]
     score, seeds = (
         formatting.score(evidence.means[leader].mean, sweep.score_metric),
         formatting.count_noun(evidence.means[leader].n, "seed"),
     )
     mean = f"{leader} reaches {score} mean {formatting.metric_name(sweep.score_metric)} over {seeds}."
-    if others and all(certain):
+    if others and all(certain) and not any(evidence.fails_more(leader, arm) for arm in others):
         headline = f"{leader} wins: it trains, and {formatting.join_names(others)} never did."
         return Conclusion("supported", leader, headline, (mean, *lines))
-    return Conclusion("unknown", None, f"Nothing to compare: {leader} alone has a confirm score.", (mean, *lines))
+    headline = f"Nothing to compare: {leader} alone has a confirm score{_where(sweep, evidence)}."
+    return Conclusion("unknown", None, headline, (mean, *lines))
+
+
+def _fails_certainly(sweep: SweepResults, evidence: FamilyEvidence, arm: str, leader: str, *, arms: int) -> bool:
+    """Whether an arm fails more often than the leader beyond chance: all its tuning by Fisher's test, or its confirm runs by McNemar's."""
+    block = None if evidence.block == ALL_BLOCKS else evidence.block
+    if arm in evidence.untrained:
+        return outcomes.never_trained_p(sweep, arm, leader, block) < ALPHA / max(1, arms)
+    return evidence.fails_less(leader, arm) is not None
+
+
+def _where(sweep: SweepResults, evidence: FamilyEvidence) -> str:
+    return " in every block" if evidence.block == ALL_BLOCKS and len(sweep.design.blocks) > 1 else ""
 
 
 def _untrained(sweep: SweepResults, evidence: FamilyEvidence, leader: str | None) -> list[str]:
-    """That arms lose because none of their tuning runs trained."""
+    """What becomes of arms without a score: they lose where none of their tuning trained, beyond chance; otherwise they are left out."""
     block = None if evidence.block == ALL_BLOCKS else evidence.block
-    lines = []
-    for arm in evidence.untrained:
-        failed, runs = outcomes.failed_tuning_runs(sweep, arm, block)
-        behind = f"{arm} loses to {leader}" if leader else arm
-        lines.append(
-            f"{behind}: {failed} of its {formatting.count_noun(runs, 'tuning run')} diverged or failed, so it has no setting to confirm."
-        )
+    lines, arms = [], len(sweep.design.arms) - 1
+    for arm in sweep.design.arms:
+        if arm in evidence.means:
+            continue
+        failed, _ = outcomes.failed_tuning_runs(sweep, arm, block)
+        if arm in evidence.untrained:
+            share = f"all {failed} of its tuning runs" if failed > 1 else "its one tuning run"
+            loses = leader is not None and _fails_certainly(sweep, evidence, arm, leader, arms=arms)
+            start = f"{arm} loses to {leader}" if loses else f"{arm} is left out"
+            lines.append(f"{start}: {share} diverged or failed, so it has no setting to confirm.")
+        else:
+            lines.append(f"{arm} is left out: it has no confirm score{_where(sweep, evidence)}.")
     return lines
 
 
 def _failure_sentences(evidence: FamilyEvidence, leader: str, rivals: Sequence[str]) -> list[str]:
     """How often the arms failed, where any did, and which differences of that are significant."""
-    named = [arm for arm in (leader, *rivals) if (rate := evidence.rates.get(arm)) is not None and rate.failed]
+    arms = [arm for arm in (leader, *rivals) if arm in evidence.rates]
     lines = []
-    if named:
-        shares = [f"{_share(evidence.rates[arm])} of {arm}" for arm in (leader, *rivals) if arm in evidence.rates][: formatting.LISTED]
-        lines.append(f"Failed or no better than guessing: {', '.join(shares)}. Scores are compared among the others.")
+    if any(evidence.rates[arm].failed for arm in arms):
+        shares = [f"{_share(evidence.rates[arm])} of {arm}" for arm in arms][: formatting.LISTED]
+        lines.append(f"Diverged, failed or no better than guessing: {', '.join(shares)}. Scores are compared among the others.")
         for rival in rivals:
-            for one, two in ((leader, rival), (rival, leader)):
-                test = evidence.fails_less(one, two)
+            for steadier, other in ((leader, rival), (rival, leader)):
+                test = evidence.fails_less(steadier, other)
                 if test is not None:
-                    lines.append(f"{one} fails less often than {two} (exact paired test, {formatting.p_value(test.p_holm)}).")
+                    lines.append(f"{steadier} fails less often than {other} (exact paired test, {formatting.p_value(test.p_holm)}).")
     return lines
 
 
+def _count(rate: FailureRate) -> str:
+    return f"{rate.failed} of {rate.n}"
+
+
+def _units(sweep: SweepResults) -> str:
+    return "studies" if sweep.design.sequential.has_studies else "runs"
+
+
 def _share(rate: FailureRate) -> str:
-    return f"{rate.failed} of {rate.n} ({formatting.percent(LEVEL)} interval {100 * rate.low:.0f} to {100 * rate.high:.0f} %)"
+    return f"{_count(rate)} ({formatting.percent(LEVEL)} interval {100 * rate.low:.0f} to {100 * rate.high:.0f} %)"
 
 
 def evidence_sentence(d: PairedDifference, metric: str, *, pairs: int, analyses: int = 1) -> str:
@@ -293,7 +345,13 @@ def _more(open_pairs: Sequence[PairedDifference], sweep: SweepResults, pairs: in
         asked = formatting.count_noun(closest.more_seeds, "more seed")
         asked += ", on studies of their own," if plan.sequential.has_studies else ""
         return [f"{asked} would give {chance} {between}: {plan.extend_command}"]
-    needed = seeds_needed(delta, sd=closest.sd, alpha=ALPHA / pairs) if closest.sd else None
+    if closest.image_sd is not None and delta < POWER_QUANTILES * closest.image_sd:
+        by_chance = formatting.difference(closest.image_sd, sweep.score_metric)
+        return [
+            f"No number of seeds would do: the choice of {closest.images:,} test images alone moves the difference {between} by "
+            f"{by_chance} (standard deviation). It takes more test images."
+        ]
+    needed = seeds_needed(delta / 1.03, sd=closest.sd, alpha=plan.sequential.levels[0] / pairs) if closest.sd else None
     unit = "studies" if plan.sequential.has_studies else "seeds"
     fresh = f"about {needed} {unit}" if needed is not None else f"more than {MAX_SEEDS} {unit}"
     end = (

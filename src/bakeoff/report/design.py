@@ -60,10 +60,11 @@ class PlannedArm:
 
 @dataclass(frozen=True)
 class SweepDesign:
-    """A sweep's declaration. `metric` is what tuning looked at; `seeds` is how many confirm seeds every cell has at the first look.
+    """A sweep's declaration.
 
-    `looks` are all looks that it declares, `pool` its seeds in their order. `declared` is False for a
-    set of runs that was put together afterwards: nothing was planned then, and nothing can be claimed.
+    `metric` is what tuning looked at, `seeds` how many confirm seeds every arm has in every block at the first analysis, `sequential` all
+    analyses that are planned, `seed_pool` their seeds in order, and `plan_studies` the studies of the plan where others were added to it.
+    `declared` is False for a set of runs that was put together afterwards: nothing was planned then, and nothing can be claimed.
     """
 
     name: str
@@ -86,11 +87,18 @@ class SweepDesign:
     allowed_differences: tuple[str, ...] = ()
     baseline: str | None = None
     declared: bool = True
+    plan_studies: int | None = None
+    choose: str = "best"
 
     @property
     def studies(self) -> int:
         """How often each arm is tuned in each block; confirm seeds are dealt out to the studies in turn."""
         return self.sequential.studies
+
+    @property
+    def first_studies(self) -> int:
+        """Studies of each arm that the plan lists the points of."""
+        return self.sequential.studies if self.plan_studies is None else self.plan_studies
 
     @property
     def is_conditional(self) -> bool:
@@ -160,7 +168,9 @@ def extend_studies(design: SweepDesign, *, seeds: int, studies: int) -> SweepDes
         ADDED_STUDIES,
         tuple([0] * seeds + [1 + i // each for i in range((MAX_STUDIES - 1) * each)]),
     )
-    return replace(design, sequential=sequential, seed_pool=(*design.seed_pool[:seeds], *range(start, start + added * each)))
+    return replace(
+        design, sequential=sequential, plan_studies=1, seed_pool=(*design.seed_pool[:seeds], *range(start, start + added * each))
+    )
 
 
 def quoted_command(plan: StoredPlan) -> str:
@@ -209,4 +219,5 @@ def read_design(plan: StoredPlan) -> SweepDesign:
         pruner=None if plan.prune is None else plan.prune.by,
         allowed_differences=tuple(f"{difference.rule}: {difference.text}" for difference in plan.differs),
         baseline=plan.baseline,
+        choose=plan.budget.choose,
     )

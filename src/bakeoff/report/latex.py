@@ -77,10 +77,14 @@ def latex_table(analysis: Analysis, block: str, name: str) -> str:
         cells += [escape(formatting.chosen_settings(sweep.settings(arm, block, key))) for key in keys]
         lines.append(cells)
     where = f" ({block})" if len(plan.blocks) > 1 else ""
+    unit = "studies" if plan.studies > 1 else "seeds"
     caption = (
-        f"{plan.question}{where} Mean {formatting.metric_name(metric)} over the seeds with Student's t interval; paired differences to "
-        f"{against} with intervals for one comparison, $p$ corrected by Holm. Margin: {formatting.difference(plan.margin, metric)}."
+        f"{plan.question}{where} Mean {formatting.metric_name(metric)} over the {unit} that learned with Student's t interval; paired "
+        f"differences to {against} with intervals that hold over all planned analyses, $p$ corrected by Holm. "
+        f"Margin: {formatting.difference(plan.margin, metric)}."
     )
+    failed = [f"{rate.arm} {rate.failed} of {rate.n}" for rate in analysis.verdict.failure_rates.get(block, ()) if rate.failed]
+    caption += f" Failed or no better than guessing ({unit}): {', '.join(failed)}." if failed else ""
     caption = escape(caption).replace(r"\$p\$", "$p$")
     return _framed(
         lines,

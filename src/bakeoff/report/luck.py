@@ -21,7 +21,7 @@ def tuning_lucks(sweep: SweepResults) -> dict[tuple[str, str], TuningLuck]:
         positions = np.array([[space.position(float(row[key])) for key, space in planned.spaces.items()] for _, row in trials.iterrows()])
         values = goal_sign(sweep.design.goal) * trials["score"].to_numpy(float)
         inside = np.isfinite(positions).all(axis=1) if len(trials) else np.zeros(0, bool)
-        luck = tuning_luck(positions[inside], values[inside]) if inside.any() else None
+        luck = tuning_luck(positions[inside], values[inside], smooth=sweep.design.choose == "smooth") if inside.any() else None
         if luck is not None:
             lucks[planned.arm, planned.block] = luck
     return lucks

@@ -48,12 +48,12 @@ def aggregate(analysis: Analysis) -> Iterator[str]:
     if coverages:
         span = " to ".join(formatting.percent(coverage) for coverage in dict.fromkeys((coverages[0], coverages[-1])))
         yield (
-            f"Interquartile mean of all runs, with a stratified bootstrap of {N_RESAMPLES:,} resamples. "
-            f"Intervals of this kind and size held the truth in {span} of simulated sweeps, "
-            f"not in {formatting.percent(LEVEL)}: they are shown, and decide nothing."
+            f"Interquartile mean of all studies or runs, with a stratified bootstrap of {N_RESAMPLES:,} resamples. "
+            f"Intervals of this kind and size held the truth in {span} of simulated sweeps; they are made for {formatting.percent(LEVEL)}, "
+            "are shown, and decide nothing."
         )
     else:
-        yield "Interquartile mean of all runs; with fewer than three seeds in a block a bootstrap tells nothing about its spread."
+        yield "Interquartile mean of all studies or runs; with fewer than three in a block a bootstrap tells nothing about its spread."
 
 
 def families(analysis: Analysis) -> Iterator[str]:
@@ -74,7 +74,10 @@ def ranks(analysis: Analysis) -> Iterator[str]:
     if mean_ranks is None:
         yield "Ranks need three arms with scores in every block, and three blocks or seeds."
         return
+    by_study = mean_ranks.unit == "seed" and analysis.sweep.design.studies > 1
     rankings = formatting.count_noun(mean_ranks.rankings, mean_ranks.unit)
+    if by_study:
+        rankings = "one study" if mean_ranks.rankings == 1 else f"{mean_ranks.rankings} studies"
     if mean_ranks.unit == "seed" and len(analysis.sweep.design.blocks) > 1:
         rankings += " and block pairs"
     best = f"{mean_ranks.arms[0]} has the best mean rank, {mean_ranks.ranks[0]:.2f}, over {rankings}"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from bakeoff.report.results import ENDED, SweepResults
 from bakeoff.stats.intervals import ALPHA
 from bakeoff.stats.scores import Scores
 
+Labels = npt.NDArray[Any]
+#: Permutations times classes of the test for guessing, at most.
+MAX_PERMUTED_LABELS = 5_000_000
 #: Block -> arm -> seed -> whether the run failed: it diverged, ended with an error, or is no better than guessing.
 Failures = Mapping[str, Mapping[str, Mapping[int, bool]]]
 
@@ -22,15 +27,29 @@ def guessing_level(sweep: SweepResults, block: str) -> float | None:
     return max(shares) if shares else None
 
 
-def is_guessing(accuracy: float, *, images: int, level: float, alpha: float) -> bool:
-    """Whether an accuracy on so many images could come from guessing: the one-sided exact binomial test at level `alpha`."""
-    return accuracy <= _guessing_limit(images, level, alpha)
+def is_guessing(predicted: Labels, target: Labels, *, alpha: float) -> bool:
+    """Whether predictions are no better than guessing.
 
+    Two tests at level `alpha`, both of which must reject. The exact binomial test against the share of the most frequent class takes images
+    as independent. A net that has learned nothing gives similar images the same class, so its accuracy spreads more than that; but which
+    class it gives them is arbitrary. So the classes that it names are permuted (Fisher 1935), and its accuracy must exceed those of all but
+    a share `alpha` of the permutations.
 
-@lru_cache(maxsize=256)
-def _guessing_limit(images: int, level: float, alpha: float) -> float:
-    """The largest accuracy that the test does not reject."""
-    return float(stats.binom.ppf(1 - alpha, images, level)) / images
+    Args:
+        predicted: the predicted classes, `(images,)`.
+        target: the true classes, `(images,)`.
+        alpha: level of each test.
+    """
+    classes = int(max(predicted.max(), target.max())) + 1
+    confusion = np.zeros((classes, classes), int)
+    np.add.at(confusion, (predicted, target), 1)
+    correct, images = int(np.trace(confusion)), len(target)
+    if correct <= stats.binom.ppf(1 - alpha, images, confusion.sum(axis=0).max() / images):
+        return True
+    rng, permutations = np.random.default_rng(0), min(math.ceil(2 / alpha), MAX_PERMUTED_LABELS // classes)
+    renamed = rng.permuted(np.tile(np.arange(classes), (permutations, 1)), axis=1)
+    by_chance = confusion[np.arange(classes), renamed].sum(axis=1)
+    return float((1 + (by_chance >= correct).sum()) / (permutations + 1)) > max(alpha, 1.5 / (permutations + 1))
 
 
 def guessing_runs(sweep: SweepResults) -> dict[tuple[str, str, int], bool]:
@@ -38,36 +57,51 @@ def guessing_runs(sweep: SweepResults) -> dict[tuple[str, str, int], bool]:
 
     The level of 5 % is shared out over the runs of the block, so that a lucky one does not count as learning.
     """
+    rows = sweep.stage_runs("confirm")
+    rows = rows[rows["mlflow_id"].isin(list(sweep.test_predictions)) & rows["seed"].notna()]
     guessing: dict[tuple[str, str, int], bool] = {}
-    for block, by_arm in sweep.test_correct.items():
-        level, runs = guessing_level(sweep, block), sum(map(len, by_arm.values()))
-        for arm, by_seed in by_arm.items():
-            for seed, correct in by_seed.items():
-                if level is not None:
-                    guessing[block, arm, seed] = is_guessing(float(correct.mean()), images=len(correct), level=level, alpha=ALPHA / runs)
+    for block, in_block in rows.groupby("block", sort=False):
+        for arm, seed, run in zip(in_block["arm"], in_block["seed"], in_block["mlflow_id"], strict=True):
+            predicted, target = sweep.test_predictions[run]
+            if int(seed) not in sweep.test_correct[str(block)][str(arm)]:
+                continue  # it was tested on other images
+            guessing[str(block), str(arm), int(seed)] = is_guessing(predicted, target, alpha=ALPHA / len(in_block))
     return guessing
 
 
 def failures(sweep: SweepResults) -> Failures:
-    """Which confirm runs failed, of those that have ended; every arm and block is a key."""
+    """Which confirm runs failed, of those that have ended, and of the seeds whose study has no setting to confirm.
+
+    A run fails if it diverges, ends with an error or without a finite score, or is no better than guessing. Every arm and block is a key.
+    """
     guessing, table = guessing_runs(sweep), {block: {arm: dict[int, bool]() for arm in sweep.design.arms} for block in sweep.design.blocks}
+    for planned in sweep.design.planned_arms:
+        for seed in sweep.seed_order:
+            if sweep.never_confirmed(planned.arm, planned.block, seed):
+                table[planned.block][planned.arm][seed] = True
     rows = sweep.stage_runs("confirm")
     rows = rows[rows["state"].isin(ENDED) & rows["seed"].notna()]
-    for block, arm, seed, state in zip(rows["block"], rows["arm"], rows["seed"].astype(int), rows["state"], strict=True):
-        table[block][arm][seed] = state in ("diverged", "failed") or guessing.get((block, arm, seed), False)
+    columns = (rows["block"], rows["arm"], rows["seed"].astype(int), rows["state"], rows["score"])
+    for block, arm, seed, state, score in zip(*columns, strict=True):
+        table[block][arm][seed] = state != "finished" or not math.isfinite(score) or guessing.get((block, arm, seed), False)
     return table
 
 
 def learned_scores(sweep: SweepResults, failed: Failures) -> Scores:
-    """The scores of the runs that learned; an arm none of whose runs did keeps the scores that it has."""
+    """The scores of the runs that learned.
+
+    In a block where some arm has runs and none of them learned, all runs of all arms keep the scores that they have: the best runs of one
+    arm are never compared with all runs of another.
+    """
     scores = sweep.scores()
-    return {
-        block: {
-            arm: {seed: score for seed, score in by_seed.items() if not failed[block][arm].get(seed, False)} or dict(by_seed)
-            for arm, by_seed in by_arm.items()
+    learned = {}
+    for block, by_arm in scores.items():
+        selected = {
+            arm: {seed: s for seed, s in by_seed.items() if not failed[block][arm].get(seed, False)} for arm, by_seed in by_arm.items()
         }
-        for block, by_arm in scores.items()
-    }
+        one_never_learned = any(by_seed and not selected[arm] for arm, by_seed in by_arm.items())
+        learned[block] = {arm: dict(by_seed) for arm, by_seed in by_arm.items()} if one_never_learned else selected
+    return learned
 
 
 def failed_in_any_block(failed: Failures) -> dict[str, dict[int, bool]]:
@@ -80,10 +114,10 @@ def failed_in_any_block(failed: Failures) -> dict[str, dict[int, bool]]:
     return merged
 
 
-def nothing_learned(failed: Failures, sweep: SweepResults) -> bool:
-    """Whether no confirm run of the sweep learned, and guessing is known: then no arm is better than another."""
-    ended = [has_failed for by_arm in failed.values() for by_seed in by_arm.values() for has_failed in by_seed.values()]
-    return bool(ended) and all(ended) and any(guessing_runs(sweep).values())
+def nothing_learned(failed: Failures, blocks: Sequence[str]) -> bool:
+    """Whether confirm runs have ended in these blocks and all of them failed: then no arm is better than another."""
+    ended = [has_failed for block in blocks for by_seed in failed[block].values() for has_failed in by_seed.values()]
+    return bool(ended) and all(ended)
 
 
 def failed_tuning_runs(sweep: SweepResults, arm: str, block: str | None) -> tuple[int, int]:
@@ -94,7 +128,17 @@ def failed_tuning_runs(sweep: SweepResults, arm: str, block: str | None) -> tupl
     return int(rows["state"].isin(["diverged", "failed"]).sum()), len(rows)
 
 
-def best_accuracy(sweep: SweepResults) -> float:
-    """The best accuracy of a confirm run that kept its predictions."""
-    accuracies = [float(c.mean()) for by_arm in sweep.test_correct.values() for by_seed in by_arm.values() for c in by_seed.values()]
-    return max(accuracies, default=math.nan)
+def never_trained_p(sweep: SweepResults, arm: str, rival: str, block: str | None) -> float:
+    """The one-sided p of Fisher's exact test that the tuning runs of an arm fail more often than a rival's."""
+    failed, runs = failed_tuning_runs(sweep, arm, block)
+    rival_failed, rival_runs = failed_tuning_runs(sweep, rival, block)
+    if not runs or not rival_runs:
+        return 1.0
+    counts = [[failed, runs - failed], [rival_failed, rival_runs - rival_failed]]
+    return float(stats.fisher_exact(counts, alternative="greater").pvalue)
+
+
+def best_accuracy(sweep: SweepResults, blocks: Sequence[str]) -> float | None:
+    """The best accuracy of a confirm run in these blocks that kept its predictions; None where none has."""
+    runs = [correct for block in blocks for by_seed in sweep.test_correct.get(block, {}).values() for correct in by_seed.values()]
+    return max((float(correct.mean()) for correct in runs), default=None)

@@ -153,6 +153,31 @@ class SweepResults:
         counts = rows.assign(e=rows["state"].isin(ENDED), t=rows["state"].eq("finished")).groupby(["arm", "block"])[["e", "t"]].sum()
         return {(str(a), str(b)): (int(e), int(t)) for (a, b), e, t in zip(counts.index, counts["e"], counts["t"], strict=True)}
 
+    @cached_property
+    def _untrained_studies(self) -> set[tuple[str, str, int]]:
+        """(arm, block, study) of studies whose tuning ended without a run that trained: they have nothing to confirm."""
+        planned = {(arm.arm, arm.block): arm.trials // max(1, self.design.first_studies) for arm in self.design.planned_arms}
+        rows = self.stage_runs("tune")
+        rows = rows.assign(ended=rows["state"].isin(ENDED), trained=rows["state"].eq("finished"))
+        counts = rows.groupby(["arm", "block", "study"])[["ended", "trained"]].sum()
+        return {
+            (str(arm), str(block), int(study))
+            for (arm, block, study), ended, trained in zip(counts.index, counts["ended"], counts["trained"], strict=True)
+            if trained == 0 and 0 < planned.get((str(arm), str(block)), 0) <= ended
+        }
+
+    def never_confirmed(self, arm: str, block: str, seed: int) -> bool:
+        """Whether the study of a seed has no setting to confirm, because none of its tuning runs trained."""
+        position = self._positions.get(seed)
+        if position is None:
+            return False
+        study = self.design.sequential.study_at(position) if self.design.sequential.has_studies else 0
+        return (arm, block, study) in self._untrained_studies
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {seed: position for position, seed in enumerate(self.seed_order)}
+
     def complete_seeds(self) -> int:
         """How many seeds, counted in their order, have ended in every cell that has anything to confirm."""
         rows = self.stage_runs("confirm")
@@ -160,16 +185,21 @@ class SweepResults:
         ended = set(zip(done["arm"], done["block"], done["seed"], strict=True))
         cells = [(c.arm, c.block) for c in self.design.planned_arms if not self.never_trained(c.arm, c.block)]
         for at, seed in enumerate(self.seed_order):
-            if not all((*cell, seed) in ended for cell in cells):
+            if not all((*cell, seed) in ended or self.never_confirmed(*cell, seed) for cell in cells):
                 return at
         return len(self.seed_order) if cells else 0
 
     def first_seeds(self, seeds: int) -> SweepResults:
-        """The sweep with the confirm runs of its first seeds alone."""
-        kept = set(self.seed_order[:seeds])
+        """The sweep with the confirm runs of its first seeds alone, and the tuning runs of their studies."""
+        kept, sequential = set(self.seed_order[:seeds]), self.design.sequential
         rows, curves = self.runs, self.curves
         shown = curves[(curves["stage"] != "confirm") | curves["seed"].isin(kept)]
-        return replace(self, runs=rows[(rows["stage"] != "confirm") | rows["seed"].isin(kept)], curves=shown)
+        confirm = rows["stage"] == "confirm"
+        seen = (confirm & rows["seed"].isin(kept)) | ~confirm
+        if sequential.has_studies:
+            # What tuning for a later analysis found must not change an earlier one.
+            seen &= confirm | rows["study"].isin({sequential.study_at(position) for position in range(seeds)})
+        return replace(self, runs=rows[seen], curves=shown)
 
     @cached_property
     def _bests(self) -> dict[tuple[str, str], pd.Series[Any]]:
@@ -189,8 +219,6 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     plan = read_design(read_stored_plan(Path(plan_file)))
     tags = {key: summary.get(f"tags.{key}") for key in ("sweep.seeds", "sweep.studies", "prune.audited", "prune.wrong")}
     counts = {key: int(value) for key, value in tags.items() if isinstance(value, str) and value.isdigit()}
-    if counts.get("sweep.studies", 1) > 1 and not plan.sequential.has_studies:
-        plan = extend_studies(plan, seeds=counts["sweep.seeds"], studies=counts["sweep.studies"])
     frame = store.runs_table(uri, experiment=f"{summary['tags.sweep']}-{own[:8]}")
     frame = frame[frame["kind"].notna() & (frame["kind"] != "summary")]
     planned = (_text(frame, "tags.sweep.hash") == own) & (_text(frame, "tags.exploratory") != "true")
@@ -199,9 +227,9 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
     runs = runs_table(frame, plan, score_metric=scored)
     curves = read_curves(runs, plan, uri=uri)
     ended = runs[runs["stage"].eq("confirm") & runs["state"].isin(["finished", "diverged"])]
-    predictions = store.test_predictions(uri, list(ended["mlflow_id"])) if scored == "test/accuracy" else {}
+    predictions = store.test_predictions(uri, list(ended["mlflow_id"])) if scored.startswith("test/") else {}
     audits = (counts["prune.audited"], counts["prune.wrong"]) if counts.get("prune.audited") and "prune.wrong" in counts else None
-    return SweepResults(
+    sweep = SweepResults(
         plan,
         summary["mlflow_id"],
         uri,
@@ -214,6 +242,11 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
         pruning_audit=audits,
         test_predictions=predictions,
     )
+    if counts.get("sweep.studies", 1) > 1 and not plan.sequential.has_studies:
+        extended = replace(sweep, design=extend_studies(plan, seeds=counts["sweep.seeds"], studies=counts["sweep.studies"]))
+        if extended.design.sequential.completed_analyses(extended.complete_seeds()):
+            return extended
+    return sweep
 
 
 def read_curves(runs: pd.DataFrame, plan: SweepDesign, *, uri: str) -> pd.DataFrame:
@@ -260,6 +293,7 @@ def runs_table(frame: pd.DataFrame, plan: SweepDesign, *, score_metric: str) -> 
         )
     table["seed"] = _number(rows, "tags.seed").fillna(_number(rows, "params.seed"))
     table["point"] = _number(rows, "tags.point")
+    table["study"] = _number(rows, "tags.study").fillna(0)
     states = zip(_text(rows, "status"), _text(rows, "tags.diverged"), _text(rows, "tags.pruned"), strict=True)
     table["state"] = [_state(*tags) for tags in states]
     table["reason"] = _text(rows, "tags.reason")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,17 +81,32 @@ def times_to_target(sweep: SweepResults) -> tuple[TimeToTarget, ...]:
         units: dict[Unit, pd.Series[float]] = {"steps": pd.Series(1.0, table.index), "images": table["batch"], "seconds": table["pace"]}
         for unit, per_step in units.items():
             rows = table.assign(time=table["time"] * per_step)[per_step > 0]
-            by_arm = {arm: rows[rows["arm"] == arm] for arm in sweep.design.arms}
-            samples = {
-                arm: CensoredTimes(own["time"].to_numpy(dtype=float), own["reached"].to_numpy(dtype=bool))
-                for arm, own in by_arm.items()
-                if len(own) > 1
-            }
+            samples = _samples(rows, sweep.design.arms)
             if len(samples) > 1:
-                pairs = log_rank_tests(samples) if tuned is not None else ()
+                tested = _independent(sweep, rows, runs)
+                pairs = log_rank_tests(_samples(tested, sweep.design.arms)) if tuned is not None else ()
                 reaches = tuple(_reach(arm, sample) for arm, sample in samples.items())
                 results.append(TimeToTarget(block, unit, sweep.design.metric, target, tuned is not None, reaches, pairs))
     return tuple(results)
+
+
+def _samples(rows: pd.DataFrame, arms: Sequence[str]) -> dict[str, CensoredTimes]:
+    """The times of each arm that has two runs or more."""
+    by_arm = {arm: rows[rows["arm"] == arm] for arm in arms}
+    return {
+        arm: CensoredTimes(own["time"].to_numpy(dtype=float), own["reached"].to_numpy(dtype=bool))
+        for arm, own in by_arm.items()
+        if len(own) > 1
+    }
+
+
+def _independent(sweep: SweepResults, rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first seed of each study, since seeds of one study share its setting; all rows where each arm is tuned once."""
+    sequential = sweep.design.sequential
+    if not sequential.has_studies:
+        return rows
+    first = {sequential.study_at(position): seed for position, seed in reversed(list(enumerate(sweep.seed_order)))}
+    return rows[runs["seed"].reindex(rows.index).isin(list(first.values()))]
 
 
 def _confirm_curves(sweep: SweepResults, block: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -102,8 +118,9 @@ def _confirm_curves(sweep: SweepResults, block: str) -> tuple[pd.DataFrame, pd.D
 
 
 def _tuned_target(sweep: SweepResults, block: str) -> float | None:
-    """The median over the arms of the best score of a finished tuning run, made easier by the margin; None without tuning runs."""
-    trials = [sweep.best_trial(arm, block) for arm in sweep.design.arms]
+    """The median over the arms of the best score of a tuning run for the first analysis, made easier by the margin; None without one."""
+    tuned = sweep.first_seeds(sweep.design.sequential.sizes[0]) if sweep.design.declared else sweep
+    trials = [tuned.best_trial(arm, block) for arm in sweep.design.arms]
     scores = [float(trial["score"]) for trial in trials if trial is not None and trial["state"] == "finished"]
     return statistics.median(scores) - goal_sign(sweep.design.goal) * sweep.design.margin if scores else None
 

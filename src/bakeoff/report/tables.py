@@ -59,10 +59,17 @@ def arms_table(analysis: Analysis) -> pd.DataFrame:
                 row[f"chosen {key}"] = "" if block == ALL_BLOCKS else formatting.chosen_settings(sweep.settings(arm, block, key))
             row |= {f"space of {key}": _space(sweep, arm, block, key) for key in plan.numeric_keys}
             row |= {"trials": len(tune), "confirm_runs": len(confirm)}
+            row |= _failed_units(analysis, arm, block)
             row |= {state: count_states(runs, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
             row |= {"seconds_per_run": _mean(runs["seconds"]), "parameters": _mean(runs["parameters"])}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _failed_units(analysis: Analysis, arm: str, block: str) -> dict[str, int | None]:
+    """How many studies (or seeds, with one study) of an arm failed, of how many."""
+    rate = next((rate for rate in analysis.verdict.failure_rates.get(block, ()) if rate.arm == arm), None)
+    return {"failed_units": rate.failed if rate else None, "units": rate.n if rate else None}
 
 
 def _space(sweep: SweepResults, arm: str, block: str, key: str) -> str | None:
@@ -139,6 +146,8 @@ def report_summary(analysis: Analysis, table: pd.DataFrame) -> dict[str, Any]:
         "planned": {"tuning_runs": plan.trials, "confirm_runs": plan.confirm_runs, "seeds": plan.seeds, "sampler": plan.sampler},
         "arms": table.to_dict("records"),
         "differences": [dataclasses.asdict(d) for d in verdict.differences],
+        "failures": {block: [dataclasses.asdict(rate) for rate in rates] for block, rates in verdict.failure_rates.items()},
+        "failure_differences": {block: [dataclasses.asdict(d) for d in tests] for block, tests in verdict.failure_differences.items()},
         "fixed": dict(plan.fixed),
         "origin": {name: list(values) for name, values in sweep.origin.items()},
         "commands": reproduction_commands(sweep),
@@ -161,7 +170,7 @@ def readable_arms_table(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[
     plan, metric = sweep.design, sweep.score_metric
     name = formatting.metric_name(metric)
     head = [*(["block"] if len(plan.blocks) > 1 else []), "arm", "n", f"mean {name}", f"{formatting.percent(LEVEL)} interval", "validation"]
-    head += [f"chosen {key}" for key in plan.numeric_keys] + ["trials", "diverged", "failed", "time", "parameters"]
+    head += [f"chosen {key}" for key in plan.numeric_keys] + ["trials", "diverged", "failed", "did not learn", "time", "parameters"]
     rows: list[list[str]] = []
     for row in table.to_dict("records"):
         low, high = formatting.score(row["low"], metric).removesuffix(" %"), formatting.score(row["high"], metric)
@@ -172,7 +181,10 @@ def readable_arms_table(sweep: SweepResults, table: pd.DataFrame) -> tuple[list[
         for key in plan.numeric_keys:
             cells.append(row[f"chosen {key}"])
         parameters = row["parameters"]
-        cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"]), formatting.duration(row["seconds_per_run"])]
+        lost = row["failed_units"]
+        cells += [str(row["trials"]), str(row["diverged"]), str(row["failed"])]
+        cells.append(f"{lost:.0f} of {row['units']:.0f}" if lost is not None and lost > 0 else "")
+        cells.append(formatting.duration(row["seconds_per_run"]))
         cells.append("n/a" if parameters is None or math.isnan(parameters) else f"{parameters:,.0f}")
         rows.append(cells)
     return head, rows

@@ -63,11 +63,16 @@ def _block_table(analysis: Analysis, block: str, width: int) -> Iterator[str]:
     runs = runs[runs["block"] == block] if is_planned_block else runs
     trials = runs[runs["stage"] == "tune"].groupby("arm").size().to_dict()
     lost = runs[runs["state"].isin(["diverged", "failed", "killed"])].groupby("arm").size().to_dict()
+    failed = {rate.arm: f"{rate.failed} of {rate.n}" for rate in analysis.verdict.failure_rates.get(block, ()) if rate.failed}
+    if failed:
+        head.insert(4, "failed")
     rows: list[list[str]] = []
     for arm in [*means, *(arm for arm in design.arms if arm not in means)]:
         mean = means.get(arm)
         cells = [shorten(arm, length=MAX_NAME), str(mean.n if mean else 0), formatting.score(mean.mean if mean else None, metric)]
         cells.append("none" if mean is None or mean.low is None else _format_interval(mean.low, mean.high, metric))
+        if failed:
+            cells.append(failed.get(arm, ""))
         if key:
             cells.append(formatting.chosen_settings(sweep.settings(arm, block, key)))
         rows.append([*cells, str(trials.get(arm, 0)), str(lost.get(arm, 0) or "")])

@@ -20,7 +20,7 @@ from bakeoff.report.outcomes import (
 )
 from bakeoff.report.results import ENDED, SweepResults, count_states
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.failures import compare_failures, failure_rates
+from bakeoff.stats.failures import FailureDifference, FailureRate, compare_failures, failure_rates
 from bakeoff.stats.image_sampling import CorrectImages
 from bakeoff.stats.intervals import MeanInterval, clustered_mean_interval
 from bakeoff.stats.paired import Grade, PairedDifference, compare_pairs
@@ -41,6 +41,8 @@ class Verdict:
         differences: every pair of arms, over the blocks and in each.
         analyses: how many of the plan's analyses the verdict rests on; 0 where there is no verdict yet.
         seeds: how many seeds those are.
+        failure_rates: block, or all blocks -> how often the units of each arm failed.
+        failure_differences: block, or all blocks -> the pairs of arms compared by that.
         lucks: (arm, block) -> what a single tuning leaves to luck, where each arm was tuned once.
     """
 
@@ -52,6 +54,8 @@ class Verdict:
     differences: tuple[PairedDifference, ...]
     analyses: int = 0
     seeds: int = 0
+    failure_rates: Mapping[str, Sequence[FailureRate]] = field(default_factory=dict)
+    failure_differences: Mapping[str, Sequence[FailureDifference]] = field(default_factory=dict)
     lucks: Mapping[tuple[str, str], TuningLuck] = field(default_factory=dict)
 
 
@@ -70,11 +74,10 @@ def compute_verdict(sweep: SweepResults) -> Verdict:
     plan = sweep.design
     if not plan.declared:
         return _pooled(sweep)
-    if not any(seeds for block in sweep.scores().values() for seeds in block.values()):
-        return _exploratory(sweep, tuple(caveats(sweep)))
     analyses = plan.sequential.completed_analyses(sweep.complete_seeds())
     if analyses == 0:
-        return _interim(sweep)
+        has_scores = any(seeds for block in sweep.scores().values() for seeds in block.values())
+        return _interim(sweep) if has_scores else _exploratory(sweep, tuple(caveats(sweep)))
     size = plan.sequential.sizes[analyses - 1]
     seen = sweep.first_seeds(size)
     flags = tuple(caveats(seen))
@@ -82,15 +85,22 @@ def compute_verdict(sweep: SweepResults) -> Verdict:
     differences = _compare(seen, failed)
     families = [ALL_BLOCKS, *plan.blocks] if len(plan.blocks) > 1 else list(plan.blocks)
     evidence = {block: _family_evidence(seen, block, differences, failed) for block in families}
-    if nothing_learned(failed, seen):
-        return Verdict("nothing learned", None, _nothing_learned(seen), (), flags, tuple(differences), analyses, size)
+    rates = {block: tuple(known.rates.values()) for block, known in evidence.items()}
+    tests = {block: tuple(known.failure_differences) for block, known in evidence.items()}
+    if nothing_learned(failed, plan.blocks):
+        headline = _nothing_learned(seen, plan.blocks)
+        return Verdict("nothing learned", None, headline, (), flags, tuple(differences), analyses, size, rates, tests)
     main = conclude_family(seen, evidence[families[0]])
     details = list(main.details)
     if len(families) > 1:
-        details += [f"In {block}: {conclude_family(seen, evidence[block]).headline}" for block in plan.blocks]
+        details.append("Block by block, each tested alone:")
+    for block in plan.blocks if len(families) > 1 else ():
+        empty = nothing_learned(failed, [block])
+        headline = _nothing_learned(seen, [block]) if empty else conclude_family(seen, evidence[block]).headline
+        details.append(f"In {block}: {headline}")
     lucks = tuning_lucks(seen) if plan.is_conditional else {}
     details += [*_conditional(seen, main, lucks), *_pending(sweep, size)]
-    return Verdict(main.grade, main.winner, main.headline, tuple(details), flags, tuple(differences), analyses, size, lucks)
+    return Verdict(main.grade, main.winner, main.headline, tuple(details), flags, tuple(differences), analyses, size, rates, tests, lucks)
 
 
 def _compare(sweep: SweepResults, failed: Failures) -> list[PairedDifference]:
@@ -106,10 +116,24 @@ def _compare(sweep: SweepResults, failed: Failures) -> list[PairedDifference]:
         seed_order=sweep.seed_order,
         correct=_correct_images(sweep, scores) if sweep.score_metric == "test/accuracy" else None,
     )
+    differences = [d if d.grade != "identical" or _are_twins(sweep, failed, d) else replace(d, grade="tie") for d in differences]
     if not plan.is_conditional:
         return differences
     conditional: dict[Grade, Grade] = {"supported": "as tuned", "tie": "tie as tuned"}
     return [replace(d, grade=conditional.get(d.grade, d.grade)) for d in differences]
+
+
+def _are_twins(sweep: SweepResults, failed: Failures, difference: PairedDifference) -> bool:
+    """Whether two arms of equal scores also failed on the same seeds, and classified the same images correctly."""
+    first, second = difference.better, difference.worse
+    for block in sweep.design.blocks if difference.block == ALL_BLOCKS else (difference.block,):
+        correct = sweep.test_correct.get(block, {})
+        runs, others = correct.get(first, {}), correct.get(second, {})
+        if failed[block][first] != failed[block][second] or runs.keys() != others.keys():
+            return False
+        if any((runs[seed] != others[seed]).any() for seed in runs):
+            return False
+    return True
 
 
 def _correct_images(sweep: SweepResults, scores: Scores) -> CorrectImages:
@@ -132,18 +156,21 @@ def _family_evidence(sweep: SweepResults, block: str, differences: Sequence[Pair
         differences=[d for d in differences if d.block == block],
         rates={rate.arm: rate for rate in failure_rates(with_runs, plan.sequential, sweep.seed_order)},
         failure_differences=compare_failures(with_runs, plan.sequential, sweep.seed_order),
-        untrained=[arm for arm in plan.arms if any(sweep.never_trained(arm, in_block) for in_block in blocks)],
+        untrained=[arm for arm in plan.arms if all(sweep.never_trained(arm, in_block) for in_block in blocks)],
     )
 
 
-def _nothing_learned(sweep: SweepResults) -> str:
-    """That no run is better than guessing."""
-    levels = [level for block in sweep.design.blocks if (level := guessing_level(sweep, block)) is not None]
-    best, guess = (formatting.score(accuracy, "test/accuracy") for accuracy in (best_accuracy(sweep), max(levels)))
+def _nothing_learned(sweep: SweepResults, blocks: Sequence[str]) -> str:
+    """That no run is better than guessing, or that all of them diverged or failed."""
     arms = formatting.join_names(list(sweep.design.arms))
+    levels = [level for block in blocks if (level := guessing_level(sweep, block)) is not None]
+    best = best_accuracy(sweep, blocks)
+    if best is None or not levels:
+        return f"Nothing learned: every confirm run of {arms} diverged or failed, so there is nothing to compare."
+    best_text, guess = (formatting.score(accuracy, "test/accuracy") for accuracy in (best, max(levels)))
     return (
-        f"Nothing learned: no run of {arms} is better than guessing. The best reaches {best}; naming the most frequent class every time "
-        f"gives {guess}. So there is nothing to compare."
+        f"Nothing learned: no run of {arms} is better than guessing. The best reaches {best_text}; naming the most frequent class every "
+        f"time gives {guess}. So there is nothing to compare."
     )
 
 
@@ -155,7 +182,7 @@ def _conditional(sweep: SweepResults, conclusion: Conclusion, lucks: Mapping[tup
     lines = [
         "Each arm was tuned once, so this is about the settings that were chosen, not about the arms: the luck of tuning is not in it."
     ]
-    if lucks:
+    if any(luck.sd > 0 for luck in lucks.values()):
         (arm, _), largest = max(lucks.items(), key=lambda item: item[1].sd)
         sd = formatting.difference(largest.sd, plan.metric)
         lines[0] += f" By the trials' fitted curves, another tuning would move an arm by up to {sd} (standard deviation, {arm})."
@@ -166,8 +193,12 @@ def missing_confirm_runs(sweep: SweepResults) -> int:
     """How many confirm runs of the first look have not ended; arms that never trained have none."""
     rows, pool = sweep.stage_runs("confirm"), set(sweep.seed_order[: sweep.design.seeds])
     done = rows[rows["state"].isin(ENDED) & rows["seed"].isin(pool)].groupby(["arm", "block"])["seed"].nunique()
-    cells = [cell for cell in sweep.design.planned_arms if not sweep.never_trained(cell.arm, cell.block)]
-    return sum(max(0, sweep.design.seeds - int(done.get((cell.arm, cell.block), 0))) for cell in cells)
+    missing = 0
+    for cell in sweep.design.planned_arms:
+        if not sweep.never_trained(cell.arm, cell.block):
+            unconfirmed = sum(sweep.never_confirmed(cell.arm, cell.block, seed) for seed in pool)
+            missing += max(0, sweep.design.seeds - unconfirmed - int(done.get((cell.arm, cell.block), 0)))
+    return missing
 
 
 def arm_means(sweep: SweepResults, block: str) -> dict[str, MeanInterval]:

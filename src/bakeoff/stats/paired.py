@@ -54,6 +54,7 @@ class PairedDifference:
         ahead_high: upper end.
         studies: studies whose means were tested; None with a single study.
         images: test images whose choice the interval allows for; None where it is about these images alone.
+        image_sd: standard deviation of the advantage over the choice of so many images; None where it is unknown.
     """
 
     block: str
@@ -75,6 +76,7 @@ class PairedDifference:
     ahead_high: float | None = None
     studies: int | None = None
     images: int | None = None
+    image_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def compare_family(
         return []
     image_variances, n_images = _image_variances(family, first, second, design)
     intervals = repeated_confidence_intervals(gaps, design, image_variances=list(np.nan_to_num(image_variances)), n_images=n_images)
+    allows = [len(image_variances) > 0 and not np.isnan(column).any() for column in image_variances.T]
     p_holm = holm(intervals.p)
     units = unit_means(gaps, design)
     permuted = np.full(len(gaps), len(gaps) <= MAX_PERMUTED_PAIRS) | _with_best_arm(family.scores, first, second, goal)
@@ -197,7 +200,8 @@ def compare_family(
                 ahead_low=float(ahead_low[i]),
                 ahead_high=float(ahead_high[i]),
                 studies=int(intervals.units[i]) if design.has_studies else None,
-                images=n_images if len(image_variances) and not np.isnan(image_variances[:, i]).any() else None,
+                images=n_images if allows[i] else None,
+                image_sd=math.sqrt(intervals.image_variance[i]) if allows[i] else None,
             )
         )
     return differences

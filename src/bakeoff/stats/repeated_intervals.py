@@ -30,6 +30,7 @@ class RepeatedIntervals:
         p: two-sided p value over all analyses so far.
         analyses: analyses made so far.
         between_variance: the part of the units' variance that more seeds leave as it is.
+        image_variance: the variance of the mean over the choice of test images, which no number of seeds shrinks; 0 where it is unknown.
     """
 
     n: Counts
@@ -41,6 +42,7 @@ class RepeatedIntervals:
     p: Array
     analyses: Counts
     between_variance: Array
+    image_variance: Array
 
 
 #: Sample skewness, in its standard errors under normality, from which intervals allow for skew.
@@ -160,6 +162,7 @@ def repeated_confidence_intervals(
     low, high = np.full(pairs, -np.inf), np.full(pairs, np.inf)
     mean, sd, between = np.full(pairs, np.nan), np.full(pairs, np.nan), np.zeros(pairs)
     n, units, analyses = np.zeros(pairs, int), np.zeros(pairs, int), np.zeros(pairs, int)
+    image_variance = np.zeros(pairs)
     ps: list[Array] = []
     for k, size in enumerate(design.sizes):
         is_last = k + 1 == len(design.sizes)
@@ -167,8 +170,12 @@ def repeated_confidence_intervals(
         seeds = (~np.isnan(seen)).sum(axis=1)
         grown = seeds > n
         if not grown.any():
-            break
-        image_variance = image_variances[k] if k < len(image_variances) else None
+            # Nothing is left, or no pair shares a seed of this analysis.
+            if size >= differences.shape[1]:
+                break
+            ps.append(np.full(pairs, np.nan))
+            continue
+        image_variance = image_variances[k] if k < len(image_variances) else image_variance
         test = mean_tests(unit_means(seen, design), design.levels[k], image_variance=image_variance, n_images=n_images)
         testable = grown & (test.n > 1)
         low = np.where(testable, np.maximum(low, test.low), low)
@@ -179,7 +186,8 @@ def repeated_confidence_intervals(
         n, units, analyses = np.maximum(n, seeds), np.where(grown, test.n, units), np.where(grown, k + 1, analyses)
     empty = (low > high + 1e-12) | np.isinf(low)
     low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
-    return RepeatedIntervals(n, units, mean, sd, low, high, design.sequential_p(ps), analyses, between)
+    p = design.sequential_p(ps) if ps else np.full(pairs, np.nan)
+    return RepeatedIntervals(n, units, mean, sd, low, high, p, analyses, between, image_variance)
 
 
 def unit_means(differences: Array, design: SequentialDesign) -> Array:
@@ -248,6 +256,8 @@ def additional_seeds(intervals: RepeatedIntervals, design: SequentialDesign, *, 
         # More seeds in a study shrink the seeds' part of the variance of study means, but not tuning's.
         growth = (size / units) / (np.maximum(intervals.n, 1) / np.maximum(intervals.units, 1))
         sd = np.sqrt(intervals.between_variance + (intervals.sd**2 - intervals.between_variance) / growth)
+        # The images' part of the variance of the mean is as if each unit had so many times as much.
+        sd = np.sqrt(sd**2 + units * intervals.image_variance)
         power = paired_power(units, delta=delta / np.interp(units, *SKEW_COST), sd=sd, alpha=level / pairs)
         seeds = np.where((size > reached) & (power >= POWER), size - reached, seeds)
     return seeds

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bakeoff.stats.scores import Array
+from bakeoff.stats.smoothing import smoothed
 
 #: Fewer trials than this show no response curve.
 MIN_TRIALS = 4
@@ -57,7 +58,7 @@ def fit_response(positions: Array, values: Array) -> Any:
         return GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(positions, values)
 
 
-def tuning_luck(positions: Array, values: Array, *, rng: np.random.Generator | None = None) -> TuningLuck | None:
+def tuning_luck(positions: Array, values: Array, *, smooth: bool = False, rng: np.random.Generator | None = None) -> TuningLuck | None:
     """Estimate what repeated tuning with as many trials would change, from the trials of one tuning.
 
     A curve is fitted to the trials. Tuning is then repeated on it: settings are drawn evenly from the space, each gets the curve's value
@@ -66,6 +67,7 @@ def tuning_luck(positions: Array, values: Array, *, rng: np.random.Generator | N
     Args:
         positions: `(trials, keys)`, in [0, 1] on the scale of each space.
         values: `(trials,)`, larger is better; trials that diverged are left out by the caller.
+        smooth: whether the setting is chosen around which scores are best (see `smoothed`), instead of the best trial's.
         rng: source of the simulated tunings.
 
     Returns:
@@ -81,6 +83,9 @@ def tuning_luck(positions: Array, values: Array, *, rng: np.random.Generator | N
     places = rng.random((GRID, positions.shape[1]))
     curve: npt.NDArray[np.float64] = fit.predict(places)
     drawn = rng.integers(0, GRID, (RETUNINGS, trials))
-    chosen = np.argmax(curve[drawn] + noise * rng.standard_normal(drawn.shape), axis=1)
+    scores = curve[drawn] + noise * rng.standard_normal(drawn.shape)
+    if smooth:
+        scores = np.array([smoothed(places[trial], row, keys=positions.shape[1]) for trial, row in zip(drawn, scores, strict=True)])
+    chosen = np.argmax(scores, axis=1)
     true = curve[drawn[np.arange(RETUNINGS), chosen]]
     return TuningLuck(trials, float(true.std(ddof=1)), float(curve.max() - true.mean()), noise)
