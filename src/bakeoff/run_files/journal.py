@@ -256,7 +256,7 @@ def parse_line(raw: bytes) -> dict[str, Any] | None:
     """Decode one line; None where it is torn."""
     try:
         line = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) and isinstance(line.get("kind"), str) else None
 

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from bakeoff.errors import FolderError, redact
+from bakeoff.errors import BakeoffError, FolderError, redact
 from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.file_locks import hold_lock
-from bakeoff.run_files.journal import now, scan_journal
+from bakeoff.run_files.journal import Status, now, scan_journal
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
 from bakeoff.tracking.client import (
@@ -216,16 +216,42 @@ class _Replay:
                 continue
             self.progress.lines += 1
             if line["kind"] != "start" and self.cursor["run"] is None:
-                self._open(self.job.tags, line.get("ts", now()))  # the start line was torn
-            handler = getattr(self, f"_{line['kind']}", None)
-            if handler is None:
-                self.progress.problems.append(f"{self.folder.journal}: unknown kind of line {line['kind']!r}")
-            else:
-                handler(line)
+                self._open(self.job.tags, _int64(line.get("ts"), default=now()))  # the start line was torn
+            self._replay_line(line)
             if len(self.metrics) >= BATCH or line["kind"] not in ("metrics", "tags"):
                 self._flush(offset)
         self._flush(offset)
         self._report()
+
+    def _replay_line(self, line: dict[str, Any]) -> None:
+        """Replay one line; one that is damaged is a problem that is named and left out, since it would be so the next time, too."""
+        handlers = {
+            "start": self._start,
+            "params": self._params,
+            "tags": self._tags,
+            "metrics": self._metrics,
+            "dataset": self._dataset,
+            "artifact": self._artifact,
+            "model": self._model,
+            "end": self._end,
+        }
+        handler = handlers.get(line["kind"])
+        if handler is None:
+            self.progress.problems.append(f"{self.folder.journal}: unknown kind of line {line['kind'][:60]!r}")
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            handler(line)
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            self.progress.problems.append(f"{self.folder.journal}: the store refuses a line of kind {line['kind']!r} ({str(error)[:200]})")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if isinstance(error, BakeoffError):
+                raise
+            what = f"{type(error).__name__}: {error}"
+            self.progress.problems.append(f"{self.folder.journal}: a damaged line of kind {line['kind']!r} is left out ({what[:200]})")
 
     def export_models(self, load_net: model_export.LoadNet) -> None:
         """Trained nets come after everything else, since they take seconds and nobody waits for them."""
@@ -302,7 +328,7 @@ class _Replay:
         return str(experiment.experiment_id)
 
     def _start(self, line: dict[str, Any]) -> None:
-        self._open(line["tags"], line["ts"])
+        self._open({k: str(v) for k, v in line["tags"].items()}, _int64(line["ts"]))
 
     def _params(self, line: dict[str, Any]) -> None:
         from mlflow.entities import Param
@@ -329,7 +355,8 @@ class _Replay:
         from mlflow.entities import Metric
 
         values = {_name(k): float(v) for k, v in line["values"].items()}
-        self.metrics += [Metric(k, v, line["ts"], line["step"]) for k, v in values.items() if (k, line["step"]) not in self.stored]
+        ts, step = _int64(line["ts"]), _int64(line["step"])
+        self.metrics += [Metric(k, v, ts, step) for k, v in values.items() if (k, step) not in self.stored]
 
     def _dataset(self, line: dict[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -362,20 +389,39 @@ class _Replay:
             self.cursor["pending"].append(line)
 
     def _end(self, line: dict[str, Any]) -> None:
-        self.tags["reason"] = line["reason"]
+        if line["status"] not in get_args(Status):
+            raise ValueError(f"status {line['status']!r:.60}")
+        ts, reason = _int64(line["ts"]), str(line["reason"])
+        self.tags["reason"] = reason
         self._send()
-        self.client.set_terminated(self.cursor["run"], line["status"], end_time=line["ts"])
+        self.client.set_terminated(self.cursor["run"], line["status"], end_time=ts)
         self.cursor["status"] = line["status"]
 
     def _send(self) -> None:
         from mlflow.entities import RunTag
 
         for i in range(0, len(self.metrics), BATCH):
-            self.client.log_batch(self.cursor["run"], metrics=self.metrics[i : i + BATCH])
+            self._log_batch(metrics=self.metrics[i : i + BATCH])
         tags = [RunTag(k, v[:TAG_LENGTH]) for k, v in self.tags.items()]
         for i in range(0, len(tags), TAGS):
-            self.client.log_batch(self.cursor["run"], tags=tags[i : i + TAGS])
+            self._log_batch(tags=tags[i : i + TAGS])
         self.metrics, self.tags = [], {}
+
+    def _log_batch(self, **values: list[Any]) -> None:
+        """Log metrics or tags; of a batch that the store refuses, those that it takes one by one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_batch(self.cursor["run"], **values)
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            [(kind, entries)] = values.items()
+            if len(entries) == 1:
+                self.progress.problems.append(f"{self.folder.journal}: the store refuses {entries[0].key[:60]!r} ({str(error)[:200]})")
+                return
+            for entry in entries:
+                self._log_batch(**{kind: [entry]})
 
     def _flush(self, offset: int) -> None:
         self._send()
@@ -389,6 +435,15 @@ def _leaves(folder: Path, source: Path) -> bool:
     """Return whether a file, or anything below a folder, lies outside a run's folder once links are followed."""
     root = folder.resolve()
     return any(not path.resolve().is_relative_to(root) for path in (source, *source.rglob("*")))
+
+
+def _int64(value: object, *, default: int | None = None) -> int:
+    """Return a whole number that a store can hold; for any other value the default, or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        if default is not None:
+            return default
+        raise ValueError(f"{value!r:.60} is no whole number from 0 to 2^63")
+    return value
 
 
 def _name(key: str) -> str:

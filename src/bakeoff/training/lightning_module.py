@@ -122,7 +122,12 @@ class ClassificationModule(pl.LightningModule):
         """Score one batch of images (N, C, S, S) and classes (N,)."""
         images, targets = batch
         scores = self.net(images)
-        self.eval_meter.update(self.loss(scores, targets), scores, targets)
+        self.eval_meter.update(self.eval_loss(scores, targets), scores, targets)
+
+    def eval_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of evaluated scores: nan where a score is not finite, for which a hinge loss is 0."""
+        loss: Tensor = self.loss(scores, targets)
+        return loss + 0.0 * scores.sum(dtype=torch.float64)
 
     def on_test_epoch_start(self) -> None:
         """Start a new meter, and prepare the views that the test takes of each image."""
@@ -133,5 +138,5 @@ class ClassificationModule(pl.LightningModule):
         """Score one batch, the scores of several views of an image averaged first, and return the predicted classes (N,)."""
         images, targets = batch
         scores = self.net(images) if self._view_scores is None else self._view_scores(images, count=len(targets))
-        self.eval_meter.update(self.loss(scores, targets), scores, targets)
+        self.eval_meter.update(self.eval_loss(scores, targets), scores, targets)
         return scores.argmax(1)
