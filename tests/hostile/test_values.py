@@ -67,9 +67,9 @@ SWEEPS = {
 def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run a line that is to be refused, and return what standard error says."""
     before = sorted(Path().rglob("*"))
-    start = time.perf_counter()
+    start = time.process_time()
     assert main(line) == 2
-    assert time.perf_counter() - start < 6, "the limit is 3 s on a machine of its own"
+    assert time.process_time() - start < 3
     out, err = capsys.readouterr()
     assert (out, err.count("\n"), err[:9]) == ("", 1, "bakeoff: "), err
     assert len(err) < 1500

@@ -63,4 +63,4 @@ def test_a_sweep_on_the_loss_does_not_choose_the_diverged_rate(
     assert main(["sweep", "rates.yaml", "budget.points=2", "workers=1", "--json"]) == 0
     tree = json.loads(capsys.readouterr().out)
     for arm in tree["cells"]:
-        assert arm["diverged"] == 1 and arm["best"]["point"]["optimizer.lr"] == 0.01, arm
+        assert arm["diverged"] == 1 and arm["setting"]["optimizer.lr"] == 0.01, arm

@@ -41,6 +41,9 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"resume={composed.resume}: check trains nothing; leave resume out")
     trust_modules(composed.trust)
     run = composed.run
+    from bakeoff.tracking.client import check_usable, usable_uri
+
+    check_usable(usable_uri(run.tracking.uri))
     from bakeoff.builders import validate_run
 
     validate_run(run)

@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
     from bakeoff.sweep.resources import Resources, allot_resources
     from bakeoff.sweep.runner import run_sweep, validate_arms
     from bakeoff.sweep.worker import PRELOAD
+    from bakeoff.tracking.client import check_usable, usable_uri
     from bakeoff.training import processes
     from bakeoff.training.writer import EXIT_LAGGING
 
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> int:
 
     def early(request: SweepRequest, first: ComposedConfig) -> None:
         # The fork server imports for seconds, meanwhile the other arms are composed.
+        check_usable(usable_uri(first.run.tracking.uri))
         trust_modules(first.trust)
         jobs = max(1, len(request.spec.factors)) * request.spec.trials
         resources = allot_resources(first.run, workers=request.workers, jobs=jobs)

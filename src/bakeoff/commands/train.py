@@ -114,6 +114,9 @@ def parse_flags(argv: list[str]) -> argparse.Namespace:
 
 def train_single(run: RunConfig) -> TrainedRun:
     """Train one run in this process."""
+    from bakeoff.tracking.client import check_usable, usable_uri
+
+    check_usable(usable_uri(run.tracking.uri))  # before torch is imported, which takes seconds
     from bakeoff.training.run_lifecycle import train_run
 
     return train_run(run, progress=run.trainer.progress)
@@ -121,6 +124,10 @@ def train_single(run: RunConfig) -> TrainedRun:
 
 def validate_jobs(jobs: Sequence[ComposedConfig]) -> None:
     """Validate every job of a grid before the first one starts."""
+    from bakeoff.tracking.client import check_usable, usable_uri
+
+    for uri in {job.run.tracking.uri for job in jobs}:
+        check_usable(usable_uri(uri))
     from bakeoff import builders
 
     for job in jobs:

@@ -28,6 +28,7 @@ ID_TAG = "bakeoff.id"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 LOCAL_AND_CLOUD = ("", "file", "s3", "gs", "wasbs", "abfss")
 """Schemes of artifact addresses that are read with no password or token of a tracking server."""
+SQLITE_HEADER = b"SQLite format 3\0"
 #: Seconds that a server has to take a connection before it counts as away.
 PATIENCE = 4.0
 #: Seconds that another program has to finish a store that it is making.
@@ -133,18 +134,22 @@ def check_usable(uri: str) -> None:
     Raises:
         StoreError: The store can never take the training's results.
     """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
     file, shown = sqlite_path(uri), f"tracking.uri={redact(uri)}"
     if file is not None:
         _check_writable(file, shown)
         return
-    scheme = uri.partition("://")[0]
-    if scheme.partition("+")[0] not in PORTS:
+    try:
+        address = urlsplit(uri)
+        scheme, has_place = address.scheme, bool(address.hostname) and address.port != 0
+    except ValueError as error:
+        raise StoreError(f"{shown}: {error}") from None
+    if scheme.partition("+")[0] not in PORTS or not has_place:
         raise StoreError(f"{shown}: expected sqlite:///FILE, http(s)://HOST:PORT or a database address")
     if scheme in ("http", "https"):
         return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
     try:
         make_url(uri).get_dialect().import_dbapi()
     except ImportError as error:
@@ -154,13 +159,22 @@ def check_usable(uri: str) -> None:
 
 
 def _check_writable(file: Path, shown: str) -> None:
-    """Check that an SQLite file, which need not be there, can be written."""
-    if not file.parent.is_dir():
-        raise StoreError(f"{shown}: there is no folder {file.parent}")
-    # SQLite makes files of its own beside the database.
-    for path in (file.parent, *([file] if file.exists() else [])):
-        if not os.access(path, os.W_OK):
-            raise StoreError(f"{shown}: {path} cannot be written")
+    """Check that an SQLite file, which need not be there, is a database that can be written."""
+    try:
+        if not file.parent.is_dir():
+            raise StoreError(f"{shown}: there is no folder {file.parent}")
+        # SQLite makes files of its own beside the database.
+        for path in (file.parent, *([file] if file.exists() else [])):
+            if not os.access(path, os.W_OK):
+                raise StoreError(f"{shown}: {path} cannot be written")
+        if file.is_dir():
+            raise StoreError(f"{shown}: {file} is a folder")
+        if file.exists():
+            with open(file, "rb") as content:
+                if content.read(len(SQLITE_HEADER)) not in (b"", SQLITE_HEADER):
+                    raise StoreError(f"{shown}: {file} is no SQLite database")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{shown}: {error}") from None
 
 
 def check_reachable(uri: str) -> None:

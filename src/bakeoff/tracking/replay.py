@@ -407,7 +407,7 @@ class _Replay:
             self._log_batch(tags=tags[i : i + TAGS])
         self.metrics, self.tags = [], {}
 
-    def _log_batch(self, **values: list[Any]) -> None:
+    def _log_batch(self, **values: Any) -> None:
         """Log metrics or tags; of a batch that the store refuses, those that it takes one by one."""
         from mlflow.exceptions import MlflowException
 

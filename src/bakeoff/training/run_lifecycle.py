@@ -85,6 +85,7 @@ def train_run(run: RunConfig, *, kind: RunKind = "single", tags: Mapping[str, st
     Raises:
         BakeoffError: The run cannot be built; nothing has been written then.
     """
+    check_usable(tracking_uri_of(run))
     builders.validate_run(run)
     return train_run_dir(create_run_dir(run, kind=kind, tags=tags), run, progress=progress)
 
