@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bakeoff.errors import StoreError
-from bakeoff.run_files.run_dir import RunDir
+from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.tracking import store
 from bakeoff.tracking.client import check_artifact_address
 from bakeoff.tracking.replay import replay_run
@@ -115,6 +115,10 @@ def test_a_foreign_artifact_address_gets_no_token(
     append(other, kind="artifact", path="config.yaml", artifact_path="")
     with pytest.raises(StoreError, match="are not on the server of tracking"):
         replay_run(other, uri=uri)
+    begun = next(folder for folder in iter_run_dirs(tmp_path / "runs") if folder.cursor.exists())
+    append(begun, kind="artifact", path="config.yaml", artifact_path="")
+    with pytest.raises(StoreError, match="are not on the server of tracking"):
+        replay_run(begun, uri=uri)
     assert headers == []
 
 

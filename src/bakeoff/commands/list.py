@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bakeoff.commands.arguments import CommandParser
 from bakeoff.config.choices import choice_files, read_choice
 from bakeoff.config.slots import GROUPS
-from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
+from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, printable
 
 if TYPE_CHECKING:
     from bakeoff.nets.convnet import ConvNet
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     for slot, group in choices.items():
         print(slot)
         for name, about in group.items():
-            print(f"  {name:<{width}}  {about}".rstrip())
+            print(printable(f"  {name:<{width}}  {about}".rstrip()))
     sys.stdout.flush()
     return 0
 

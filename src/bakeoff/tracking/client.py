@@ -72,6 +72,12 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
+def absolute_uri(uri: str) -> str:
+    """Return an address that means the same in every working folder."""
+    file = sqlite_path(uri)
+    return f"sqlite:///{file}" if file else uri
+
+
 def artifact_root(uri: str) -> Path | None:
     """Return where artifacts of new experiments go: beside an SQLite file; None where a server decides."""
     if uri.startswith(("http://", "https://")):

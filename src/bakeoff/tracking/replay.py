@@ -23,6 +23,7 @@ from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
 from bakeoff.tracking.client import (
     ID_TAG,
+    absolute_uri,
     artifact_root,
     check_artifact_address,
     default_uri,
@@ -65,14 +66,12 @@ def store_of(folder: RunDir, *, uri: str | None = None) -> str:
     Returns:
         The address, absolute for SQLite.
     """
-    address = uri or default_uri(Path.cwd())
-    file = sqlite_path(address)
-    return f"sqlite:///{file}" if file else address
+    return absolute_uri(uri or default_uri(Path.cwd()))
 
 
 def foreign_store(folder: RunDir, *, uri: str | None = None) -> str | None:
     """Return the address that a run's files name, without secrets; None where it is that of `store_of`, or there is none."""
-    named = redact(folder.read_job().tracking_uri)
+    named = redact(absolute_uri(folder.read_job().tracking_uri))
     return named if named and named != redact(store_of(folder, uri=uri)) else None
 
 
@@ -275,6 +274,7 @@ class _Replay:
             return
         try:
             run = self.client.get_run(self.cursor["run"])
+            check_artifact_address(self.uri, run.info.artifact_uri)
             if run.info.lifecycle_stage == "deleted":
                 raise _DeletedError(f"run {self.job.id}")
             if _is_cut(self.folder, self.cursor):

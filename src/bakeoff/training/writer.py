@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError, StoreError
+from bakeoff.errors import BakeoffError, StoreError, printable
 from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.run_files.settling import settle_run
@@ -189,7 +189,7 @@ class JournalFollower:
     def _report(self, message: str) -> None:
         if message not in self.reported:
             self.reported.add(message)
-            print(f"writer: {message}", file=sys.stderr, flush=True)
+            print(printable(f"writer: {message}"), file=sys.stderr, flush=True)
 
 
 def _journals(root: Path) -> list[Path]:
