@@ -220,7 +220,7 @@ def image_characteristics(images: int, arms: int, *, sweeps: int, seed: int = 0,
 
 def verdicts(arms: Sequence[int], *, sweeps: int) -> list[dict[str, object]]:
     """All rows."""
-    rows = [characteristics(name, count, sweeps=max(100, sweeps // (4 if count > 6 else 1))) for name in SITUATIONS for count in arms]
+    rows = [characteristics(name, count, sweeps=max(100, sweeps // (10 if count > 6 else 1))) for name in SITUATIONS for count in arms]
     rows += [image_characteristics(355, 2, sweeps=max(50, sweeps // 10), allow=allow) for allow in (True, False)]
     rows += [image_characteristics(10_000, 2, sweeps=max(20, sweeps // 40), allow=allow) for allow in (True, False)]
     return rows
