@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import FolderError
 from bakeoff.run_files.atomic import write_atomic
@@ -54,6 +55,9 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
 
     Returns:
         The state, with its tensors on the CPU; None where the file is missing or torn.
+
+    Raises:
+        FolderError: The file cannot be opened, or is whole and yet no checkpoint.
     """
     import torch
 
@@ -61,10 +65,20 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         raw = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise FolderError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from error
     payload = memoryview(raw)[HEADER_BYTES:]
     if raw[:HEADER_BYTES] != MAGIC + hashlib.sha256(payload).digest():
         return None
-    return cast("dict[str, Any]", torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle, which is refused
+            state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises exceptions of all kinds
+        raise FolderError(f"{path}: no checkpoint: only tensors and plain values are loaded ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise FolderError(f"{path}: no checkpoint: it holds a {type(state).__name__}, not a mapping")
+    return state
 
 
 def read_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -99,4 +113,18 @@ def read_model_weights(folder: Path, *, name: str = "last") -> dict[str, Tensor]
     state = read_latest_checkpoint(folder) if name == "last" else read_checkpoint(folder / f"{name}.ckpt")
     if state is None:
         raise FolderError(f"{folder}: no readable checkpoint")
-    return cast("dict[str, Tensor]", state["net"])
+    return weights_of(state, folder)
+
+
+def weights_of(state: dict[str, Any], place: Path) -> dict[str, Tensor]:
+    """Return the weights of the net in a checkpoint's state; `place` is for the message.
+
+    Raises:
+        FolderError: It holds none.
+    """
+    import torch
+
+    net = state.get("net")
+    if not isinstance(net, dict) or not all(isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in net.items()):
+        raise FolderError(f"{place}: the checkpoint holds no weights, which are tensors by name under the key net")
+    return net

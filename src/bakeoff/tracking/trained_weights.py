@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import BakeoffError, FolderError, NotFoundError
-from bakeoff.run_files.checkpoints import read_checkpoint, read_latest_checkpoint
+from bakeoff.run_files.checkpoints import read_checkpoint, read_latest_checkpoint, weights_of
 from bakeoff.run_files.run_dir import RunDir, find_run_dir
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _local(folder: RunDir, run_id: str) -> Trained:
     state = read_latest_checkpoint(folder.checkpoints)
     if state is None:
         raise FolderError(f"run {run_id}: no readable checkpoint in {folder.checkpoints}")
-    return Trained(folder.read_job().id, folder.config.read_text(encoding="utf-8"), state["net"])
+    return Trained(folder.read_job().id, folder.config.read_text(encoding="utf-8"), weights_of(state, folder.checkpoints))
 
 
 def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
@@ -87,4 +87,4 @@ def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
         state = read_checkpoint(store.download_artifact(uri, mlflow_id, LAST))
     if state is None:
         raise FolderError(f"run {run_id}: its checkpoint in the store is torn")
-    return Trained(stored_id, config, state["net"])
+    return Trained(stored_id, config, weights_of(state, Path(LAST)))

@@ -137,6 +137,8 @@ def run_training(context: RunContext) -> RunResult:
     silence_lightning()
     set_determinism(run)
     state = checkpoints.read_latest_checkpoint(run_dir.checkpoints)
+    if state is not None and not isinstance(state.get("step"), int):
+        raise FolderError(f"{run_dir.checkpoints}: the checkpoint holds no whole number under the key step")
     logger = JournalLogger(context.journal, resumed_at=state["step"] if state is not None else 0)
     trainer = make_trainer(run, callbacks=[*make_callbacks(context, logger, state), Timer()], logger=logger)
     data = builders.set_up_data(run, trainer=trainer)

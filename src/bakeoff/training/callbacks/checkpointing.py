@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 
+from bakeoff.errors import FolderError
 from bakeoff.run_files import checkpoints
 from bakeoff.training.callbacks.weight_averaging import has_eval_mode
 from bakeoff.training.lightning_module import ClassificationModule
@@ -65,6 +66,13 @@ class RestoreCheckpoint(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore module, optimizer, schedule, and the place in the data; a run that has diverged is not trained on."""
+        try:
+            self._restore(trainer, pl_module)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise FolderError(f"the run's checkpoint does not fit its config, and it cannot go on ({reason})") from error
+
+    def _restore(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
         self._restore_module(trainer, pl_module)
         trainer.optimizers[0].load_state_dict(self.state["optimizer"])
