@@ -217,7 +217,7 @@ class _Replay:
             if line["kind"] != "start" and self.cursor["run"] is None:
                 self._open(self.job.tags, _int64(line.get("ts"), default=now()))  # the start line was torn
             self._replay_line(line)
-            if len(self.metrics) >= BATCH or line["kind"] not in ("metrics", "tags"):
+            if len(self.metrics) >= BATCH:
                 self._flush(offset)
         self._flush(offset)
         self._report()
