@@ -25,6 +25,7 @@ SMALL = ["model.width=0.05", "data.subset=160", "data.batch_size=32", "trainer.m
 
 
 def folder(parent: Path, *overrides: str) -> RunDir:
+    parent.mkdir(parents=True, exist_ok=True)
     return create_run_dir(compose([*SMALL, f"tracking.folder={parent}", f"tracking.uri=sqlite:///{parent}/mlflow.db", *overrides]))
 
 

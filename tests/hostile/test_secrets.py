@@ -23,7 +23,7 @@ from bakeoff.training.run_lifecycle import create_run_dir
 
 Command = Callable[..., tuple[int, str, str]]
 SECRET = "hush4711"
-ADDRESS = f"postgresql://me:{SECRET}@127.0.0.1:9/runs"
+ADDRESS = f"http://me:{SECRET}@127.0.0.1:9"
 
 
 def leaks(folder: Path) -> list[str]:

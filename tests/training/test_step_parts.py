@@ -35,6 +35,7 @@ def small(tmp_path: Path, *overrides: str) -> RunConfig:
 
 
 def trained(tmp_path: Path, *overrides: str) -> tuple[RunDir, RunResult]:
+    tmp_path.mkdir(parents=True, exist_ok=True)
     place = create_run_dir(small(tmp_path, *overrides))
     return place, train_from_dir(place.path)
 

@@ -73,8 +73,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
     run_dir = create_run_dir(run, kind="check")
     check = CheckReport(run_dir.read_job().name, results, layers, command)
     with Writer(Path(run.tracking.folder), uri=tracking_uri_of(run)) as writer:
-        with run_dir.locked():
-            log_check(run_dir, run, check, seconds=seconds)
+        log_check(run_dir, run, check, seconds=seconds)
         lagging = writer.close()
     if as_json:
         tree = {"verdict": check.summary, "findings": to_json(results), "layers": layers, "folder": str(run_dir.path)}
