@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +80,9 @@ def mean_tests(values: Array, level: float, *, image_variance: Array | None = No
     errors, the interval is the union of the t interval and Hall's (1992, "On the removal of skewness by transformation", equation 4),
     with the skewness at the far end of one standard error, and the p value is the larger of the two.
 
-    The variance that a finite test set adds is the same for all values of a row and shrinks with no number of seeds. It is added to that
-    of the mean; the degrees of freedom are Satterthwaite's (1946).
+    What a finite test set adds to the variance of a mean is the same for all values of a row and shrinks with no number of seeds. The half
+    width is the root of the sum of the squared half widths that units and images alone would give (Howe 1974): unlike with Satterthwaite's
+    degrees of freedom, two units that agree by luck do not make a short interval.
 
     Args:
         values: `(rows, units)`, NaN where there is none.
@@ -100,29 +101,45 @@ def mean_tests(values: Array, level: float, *, image_variance: Array | None = No
     sd = np.sqrt((deviations**2).sum(axis=1) / df)
     unit_variance = sd**2 / np.maximum(n, 1)
     image_variance = np.zeros(len(values)) if image_variance is None else image_variance
-    variance = unit_variance + image_variance
-    se = np.sqrt(variance)
+    unit_se, image_se = np.sqrt(unit_variance), np.sqrt(image_variance)
+    se = np.sqrt(unit_variance + image_variance)
+
+    def half_width_at(level: Array | float) -> Array:
+        of_units, of_images = special.stdtrit(df, level / 2) * unit_se, special.stdtrit(max(n_images - 1, 1), level / 2) * image_se
+        widths: Array = np.hypot(of_units, of_images)
+        return widths
+
     no_spread = se <= 1e-12 * np.maximum(1.0, np.abs(mean))
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where(image_variance > 0, variance**2 / (unit_variance**2 / df + image_variance**2 / max(n_images - 1, 1)), df)
         t = mean / se
         skewness = (deviations**3).sum(axis=1) / (deviations**2).sum(axis=1) ** 1.5 * n * np.sqrt(n - 1) / (n - 2)
         skewness_se = np.sqrt(6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3)))
         # Only the units' part of the variance is skewed.
         scale = (np.sqrt(unit_variance) / se) ** 3 / root_n
-    p = 2 * special.stdtr(df, -np.abs(t))
-    half_width = special.stdtrit(df, 1 - level / 2) * se
+    p = _p_value(np.abs(mean), half_width_at)
+    half_width = half_width_at(level)
     low, high = mean - half_width, mean + half_width
     skewed = (n > 2) & ~no_spread & (np.abs(skewness) > SKEW_FROM * skewness_se)
     if skewed.any():
         a = np.where(skewed, (skewness + np.sign(skewness) * skewness_se) * scale, 1.0)
         q = half_width / np.where(no_spread, 1.0, se)
-        p = np.where(skewed, np.maximum(p, 2 * special.stdtr(df, -np.maximum(0.0, np.sign(t) * _hall(t, a)))), p)
+        transformed = np.maximum(0.0, np.sign(t) * _hall(t, a)) * se
+        p = np.where(skewed, np.maximum(p, _p_value(transformed, half_width_at)), p)
         low = np.where(skewed, np.minimum(low, mean - _hall_inverse(q, a) * se), low)
         high = np.where(skewed, np.maximum(high, mean - _hall_inverse(-q, a) * se), high)
     # Equal differences leave no spread: then only the chance that all signs agree is known.
     p = np.where(no_spread, np.where(np.abs(mean) < 1e-12, 1.0, 2.0 ** (1.0 - n)), p)
     return MeanTests(n, mean, sd, low, high, np.minimum(p, 1.0))
+
+
+def _p_value(distance: Array, half_width_at: Callable[[Array], Array]) -> Array:
+    """The level at which each interval has the half width `distance`, by bisection of its logarithm."""
+    low, high = np.full(len(distance), -80.0), np.zeros(len(distance))
+    for _ in range(60):
+        middle = (low + high) / 2
+        too_wide = half_width_at(np.exp(middle)) > distance
+        low, high = np.where(too_wide, middle, low), np.where(too_wide, high, middle)
+    return np.exp(high)
 
 
 def _hall(t: Array, a: Array) -> Array:
