@@ -14,7 +14,7 @@ FaultKind = Literal["disk", "memory", "device", "peer", "killed"]
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE})
 MEMORY_ERRORS = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 FAULT_TEXTS: dict[FaultKind, tuple[str, ...]] = {
-    "disk": ("database or disk is full", "disk i/o error"),
+    "disk": ("database or disk is full", "disk i/o error", "no space left on device"),
     "memory": (
         "out of memory",
         "t allocate memory",
@@ -63,7 +63,7 @@ def fault_of(error: BaseException) -> FaultKind | None:
     """
     if isinstance(error, MemoryError):
         return "memory"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, shutil.Error):
         if error.errno in DISK_ERRORS:
             return "disk"
         if error.errno in MEMORY_ERRORS:
