@@ -2,6 +2,7 @@
 
     python benchmarks/operating_characteristics.py [verdicts] [--sweeps 2000] [--arms 2 3 6 20] [--json]
     python benchmarks/operating_characteristics.py designs [--sweeps 200]     # designs of equal question, on recorded runs
+    python benchmarks/operating_characteristics.py mistuned                   # two different arms of equal means, on recorded runs
     python benchmarks/operating_characteristics.py allowance                  # what the allowance for skew costs
 
 `verdicts`: sweeps of arms that are equal, and of arms of which the first is ahead, over the five analyses of a default plan (5 studies and
@@ -295,6 +296,25 @@ def designs(*, sweeps: int) -> list[dict[str, object]]:
     return rows
 
 
+def mistuned(*, sweeps: int) -> list[dict[str, object]]:
+    """The default design's error for two different recorded optimizers whose means are made equal, at the first analysis."""
+    with (Path(__file__).parent / "data" / "digits_response.csv").open(newline="") as file:
+        recorded = list(csv.DictReader(file))
+    default, level, rng = next(design for design in DESIGNS if "default" in design[0]), DEFAULT.levels[0], np.random.default_rng(0)
+    names = sorted({row["optimizer"] for row in recorded})
+    scores = {}
+    for name in names:
+        arm = RecordedArm([row for row in recorded if row["optimizer"] == name])
+        scores[name] = np.array([arm.confirm(default, rng) for _ in range(sweeps)])
+        scores[name] -= scores[name].mean()
+    rows: list[dict[str, object]] = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            error = float((mean_tests(scores[first] - scores[second], level).p < level).mean())
+            rows.append({"arm": first, "against": second, "error": (error, math.sqrt(error * (1 - error) / sweeps))})
+    return rows
+
+
 def allowance() -> list[dict[str, object]]:
     """By how much larger a difference must be to be found in 80 % with the allowance for skew, beside what power analysis assumes."""
     rng, rows = np.random.default_rng(0), list[dict[str, object]]()
@@ -332,7 +352,7 @@ def print_table(rows: Sequence[dict[str, object]]) -> None:
 def main() -> int:
     """Print the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="verdicts", choices=("verdicts", "designs", "allowance"))
+    parser.add_argument("what", nargs="?", default="verdicts", choices=("verdicts", "designs", "mistuned", "allowance"))
     parser.add_argument("--sweeps", type=int, default=2000)
     parser.add_argument("--arms", type=int, nargs="+", default=[2, 3, 6, 20])
     parser.add_argument("--json", action="store_true")
@@ -340,7 +360,8 @@ def main() -> int:
     if arguments.what == "verdicts":
         rows = verdicts(arguments.arms, sweeps=arguments.sweeps)
     else:
-        rows = designs(sweeps=arguments.sweeps) if arguments.what == "designs" else allowance()
+        tables = {"designs": designs, "mistuned": mistuned}
+        rows = tables[arguments.what](sweeps=arguments.sweeps) if arguments.what in tables else allowance()
     if arguments.json:
         print(json.dumps(rows))
     else:
