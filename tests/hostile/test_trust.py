@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bakeoff.commands.main import main
 from bakeoff.config.compose import compose, compose_config
 from bakeoff.errors import BakeoffError
 from bakeoff.sweep.plan import make_plan
@@ -56,6 +57,12 @@ def config_dir(tmp_path: Path) -> Callable[..., Path]:
         {"fixed": {"hydra": {"callbacks": {"own": {"_target_": "site.addsitedir"}}}}},
         {"fixed": {"experiment@hydra": "own"}},
         {"fixed": {"hydra.searchpath": ["pkg://this"]}},
+        {"fixed": {"tracking.uri": "http://127.0.0.1:1"}},
+        {"fixed": {"tracking": {"folder": "/tmp/elsewhere"}}},
+        {"fixed": {"tracking": "server"}},
+        {"blocks": {"tracking.folder": ["/tmp/elsewhere"]}},
+        {"scales": {"smoke": {"tracking.uri": "http://127.0.0.1:1"}}},
+        {"fixed": {"hydra.sweep.dir": "/tmp/elsewhere"}},
     ],
     ids=lambda changes: str(changes)[:60],
 )
@@ -101,6 +108,47 @@ def test_hydras_own_nodes_are_fixed(
         compose(words, config_dir=folder)
     code, _, err = bakeoff("train", "--help", "--config-dir", str(folder), *words)
     assert code == 2 and "is fixed" in err.splitlines()[-1] and "Traceback" not in err
+
+
+DESTINATIONS: dict[str, Any] = {
+    "tracking.uri": {"tracking": {"uri": "http://127.0.0.1:1"}},
+    "tracking.folder": {"tracking": {"folder": "elsewhere"}},
+    "hydra.sweep": {"hydra": {"sweep": {"dir": "elsewhere"}}},
+    "hydra.run": {"hydra": {"run": {"dir": "elsewhere"}}},
+    "hydra.output_subdir": {"hydra": {"output_subdir": "elsewhere"}},
+}
+
+
+@pytest.mark.parametrize(("key", "content"), DESTINATIONS.items(), ids=list(DESTINATIONS))
+def test_only_the_command_line_says_where_results_go(
+    key: str,
+    content: Any,
+    config_dir: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = str(config_dir("experiment/own.yaml", content))
+    for line in (["train"], ["train", "-m", "seed=0,1"], ["check"]):
+        assert main([*line, "experiment=own", "--config-dir", folder]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith(f"bakeoff: {key}=") and err.count("\n") == 1, err
+        assert "stands in a file; only the command line may say where results go" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+def test_a_file_that_shadows_the_shipped_tracking_is_refused(config_dir: Callable[..., Path]) -> None:
+    folder = config_dir("tracking/local.yaml", {"uri": "http://127.0.0.1:1", "folder": "runs"}, package="tracking")
+    config_dir("tracking/own.yaml", {"uri": None, "folder": "elsewhere"}, package="tracking")
+    for words in ([], ["tracking=own"], ["optimizer=adam"]):
+        with pytest.raises(BakeoffError, match=r"^tracking\.(uri|folder)=\S+: stands in a file"):
+            compose(words, config_dir=folder)
+    words = ["experiment=other", "tracking.uri=sqlite:///own.db", "tracking.folder=own"]
+    config_dir("experiment/other.yaml", {"tracking": {"uri": "http://127.0.0.1:1", "folder": "elsewhere"}})
+    tracking = compose(words, config_dir=folder).tracking
+    assert (tracking.uri, tracking.folder) == ("sqlite:///own.db", "own")
+    assert compose(["tracking=server"]).tracking.uri == "http://127.0.0.1:5000"
 
 
 def test_environment_variables_come_from_the_command_line_alone(

@@ -18,20 +18,22 @@ from typing import Any
 
 import yaml
 
-from bakeoff.config.choices import BASE_FOLDER, DESCRIPTIVE_KEYS, ChoiceDescription, pop_description
+from bakeoff.config.choices import BASE_FOLDER, DESCRIPTIVE_KEYS, ChoiceDescription, choice_files, pop_description, read_choice
 from bakeoff.config.renamed_targets import current_targets
 from bakeoff.config.schema import RunConfig, parse_run_config
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.config.user_text import check_words, check_yaml_text, read_yaml_text
-from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, redact
+from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, redact, shorten
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
 HYDRA_NODES: Mapping[str, object] = {"callbacks": {}, "searchpath": [], "hydra_logging": _LOGGING, "job_logging": _LOGGING}
 """Nodes of Hydra's own that could name code, and their only values; launcher and sweeper are those that Hydra itself declares."""
 REFERENCE = re.compile(r"\$\{[\w.@/\[\]-]*\}")
 """An interpolation that takes the value of another key."""
+DESTINATIONS = ("tracking.uri", "tracking.folder", "hydra.run", "hydra.sweep", "hydra.output_subdir")
+"""Where results go, which only the command line says."""
 MAX_JOBS = 10_000
 """Runs of a -m line."""
 
@@ -156,6 +158,22 @@ def _check_hydra_nodes(config: Any) -> None:
             raise _FixedNodeError(f"hydra.{name}")
 
 
+def _check_destinations(config: Any, overrides: Sequence[str]) -> None:
+    """Refuse places for results that neither a shipped file of the chosen `tracking` nor the command line names."""
+    from omegaconf import OmegaConf
+
+    words = dict(word.lstrip("+").partition("=")[::2] for word in overrides)
+    files = choice_files("tracking")
+    local, chosen = read_choice(files["local"]), read_choice(files.get(words.get("tracking", ""), files["local"]))
+    shipped = {"tracking": local | chosen, **yaml.safe_load(read_yaml_text(package_data_dir("conf") / "run.yaml"))}
+    for key in DESTINATIONS:
+        group, _, name = key.partition(".")
+        node: Any = OmegaConf.to_container(config[group], resolve=False)
+        value = node.get(name, shipped[group][name])
+        if value != shipped[group][name] and not any(word == key or word.startswith(f"{key}.") for word in words):
+            raise ConfigError(f"{key}={shorten(value)}: stands in a file; only the command line may say where results go")
+
+
 def register_search_path() -> None:
     """Add conf/ to the search path of Hydra in this process."""
     from hydra.core.plugins import Plugins
@@ -181,6 +199,7 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
     try:
         config = hydra_compose("run", overrides=list(overrides), return_hydra_config=True)
         _check_hydra_nodes(config)
+        _check_destinations(config, overrides)
         choices = {group: str(name) for group, name in config.hydra.runtime.choices.items() if group in SLOTS}
         OmegaConf.set_struct(config, False)
         del config["hydra"]

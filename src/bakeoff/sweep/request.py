@@ -36,8 +36,8 @@ RESERVED = {
     "tracking.experiment": "a sweep is an experiment of its own, <name>-<hash>",
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-KEY = re.compile(r"(?!(?:trust|hydra)\b)\w+(?:[./]\w+)*")
-"""A key that a sweep file may set: plain, and neither `trust` nor one of Hydra's own."""
+KEY = re.compile(r"(?!(?:trust|hydra)\b|tracking(?:\.uri\b|\.folder\b|$))\w+(?:[./]\w+)*")
+"""A key that a sweep file may set: plain, and neither `trust`, nor where results go, nor one of Hydra's own."""
 Assignments = list[tuple[str, str]]
 
 
@@ -183,8 +183,8 @@ def check_keys(spec: SweepSpec, path: Path) -> None:
     for key in itertools.chain.from_iterable(dict(flat(tree)) for tree in trees):
         if not KEY.fullmatch(key):
             raise PlanError(
-                f"{path.name}: {key}: a sweep file cannot set this; it takes keys of the run config, and trust=[...] stands on "
-                "the command line alone"
+                f"{path.name}: {key}: a sweep file cannot set this; it takes keys of the run config, and trust=[...] and where results "
+                "go stand on the command line alone"
             )
 
 
