@@ -63,8 +63,8 @@ def test_find_by_id_prefix_and_near_miss(make_folder: Callable[..., RunDir], tmp
 def test_result_is_none_until_written_whole(make_folder: Callable[..., RunDir]) -> None:
     folder = make_folder()
     assert folder.read_result() is None
-    folder.write_result({"status": "FINISHED", "val/accuracy": 0.5})
-    assert folder.read_result() == {"status": "FINISHED", "val/accuracy": 0.5}
+    folder.write_result({"id": "a", "name": "b", "status": "finished", "metrics": {"val/accuracy": 0.5}})
+    assert folder.read_result() == {"id": "a", "name": "b", "status": "finished", "metrics": {"val/accuracy": 0.5}}
     folder.result.write_text('{"status": ')
     with pytest.raises(FolderError, match=r"result\.json"):
         folder.read_result()

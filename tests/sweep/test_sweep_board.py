@@ -31,6 +31,8 @@ def home(plan: Plan) -> Path:
 
 def result(value: float = 0.5, status: str = "finished", metric: str = "val/accuracy") -> dict[str, Any]:
     return {
+        "id": "0" * 12,
+        "name": "a run",
         "status": status,
         "reason": "" if status == "finished" else "why",
         "metrics": {metric: value} if status == "finished" else {},

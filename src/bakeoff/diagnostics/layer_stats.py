@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff.diagnostics.layer_trace import TracedLayer, output_hooks, side_effect_free
+from bakeoff.run_files.json_text import parse_json
 
 MAX_SAMPLED = 1_000_000
 """The update of a larger weight tensor is measured on about this many elements."""
@@ -166,14 +167,14 @@ def append_layer_stats(path: Path, stats: LayerStats) -> None:
 def load_layer_stats(path: Path, *, last_step: int) -> list[LayerStats]:
     """Return the layer statistics in a run's file up to `last_step`, by ascending step and without repeated steps.
 
-    A missing file has no statistics; an incomplete line, as a kill leaves it, is skipped.
+    A missing file has no statistics; an incomplete or damaged line is skipped.
     """
     by_step: dict[int, LayerStats] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            tree = json.loads(line)
-        except ValueError:
+            tree = parse_json(line)
+            if tree["step"] <= last_step:
+                by_step.setdefault(tree["step"], LayerStats(tree["step"], tree["layers"], tree["more"]))
+        except (ValueError, TypeError, LookupError):
             continue
-        if tree["step"] <= last_step:
-            by_step.setdefault(tree["step"], LayerStats(tree["step"], tree["layers"], tree["more"]))
     return [by_step[step] for step in sorted(by_step)]

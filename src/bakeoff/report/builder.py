@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from bakeoff.report.analysis import Analysis
 from bakeoff.report.report_page import Parts, figure_csv, write_page
 from bakeoff.report.results import SweepResults, load_sweep
 from bakeoff.report.verdict import Verdict, compute_verdict
+from bakeoff.run_files.json_text import parse_json
 
 FIGURES, TABLES = "figures", "tables"
 
@@ -63,7 +63,7 @@ def build_report(
 def refuse_poorer(sweep: SweepResults, out: Path) -> None:
     """Raise StoreError where the report that is in a folder knows more runs of the same plan than the store does now."""
     try:
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        summary = parse_json((out / "summary.json").read_bytes())
     except (OSError, ValueError):
         return
     runs, design = summary.get("runs") if isinstance(summary, dict) else None, sweep.design

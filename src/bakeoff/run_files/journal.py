@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bakeoff.errors import FolderError
+from bakeoff.run_files.json_text import parse_json
 from bakeoff.run_files.run_dir import RunManifest
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+NONFINITE = ("nan", "inf", "-inf")
 
 
 class Journal:
@@ -222,11 +224,31 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
         path: The journal; a missing file has no lines.
 
     Yields:
-        Each line but the torn ones and a last one that is still being written.
+        Each line but the torn and the malformed ones, and a last one that is still being written.
     """
     for _, line in scan_journal(path):
-        if line is not None:
+        if line is not None and is_well_formed(line):
             yield line
+
+
+def is_well_formed(line: Mapping[str, Any]) -> bool:
+    """Return whether readers find in a line what every line of its kind has."""
+    kind, values = line["kind"], line.get("values")
+    if kind in ("start", "metrics", "end") and not _is_count(line.get("ts")):
+        return False
+    if kind in ("params", "tags"):
+        return isinstance(values, dict) and all(isinstance(value, str) for value in values.values())
+    if kind == "metrics":
+        return _is_count(line.get("step")) and isinstance(values, dict) and all(map(_is_metric, values.values()))
+    return kind != "end" or (isinstance(line.get("status"), str) and isinstance(line.get("reason"), str))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63
+
+
+def _is_metric(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63) or value in NONFINITE
 
 
 def scan_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -255,8 +277,8 @@ def scan_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, dict[str
 def parse_line(raw: bytes) -> dict[str, Any] | None:
     """Decode one line; None where it is torn."""
     try:
-        line = json.loads(raw)
-    except (ValueError, RecursionError):
+        line = parse_json(raw)
+    except ValueError:
         return None
     return line if isinstance(line, dict) and isinstance(line.get("kind"), str) else None
 

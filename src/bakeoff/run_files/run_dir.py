@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from bakeoff.config.validation_errors import explain_validation_error
 from bakeoff.errors import FolderError, NotFoundError, near_miss, redact
 from bakeoff.run_files import file_locks
 from bakeoff.run_files.atomic import sync_dir, write_atomic
+from bakeoff.run_files.json_text import parse_json
 
 RunKind = Literal["single", "trial", "confirm", "audit", "reproduction", "summary", "check"]
 KINDS: tuple[str, ...] = get_args(RunKind)
@@ -64,10 +68,30 @@ class RunManifest:
             FolderError: The text is damaged.
         """
         try:
-            raw = json.loads(text)
-            return cls(**{f.name: raw[f.name] for f in dataclasses.fields(cls) if f.name in raw})
-        except (ValueError, TypeError, AssertionError) as error:
-            raise FolderError(f"job.json is damaged: {error}") from error
+            return _MANIFEST.validate_python(parse_json(text))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise FolderError(f"job.json is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except ValueError as error:
+            raise FolderError(f"job.json is damaged: {error}") from None
+
+
+_MANIFEST = TypeAdapter(RunManifest)
+
+
+class _StoredResult(BaseModel):
+    """What result.json holds, as far as anyone reads it; numbers that are not finite are strings."""
+
+    id: str
+    name: str
+    status: Literal["finished", "diverged", "failed", "pruned", "stopped"]
+    reason: str | None = None
+    metrics: dict[str, float] = {}
+    best: dict[str, float] = {}
+    steps: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -195,13 +219,17 @@ class RunDir:
             FolderError: The file is damaged.
         """
         try:
-            raw = json.loads(self.result.read_text(encoding="utf-8"))
+            raw = parse_json(self.result.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise FolderError(f"{self.result}: cannot be read: {error}") from error
         if not isinstance(raw, dict):
             raise FolderError(f"{self.result}: expected a JSON object, found {type(raw).__name__}")
+        try:
+            _StoredResult.model_validate(raw)
+        except ValidationError as error:
+            raise FolderError(f"{self.result}: {explain_validation_error(error, _StoredResult)}") from None
         return raw
 
     def write_result(self, result: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from bakeoff.config.validation_errors import explain_validation_error
 from bakeoff.errors import StoreError
+from bakeoff.run_files.json_text import parse_json
 
 PLAN_FILE = "plan.json"
 VERSION = 2
@@ -173,7 +174,9 @@ def read_stored_plan(path: Path) -> StoredPlan:
         StoreError: The file is damaged or of another version.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise StoreError(f"{path}: not JSON: {error}") from None
     return parse_stored_plan(tree if isinstance(tree, dict) else {}, origin=str(path))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bakeoff.errors import FolderError, PlanError
 from bakeoff.run_files.atomic import write_atomic
+from bakeoff.run_files.json_text import parse_json
 from bakeoff.run_files.stored_plan import ADDED_STUDIES, MAX_STUDIES
 from bakeoff.sweep.plan import Plan
 
@@ -34,7 +35,7 @@ def reached(plan: Plan, *, folder: Path) -> Extent:
     """
     path, confirm = folder / LOOKS, plan.spec.confirm
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = parse_json(path.read_bytes())
         seeds, studies = state["seeds"], state.get("studies", 1)
     except FileNotFoundError:
         return Extent(len(confirm.first_seeds), plan.spec.studies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bakeoff.run_files.journal import scan_journal
+from bakeoff.run_files.journal import is_well_formed, scan_journal
 
 
 class MetricTail:
@@ -21,7 +21,7 @@ class MetricTail:
         """(epoch, value, epochs in all) of every epoch's end that has come since; the run's own counts of steps say where epochs end."""
         for offset, line in scan_journal(self.path, offset=self.offset):
             self.offset = offset
-            if line is None:
+            if line is None or not is_well_formed(line):
                 continue
             if line["kind"] == "params":
                 counts = {key: line["values"].get(key) for key in ("total_steps", "steps_per_epoch")}

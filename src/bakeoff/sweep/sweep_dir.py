@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bakeoff.errors import StoreError
 from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import ID_LENGTH, RunDir, RunManifest
+from bakeoff.run_files.stored_plan import read_stored_plan
 from bakeoff.sweep.arm_progress import ArmProgress
 from bakeoff.sweep.overrides import flat, text
 from bakeoff.sweep.plan import Plan
@@ -90,7 +92,10 @@ def siblings(plan: Plan, *, root: Path) -> list[str]:
     if not known:
         return []
     newest = max(known, key=lambda path: path.stat().st_mtime)
-    old = json.loads(newest.read_text(encoding="utf-8"))
+    try:
+        old = read_stored_plan(newest).to_tree()
+    except StoreError as error:
+        return [f"{plan.title} is a new plan beside {newest.parent.name}: {error}"]
     differences = difference(old, plan.tree())
     more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
     return [f"{plan.title} is a new plan beside {newest.parent.name}: {'; '.join(differences[:4])}{more}"]

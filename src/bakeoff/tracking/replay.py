@@ -19,6 +19,7 @@ from bakeoff.errors import BakeoffError, FolderError, redact
 from bakeoff.run_files.atomic import write_atomic
 from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.journal import Status, now, scan_journal
+from bakeoff.run_files.json_text import parse_json
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import model_export, ui_tags
 from bakeoff.tracking.client import (
@@ -160,10 +161,23 @@ def _replay_lock(folder: RunDir) -> AbstractContextManager[None]:
 def _read_cursors(folder: RunDir) -> dict[str, dict[str, Any]]:
     """Read cursor.json: a cursor for each store's address without secrets. Where it is missing or damaged everything is replayed again."""
     try:
-        raw = json.loads(folder.cursor.read_text(encoding="utf-8"))
+        raw = parse_json(folder.cursor.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return raw if isinstance(raw, dict) else {}
+    cursors = raw.items() if isinstance(raw, dict) else ()
+    return {address: cursor for address, cursor in cursors if isinstance(cursor, dict) and _is_cursor(cursor)}
+
+
+def _is_cursor(cursor: dict[str, Any]) -> bool:
+    offset, run, pending = cursor.get("offset"), cursor.get("run"), cursor.get("pending", [])
+    texts = ["" if run is None else run, cursor.get("status"), cursor.get("digest", "")]
+    return (
+        isinstance(offset, int)
+        and 0 <= offset < 2**63
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(pending, list)
+        and all(isinstance(line, dict) for line in pending)
+    )
 
 
 def _is_cut(folder: RunDir, cursor: dict[str, Any]) -> bool:

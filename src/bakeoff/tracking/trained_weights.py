@@ -64,6 +64,7 @@ def _local(folder: RunDir, run_id: str) -> Trained:
 
 
 def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from bakeoff.tracking import store
@@ -82,9 +83,14 @@ def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
     config = store.download_artifact(uri, mlflow_id, "config.yaml").read_text(encoding="utf-8")
     stored_id = tags.get("bakeoff.id", mlflow_id)
     try:
-        return Trained(stored_id, config, load_file(store.download_artifact(uri, mlflow_id, WEIGHTS)))
+        weights = store.download_artifact(uri, mlflow_id, WEIGHTS)
     except NotFoundError:
         state = read_checkpoint(store.download_artifact(uri, mlflow_id, LAST))
+    else:
+        try:
+            return Trained(stored_id, config, load_file(weights))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise FolderError(f"run {run_id}: {WEIGHTS} in the store is damaged ({error})") from None
     if state is None:
         raise FolderError(f"run {run_id}: its checkpoint in the store is torn")
     return Trained(stored_id, config, weights_of(state, Path(LAST)))
