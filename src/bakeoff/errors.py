@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterable
 
 _USER_INFO = re.compile(r"(?<=://)(?:\S*@|[^\s/:@]*:(?!\d+(?:[/?#\s:,;)'\"]|$))[^\n]*@)")
@@ -15,6 +16,11 @@ _ADDRESS = re.compile(r"(?:[\w.]+=)?[a-z][\w+.-]*://[^\n]*")
 def printable(text: str) -> str:
     """Return a text, of one or more lines, in which characters that a terminal would obey or could not show are spelt out."""
     return "".join(letter if letter.isprintable() or letter in "\n\t\xa0" else ascii(letter)[1:-1] for letter in text)
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a text to standard output or standard error at once, as `printable` spells it: all of bakeoff's output but JSON and tables."""
+    print(printable(str(text)), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def redact_text(text: str) -> str:

@@ -78,9 +78,7 @@ def test_a_sweep_and_its_report_look_up_no_host(watched: Callable[..., tuple[int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", [["check", *TINY], ["list"], ["list", "model", "--diff"], ["show", "activations"]], ids=" ".join
-)
+@pytest.mark.parametrize("words", [["check", *TINY], ["list"], ["list", "model", "--diff"], ["show", "activations"]], ids=" ".join)
 def test_other_commands_look_up_no_host(watched: Callable[..., tuple[int, str]], words: list[str]) -> None:
     processes, out = watched(*words)
     assert processes >= 1 and out

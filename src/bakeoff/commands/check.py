@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.commands.arguments import CommandParser
+from bakeoff.errors import ConfigError, echo, printable
 
 if TYPE_CHECKING:
     from bakeoff.config.schema import RunConfig
@@ -34,7 +34,6 @@ def main(argv: list[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     from bakeoff.config.compose import compose_config
     from bakeoff.config.targets import trust_modules
-    from bakeoff.errors import ConfigError
 
     composed = compose_config(args.overrides, config_dir=args.config_dir)
     if composed.resume is not None:
@@ -80,7 +79,7 @@ def check_run(run: RunConfig, *, as_json: bool, command: str) -> int:
         print(json.dumps(tree | {"seconds": seconds, "lagging": lagging}))
     else:
         print_tables(results, layers)
-        print(f"{check.summary}  ({seconds:.1f} s)\n  page  {run_dir.path / FOLDER / 'index.html'}")
+        echo(f"{check.summary}  ({seconds:.1f} s)\n  page  {run_dir.path / FOLDER / 'index.html'}")
     return 1 if check.is_wrong else EXIT_LAGGING if lagging else 0
 
 
@@ -94,7 +93,7 @@ def show_progress(checks: Iterable[tuple[str, Iterable[CheckResult]]]) -> Iterat
             with console.status(f"checking {name}"):
                 yield from list(results)
         else:
-            print(f"checking {name}", file=sys.stderr, flush=True)
+            echo(f"checking {name}", err=True)
             yield from results
 
 
@@ -111,16 +110,17 @@ def print_tables(results: Sequence[CheckResult], layers: Sequence[Sequence[str]]
     for name in LAYER_COLUMNS:
         net.add_column(name, justify="right" if name in LAYER_COLUMNS[3:] else "left")
     for row in layers:
-        net.add_row(*(Text(cell) for cell in row))
+        net.add_row(*(Text(printable(cell)) for cell in row))
     console.print(net)
     console.print()
     grid = Table(box=None, pad_edge=False)
     for name in ("check", "", "found", "expected"):
         grid.add_column(name)
     for result in results:
-        grid.add_row(result.name, Text(result.state, style=COLOURS[result.state]), Text(result.observed), Text(result.expected))
+        observed, expected = (Text(printable(text)) for text in (result.observed, result.expected))
+        grid.add_row(result.name, Text(result.state, style=COLOURS[result.state]), observed, expected)
     console.print(grid)
     for result in results:
         if result.advice:
-            console.print(Text(f"{result.name}: {result.advice}"), soft_wrap=True)
+            console.print(Text(printable(f"{result.name}: {result.advice}")), soft_wrap=True)
     console.print()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from bakeoff.commands.arguments import parse_arguments
+from bakeoff.errors import echo
 
 ENDED = ("finished", "diverged", "pruned")
 
@@ -43,10 +43,10 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"removed": not args.dry_run, "bytes": total, "runs": rows, "behind": behind}))
     else:
         for row in rows:
-            print(f"{row['run']}  {row['status']:<8}  {row['bytes'] / 1e6:8,.1f} MB  {row['name']}: {', '.join(row['files'])}")
-        print(f"{'would remove' if args.dry_run else 'removed'} {total / 1e6:,.1f} MB of checkpoints of {len(rows)} runs of {root}")
+            echo(f"{row['run']}  {row['status']:<8}  {row['bytes'] / 1e6:8,.1f} MB  {row['name']}: {', '.join(row['files'])}")
+        echo(f"{'would remove' if args.dry_run else 'removed'} {total / 1e6:,.1f} MB of checkpoints of {len(rows)} runs of {root}")
     if behind:
-        print(f"bakeoff: {behind} runs keep theirs, since the store has not got them yet; bakeoff sync first", file=sys.stderr)
+        echo(f"bakeoff: {behind} runs keep theirs, since the store has not got them yet; bakeoff sync first", err=True)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bakeoff.commands.main import COMMANDS
-from bakeoff.errors import ConfigError
+from bakeoff.errors import ConfigError, echo
 
 SHELLS = ("bash", "zsh")
 
@@ -43,6 +43,6 @@ def main(argv: list[str]) -> int:
     if shell not in SHELLS:
         raise ConfigError(f"{shell}: completion is there for {', '.join(SHELLS)}")
     if shell == "zsh":
-        print("autoload -U +X bashcompinit && bashcompinit")
-    print(SCRIPT.replace("@COMMANDS@", " ".join(COMMANDS)), end="")
+        echo("autoload -U +X bashcompinit && bashcompinit")
+    echo(SCRIPT.replace("@COMMANDS@", " ".join(COMMANDS)).rstrip())
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bakeoff.commands.arguments import CommandParser
 from bakeoff.config.choices import choice_files, read_choice
 from bakeoff.config.slots import GROUPS
-from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, printable
+from bakeoff.errors import ChoiceError, ConfigError, echo, join_choices, near_miss
 
 if TYPE_CHECKING:
     from bakeoff.nets.convnet import ConvNet
@@ -38,7 +37,10 @@ def main(argv: list[str]) -> int:
         if args.slots != ["model"]:
             raise ConfigError("--diff: compares the nets of one slot; write bakeoff list model --diff")
         variants = net_variants(args.config_dir)
-        print(json.dumps({variant.choice: variant.changes for variant in variants}) if args.json else variants_table(variants))
+        if args.json:
+            print(json.dumps({variant.choice: variant.changes for variant in variants}))
+        else:
+            echo(variants_table(variants))
         return 0
     choices = {slot: about_choices(slot, args.config_dir) for slot in args.slots or groups}
     if args.json:
@@ -46,10 +48,9 @@ def main(argv: list[str]) -> int:
         return 0
     width = max((len(name) for group in choices.values() for name in group), default=0)
     for slot, group in choices.items():
-        print(slot)
+        echo(slot)
         for name, about in group.items():
-            print(printable(f"  {name:<{width}}  {about}".rstrip()))
-    sys.stdout.flush()
+            echo(f"  {name:<{width}}  {about}".rstrip())
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
-from bakeoff.errors import BakeoffError, MachineError, RunInterrupted, join_choices, near_miss, signal_of
+from bakeoff.errors import BakeoffError, MachineError, RunInterrupted, echo, join_choices, near_miss, signal_of
 from bakeoff.machine import SAFE_PATH
 
 COMMANDS = {
@@ -52,14 +53,17 @@ def main(argv: list[str] | None = None) -> int:
     the same work can go on, and 128 + N for signal N: 130 for Ctrl-C, 143 for SIGTERM.
     """
     os.environ.update(SAFE_PATH)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that the terminal does not know are spelt out
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage(), end="")
+        echo(usage().rstrip())
         return 0
     if words[0] == "--version":
         from importlib.metadata import version
 
-        print(f"bakeoff {version('bakeoff')}")
+        echo(f"bakeoff {version('bakeoff')}")
         return 0
     try:
         if words[0] not in COMMANDS:
@@ -67,13 +71,13 @@ def main(argv: list[str] | None = None) -> int:
         module = importlib.import_module(f"bakeoff.commands.{words[0]}")
         return int(module.main(words[1:]))
     except BakeoffError as error:
-        print(f"bakeoff: {error}", file=sys.stderr)
+        echo(f"bakeoff: {error}", err=True)
         return TEMPORARY if isinstance(error, MachineError) else 2
     except RunInterrupted as stop:
-        print(f"bakeoff: {stop}", file=sys.stderr)
+        echo(f"bakeoff: {stop}", err=True)
         return 128 + stop.signal_number
     except KeyboardInterrupt as stop:
-        print("bakeoff: stopped", file=sys.stderr)
+        echo("bakeoff: stopped", err=True)
         return 128 + signal_of(stop)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
         "report", __doc__, argv, add_flags=add_flags, names_help="sweeps: quickstart, or quickstart-1a2b3c4d for one plan of it"
     )
     site = composed.run.tracking
-    from bakeoff.errors import ConfigError
+    from bakeoff.errors import ConfigError, echo
     from bakeoff.report import build_report, export_figure, render_terminal
     from bakeoff.tracking.store import default_uri
     from bakeoff.training.writer import catch_up
@@ -34,10 +34,16 @@ def main(argv: list[str]) -> int:
             str(path)
             for path in export_figure(args.names, figure=args.figure, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query)
         ]
-        print(json.dumps({"files": paths}) if args.json else "\n".join(paths))
+        if args.json:
+            print(json.dumps({"files": paths}))
+        else:
+            echo("\n".join(paths))
         return 0
     report = build_report(args.names, uri=uri, out=args.out, sweep_hash=args.hash, query=args.query, replace=args.replace)
-    print(json.dumps(report.plain(), allow_nan=False) if args.json else render_terminal(report))
+    if args.json:
+        print(json.dumps(report.plain(), allow_nan=False))
+    else:
+        echo(render_terminal(report))
     return 0
 
 

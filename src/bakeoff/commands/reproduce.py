@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
-from bakeoff.errors import BakeoffError, ConfigError, StoreError, printable
+from bakeoff.errors import BakeoffError, ConfigError, StoreError, echo
 from bakeoff.run_files.provenance import GIT
 
 KEYS = ("tracking.uri", "tracking.folder", "tracking.experiment", "data.root", "data.download", "trust")
@@ -52,9 +52,9 @@ def main(argv: list[str]) -> int:
     data = validate_run(run)
     differing = reproduction.environment_differences(logged.tags, digest=data.digest)
     for line in differing:
-        print(printable(f"differs: {line}"), file=sys.stderr)
+        echo(f"differs: {line}", err=True)
     if logged.status != "FINISHED":
-        print(f"note: the logged run is {logged.status}; what it logged is compared", file=sys.stderr)
+        echo(f"note: the logged run is {logged.status}; what it logged is compared", err=True)
     outcome = run_lifecycle.train_run_dir(
         run_lifecycle.create_run_dir(run, kind="reproduction", tags={"reproduces": logged.id}), run, progress=True
     )
@@ -77,9 +77,9 @@ def main(argv: list[str]) -> int:
         }
         print(json.dumps(tree))
     else:
-        print(sentence)
-        print(printable(f"  logged  {logged.id}  {logged.name}"))
-        print(f"  again   {outcome.result.id}  {outcome.run_dir}")
+        echo(sentence)
+        echo(f"  logged  {logged.id}  {logged.name}")
+        echo(f"  again   {outcome.result.id}  {outcome.run_dir}")
     return 1 if comparison.kind == "different" else 0
 
 
@@ -102,7 +102,7 @@ def log_verdict(folder: Path, sentence: str, *, uri: str) -> bool:
     try:
         replay_run(RunDir(folder), uri=uri)
     except StoreError as error:
-        print(f"bakeoff: {error}; bakeoff sync brings the verdict to the store", file=sys.stderr)
+        echo(f"bakeoff: {error}; bakeoff sync brings the verdict to the store", err=True)
         return True
     return False
 
@@ -124,7 +124,7 @@ def reproduce_at_commit(run_id: str, uri: str, argv: list[str], *, run_diff: boo
         try:
             diff = store.download_artifact(uri, stored.info.run_id, "git.diff")
         except BakeoffError:
-            print("note: the logged checkout had files that no commit knew, and no other changes", file=sys.stderr)
+            echo("note: the logged checkout had files that no commit knew, and no other changes", err=True)
     if diff is not None:
         confirm_diff(diff, run_id, run_diff=run_diff)
     with worktree(commit, diff) as top:
@@ -142,7 +142,7 @@ def confirm_diff(diff: Path, run_id: str, *, run_diff: bool) -> None:
     Raises:
         ConfigError: The user said no, or cannot be asked and has not said yes by --run-diff.
     """
-    print(printable(diff.read_text(encoding="utf-8", errors="replace")), file=sys.stderr)
+    echo(diff.read_text(encoding="utf-8", errors="replace"), err=True)
     if run_diff:
         return
     question = f"The changes above are logged with run {run_id}. Run this code? [y/N] "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 from bakeoff.commands.arguments import CommandParser
+from bakeoff.errors import echo
 from bakeoff.illustrations.gallery import GALLERY, draw_picture, parse_request
 
 
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     args = parser.parse_intermixed_args(argv)
     if args.name is None:
-        print(list_pictures())
+        echo(list_pictures())
         return 0
     trusted = [argument for argument in args.arguments if argument.startswith("trust=")]
     request = parse_request(args.name, [argument for argument in args.arguments if argument not in trusted], config_dir=args.config_dir)
@@ -32,10 +32,9 @@ def main(argv: list[str]) -> int:
         trust_modules(compose_config(trusted).trust)
     text, paths = draw_picture(request, args.out or Path("pictures") / args.name, command=shlex.join(["bakeoff", "show", *argv]))
     if text:
-        print(text, end="\n\n")
+        echo(f"{text}\n")
     for path in paths:
-        print(path)
-    sys.stdout.flush()
+        echo(path)
     return 0
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.commands.arguments import CommandParser
-from bakeoff.errors import interrupt_on_signal, printable, redact
+from bakeoff.errors import echo, interrupt_on_signal, redact
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
@@ -60,7 +59,7 @@ def main(argv: list[str]) -> int:
 
     note = shadowed_sweep(find_sweep_file(args.name, config_dir=args.config_dir))
     if note is not None:
-        print(f"bakeoff: {note}", file=sys.stderr)
+        echo(f"bakeoff: {note}", err=True)
     prepared: list[tuple[Any, Resources]] = []
 
     def early(request: SweepRequest, first: ComposedConfig) -> None:
@@ -77,7 +76,7 @@ def main(argv: list[str]) -> int:
         plan = validate_arms(plan, context=context)
     except FairnessError as error:
         for line in error.lines:
-            print(f"bakeoff: {line}", file=sys.stderr)
+            echo(f"bakeoff: {line}", err=True)
         return 2
     if args.plan:
         print_preview(plan, context=context, workers=resources.workers, as_json=args.json)
@@ -86,13 +85,13 @@ def main(argv: list[str]) -> int:
         from bakeoff.sweep.extend import extend_sweep
 
         queued = extend_sweep(plan, what=what)
-        print(queued.line, file=sys.stderr if args.json else sys.stdout)
+        echo(queued.line, err=args.json)
         if not queued.seeds:
             return 0
     try:
         outcome = run_sweep(plan, context=context, resources=resources)
     except KeyboardInterrupt as stop:
-        print(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", file=sys.stderr)
+        echo(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", err=True)
         raise
     print_outcome(outcome, as_json=args.json)
     if outcome.lagging:
@@ -106,14 +105,17 @@ def print_preview(plan: Plan, *, context: ForkServerContext, workers: int, as_js
 
     cost = expected(plan, block_costs(plan, context=context), workers=workers)
     facts = {"runs": plan.runs, "cost": cost, "warning": plan.margin_warning}
-    print(json.dumps({**plan.tree(), **facts}) if as_json else printable("\n".join(lines(plan, cost))))
+    if as_json:
+        print(json.dumps({**plan.tree(), **facts}))
+    else:
+        echo("\n".join(lines(plan, cost)))
 
 
 def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:
     """Print the verdict and the table on standard output, and what to do next on standard error."""
     plan, report = outcome.plan, outcome.report
     if outcome.problem:
-        print(f"bakeoff: no report yet: {outcome.problem}; later: bakeoff report {plan.title}", file=sys.stderr)
+        echo(f"bakeoff: no report yet: {outcome.problem}; later: bakeoff report {plan.title}", err=True)
     if as_json:
         tree = {
             "sweep": plan.name,
@@ -128,11 +130,11 @@ def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:
     if report is not None:
         from bakeoff.report import render_terminal
 
-        print(render_terminal(report))
+        echo(render_terminal(report))
     else:
         from rich.console import Console
 
         from bakeoff.sweep.progress import progress_table
 
         Console().print(progress_table(plan, outcome.arms_progress))
-    print("in the store: bakeoff ui", file=sys.stderr)
+    echo("in the store: bakeoff ui", err=True)

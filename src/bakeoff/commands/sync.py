@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections import Counter
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
-from bakeoff.errors import printable
+from bakeoff.errors import echo
 
 
 def main(argv: list[str]) -> int:
@@ -33,16 +32,16 @@ def main(argv: list[str]) -> int:
             elsewhere[named] += 1
     moved = repair_artifact_addresses(uri)
     if moved:
-        print(f"bakeoff: the store was moved from {moved}; it finds its artifacts beside its file again", file=sys.stderr)
+        echo(f"bakeoff: the store was moved from {moved}; it finds its artifacts beside its file again", err=True)
     done = sync_runs(root, uri=uri)
     problems = [problem for progress in done for problem in progress.problems]
     for named, count in elsewhere.items():
         line = f"{count} runs name the store {named}; bakeoff sync {shlex.quote(f'tracking.uri={named}')}"
-        print(printable(f"bakeoff: {line}"), file=sys.stderr)
+        echo(f"bakeoff: {line}", err=True)
     if args.json:
         print(json.dumps({"runs": [progress.id for progress in done], "problems": problems}))
     else:
-        print(f"{len(done)} runs of {root} brought up to date" if done else f"the store has everything of {root}")
+        echo(f"{len(done)} runs of {root} brought up to date" if done else f"the store has everything of {root}")
     for problem in problems:
-        print(printable(f"bakeoff: {problem}"), file=sys.stderr)
+        echo(f"bakeoff: {problem}", err=True)
     return 1 if problems else 0

@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bakeoff.commands.arguments import CommandParser
 from bakeoff.config import compose
 from bakeoff.config.targets import trust_modules
-from bakeoff.errors import BakeoffError, ConfigError, interrupt_on_signal, printable, redact
+from bakeoff.errors import BakeoffError, ConfigError, echo, interrupt_on_signal, printable, redact
 
 if TYPE_CHECKING:
     from bakeoff.config.compose import ComposedConfig
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> int:
         trees = [to_json(outcome) for outcome in outcomes]
         print(json.dumps(trees if args.multirun and not resumed else trees[0]))
     elif args.multirun and not resumed:
-        print("\n".join(map(summary_line, outcomes)))
+        echo("\n".join(map(summary_line, outcomes)))
     else:
         print_outcome(outcomes[0])
     return exit_code(outcomes)
@@ -152,7 +151,7 @@ def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
             writers.append(stack.enter_context(Writer(Path(folder), uri=uri, context=context)))
         for run in runs:
             outcomes.append(train_in_subprocess(run, context=context))
-            print(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", file=sys.stderr, flush=True)
+            echo(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", err=True)
         lagging = any([writer.close() for writer in writers])
     return [dataclasses.replace(outcome, lagging=lagging) for outcome in outcomes]
 
@@ -178,7 +177,7 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
         folder = find_run_dir(root, stored.data.tags["bakeoff.id"])
     named, uri = folder.read_job().tracking_uri, tracking_uri_of(job.run)
     if named not in ("", redact(uri)):
-        print(printable(f"bakeoff: the run was tracked in {named}, and goes on in tracking.uri={redact(uri)}"), file=sys.stderr)
+        echo(f"bakeoff: the run was tracked in {named}, and goes on in tracking.uri={redact(uri)}", err=True)
     return resume_run(folder, uri=uri, progress=job.run.trainer.progress)
 
 
@@ -197,11 +196,11 @@ def summary_line(outcome: TrainedRun) -> str:
 def print_outcome(outcome: TrainedRun) -> None:
     """Print a run's result."""
     result = outcome.result
-    print(printable(f"{result.name}: {result.status}{' (' + result.reason + ')' if result.reason else ''}"))
+    echo(f"{result.name}: {result.status}{' (' + result.reason + ')' if result.reason else ''}")
     for name, value in result.metrics.items():
         if name.startswith(("val/", "test/", "train/epoch")):
-            print(f"  {name:<21} {value:.4f}")
-    print(f"  {'steps, seconds':<21} {result.steps}, {result.seconds:.1f}")
-    print(f"  {'run':<21} {result.id}")
-    print(f"  {'folder':<21} {outcome.run_dir}")
-    print(f"  {'again':<21} bakeoff reproduce {result.id}")
+            echo(f"  {name:<21} {value:.4f}")
+    echo(f"  {'steps, seconds':<21} {result.steps}, {result.seconds:.1f}")
+    echo(f"  {'run':<21} {result.id}")
+    echo(f"  {'folder':<21} {outcome.run_dir}")
+    echo(f"  {'again':<21} bakeoff reproduce {result.id}")

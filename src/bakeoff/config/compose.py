@@ -25,7 +25,7 @@ from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.config.user_text import check_words, check_yaml_text, read_yaml_text
-from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss, redact, shorten
+from bakeoff.errors import ChoiceError, ConfigError, echo, join_choices, near_miss, redact, shorten
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
 HYDRA_NODES: Mapping[str, object] = {"callbacks": {}, "searchpath": [], "hydra_logging": _LOGGING, "job_logging": _LOGGING}
@@ -341,7 +341,8 @@ def show_by_hydra(words: Sequence[str], *, config_dir: Path | None) -> int:
     finally:
         # Bases are not choices, but Hydra cannot hide a group.
         lines = [line for line in page.getvalue().splitlines(keepends=True) if not re.match(rf"\w+/{BASE_FOLDER}: ", line)]
-        print(re.sub(rf"\S+/{BASE_FOLDER}\S*[ \t]?", "", "".join(lines)) if "query" in " ".join(words) else "".join(lines), end="")
+        text = re.sub(rf"\S+/{BASE_FOLDER}\S*[ \t]?", "", "".join(lines)) if "query" in " ".join(words) else "".join(lines)
+        echo(text.removesuffix("\n"))
     return code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from bakeoff.diagnostics.layer_trace import TracedLayer, trace_layers
 from bakeoff.diagnostics.probe import Probe, make_probe, measured_steps
 from bakeoff.diagnostics.rules import Diagnosis, RunHistory, diagnose
 from bakeoff.diagnostics.tolerate_failure import FailureTolerance
+from bakeoff.errors import echo
 from bakeoff.rendering.page import Block
 from bakeoff.run_files.journal import Journal, read_journal
 
@@ -200,7 +200,7 @@ class DiagnosticsCallback(pl.Callback):
             if diagnosis.name not in self.diagnoses:
                 self.diagnoses[diagnosis.name] = diagnosis
                 self.journal.tags({DIAGNOSIS_TAG + diagnosis.name: diagnosis.text})
-                print(f"{self.title}: {diagnosis.name}: {diagnosis.text}", file=sys.stderr, flush=True)
+                echo(f"{self.title}: {diagnosis.name}: {diagnosis.text}", err=True)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the page of the run's diagnostics and log it as an artifact."""

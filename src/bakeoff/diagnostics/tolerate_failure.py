@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+
+from bakeoff.errors import echo
 
 
 class FailureTolerance:
@@ -33,4 +34,4 @@ class FailureTolerance:
                 first_line = next(iter(str(error).strip().splitlines()), "")
                 self.skipped[part] = f"{type(error).__name__}: {first_line}".removesuffix(": ")
                 self.on_skip(part, self.skipped[part])
-                print(f"{self.title}: diagnostics skip {part}: {self.skipped[part]}", file=sys.stderr, flush=True)
+                echo(f"{self.title}: diagnostics skip {part}: {self.skipped[part]}", err=True)

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from bakeoff.config.schema import RunConfig
-from bakeoff.errors import ChoiceError, join_choices, near_miss
+from bakeoff.errors import ChoiceError, join_choices, near_miss, printable
 from bakeoff.illustrations.descent_paths import DescentPath, best_path, candidate_rates
 from bakeoff.illustrations.gallery import Request
 from bakeoff.illustrations.illustration import DataTable, Illustration, titled_figure
@@ -50,7 +50,7 @@ def draw(request: Request) -> Illustration:
         if "lr" not in run.optimizer:
             raise ChoiceError("optimizer: it has no argument lr to choose")
         if sys.stderr.isatty():
-            print(f"\r{run.choices['optimizer']:<24}", end="", file=sys.stderr, flush=True)
+            print(f"\r{printable(run.choices['optimizer']):<24}", end="", file=sys.stderr, flush=True)
         return {name: best_path(run, surface, steps=steps, tolerance=tolerances[-1], rates=rates) for name, surface in surfaces.items()}
 
     paths, skipped = build_choices(request, "optimizer", build)

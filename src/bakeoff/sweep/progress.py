@@ -78,10 +78,13 @@ def sentence(plan: Plan, event: Mapping[str, Any]) -> str:
 def progress_table(plan: Plan, arms_progress: Sequence[ArmProgress], *, left: float | None = None) -> Table:
     """Arms by rows: how many trials are done, the best so far and where, the confirming runs, what went wrong."""
     from rich.table import Table
+    from rich.text import Text
 
     blocks = any(arm_progress.block != WHOLE for arm_progress in arms_progress)
     caption = None if left is None else f"about {clock(left)} left" if left else None
-    drawn = Table(title=plan.spec.question, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    drawn = Table(
+        title=Text(printable(plan.spec.question)), caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False
+    )
     heads = ["arm", *(["block"] if blocks else []), "trials", f"best {plan.spec.metric.name}", "at"]
     for head in heads:
         drawn.add_column(head, justify="left" if head in ("arm", "block", "at") else "right")
@@ -89,7 +92,7 @@ def progress_table(plan: Plan, arms_progress: Sequence[ArmProgress], *, left: fl
         drawn.add_column(head, justify="right")
     for arm_progress in arms_progress:
         names = [arm_progress.arm, *([arm_progress.block] if blocks else [])]
-        drawn.add_row(
+        row = [
             *names,
             f"{arm_progress.done}/{arm_progress.planned}",
             figure(arm_progress.best),
@@ -98,7 +101,8 @@ def progress_table(plan: Plan, arms_progress: Sequence[ArmProgress], *, left: fl
             figure(arm_progress.mean),
             str(arm_progress.failed + arm_progress.confirm_failed or "-"),
             str(arm_progress.diverged + arm_progress.confirm_diverged or "-"),
-        )
+        ]
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
     return drawn
 
 

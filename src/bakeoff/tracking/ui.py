@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import IO
 
-from bakeoff.errors import PortError, StoreError, redact
+from bakeoff.errors import PortError, StoreError, echo, redact
 from bakeoff.machine import SAFE_PATH
 from bakeoff.tracking.client import SETTINGS, artifact_root, check_reachable
 from bakeoff.tracking.store import experiment_id
@@ -39,11 +39,11 @@ def open_ui(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> None:
     """
     if uri.startswith(("http://", "https://")):
         check_reachable(uri)
-        print(f"{redact(uri).rstrip('/')}/{_page(uri)}", flush=True)
+        echo(f"{redact(uri).rstrip('/')}/{_page(uri)}")
         return
     try:
         with serve_ui(uri, host=host, port=port) as (url, process):
-            print(f"{url}/{_page(uri)}", flush=True)
+            echo(f"{url}/{_page(uri)}")
             code = process.wait()
             raise StoreError(f"the MLflow server of {redact(uri)} ended by itself with exit code {code}")
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bakeoff.errors import BusyError, MachineError, signal_of
+from bakeoff.errors import BusyError, MachineError, echo, signal_of
 from bakeoff.machine import SAFE_PATH, FaultKind, fault_of, full_disk
 from bakeoff.run_files.journal import read_journal
 from bakeoff.run_files.run_dir import RunDir
@@ -152,7 +152,7 @@ def exit_on_stop() -> Iterator[None]:
         yield
     except MachineError as error:
         with contextlib.suppress(OSError):  # a full disk takes no log either
-            print(error, file=sys.stderr, flush=True)
+            echo(error, err=True)
         sys.exit(FAULT_CODES[error.kind])
     except KeyboardInterrupt as stop:
         sys.exit(SIGNAL_BASE + signal_of(stop))

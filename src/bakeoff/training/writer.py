@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError, StoreError, printable
+from bakeoff.errors import BakeoffError, StoreError, echo
 from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.run_files.settling import settle_run
@@ -102,7 +102,7 @@ def settle_runs(root: Path) -> None:
         try:
             settle_run(folder)
         except BakeoffError as error:
-            print(f"writer: {error}", file=sys.stderr, flush=True)
+            echo(f"writer: {error}", err=True)
 
 
 def load_net(path: Path) -> nn.Module:
@@ -189,7 +189,7 @@ class JournalFollower:
     def _report(self, message: str) -> None:
         if message not in self.reported:
             self.reported.add(message)
-            print(printable(f"writer: {message}"), file=sys.stderr, flush=True)
+            echo(f"writer: {message}", err=True)
 
 
 def _journals(root: Path) -> list[Path]:
@@ -280,12 +280,12 @@ class Writer:
                 line = self._describe(now - start)
                 if line not in ("", shown):
                     shown = line
-                    print(line, file=sys.stderr, flush=True)
+                    echo(line, err=True)
         finally:
             if not self._done.is_set():
                 self._kill()
         if self._lagging:
-            print(LAGS, file=sys.stderr, flush=True)
+            echo(LAGS, err=True)
         return self._lagging
 
     def __enter__(self) -> Writer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bakeoff.errors import echo, printable
 from bakeoff.training.lightning_module import ClassificationModule
 
 
@@ -30,7 +30,7 @@ class TrainingProgressBar(pl.Callback):
         if not self.console.is_terminal:
             return
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[metrics]}"),
@@ -41,7 +41,7 @@ class TrainingProgressBar(pl.Callback):
             expand=True,
             refresh_per_second=4,
         )
-        self.task_id = self.progress.add_task(self.title, total=pl_module.total_steps, completed=pl_module.step, metrics="")
+        self.task_id = self.progress.add_task(printable(self.title), total=pl_module.total_steps, completed=pl_module.step, metrics="")
         self.progress.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -59,11 +59,8 @@ class TrainingProgressBar(pl.Callback):
             return
         rate = (pl_module.step - self.first_step) / max(1e-9, time.perf_counter() - self.start_time)
         left = (pl_module.total_steps - pl_module.step) / max(rate, 1e-9)
-        print(
-            f"{self.title}: step {pl_module.step}/{pl_module.total_steps}  {format_metrics(pl_module)}  {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        step = f"{self.title}: step {pl_module.step}/{pl_module.total_steps}"
+        echo(f"{step}  {format_metrics(pl_module)}  {left:.0f} s left", err=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the bar on the screen."""
