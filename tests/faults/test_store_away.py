@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
 import pytest
 
 from bakeoff.run_files.run_dir import RunDir
-from bakeoff.tracking import store
+from bakeoff.tracking import sqlite_store, store
+from bakeoff.tracking.sqlite_store import SqliteRunStore
 from bakeoff.training import writer
 from bakeoff.training.writer import LAGS, JournalFollower, Writer, run_writer
 
@@ -108,6 +107,9 @@ def test_interrupt_while_the_store_hangs_leaves_no_process(written: Callable[...
 
 def test_store_that_answers_is_drained(written: Callable[..., RunDir], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PATIENCE", 0.05)  # far less than the whole takes
+    monkeypatch.setattr(SqliteRunStore, "runs", 1)
+    begin_writing = sqlite_store.begin_writing
+    monkeypatch.setattr(sqlite_store, "begin_writing", lambda database: (time.sleep(0.02), begin_writing(database)))
     for _ in range(12):
         written(steps=3)
     start = time.monotonic()
@@ -123,16 +125,11 @@ def test_run_that_the_store_refuses_keeps_no_other_waiting(written: Callable[...
     assert sorted(store.runs_table(uri)["id"]) == sorted(folder.read_job().id for folder in others)
 
 
-@pytest.mark.parametrize("victim", ["writer", "fork server"])
-def test_killed_helper_processes_change_nothing(
-    written: Callable[..., RunDir], uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], victim: str
-) -> None:
-    context = multiprocessing.get_context("forkserver")
-    with Writer(tmp_path / "runs", uri=uri, context=context) as follower:
+def test_killed_writer_changes_nothing(written: Callable[..., RunDir], uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Writer(tmp_path / "runs", uri=uri) as follower:
         for _ in range(5):
             written(steps=20)
-        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-        os.kill(follower.pid if victim == "writer" else server, signal.SIGKILL)
+        os.kill(follower.pid, signal.SIGKILL)
         assert follower.close() is False
     assert LAGS not in capfd.readouterr().err and list(store.runs_table(uri)["status"]) == ["FINISHED"] * 5
     assert is_gone(follower.pid)

@@ -58,7 +58,7 @@ def test_every_bad_line_is_named_and_the_others_arrive(tmp_path: Path, monkeypat
         file.write(json.dumps({"kind": "metrics", "ts": 5, "step": 2, "values": {"train/loss": 0.5}}) + "\n")
         file.write(json.dumps({"kind": "end", "status": "FINISHED", "ts": 6, "reason": "done"}) + "\n")
     uri = default_uri(tmp_path)
-    progress = replay_run(folder, uri=uri, load_net=no_net)
+    progress = replay_run(folder, uri=uri, write_model=no_net)
     assert (progress.status, progress.torn) == ("FINISHED", 1)
     assert len(progress.problems) == len(LINES), progress.problems
     assert all("\n" not in problem and len(problem) < 600 for problem in progress.problems)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import mlflow
 import pytest
 import sqlalchemy
 
-from bakeoff.tracking import db_reader, model_export
+from bakeoff.tracking import db_reader, sqlite_store
 from bakeoff.tracking.client import ARTIFACTS, default_uri, ensure_schema
 
 COLUMNS = {
@@ -56,10 +55,13 @@ def test_the_models_of_the_tables_name_what_is_in_the_database(folder: Path) -> 
             assert columns <= stored and all(hasattr(model, column) for column in columns), name
 
 
-def test_the_store_in_use_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`model_export.use_tracking_uri` uses MLflow's `_use_tracking_uri`."""
-    monkeypatch.chdir(tmp_path)
-    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
-    with model_export.use_tracking_uri(default_uri(tmp_path / "other")):
-        assert mlflow.get_tracking_uri() == default_uri(tmp_path / "other")
-    assert (os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()) == before
+def test_a_fresh_store_is_written_directly(folder: Path) -> None:
+    """`sqlite_store.SCHEMAS` names the schema that the installed MLflow makes."""
+    assert sqlite_store.has_known_schema(folder / "mlflow.db")
+
+
+def test_drafts_of_artifacts_are_hidden(folder: Path) -> None:
+    """`sqlite_store.UNFINISHED` begins a name that MLflow leaves out of its lists."""
+    (folder / "artifacts").mkdir()
+    (folder / "artifacts" / f"{sqlite_store.UNFINISHED}0").touch()
+    assert mlflow.artifacts.list_artifacts(artifact_uri=str(folder / "artifacts")) == []

@@ -12,6 +12,7 @@ import pytest
 from bakeoff.errors import NotFoundError, StoreError
 from bakeoff.run_files.predictions import PREDICTIONS_FILE, write_predictions
 from bakeoff.tracking import db_reader, store
+from bakeoff.tracking.client import local_path
 
 VALUES = {"plain": 0.25, "nan": math.nan, "inf": math.inf, "low": -math.inf, "tiny": 1e-300}
 
@@ -87,7 +88,7 @@ def test_predictions_are_read_for_the_runs_that_have_them(
     monkeypatch.setattr(db_reader, "CHUNK", 2)
     monkeypatch.setattr(db_reader, "is_database", lambda uri: database)
     if not local:
-        monkeypatch.setattr(store, "_local_path", lambda address: None)
+        monkeypatch.setattr(store, "local_path", lambda address: None)
     stored = store.test_predictions(uri, [third, second, first, "0" * 32])
     assert {run: (predicted.tolist(), target.tolist()) for run, (predicted, target) in stored.items()} == expected
     assert list(stored) == [second, first]
@@ -107,4 +108,4 @@ def test_predictions_are_read_for_the_runs_that_have_them(
     ],
 )
 def test_artifacts_on_this_machine_are_told_from_those_elsewhere(address: str, path: str | None) -> None:
-    assert store._local_path(address) == (None if path is None else Path(path))
+    assert local_path(address) == (None if path is None else Path(path))

@@ -148,7 +148,7 @@ def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
     writers: list[Writer] = []
     with contextlib.ExitStack() as stack:
         for folder, uri in dict.fromkeys((run.tracking.folder, tracking_uri_of(run)) for run in runs):
-            writers.append(stack.enter_context(Writer(Path(folder), uri=uri, context=context)))
+            writers.append(stack.enter_context(Writer(Path(folder), uri=uri)))
         for run in runs:
             outcomes.append(train_in_subprocess(run, context=context))
             echo(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", err=True)

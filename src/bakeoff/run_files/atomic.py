@@ -7,7 +7,9 @@ import secrets
 from pathlib import Path
 
 
-def write_atomic(path: Path, *chunks: str | bytes | memoryview, draft: Path | None = None, backup: Path | None = None) -> None:
+def write_atomic(
+    path: Path, *chunks: str | bytes | memoryview, draft: Path | None = None, backup: Path | None = None, sync: bool = True
+) -> None:
     """Write a file beside its place, flush it to the disk, and rename it.
 
     Args:
@@ -16,6 +18,7 @@ def write_atomic(path: Path, *chunks: str | bytes | memoryview, draft: Path | No
         draft: The name that the unfinished file has. By default it is a fresh one, so that several writers can be at work. A writer
             that holds a lock passes a fixed name, so that it overwrites what a killed one has left.
         backup: Where the file that is at `path` goes, if there is one; by default it is thrown away.
+        sync: Whether to flush it: without that, a power cut may leave an empty file, which its readers have to bear.
 
     Raises:
         OSError: The file cannot be written; what was at `path` is still there.
@@ -25,15 +28,17 @@ def write_atomic(path: Path, *chunks: str | bytes | memoryview, draft: Path | No
         with open(draft, "wb") as file:
             for chunk in chunks:
                 file.write(chunk.encode() if isinstance(chunk, str) else chunk)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         if backup is not None and path.exists():
             os.replace(path, backup)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    sync_dir(path.parent)
+    if sync:
+        sync_dir(path.parent)
 
 
 def sync_dir(path: Path) -> None:

@@ -26,6 +26,8 @@ RunKind = Literal["single", "trial", "confirm", "audit", "reproduction", "summar
 KINDS: tuple[str, ...] = get_args(RunKind)
 ID_LENGTH = 12
 PREFIX_LENGTH = 6
+EXPORTED_WEIGHTS, EXPORTED_NET = "weights.safetensors", "model/data/model.pt2"
+"""In `RunDir.export`: the weights of a trained net, and the net traced by torch.export."""
 
 
 def new_run_id() -> str:
@@ -124,6 +126,11 @@ class RunDir:
     def checkpoints(self) -> Path:
         """last.ckpt, last-1.ckpt and best.ckpt."""
         return self.path / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        """Files of the trained net from the end of the training until the store has them."""
+        return self.path / "export"
 
     @property
     def result(self) -> Path:

@@ -133,7 +133,7 @@ def run_rest(plan: Plan, *, context: ForkServerContext, resources: Resources, tr
         for job in folder.glob("[!.]*/job.json"):
             RunDir(job.parent).readdress(uri)
         summary = Summary(plan, root=root, uri=uri)
-        writer = Writer(root, uri=uri, context=context)
+        writer = Writer(root, uri=uri)
         try:
             with SweepProgress(plan, workers=resources.workers) as display:
                 for note in [*notes, *([plan.margin_warning] if plan.margin_warning is not None else [])]:

@@ -9,12 +9,14 @@ import os
 import secrets
 import socket
 import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from bakeoff.errors import BakeoffError, StoreError, join_choices, redact
 from bakeoff.run_files.file_locks import hold_lock
@@ -45,9 +47,12 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+STORE_ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError", "requests": "RequestException"}
 _INODES: dict[str, int] = {}
 """The files behind the addresses of SQLite stores that this process has opened."""
 _INCOMPLETE = "tracking.uri={}: the file is no complete MLflow store (damaged, or its making was interrupted): move it away"
+ON_FIRST_CLIENT: list[Callable[[], object]] = []
+"""Called once, when this process has loaded MLflow's client for the first time."""
 URI_VARIABLE = "BAKEOFF_TRACKING_URI"
 """Environment variable that passes the store's address, which may hold a password, to child processes."""
 
@@ -86,6 +91,13 @@ def artifact_root(uri: str) -> Path | None:
     return (file.parent if file else Path.cwd()) / ARTIFACTS
 
 
+def local_path(address: str) -> Path | None:
+    """Return the folder of artifacts at an address; None where it is not on this machine."""
+    if address.startswith("file:"):
+        return Path(url2pathname(urlsplit(address).path))
+    return None if urlsplit(address).scheme else Path(address)
+
+
 def quiet_mlflow() -> None:
     """Set MLflow's telemetry, log chatter and long retries off in this process; values that the user has set stay."""
     for name, value in SETTINGS.items():
@@ -115,6 +127,8 @@ def open_client(uri: str, *, create: bool = False) -> MlflowClient:
     with store_errors(uri):
         from mlflow import MlflowClient
 
+        while ON_FIRST_CLIENT:
+            ON_FIRST_CLIENT.pop()()
         _leave_replaced_file(uri)
         return MlflowClient(uri)
 
@@ -235,14 +249,12 @@ def check_artifact_address(uri: str, address: str) -> None:
 @contextlib.contextmanager
 def store_errors(uri: str) -> Iterator[None]:
     """Turn what a store or its client raises in the block into a `StoreError` of one line without secrets."""
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
-        if isinstance(error, BakeoffError):
+    except Exception as error:
+        # A library that is not loaded has raised nothing, and loading MLflow takes a second.
+        known = [getattr(sys.modules[module], name) for module, name in STORE_ERRORS.items() if module in sys.modules]
+        if isinstance(error, BakeoffError) or not isinstance(error, (OSError, sqlite3.Error, *known)):
             raise
         message = redact(str(error).replace(uri, redact(uri))).strip() or type(error).__name__
         raise StoreError(f"tracking.uri={redact(uri)}: {message.splitlines()[0][:400]}") from error
@@ -316,7 +328,7 @@ def _wait_complete(file: Path) -> bool:
 def _complete(file: Path) -> bool:
     """MLflow's last act on a fresh database is its first experiment."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=5)) as database:
             version = database.execute("SELECT version_num FROM alembic_version").fetchone()
             return version is not None and database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is not None
     except sqlite3.OperationalError as error:

@@ -6,14 +6,18 @@ tags, datasets and artifacts of the same content replace themselves; and the cur
 
 from __future__ import annotations
 
+import contextlib
 import json
+import posixpath
 import re
+import sqlite3
 import zlib
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
+
+from filelock import Timeout
 
 from bakeoff.errors import BakeoffError, FolderError, redact
 from bakeoff.run_files.atomic import write_atomic
@@ -28,17 +32,17 @@ from bakeoff.tracking.client import (
     artifact_root,
     check_artifact_address,
     default_uri,
+    ensure_schema,
     open_client,
     sqlite_path,
     store_errors,
 )
+from bakeoff.tracking.run_store import LoggedDataset, Point, RunStore, RunUpdate, StoredRun
+from bakeoff.tracking.sqlite_store import SqliteRunStore, has_known_schema
 from bakeoff.tracking.store import run_statuses
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-BATCH, PARAMS, TAGS = 1000, 100, 100
-PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 6000, 8000, 36
+NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000
+DATASET_LENGTHS = {"name": 500, "digest": 36, "source": 65_535, "profile": 16_777_215, "context": 500}
 DIGESTED = 256
 
 
@@ -124,13 +128,13 @@ def forget_lost_runs(folders: Iterable[RunDir], *, uri: str | None = None, files
                 write_atomic(folder.cursor, json.dumps(cursors) + "\n")
 
 
-def replay_run(folder: RunDir, *, uri: str | None = None, load_net: model_export.LoadNet | None = None) -> ReplayProgress:
+def replay_run(folder: RunDir, *, uri: str | None = None, write_model: model_export.WriteModel | None = None) -> ReplayProgress:
     """Bring the store up to the journal. After an error a later replay goes on from the same place.
 
     Args:
         folder: The run's folder.
         uri: The store; None: see `store_of`.
-        load_net: Loads the trained net of a run's folder, to be exported; None leaves nets for a later replay.
+        write_model: Writes the files of a trained net that a run's folder lacks; None leaves nets for a later replay.
 
     Returns:
         What was done.
@@ -139,23 +143,99 @@ def replay_run(folder: RunDir, *, uri: str | None = None, load_net: model_export
         StoreError: The store is away.
         FolderError: The folder is not that of a run.
     """
-    address = store_of(folder, uri=uri)
-    with _replay_lock(folder):
-        client = open_client(address, create=True)
-        with store_errors(address):
-            task = _Replay(folder, client, address)
+    (outcome,) = replay_runs([folder], uri=uri, write_model=write_model).values()
+    if isinstance(outcome, BakeoffError):
+        raise outcome
+    return outcome
+
+
+def replay_runs(
+    folders: Sequence[RunDir], *, uri: str | None = None, write_model: model_export.WriteModel | None = None
+) -> dict[Path, ReplayProgress | BakeoffError]:
+    """Bring the store up to some of the journals, written together where the store can, as `replay_run` does.
+
+    Args:
+        folders: The runs' folders, at least one. As many are replayed as the store takes together and no other process is replaying.
+        uri: The store; None: see `store_of`.
+        write_model: See `replay_run`.
+
+    Returns:
+        Folder -> what was done, or why nothing could be, of those that were replayed: the first one at least.
+
+    Raises:
+        StoreError: The store is away.
+    """
+    address = store_of(folders[0], uri=uri)
+    outcomes: dict[Path, ReplayProgress | BakeoffError] = {}
+    locked: list[RunDir] = []
+    with open_run_store(address) as store, contextlib.ExitStack() as locks:
+        for folder in folders[: store.runs]:
             try:
-                task.run()
-                if load_net is not None:
-                    task.export_models(load_net)
-            except _DeletedError as gone:
-                task.progress.problems.append(f"{gone} was deleted in the store {redact(address)} (restore it there)")
-            return task.progress
+                # Nobody waits for one folder while holding another.
+                locks.enter_context(_replay_lock(folder, timeout=0 if locked else -1))
+                locked.append(folder)
+            except FolderError as error:
+                outcomes[folder.path] = error
+            except Timeout:
+                continue
+        return outcomes | (_replay_together(locked, store, address, write_model) if locked else {})
 
 
-def _replay_lock(folder: RunDir) -> AbstractContextManager[None]:
+def _replay_together(
+    folders: Sequence[RunDir], store: RunStore, uri: str, write_model: model_export.WriteModel | None
+) -> dict[Path, ReplayProgress | BakeoffError]:
+    """Replay runs together, and one by one where one of them is in the others' way."""
+    try:
+        return {task.folder.path: task.progress for task in _replay(folders, store, uri, write_model)}
+    except BakeoffError as error:
+        if len(folders) == 1:
+            return {folders[0].path: error}
+        if isinstance(error.__cause__, sqlite3.OperationalError):
+            raise  # locked, or the disk is full: the same for all of them
+    return {path: outcome for folder in folders for path, outcome in _replay_together([folder], store, uri, write_model).items()}
+
+
+def _replay(folders: Sequence[RunDir], store: RunStore, uri: str, write_model: model_export.WriteModel | None) -> list[_Replay]:
+    with store_errors(uri):
+        tasks = [_Replay(folder, store, uri) for folder in folders]
+        unread = [task for task in tasks if task.check_cursor()]
+        while unread:
+            reading = [task for task in unread if task.read()]
+            with store.transaction():
+                for task in unread:
+                    task.open()
+            for task in unread:
+                task.upload()
+            with store.transaction():
+                for task in unread:
+                    task.write()
+            for task in unread:
+                task.save()
+            unread = [task for task in reading if task.run is not None]
+        for task in tasks:
+            if write_model is not None:
+                task.export_models(write_model)
+            task.report()
+        return tasks
+
+
+@contextlib.contextmanager
+def open_run_store(uri: str) -> Iterator[RunStore]:
+    """Open the store at an address for writing, and make it where it is a fresh one."""
+    ensure_schema(uri)
+    file = sqlite_path(uri)
+    with store_errors(uri), contextlib.ExitStack() as stack:
+        if file is not None and has_known_schema(file):
+            yield stack.enter_context(contextlib.closing(SqliteRunStore(file)))
+        else:
+            from bakeoff.tracking.mlflow_store import MlflowRunStore
+
+            yield MlflowRunStore(open_client(uri))
+
+
+def _replay_lock(folder: RunDir, *, timeout: float = -1.0) -> contextlib.AbstractContextManager[None]:
     """Let the replays of one run take turns."""
-    return hold_lock(folder.path / "cursor.lock")
+    return hold_lock(folder.path / "cursor.lock", timeout=timeout)
 
 
 def _read_cursors(folder: RunDir) -> dict[str, dict[str, Any]]:
@@ -197,47 +277,139 @@ def _digest(folder: RunDir, offset: int) -> str:
         return f"{zlib.crc32(file.read(min(offset, DIGESTED))):08x}"
 
 
-def _write_cursor(folder: RunDir, uri: str, cursor: dict[str, Any]) -> None:
-    """Write one store's cursor, and leave those of other stores as they are."""
-    write_atomic(folder.cursor, json.dumps({**_read_cursors(folder), redact(uri): cursor}) + "\n")
-
-
-class _DeletedError(Exception):
-    """A user has deleted the run, or its experiment, in the store: it is not brought back behind their back."""
-
-
 class _Replay:
-    """One replay of one run."""
+    """One replay of one run: read some lines, open the run, upload its artifacts, write the rest, save the cursor, and so on."""
 
-    def __init__(self, folder: RunDir, client: MlflowClient, uri: str) -> None:
-        self.folder, self.client, self.uri = folder, client, uri
+    def __init__(self, folder: RunDir, store: RunStore, uri: str) -> None:
+        self.folder, self.store, self.uri = folder, store, uri
         self.job = folder.read_job()
-        self.cursor: dict[str, Any] = {"offset": 0, "run": None, "status": "", "pending": []}
-        self.cursor |= _read_cursors(folder).get(redact(uri), {})
-        self.metrics: list[Any] = []
-        self.tags: dict[str, str] = {}
+        self.cursors = _read_cursors(folder)
+        self.cursor: dict[str, Any] = {"offset": 0, "run": None, "status": "", "pending": []} | self.cursors.get(redact(uri), {})
+        self.cursor["pending"] = list(self.cursor["pending"])
+        self.run: StoredRun | None = None
+        self.start: tuple[dict[str, str], int] | None = None
+        self.update, self.artifacts = RunUpdate(), list[tuple[Path, str]]()
         self.stored: set[tuple[str, int]] = set()
         self.progress = ReplayProgress(folder.path, self.job.id)
 
-    def run(self) -> None:
-        """Replay every line but those of trained nets."""
-        self._check_cursor()
-        offset = self.cursor["offset"]
+    def check_cursor(self) -> bool:
+        """The store may have been thrown away or put back to an earlier state since: then everything is replayed again.
+
+        Returns:
+            Whether there is a run to go on with, which a user has not deleted.
+        """
+        if self.cursor["run"] is not None:
+            self.run = self.store.get_run(self.cursor["run"])
+            if self.run is None:
+                self.cursor = {"offset": 0, "run": None, "status": "", "pending": []}
+                return True
+            check_artifact_address(self.uri, self.run.artifact_uri)
+            if self.run.is_deleted:
+                return self._leave(f"run {self.job.id}")
+            if _is_cut(self.folder, self.cursor):
+                self.cursor |= {"offset": 0, "pending": []}
+                # A resumed run logs the lost steps again, with the same values at another time: the store keeps the first ones.
+                self.stored = self.store.get_points(self.run.id)
+        return True
+
+    def read(self) -> bool:
+        """Read lines, as many as the store takes at a time; return whether there may be more."""
+        self.start, self.update, self.artifacts = None, RunUpdate(), []
         for offset, line in scan_journal(self.folder.journal, offset=self.cursor["offset"]):
+            self.cursor["offset"] = offset
             if line is None:
                 self.progress.torn += 1
                 continue
             self.progress.lines += 1
-            if line["kind"] != "start" and self.cursor["run"] is None:
-                self._open(self.job.tags, _int64(line.get("ts"), default=now()))  # the start line was torn
-            self._replay_line(line)
-            if len(self.metrics) >= BATCH:
-                self._flush(offset)
-        self._flush(offset)
-        self._report()
+            if line["kind"] != "start" and self.run is None and self.start is None:  # the start line was torn
+                self.start = (self._start_tags(self.job.tags), _int64(line.get("ts"), default=now()))
+            self._read_line(line)
+            if len(self.update.points) >= self.store.points:
+                break
+        return len(self.update.points) >= self.store.points
 
-    def _replay_line(self, line: dict[str, Any]) -> None:
-        """Replay one line; one that is damaged is a problem that is named and left out, since it would be so the next time, too."""
+    def open(self) -> None:
+        """Find the run in the store, or make it."""
+        if self.run is not None or self.start is None:
+            return
+        tags, ts = self.start
+        experiment = self._experiment()
+        run = None if experiment is None else self.store.find_run(experiment, self.job.id)
+        if run is not None and run.is_deleted:
+            self._leave(f"run {self.job.id}")
+        if experiment is None or (run is not None and run.is_deleted):
+            return
+        if run is None:
+            run = self.store.create_run(experiment, start_time=ts, name=self.job.name, tags=tags)
+            if self.job.kind == "summary":
+                ui_tags.introduce(self.store, experiment, summary=run.id, tags=tags)
+        else:
+            self.update.tags = tags | self.update.tags
+        check_artifact_address(self.uri, run.artifact_uri)
+        self.run = run
+        self.cursor["run"], self.cursor["status"] = run.id, "RUNNING"
+        # One that was FINISHED, say, goes on; what is RUNNING need not be told.
+        self.update.status = self.update.status or "RUNNING"
+        if self.update.status == run.status:
+            self.update.status = ""
+
+    def upload(self) -> None:
+        """Copy artifacts; readers who see the end of a run find them."""
+        if self.run is not None:
+            for source, target in self.artifacts:
+                self.store.upload(self.run, source, artifact_path=target)
+
+    def write(self) -> None:
+        """Write everything else."""
+        if self.run is not None:
+            self.progress.problems += [f"{self.folder.journal}: {refused}" for refused in self.store.update_run(self.run.id, self.update)]
+            self.cursor["status"] = self.update.status or self.cursor["status"]
+
+    def save(self) -> None:
+        """Move the cursor over what the store has taken."""
+        self.cursor |= {"digest": _digest(self.folder, self.cursor["offset"])}
+        if self.cursor != self.cursors.get(redact(self.uri)):
+            self.cursors[redact(self.uri)] = self.cursor | {"pending": list(self.cursor["pending"])}
+            # Not flushed to the disk: an older or empty cursor only has lines replayed again.
+            write_atomic(self.folder.cursor, json.dumps(self.cursors) + "\n", sync=False)
+
+    def export_models(self, write_model: model_export.WriteModel) -> None:
+        """Trained nets come after everything else, since they may take seconds and nobody waits for them."""
+        for line in list(self.cursor["pending"]) if self.run is not None else ():
+            assert self.run is not None
+            problem = model_export.log_model(self.store, self.run, self.folder, line, write_model=write_model)
+            self.progress.problems += [problem] if problem else []
+            self.cursor["pending"].remove(line)
+            self.save()
+
+    def report(self) -> None:
+        """Fill in where the run stands."""
+        self.progress.mlflow_id = self.cursor["run"] or ""
+        self.progress.offset, self.progress.status = self.cursor["offset"], self.cursor["status"]
+        self.progress.pending = len(self.cursor["pending"])
+
+    def _leave(self, name: str) -> bool:
+        """Leave alone what a user has deleted in the store: it is not brought back behind their back."""
+        self.progress.problems.append(f"{name} was deleted in the store {redact(self.uri)} (restore it there)")
+        self.run = None
+        return False
+
+    def _experiment(self) -> str | None:
+        """Return the id of the run's experiment, which is made where it is missing; None where a user has deleted it."""
+        name = self.job.experiment
+        experiment = self.store.find_experiment(name)
+        if experiment is None:
+            root = artifact_root(self.uri)
+            location = (root / re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII)).as_uri() if root else None
+            id = self.store.create_experiment(name, artifact_location=location, tags=ui_tags.KIND)
+            experiment = self.store.find_experiment(name) if id is None else (id, False)
+        if experiment is None or experiment[1]:
+            self._leave(f"experiment {name}")
+            return None
+        return experiment[0]
+
+    def _read_line(self, line: dict[str, Any]) -> None:
+        """Take in one line; one that is damaged is a problem that is named and left out, since it would be so the next time, too."""
         handlers = {
             "start": self._start,
             "params": self._params,
@@ -252,149 +424,75 @@ class _Replay:
         if handler is None:
             self.progress.problems.append(f"{self.folder.journal}: unknown kind of line {line['kind'][:60]!r}")
             return
-        from mlflow.exceptions import MlflowException
-
         try:
             handler(line)
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            self.progress.problems.append(f"{self.folder.journal}: the store refuses a line of kind {line['kind']!r} ({str(error)[:200]})")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            if isinstance(error, BakeoffError):
-                raise
             what = f"{type(error).__name__}: {error}"
             self.progress.problems.append(f"{self.folder.journal}: a damaged line of kind {line['kind']!r} is left out ({what[:200]})")
 
-    def export_models(self, load_net: model_export.LoadNet) -> None:
-        """Trained nets come after everything else, since they take seconds and nobody waits for them."""
-        for line in list(self.cursor["pending"]):
-            problem = model_export.log_model(self.client, self.uri, self.cursor["run"], self.folder, line, load_net=load_net)
-            self.progress.problems += [problem] if problem else []
-            self.cursor["pending"].remove(line)
-            self._flush(self.cursor["offset"])
-        self._report()
-
-    def _report(self) -> None:
-        self.progress.mlflow_id = self.cursor["run"] or ""
-        self.progress.offset, self.progress.status = self.cursor["offset"], self.cursor["status"]
-        self.progress.pending = len(self.cursor["pending"])
-
-    def _check_cursor(self) -> None:
-        """The store may have been thrown away or put back to an earlier state since: then everything is replayed again."""
-        from mlflow.exceptions import MlflowException
-
-        if self.cursor["run"] is None:
-            return
-        try:
-            run = self.client.get_run(self.cursor["run"])
-            check_artifact_address(self.uri, run.info.artifact_uri)
-            if run.info.lifecycle_stage == "deleted":
-                raise _DeletedError(f"run {self.job.id}")
-            if _is_cut(self.folder, self.cursor):
-                self.cursor |= {"offset": 0, "pending": []}
-                # A resumed run logs the lost steps again, with the same values at another time: the store keeps the first ones.
-                id, names = run.info.run_id, run.data.metrics
-                self.stored = {(name, point.step) for name in names for point in self.client.get_metric_history(id, name)}
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            self.cursor = {"offset": 0, "run": None, "status": "", "pending": []}
-
-    def _open(self, tags: dict[str, str], ts: int) -> None:
-        from mlflow.entities import ViewType
-
-        experiment = self._experiment()
-        query = f"tags.`{ID_TAG}` = '{self.job.id}'"
-        matches = self.client.search_runs([experiment], filter_string=query, run_view_type=ViewType.ALL, max_results=1)
-        if matches and matches[0].info.lifecycle_stage == "deleted":
-            raise _DeletedError(f"run {self.job.id}")
-        all_tags = {**tags, "kind": self.job.kind, ID_TAG: self.job.id}
-        if matches:
-            run = matches[0]
-            if run.info.status != "RUNNING":
-                self.client.update_run(run.info.run_id, status="RUNNING")
-            self.tags |= {_name(k): v for k, v in all_tags.items()}
-        else:
-            clean = {_name(k): v[:TAG_LENGTH] for k, v in all_tags.items()}
-            run = self.client.create_run(experiment, start_time=ts, run_name=self.job.name, tags=clean)
-            if self.job.kind == "summary":
-                ui_tags.introduce(self.client, experiment, summary=run.info.run_id, tags=all_tags)
-        check_artifact_address(self.uri, run.info.artifact_uri)
-        self.cursor["run"], self.cursor["status"] = run.info.run_id, "RUNNING"
-
-    def _experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        name = self.job.experiment
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            root = artifact_root(self.uri)
-            location = (root / re.sub(r"[^\w.,=+@-]+", "_", name, flags=re.ASCII)).as_uri() if root else None
-            try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags=ui_tags.KIND))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            experiment = self.client.get_experiment_by_name(name)  # another process was faster
-        if experiment is None or experiment.lifecycle_stage == "deleted":
-            raise _DeletedError(f"experiment {name}")
-        return str(experiment.experiment_id)
-
     def _start(self, line: dict[str, Any]) -> None:
-        self._open({k: str(v) for k, v in line["tags"].items()}, _int64(line["ts"]))
+        tags, ts = self._start_tags(line["tags"]), _int64(line["ts"])
+        if self.run is None and self.start is None:
+            self.start = (tags, ts)
+        else:
+            self.update.tags |= tags
+        self.update.status = "RUNNING"
+
+    def _start_tags(self, tags: Mapping[str, object]) -> dict[str, str]:
+        return dict(self._named({**tags, "kind": self.job.kind, ID_TAG: self.job.id}, TAG_LENGTH))
 
     def _params(self, line: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-        from mlflow.exceptions import MlflowException
-
-        params = [Param(_name(k), str(v)[:PARAM_LENGTH]) for k, v in line["values"].items()]
-        try:
-            for i in range(0, len(params), PARAMS):
-                self.client.log_batch(self.cursor["run"], params=params[i : i + PARAMS])
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
+        for key, value in self._named(line["values"], PARAM_LENGTH):
             # A param cannot change in MLflow; what a resumed run has otherwise is kept as a tag beside it.
-            stored = self.client.get_run(self.cursor["run"]).data.params
-            fresh = [p for p in params if p.key not in stored]
-            for i in range(0, len(fresh), PARAMS):
-                self.client.log_batch(self.cursor["run"], params=fresh[i : i + PARAMS])
-            self.tags |= {f"resumed/{p.key}": p.value for p in params if stored.get(p.key, p.value) != p.value}
+            if self.update.params.setdefault(key, value) != value:
+                self.update.tags[f"resumed/{key}"] = value
 
     def _tags(self, line: dict[str, Any]) -> None:
-        self.tags |= {_name(k): str(v) for k, v in line["values"].items()}
+        self.update.tags |= dict(self._named(line["values"], TAG_LENGTH))
 
     def _metrics(self, line: dict[str, Any]) -> None:
-        from mlflow.entities import Metric
-
-        values = {_name(k): float(v) for k, v in line["values"].items()}
         ts, step = _int64(line["ts"]), _int64(line["step"])
-        self.metrics += [Metric(k, v, ts, step) for k, v in values.items() if (k, step) not in self.stored]
+        values = {key: float(value) for key, value in line["values"].items()}
+        names = zip(self._names(values), values.values(), strict=True)
+        self.update.points += [Point(name, value, ts, step) for name, value in names if name and (name, step) not in self.stored]
+
+    def _named(self, values: Mapping[str, object], length: int) -> Iterator[tuple[str, str]]:
+        """Yield texts by name, both as MLflow takes them."""
+        names = zip(self._names(values), values.values(), strict=True)
+        return ((name, _text(value)[:length]) for name, value in names if name)
+
+    def _names(self, keys: Iterable[str]) -> Iterator[str]:
+        """Yield a name of letters, digits, _-.:/ and spaces for each key, as MLflow takes it; '' where there is none."""
+        for key in keys:
+            name = re.sub(r"[^\w\-.:/ ]", "_", key, flags=re.ASCII)[:NAME_LENGTH]
+            if posixpath.normpath(name) != name or name.startswith(("..", "/")) or name == ".":
+                self.progress.problems.append(f"{self.folder.journal}: {key[:60]!r} is no name for a param, a tag or a metric")
+                name = ""
+            yield name
 
     def _dataset(self, line: dict[str, Any]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(
-            name=line["name"],
-            digest=line["digest"][:DIGEST_LENGTH],
-            source_type="local",
-            source=json.dumps({"uri": line["source"]}),
-            profile=json.dumps({**line["profile"], "digest": line["digest"]}),
-        )
-        context = InputTag("mlflow.data.context", line["context"])
-        self.client.log_inputs(self.cursor["run"], datasets=[DatasetInput(dataset, tags=[context])])
+        values = {
+            "name": _text(line["name"]),
+            "digest": line["digest"][: DATASET_LENGTHS["digest"]],
+            "source": json.dumps({"uri": line["source"]}),
+            "profile": json.dumps({**line["profile"], "digest": line["digest"]}),
+            "context": _text(line["context"]),
+        }
+        for key, value in values.items():
+            if len(value) > DATASET_LENGTHS[key]:
+                raise ValueError(f"{key} is longer than {DATASET_LENGTHS[key]}")
+        self.update.datasets.append(LoggedDataset(**values))
 
     def _artifact(self, line: dict[str, Any]) -> None:
-        source, target = self.folder.path / line["path"], Path(line["artifact_path"])
-        if _leaves(self.folder.path, source) or target.is_absolute() or ".." in target.parts:
+        source, target = self.folder.path / line["path"], line["artifact_path"]
+        if leaves(self.folder.path, source) or target.startswith(("/", "..")) or posixpath.normpath(target or "-") != (target or "-"):
             self.progress.problems.append(
                 f"{self.folder.journal}: artifact {line['path']}: leads out of the run's folder and is not stored"
             )
-        elif source.is_dir():
-            self.client.log_artifacts(self.cursor["run"], str(source), artifact_path=line["artifact_path"] or None)
-        elif source.is_file():
-            self.client.log_artifact(self.cursor["run"], str(source), artifact_path=line["artifact_path"] or None)
+        elif "\0" in target or target == ".":
+            raise ValueError(f"artifact_path {target!r:.60}")
+        elif source.is_dir() or source.is_file():
+            self.artifacts.append((source, target))
         else:
             self.progress.problems.append(f"{source}: is gone and was not stored")
 
@@ -405,47 +503,11 @@ class _Replay:
     def _end(self, line: dict[str, Any]) -> None:
         if line["status"] not in get_args(Status):
             raise ValueError(f"status {line['status']!r:.60}")
-        ts, reason = _int64(line["ts"]), str(line["reason"])
-        self.tags["reason"] = reason
-        self._send()
-        self.client.set_terminated(self.cursor["run"], line["status"], end_time=ts)
-        self.cursor["status"] = line["status"]
-
-    def _send(self) -> None:
-        from mlflow.entities import RunTag
-
-        for i in range(0, len(self.metrics), BATCH):
-            self._log_batch(metrics=self.metrics[i : i + BATCH])
-        tags = [RunTag(k, v[:TAG_LENGTH]) for k, v in self.tags.items()]
-        for i in range(0, len(tags), TAGS):
-            self._log_batch(tags=tags[i : i + TAGS])
-        self.metrics, self.tags = [], {}
-
-    def _log_batch(self, **values: Any) -> None:
-        """Log metrics or tags; of a batch that the store refuses, those that it takes one by one."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.log_batch(self.cursor["run"], **values)
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            [(kind, entries)] = values.items()
-            if len(entries) == 1:
-                self.progress.problems.append(f"{self.folder.journal}: the store refuses {entries[0].key[:60]!r} ({str(error)[:200]})")
-                return
-            for entry in entries:
-                self._log_batch(**{kind: [entry]})
-
-    def _flush(self, offset: int) -> None:
-        self._send()
-        before = _read_cursors(self.folder).get(redact(self.uri))
-        self.cursor |= {"offset": offset, "digest": _digest(self.folder, offset)}
-        if self.cursor != before:
-            _write_cursor(self.folder, self.uri, self.cursor)
+        ts, reason = _int64(line["ts"]), _text(line["reason"])[:TAG_LENGTH]
+        self.update.tags["reason"], self.update.status, self.update.end_time = reason, line["status"], ts
 
 
-def _leaves(folder: Path, source: Path) -> bool:
+def leaves(folder: Path, source: Path) -> bool:
     """Return whether a file, or anything below a folder, lies outside a run's folder once links are followed."""
     root = folder.resolve()
     return any(not path.resolve().is_relative_to(root) for path in (source, *source.rglob("*")))
@@ -460,6 +522,6 @@ def _int64(value: object, *, default: int | None = None) -> int:
     return value
 
 
-def _name(key: str) -> str:
-    """MLflow's names know letters, digits and _-.:/ and the space, and are at most 250 long."""
-    return re.sub(r"[^\w\-.:/ ]", "_", key, flags=re.ASCII)[:250]
+def _text(value: object) -> str:
+    """Return a value as text that a database takes: JSON may hold halves of characters."""
+    return str(value).encode("utf-8", "replace").decode()

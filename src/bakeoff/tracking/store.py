@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss, redact
 from bakeoff.run_files.run_dir import ID_LENGTH, PREFIX_LENGTH
@@ -22,6 +20,7 @@ from bakeoff.tracking.client import (
     check_reachable,
     default_uri,
     ensure_schema,
+    local_path,
     open_client,
     sqlite_path,
     store_errors,
@@ -92,7 +91,7 @@ def run_statuses(uri: str) -> dict[str, str]:
             return {}
         check_reachable(uri)
         try:
-            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as database:
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=10)) as database:
                 return dict(database.execute("SELECT run_uuid, status FROM runs").fetchall())
         except sqlite3.Error as error:
             raise StoreError(f"tracking.uri={redact(uri)}: {error}") from error
@@ -213,7 +212,7 @@ def test_predictions(uri: str, mlflow_ids: Sequence[str]) -> dict[str, tuple[np.
     with tempfile.TemporaryDirectory() as downloads:
         for mlflow_id, address in _artifact_uris(uri, mlflow_ids).items():
             with contextlib.suppress(FileNotFoundError, NotFoundError):
-                local_dir = _local_path(address)
+                local_dir = local_path(address)
                 if local_dir is not None:
                     file = local_dir / PREDICTIONS_FILE
                 else:
@@ -223,13 +222,6 @@ def test_predictions(uri: str, mlflow_ids: Sequence[str]) -> dict[str, tuple[np.
                 except StoreError as error:
                     raise StoreError(f"run {mlflow_id}: {error}") from error
     return predictions
-
-
-def _local_path(address: str) -> Path | None:
-    """Return the folder of artifacts at an address; None where it is not on this machine."""
-    if address.startswith("file:"):
-        return Path(url2pathname(urlsplit(address).path))
-    return None if urlsplit(address).scheme else Path(address)
 
 
 def _artifact_uris(uri: str, mlflow_ids: Sequence[str]) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from typing import Any
+
+from bakeoff.tracking import client, sqlite_store
 
 QUICK = 1.0
 """Seconds within which a server's answer counts as one."""
@@ -41,7 +44,19 @@ class StoreClock:
         return 0.0 if since is None else time.monotonic() - since
 
     def watch(self) -> None:
-        """Time every HTTP request and every statement of a database in this process from now on."""
+        """Time from now on how long this process waits for a turn at an SQLite file, and what it asks by MLflow's client."""
+        begin_writing = sqlite_store.begin_writing
+
+        def timed_begin(database: sqlite3.Connection) -> None:
+            begun = self.begin()
+            begin_writing(database)
+            self.answer(begun, in_time=True)
+
+        sqlite_store.begin_writing = timed_begin
+        client.ON_FIRST_CLIENT.append(self._watch_client)
+
+    def _watch_client(self) -> None:
+        """Time every HTTP request and every statement of a database."""
         import requests
         from sqlalchemy import Engine, Pool, event
 

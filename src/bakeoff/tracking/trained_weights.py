@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import BakeoffError, FolderError, NotFoundError
 from bakeoff.run_files.checkpoints import read_checkpoint, read_latest_checkpoint, weights_of
-from bakeoff.run_files.run_dir import RunDir, find_run_dir
+from bakeoff.run_files.run_dir import EXPORTED_WEIGHTS, RunDir, find_run_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LAST = "checkpoints/last.ckpt"
-WEIGHTS = "weights.safetensors"
-"""The artifact with the weights of an exported net."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,14 @@ def _stored(run_id: str, uri: str, missing: NotFoundError) -> Trained:
     config = store.download_artifact(uri, mlflow_id, "config.yaml").read_text(encoding="utf-8")
     stored_id = tags.get("bakeoff.id", mlflow_id)
     try:
-        weights = store.download_artifact(uri, mlflow_id, WEIGHTS)
+        weights = store.download_artifact(uri, mlflow_id, EXPORTED_WEIGHTS)
     except NotFoundError:
         state = read_checkpoint(store.download_artifact(uri, mlflow_id, LAST))
     else:
         try:
             return Trained(stored_id, config, load_file(weights))
         except (SafetensorError, OSError, ValueError) as error:
-            raise FolderError(f"run {run_id}: {WEIGHTS} in the store is damaged ({error})") from None
+            raise FolderError(f"run {run_id}: {EXPORTED_WEIGHTS} in the store is damaged ({error})") from None
     if state is None:
         raise FolderError(f"run {run_id}: its checkpoint in the store is torn")
     return Trained(stored_id, config, weights_of(state, Path(LAST)))

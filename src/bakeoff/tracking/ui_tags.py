@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from bakeoff.tracking.run_store import RunStore
 
 VIEW = "sweep"
 """The key of the sweep's view, `viewStateShareKey` in an address."""
@@ -23,11 +21,11 @@ def runs_page(experiment: str) -> str:
     return f"#/experiments/{experiment}/runs?{TRAINING}&compareRunsMode=CHART"
 
 
-def introduce(client: MlflowClient, experiment: str, *, summary: str, tags: Mapping[str, str]) -> None:
+def introduce(store: RunStore, experiment: str, *, summary: str, tags: Mapping[str, str]) -> None:
     """Give a sweep's experiment the question, links to the report and the table, and the columns of that table.
 
     Args:
-        client: The store's client.
+        store: The store.
         experiment: MLflow's id of the experiment.
         summary: MLflow's id of the sweep's summary run.
         tags: The tags of the summary run.
@@ -35,8 +33,8 @@ def introduce(client: MlflowClient, experiment: str, *, summary: str, tags: Mapp
     report = f"#/experiments/{experiment}/runs/{summary}/artifacts/report/index.html"
     table = f"#/experiments/{experiment}/runs?{TRAINING}&viewStateShareKey={VIEW}"
     links = f"[Report]({report}) (once the sweep is over) · [Curves]({runs_page(experiment)}) · [Table]({table})"
-    client.set_experiment_tag(experiment, NOTE, f"{links}\n\n{tags.get(NOTE, '')}".strip())
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(_view(tags)))
+    store.set_experiment_tag(experiment, NOTE, f"{links}\n\n{tags.get(NOTE, '')}".strip())
+    store.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(_view(tags)))
 
 
 def _view(tags: Mapping[str, str]) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """What a fork server imports once, so that each run forked from it starts in milliseconds."""
 
-import mlflow.pytorch
 import pytorch_lightning
 import pytorch_optimizer
 import schedulefree
@@ -19,4 +18,4 @@ import bakeoff.nets.alexnet
 import bakeoff.nets.vgg
 import bakeoff.training.run_training  # noqa: F401
 
-__all__ = ["mlflow", "pytorch_lightning", "pytorch_optimizer", "schedulefree", "timm", "torch", "torchvision"]
+__all__ = ["pytorch_lightning", "pytorch_optimizer", "schedulefree", "timm", "torch", "torchvision"]

@@ -33,6 +33,7 @@ from bakeoff.run_files.system_metrics import SystemMetricsSampler
 from bakeoff.training.callbacks.checkpointing import training_seconds
 from bakeoff.training.journal_logger import JournalLogger
 from bakeoff.training.lightning_module import ClassificationModule
+from bakeoff.training.model_files import write_trained_model
 from bakeoff.training.trainer import RunContext, make_callbacks, make_trainer, resolve_accelerator, set_determinism, silence_lightning
 
 
@@ -237,6 +238,11 @@ def log_result(context: RunContext, result: RunResult) -> None:
     if manifest.export_model and result.status == "finished":
         packages = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "bakeoff")]
         shape = (run.data.channels, run.data.size, run.data.size)
+        try:
+            write_trained_model(context.run_dir)
+        except Exception as error:  # a net that cannot be traced has come to its result; who exports it says why it cannot be
+            if fault_of(error) is not None:
+                raise
         journal.model(input_shape=shape, classes=run.data.num_classes, requirements=packages)
     if manifest.kind == "single":
         journal.artifact("checkpoints/last.ckpt", artifact_path="checkpoints")

@@ -13,22 +13,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from bakeoff.errors import BakeoffError, StoreError, echo
+from bakeoff.errors import BakeoffError, FolderError, StoreError, echo
 from bakeoff.machine import SAFE_PATH
 from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
 from bakeoff.run_files.settling import settle_run
 from bakeoff.tracking.client import URI_VARIABLE
-from bakeoff.tracking.replay import ReplayProgress, forget_lost_runs, is_behind, replay_run, store_of
+from bakeoff.tracking.replay import ReplayProgress, forget_lost_runs, is_behind, replay_runs
 from bakeoff.tracking.store_clock import StoreClock
-
-if TYPE_CHECKING:
-    from torch import nn
 
 POLL = 0.5
 RETRY = 2.0
@@ -50,12 +45,13 @@ EXIT_LAGGING = 3
 """The exit code of a command whose results are there, but not all in the store."""
 
 
-def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
+def sync_runs(root: Path, *, uri: str | None = None, report: Callable[[int, int], object] | None = None) -> list[ReplayProgress]:
     """Replay every run below a folder that its store lags behind on, with the end of those whose process died.
 
     Args:
         root: The folder of all runs.
         uri: The store; None: see `store_of`.
+        report: Called with the numbers of runs that are done and of all.
 
     Returns:
         The progress of every run that was changed. A damaged run folder is a problem of its progress.
@@ -63,18 +59,30 @@ def sync_runs(root: Path, *, uri: str | None = None) -> list[ReplayProgress]:
     Raises:
         StoreError: A store is away.
     """
-    done: list[ReplayProgress] = []
     forget_lost_runs(iter_run_dirs(root), uri=uri)
+    outcomes: dict[Path, ReplayProgress | BakeoffError] = {}
+    behind: list[RunDir] = []
     for folder in iter_run_dirs(root):
         try:
             settle_run(folder)
             if is_behind(folder, uri=uri):
-                done.append(replay_run(folder, uri=uri, load_net=load_net))
-        except StoreError:
-            raise
+                behind.append(folder)
         except BakeoffError as error:
-            done.append(ReplayProgress(folder.path, folder.path.name.rpartition("-")[2], problems=[str(error)]))
-    return done
+            outcomes[folder.path] = error
+    total = len(behind)
+    while behind:
+        replayed = replay_runs(behind, uri=uri, write_model=write_model)
+        for outcome in replayed.values():
+            if isinstance(outcome, StoreError) and len(replayed) == 1:
+                raise outcome
+        outcomes |= replayed
+        behind = [folder for folder in behind if folder.path not in replayed]
+        if report is not None:
+            report(total - len(behind), total)
+    return [
+        ReplayProgress(path, path.name.rpartition("-")[2], problems=[str(outcome)]) if isinstance(outcome, BakeoffError) else outcome
+        for path, outcome in outcomes.items()
+    ]
 
 
 def catch_up(root: Path, *, uri: str) -> bool:
@@ -105,11 +113,16 @@ def settle_runs(root: Path) -> None:
             echo(f"writer: {error}", err=True)
 
 
-def load_net(path: Path) -> nn.Module:
-    """Load the trained net of a run's folder."""
-    from bakeoff import builders  # torch is imported for an export alone
+def write_model(path: Path) -> None:
+    """Write the trained net of a run's folder in a process of its own, since that needs torch.
 
-    return builders.load_trained_model(path)
+    Raises:
+        FolderError: It cannot be written.
+    """
+    command = [sys.executable, "-m", "bakeoff.training.model_files", str(path)]
+    done = subprocess.run(command, env={**os.environ, **SAFE_PATH}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FolderError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
 
 
 def _needs_replay(folder: RunDir, *, uri: str) -> bool:
@@ -128,8 +141,7 @@ class JournalFollower:
         self.root, self.uri = Path(root), uri
         self.clock = StoreClock() if clock is None else clock
         self.sizes: dict[Path, int] = {}
-        self.away: dict[str, float] = {}
-        self.failures: Counter[str] = Counter()
+        self.away, self.failures = 0.0, 0
         self.failed: set[Path] = set()
         self.reported: set[str] = set()
         #: Replays that came to their end, and journals that the current pass has still to look at.
@@ -141,50 +153,66 @@ class JournalFollower:
         for models in (False, True):
             # A run that the store refuses must not keep the others waiting.
             grown = sorted(filter(self._has_grown, _journals(self.root)), key=lambda path: path.parent in self.failed)
-            for number, path in enumerate(grown):
-                self.left = len(grown) - number
-                behind |= self._replay(RunDir(path.parent), models=models)
+            left, unreadable = self._list_behind(grown)
+            behind |= unreadable
+            while left:
+                self.left = len(left)
+                if self.away > time.monotonic():
+                    return True
+                outcomes = self._replay(list(left), models=models)
+                for folder, outcome in outcomes.items():
+                    size = left.pop(folder)
+                    behind |= isinstance(outcome, BakeoffError)
+                    if isinstance(outcome, ReplayProgress) and not outcome.pending:
+                        # The size from before the replay: what was added meanwhile is read again.
+                        self.sizes[folder] = size
         self.left = 0
         return behind
+
+    def _list_behind(self, journals: Iterable[Path]) -> tuple[dict[Path, int], bool]:
+        """Return the folders that the store lags behind on, with the sizes of their journals, and whether one could not be read."""
+        behind, unreadable = dict[Path, int](), False
+        for journal in journals:
+            folder = journal.parent
+            try:
+                size = journal.stat().st_size
+                if folder in self.sizes or is_behind(RunDir(folder), uri=self.uri):
+                    behind[folder] = size
+                else:
+                    self.sizes[folder] = size
+            except FileNotFoundError:
+                continue  # the folder has been deleted meanwhile
+            except BakeoffError as error:
+                self._report(str(error))
+                unreadable = True
+        return behind, unreadable
+
+    def _replay(self, folders: Sequence[Path], *, models: bool) -> Mapping[Path, ReplayProgress | BakeoffError]:
+        """Replay some runs; tell what went wrong, and count failures of the store."""
+        outcomes: dict[Path, ReplayProgress | BakeoffError]
+        try:
+            outcomes = replay_runs([RunDir(folder) for folder in folders], uri=self.uri, write_model=write_model if models else None)
+        except StoreError as error:
+            outcomes = {folders[0]: error}
+        for folder, outcome in outcomes.items():
+            if isinstance(outcome, ReplayProgress):
+                self.replayed += 1
+                self.failures = 0
+            for problem in [str(outcome)] if isinstance(outcome, BakeoffError) else outcome.problems:
+                self._report(problem)
+            if isinstance(outcome, StoreError):
+                self.clock.begin()
+                self.failed.add(folder)
+                self.failures += 1
+                if self.failures >= FAILURES:
+                    self.away = time.monotonic() + RETRY
+        return outcomes
 
     def _has_grown(self, journal: Path) -> bool:
         try:
             return self.sizes.get(journal.parent) != journal.stat().st_size
         except FileNotFoundError:
             return False  # the folder has been deleted meanwhile
-
-    def _replay(self, folder: RunDir, *, models: bool) -> bool:
-        """Replay one run whose journal has grown; True where something is left over."""
-        try:
-            size = folder.journal.stat().st_size
-            if folder.path not in self.sizes and not is_behind(folder, uri=self.uri):
-                self.sizes[folder.path] = size
-                return False
-            address = store_of(folder, uri=self.uri)
-            if self.away.get(address, 0.0) > time.monotonic():
-                return True
-            try:
-                progress = replay_run(folder, uri=self.uri, load_net=load_net if models else None)
-            except StoreError:
-                self.clock.begin()
-                self.failed.add(folder.path)
-                self.failures[address] += 1
-                if self.failures[address] >= FAILURES:
-                    self.away[address] = time.monotonic() + RETRY
-                raise
-        except FileNotFoundError:
-            return False  # the folder has been deleted meanwhile
-        except BakeoffError as error:
-            self._report(str(error))
-            return True
-        self.replayed += 1
-        self.failures[address] = 0
-        for problem in progress.problems:
-            self._report(problem)
-        if not progress.pending:
-            # The size from before the replay: what was added meanwhile is read again.
-            self.sizes[folder.path] = size
-        return False
 
     def _report(self, message: str) -> None:
         if message not in self.reported:
@@ -241,15 +269,14 @@ class Writer:
     A process that is killed is started again.
     """
 
-    def __init__(self, root: Path, *, uri: str | None = None, context: Any = None) -> None:
+    def __init__(self, root: Path, *, uri: str | None = None) -> None:
         """Start the process.
 
         Args:
             root: The folder of all runs.
             uri: The store; None: see `store_of`.
-            context: A multiprocessing context, such as a forkserver that has MLflow imported; it saves the start of a fresh interpreter.
         """
-        self._root, self._uri, self._context = Path(root).absolute(), uri, context
+        self._root, self._uri = Path(root).absolute(), uri
         self._guard, self._done = threading.Lock(), threading.Event()
         self._restarts, self._stopping, self._closed, self._lagging = 0, False, False, True
         self._waiting, self._left, self._heard = 0.0, 0, time.monotonic()
@@ -298,20 +325,14 @@ class Writer:
 
     def _start(self) -> None:
         """Start a process with a pipe of its own."""
-        if self._context is not None:
-            self._pipe, pipe = self._context.Pipe()
-            child = self._context.Process(target=_serve, args=(self._root, self._uri, pipe, os.getpid()), daemon=True)
-            child.start()
-            self._reap: Callable[[], object] = child.join
-        else:
-            self._pipe, pipe = Pipe()
-            command = [sys.executable, "-m", "bakeoff.training.writer", str(self._root), "--parent", str(os.getpid())]
-            command += ["--pipe", str(pipe.fileno())]
-            # An address may hold a password, and everyone on a machine can read command lines.
-            environment = {**os.environ, **SAFE_PATH, **({URI_VARIABLE: self._uri} if self._uri else {})}
-            # A session of its own: Ctrl-C is for the training, which then tells the writer.
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(pipe.fileno(),), start_new_session=True)
-            self._reap = child.wait
+        self._pipe, pipe = Pipe()
+        command = [sys.executable, "-m", "bakeoff.training.writer", str(self._root), "--parent", str(os.getpid())]
+        command += ["--pipe", str(pipe.fileno())]
+        # An address may hold a password, and everyone on a machine can read command lines.
+        environment = {**os.environ, **SAFE_PATH, **({URI_VARIABLE: self._uri} if self._uri else {})}
+        # A session of its own: Ctrl-C is for the training, which then tells the writer.
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(pipe.fileno(),), start_new_session=True)
+        self._reap = child.wait
         #: Process id of the writer.
         self.pid: int = child.pid
         pipe.close()
