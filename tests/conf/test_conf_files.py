@@ -79,6 +79,7 @@ CHANGED: dict[str, Any] = {
     "data.download": True,
     "trainer.max_epochs": 99,
     "trainer.max_steps": 5,
+    "trainer.max_time": "00:00:10:00",
     "trainer.precision": "bf16-mixed",
     "trainer.accumulate": 2,
     "trainer.clip": 1.0,

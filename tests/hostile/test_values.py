@@ -26,6 +26,7 @@ LINES = [
     ("train a" + ".a" * 3000 + "=1", "nested too deeply"),
     ("train optimizer.lr=" + "[" * 3000, "nested too deeply"),
     ("train optimizer=sgd.yaml", "optimizer=sgd.yaml: a choice has the name of its file without the ending: optimizer=sgd"),
+    ("train optimizer=[0,[]]", "optimizer=[0,[]]: must be the name of a choice"),
     ("train optimizer=null", "optimizer=null: must be the name of a choice"),
     ("train ~optimizer.lr", "~optimizer.lr: a key cannot be taken out; give it another value, as in optimizer.lr=VALUE"),
     ("train =1", "=1: not understood"),

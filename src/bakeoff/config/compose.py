@@ -25,7 +25,7 @@ from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.config.user_text import check_words, check_yaml_text, read_yaml_text
-from bakeoff.errors import ChoiceError, ConfigError, echo, join_choices, near_miss, redact, shorten
+from bakeoff.errors import BakeoffError, ChoiceError, ConfigError, echo, join_choices, near_miss, redact, shorten
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
 HYDRA_NODES: Mapping[str, object] = {"callbacks": {}, "searchpath": [], "hydra_logging": _LOGGING, "job_logging": _LOGGING}
@@ -213,9 +213,11 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise ConfigError("--config-dir: the defaults of a chosen file name that file again") from None
-    except ValueError as error:  # of Hydra's own, for a choice that is no text
-        word = next((word for word in overrides if word.endswith("=null") and word.removesuffix("=null") in GROUPS), None)
-        raise ConfigError(f"{word}: must be the name of a choice" if word else str(error)) from None
+    except BakeoffError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:  # of Hydra's own, for a choice that is no text
+        word = next((word for word in overrides if re.fullmatch(rf"\+*({'|'.join(GROUPS)})=(null|[\[{{].*)", word, re.DOTALL)), None)
+        raise ConfigError(f"{word}: must be the name of a choice" if word else f"{type(error).__name__}: {error}") from None
     assert isinstance(tree, dict)
     if tree.get("trust") != _trust_of(overrides):
         raise ConfigError(f"trust={tree.get('trust')}: stands in a file; only the command line may trust modules")
@@ -371,8 +373,8 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
 
     check_yaml_text(text, origin=origin)
     try:
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
         raise ConfigError(f"{origin}: not a readable config ({str(error).splitlines()[0]})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{origin}: not a config, which is a mapping")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -49,6 +50,13 @@ def _check_path(path: str) -> str:
     return path
 
 
+def _check_duration(text: str) -> str:
+    """Refuse what is no time in Lightning's format."""
+    if not re.fullmatch(r"\d{1,4}:\d\d:\d\d:\d\d", text, flags=re.ASCII) or not text.strip("0:"):
+        raise ValueError("must be days:hours:minutes:seconds in digits, above zero, as in 00:01:30:00; in a file in quotes")
+    return text
+
+
 MAX_COUNT = 2**31 - 1
 """The largest count without a bound of its own."""
 MAX_DEVICES, MAX_THREADS, MAX_WORKERS = 64, 1024, 256
@@ -61,6 +69,7 @@ MIN_SYSTEM_EVERY = 0.1
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 FolderPath = Annotated[str, Field(min_length=1, max_length=MAX_PATH), AfterValidator(_check_path)]
+Duration = Annotated[str, AfterValidator(_check_duration)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -155,6 +164,8 @@ class TrainerConfig(_Node):
     """Epochs of the training."""
     max_steps: Annotated[Count | None, SCIENCE] = None
     """Optimizer steps after which training ends, even before `max_epochs`; null: no limit."""
+    max_time: Annotated[Duration | None, NUMERICS] = None
+    """Time after which training ends, days:hours:minutes:seconds over all parts of a resumed run; null: no limit."""
     precision: Annotated[Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"], SCIENCE] = "32-true"
     """Number format of weights and arithmetic, as named by Lightning."""
     accumulate: Annotated[Count, SCIENCE] = 1

@@ -93,7 +93,7 @@ def _check_events(events: Iterable[yaml.Event], origin: str) -> None:
             open_nodes.append((event.anchor, count))
             count += 1
         elif isinstance(event, yaml.ScalarEvent):
-            _check_scalar(event, place)
+            _check_scalar(event, place, alone=not open_nodes)
             sizes[event.anchor] = 1
             count += 1
         tag = getattr(event, "tag", None)
@@ -105,8 +105,13 @@ def _check_events(events: Iterable[yaml.Event], origin: str) -> None:
             raise ConfigError(f"{place}: too many values, aliases included; {MAX_NODES} are the limit")
 
 
-def _check_scalar(event: yaml.ScalarEvent, place: str) -> None:
-    """Refuse halves of surrogate pairs, and whole numbers of more digits than a parser takes."""
+def _check_scalar(event: yaml.ScalarEvent, place: str, *, alone: bool) -> None:
+    """Refuse halves of surrogate pairs, whole numbers of more digits than a parser takes, and a text alone.
+
+    OmegaConf would read the latter as YAML once more, without these checks.
+    """
+    if alone and event.value:
+        raise ConfigError(f"{place}: not a mapping, as in key: value, but {shorten(event.value)}")
     if SURROGATE.search(event.value):
         raise ConfigError(f"{place}: holds half of a surrogate pair, which is no character")
     if not event.style and len(event.value) > MAX_DIGITS and WHOLE_NUMBER.fullmatch(event.value):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bakeoff.errors import redact
-from bakeoff.run_files.stored_plan import ADDED_STUDIES, MAX_STUDIES, StoredPlan
+from bakeoff.errors import StoreError, redact
+from bakeoff.run_files.stored_plan import ADDED_STUDIES, MAX_STUDIES, PLAN_FILE, StoredPlan
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.scores import Goal
 
@@ -146,7 +146,10 @@ class SweepDesign:
 def _sequential_design(plan: StoredPlan) -> SequentialDesign:
     """The analyses of a plan, and how its seeds are dealt out to studies."""
     sizes, studies = plan.confirm.analyses or (1,), plan.budget.studies
-    return SequentialDesign.growing(sizes, studies) if plan.budget.grow else SequentialDesign(sizes, studies)
+    try:
+        return SequentialDesign.growing(sizes, studies) if plan.budget.grow else SequentialDesign(sizes, studies)
+    except ValueError as error:
+        raise StoreError(f"{PLAN_FILE}: {error}") from None
 
 
 def extend_studies(design: SweepDesign, *, seeds: int, studies: int) -> SweepDesign:
@@ -183,7 +186,7 @@ def quoted_command(plan: StoredPlan) -> str:
 
 
 def read_design(plan: StoredPlan) -> SweepDesign:
-    """Take from a sweep's stored plan what a report needs."""
+    """Take from a sweep's stored plan what a report needs; `StoreError` where its numbers of seeds and studies do not fit."""
     planned_arms = tuple(
         PlannedArm(
             arm.arm,

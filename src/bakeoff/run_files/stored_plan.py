@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -77,7 +77,7 @@ class StoredBudget(_Record):
     trials: int | None = None
     sampler: str
     points: int | None = None
-    studies: int = 1
+    studies: int = Field(default=1, ge=1, le=1_000)
     choose: Literal["smooth", "best"] = Field(default="best", exclude_if=lambda choose: choose == "best")
     grow: bool = Field(default=False, exclude_if=lambda grow: not grow)
 
@@ -96,7 +96,7 @@ class StoredConfirm(_Record):
 
     seeds: tuple[int, ...]
     max_seeds: int | None = None
-    analyses: tuple[int, ...] = Field(alias="looks")
+    analyses: tuple[Annotated[int, Field(le=1_000_000)], ...] = Field(alias="looks")
     pool: tuple[int, ...]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bakeoff.run_files.journal import is_well_formed, scan_journal
+
+COUNT = re.compile(r"[1-9][0-9]{0,15}")
 
 
 class MetricTail:
@@ -25,7 +28,7 @@ class MetricTail:
                 continue
             if line["kind"] == "params":
                 counts = {key: line["values"].get(key) for key in ("total_steps", "steps_per_epoch")}
-                self.steps |= {key: int(value) for key, value in counts.items() if value is not None}
+                self.steps |= {key: int(value) for key, value in counts.items() if value is not None and COUNT.fullmatch(value)}
             elif line["kind"] == "metrics" and self.metric in line["values"] and len(self.steps) == 2:
                 epoch, total = self.steps["steps_per_epoch"], self.steps["total_steps"]
                 step = int(line["step"])

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Timer
 
 from bakeoff import builders, seeds
 from bakeoff.config.compose import load_frozen
@@ -34,7 +33,15 @@ from bakeoff.training.callbacks.checkpointing import training_seconds
 from bakeoff.training.journal_logger import JournalLogger
 from bakeoff.training.lightning_module import ClassificationModule
 from bakeoff.training.model_files import write_trained_model
-from bakeoff.training.trainer import RunContext, make_callbacks, make_trainer, resolve_accelerator, set_determinism, silence_lightning
+from bakeoff.training.trainer import (
+    RunContext,
+    make_callbacks,
+    make_timer,
+    make_trainer,
+    resolve_accelerator,
+    set_determinism,
+    silence_lightning,
+)
 
 
 @dataclass
@@ -141,7 +148,8 @@ def run_training(context: RunContext) -> RunResult:
     if state is not None and not isinstance(state.get("step"), int):
         raise FolderError(f"{run_dir.checkpoints}: the checkpoint holds no whole number under the key step")
     logger = JournalLogger(context.journal, resumed_at=state["step"] if state is not None else 0)
-    trainer = make_trainer(run, callbacks=[*make_callbacks(context, logger, state), Timer()], logger=logger)
+    timer = make_timer(run, earlier_seconds=float((state or {}).get("seconds", 0.0)))
+    trainer = make_trainer(run, callbacks=[*make_callbacks(context, logger, state), timer], logger=logger)
     data = builders.set_up_data(run, trainer=trainer)
     trainer.fit_loop.max_epochs = data.epochs(run.trainer.max_epochs)
     total_steps = data.total_steps(run.trainer.max_epochs)
@@ -151,15 +159,19 @@ def run_training(context: RunContext) -> RunResult:
     sampler = SystemMetricsSampler(context.journal, every=run.tracking.system_every) if context.is_rank_zero else contextlib.nullcontext()
     with sampler, interrupts_raised(trainer):
         trainer.fit(module, datamodule=data)
-        if trainer.received_sigterm or (module.step < total_steps and module.diverged is None):
+        # Else divergence or the time limit has ended the training.
+        if trainer.received_sigterm or (module.step < total_steps and module.diverged is None and not trainer.should_stop):
             raise SystemExit
         if run.test:
             test_last_and_best(context, trainer, module, data)
+    is_cut = module.step < total_steps
+    limit = f"trainer.max_time={run.trainer.max_time} ended it at step {module.step} of {total_steps}"
+    reason = module.diverged or (limit if is_cut else "")
     result = RunResult(
         id=context.manifest.id,
         name=context.manifest.name,
         status="diverged" if module.diverged else "finished",
-        reason=module.diverged or "",
+        reason=reason,
         metrics={name: value for name, value in module.latest_metrics.items() if name != "lr"},
         best=module.best_metrics,
         steps=module.step,

@@ -7,10 +7,12 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
@@ -112,6 +114,18 @@ def make_trainer(run: RunConfig, *, callbacks: Sequence[pl.Callback], logger: Lo
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def make_timer(run: RunConfig, *, earlier_seconds: float) -> Timer:
+    """Return the timer that measures the training, and ends it at `trainer.max_time`.
+
+    Args:
+        run: The run's config.
+        earlier_seconds: How long earlier processes of the run have trained.
+    """
+    limit = Timer(run.trainer.max_time).time_remaining()
+    left = None if limit is None else timedelta(seconds=max(0.0, limit - earlier_seconds))
+    return Timer(left, verbose=False)
 
 
 def resolve_accelerator(run: RunConfig) -> str:
