@@ -14,6 +14,7 @@ from bakeoff.diagnostics.layer_stats import load_layer_stats
 from bakeoff.errors import BakeoffError, FolderError, StoreError
 from bakeoff.run_files.journal import Journal, read_journal
 from bakeoff.run_files.run_dir import RunDir, RunManifest
+from bakeoff.run_files.settling import settle_run
 from bakeoff.run_files.stored_plan import read_stored_plan
 from bakeoff.sweep.interim import LOOKS, reached
 from bakeoff.sweep.plan import make_plan
@@ -113,6 +114,14 @@ def test_malformed_lines_of_a_journal_are_left_out(written: Callable[..., RunDir
     with Journal(folder.journal) as journal:
         journal.metrics({"val/loss": float("nan")}, step=1)
     assert list(read_journal(folder.journal))[-2]["values"] == {"val/loss": "nan"}
+
+
+def test_a_malformed_last_line_settles_nothing(written: Callable[..., RunDir]) -> None:
+    folder = written(end=False)
+    folder.write_result({"id": "a", "name": "b", "status": "finished"})
+    with open(folder.journal, "a", encoding="utf-8") as file:
+        file.write('{"kind": "end"}\n')
+    assert settle_run(folder) and list(read_journal(folder.journal))[-1]["status"] == "FINISHED"
 
 
 def test_a_plan_and_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
