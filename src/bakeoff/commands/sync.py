@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections import Counter
 from pathlib import Path
 
 from bakeoff.commands.arguments import parse_arguments
 from bakeoff.errors import echo
+
+EVERY = 3.0
+"""Seconds between two words about progress."""
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +37,15 @@ def main(argv: list[str]) -> int:
     moved = repair_artifact_addresses(uri)
     if moved:
         echo(f"bakeoff: the store was moved from {moved}; it finds its artifacts beside its file again", err=True)
-    done = sync_runs(root, uri=uri)
+    told = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() > told + EVERY and done < total:
+            told = time.monotonic()
+            echo(f"bakeoff: {done} of {total} runs brought up to date", err=True)
+
+    done = sync_runs(root, uri=uri, report=report)
     problems = [problem for progress in done for problem in progress.problems]
     for named, count in elsewhere.items():
         line = f"{count} runs name the store {named}; bakeoff sync {shlex.quote(f'tracking.uri={named}')}"
