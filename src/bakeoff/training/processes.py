@@ -83,7 +83,8 @@ class LaunchSettings:
 def forkserver_context(*, threads: int, preload: tuple[str, ...] = PRELOAD_MODULES) -> ForkServerContext:
     """Start a fork server that imports modules in the background; start it early.
 
-    One server serves the whole process: a second call gives the same server with the first one's threads.
+    One server serves the whole process: a second call gives the same server with the first one's threads. Where it is killed, the next
+    process that is started starts it again, in the same environment.
 
     Args:
         threads: CPU threads of each process.
@@ -95,8 +96,16 @@ def forkserver_context(*, threads: int, preload: tuple[str, ...] = PRELOAD_MODUL
     context.set_forkserver_preload(list(preload))
     # The server keeps the environment that it was born with: OpenMP reads its number of threads when torch is loaded.
     unset = dict.fromkeys([RUN_DIR_VARIABLE, *rank_variables()])
-    with environment({**dict.fromkeys(THREAD_VARIABLES, str(threads)), **unset, **SAFE_PATH}):
-        forkserver.ensure_running()
+    changes = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **unset, **SAFE_PATH}
+    server = forkserver._forkserver  # there is no public way to say how it is started again
+    if "ensure_running" not in vars(server):
+
+        def ensure_running() -> None:
+            with environment(changes):
+                type(server).ensure_running(server)
+
+        server.ensure_running = ensure_running  # type: ignore[method-assign]
+    server.ensure_running()
     return context
 
 
