@@ -37,6 +37,10 @@ FAULT_TEXTS: dict[FaultKind, tuple[str, ...]] = {
     "peer": ("gloo/transport", "connection closed by peer", "connection reset by peer", "nccl error", "nccl communicator was aborted"),
 }
 """What libraries say, in lower case, where they raise a RuntimeError or the like for a fault of the machine."""
+TORCH_FAULTS: dict[str, FaultKind] = {"OutOfMemoryError": "memory", "DistBackendError": "peer", "DistNetworkError": "peer"}
+"""torch's exceptions that are of one kind whatever they say."""
+CUDA_FAULTS: dict[FaultKind, tuple[int, ...]] = {"memory": (2,), "device": (46, 100, 214, 220, 702, 714, 719, 802, 999)}
+"""`error_code` of torch.AcceleratorError, a cudaError_t; others, such as 710 of a failed assertion, are the code's own."""
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Environment of the Python processes that are started here: no file of the working folder is a module to them."""
@@ -68,12 +72,22 @@ def fault_of(error: BaseException) -> FaultKind | None:
             return "disk"
         if error.errno in MEMORY_ERRORS:
             return "memory"
+    elif (kind := _torch_fault(error)) is not None:
+        return kind
     elif type(error).__module__ != "bakeoff.errors":
         text = str(error).lower()
         for kind, words in FAULT_TEXTS.items():
             if (isinstance(error, RuntimeError) or kind == "disk") and any(word in text for word in words):
                 return kind
     return None if error.__cause__ is None else fault_of(error.__cause__)
+
+
+def _torch_fault(error: BaseException) -> FaultKind | None:
+    """Return what the type of torch's own exception, or its code, says."""
+    kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "torch"}
+    code = getattr(error, "error_code", None) if "AcceleratorError" in kinds else None
+    by_code = next((fault for fault, codes in CUDA_FAULTS.items() if code in codes), None)
+    return by_code or next((TORCH_FAULTS[name] for name in sorted(kinds & TORCH_FAULTS.keys())), None)
 
 
 def full_disk(path: Path) -> str:
