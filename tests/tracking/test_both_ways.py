@@ -183,6 +183,6 @@ def test_a_value_beyond_all_bounds_is_kept_as_mlflow_keeps_it() -> None:
 def test_unknown_schema_is_left_to_mlflows_client(make_folder: Callable[..., RunDir], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_folder()
     append(folder, {"kind": "start", "tags": {}, "ts": 1}, point(0, 1, a=1.0))
-    monkeypatch.setattr(sqlite_store, "SCHEMAS", ("none",))
+    monkeypatch.setattr(sqlite_store, "SCHEMA", "none")
     monkeypatch.setattr(replay, "SqliteRunStore", None)  # is not to be used
     assert replay_run(folder, uri=uri).status == "RUNNING" and any("'a'" in row for row in rows(uri)["metrics"])

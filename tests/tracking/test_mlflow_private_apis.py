@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import sqlite3
 from pathlib import Path
 
 import mlflow
 import pytest
 import sqlalchemy
 
-from bakeoff.tracking import db_reader, sqlite_store
+from bakeoff.tracking import client, db_reader, sqlite_schema, sqlite_store
 from bakeoff.tracking.client import ARTIFACTS, default_uri, ensure_schema
 
 COLUMNS = {
@@ -33,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_store_is_made_with_its_artifacts_beside_the_file(folder: Path) -> None:
-    """`client._make_sqlite` uses MLflow's `SqlAlchemyStore`."""
+    """MLflow's own client finds its default experiment there."""
     experiment = mlflow.MlflowClient(default_uri(folder)).get_experiment("0")
     assert experiment.artifact_location == f"{folder / ARTIFACTS}/0"
 
@@ -56,8 +58,27 @@ def test_the_models_of_the_tables_name_what_is_in_the_database(folder: Path) -> 
 
 
 def test_a_fresh_store_is_written_directly(folder: Path) -> None:
-    """`sqlite_store.SCHEMAS` names the schema that the installed MLflow makes."""
-    assert sqlite_store.has_known_schema(folder / "mlflow.db")
+    """`sqlite_schema.SCHEMA` names the schema that the installed MLflow makes."""
+    assert sqlite_store.has_known_schema(folder / "mlflow.db") and sqlite_schema.installed_schemas() == {sqlite_schema.SCHEMA}
+
+
+def test_a_fresh_store_is_as_mlflow_makes_it(folder: Path, tmp_path: Path) -> None:
+    """`mlflow_schema.sql` holds the tables; a new one is what `iterdump` gives of a store that MLflow has made."""
+    sqlite_schema.make_store(tmp_path / "ours.db", artifact_root=folder / ARTIFACTS)
+    client._make_by_mlflow(tmp_path / "theirs.db", artifact_root=folder / ARTIFACTS)
+    stores = []
+    for name in ("ours.db", "theirs.db"):
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as database:
+            stores.append(sorted(re.sub(r"\b\d{13}\b", "TIME", line) for line in database.iterdump()))
+    assert stores[0] == stores[1] and len(stores[0]) > 100
+
+
+def test_a_fresh_store_of_an_unknown_schema_is_made_by_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`client._make_by_mlflow` uses MLflow's `SqlAlchemyStore`."""
+    monkeypatch.setattr(sqlite_schema, "SCHEMA", "none")
+    ensure_schema(default_uri(tmp_path))
+    experiment = mlflow.MlflowClient(default_uri(tmp_path)).get_experiment("0")
+    assert experiment.artifact_location == f"{tmp_path / ARTIFACTS}/0"
 
 
 def test_drafts_of_artifacts_are_hidden(folder: Path) -> None:

@@ -20,6 +20,7 @@ from urllib.request import url2pathname
 
 from bakeoff.errors import BakeoffError, StoreError, join_choices, redact
 from bakeoff.run_files.file_locks import hold_lock
+from bakeoff.tracking import sqlite_schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -297,15 +298,12 @@ def ensure_schema(uri: str) -> None:
 
 
 def _make_sqlite(file: Path) -> None:
-    # MLflow's public client would make the schema, too, but keep the draft's connections open and its artifacts in the working folder.
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        store = SqlAlchemyStore(f"sqlite:///{draft}", str(file.parent / ARTIFACTS))  # type: ignore[no-untyped-call]
-        store.engine.dispose()
-        with contextlib.closing(sqlite3.connect(draft)) as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if sqlite_schema.installed_schemas() == {sqlite_schema.SCHEMA}:
+            sqlite_schema.make_store(draft, artifact_root=file.parent / ARTIFACTS)
+        else:
+            _make_by_mlflow(draft, artifact_root=file.parent / ARTIFACTS)
         # A link fails where another program has made the file meanwhile; a rename would throw that one away.
         os.link(draft, file)
     except FileExistsError:
@@ -313,6 +311,16 @@ def _make_sqlite(file: Path) -> None:
     finally:
         for rest in file.parent.glob(f"{draft.name}*"):
             rest.unlink(missing_ok=True)
+
+
+def _make_by_mlflow(file: Path, *, artifact_root: Path) -> None:
+    # MLflow's public client would make the schema, too, but keep its connections open and its artifacts in the working folder.
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(f"sqlite:///{file}", str(artifact_root))  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _wait_complete(file: Path) -> bool:

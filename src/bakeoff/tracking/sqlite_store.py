@@ -19,9 +19,8 @@ from bakeoff.run_files.journal import now
 from bakeoff.tracking.client import ID_TAG, local_path
 from bakeoff.tracking.db_reader import LARGEST
 from bakeoff.tracking.run_store import LoggedDataset, Point, RunUpdate, StoredRun
+from bakeoff.tracking.sqlite_schema import SCHEMA
 
-SCHEMAS = ("dc11669786a5",)
-"""Versions of MLflow's schema that are written directly; for any other MLflow's client is asked."""
 BUSY = 20.0
 """Seconds that another program's transaction is waited for, as in MLflow's client."""
 RUN_NAME, USER, CONTEXT = "mlflow.runName", "mlflow.user", "mlflow.data.context"
@@ -35,7 +34,7 @@ RUN_COLUMNS = "run_uuid, experiment_id, status, lifecycle_stage, artifact_uri"
 def has_known_schema(file: Path) -> bool:
     """Return whether a store's file can be written directly."""
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=BUSY)) as database:
-        return database.execute("SELECT version_num FROM alembic_version").fetchone()[0] in SCHEMAS
+        return bool(database.execute("SELECT version_num FROM alembic_version").fetchone()[0] == SCHEMA)
 
 
 def begin_writing(database: sqlite3.Connection) -> None:
@@ -44,7 +43,7 @@ def begin_writing(database: sqlite3.Connection) -> None:
 
 
 class SqliteRunStore:
-    """A `RunStore` on the file of an SQLite store whose schema is one of `SCHEMAS`."""
+    """A `RunStore` on the file of an SQLite store whose schema is the known one."""
 
     points, runs = 50_000, 50
 
