@@ -9,6 +9,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 TOP = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_IMPORTED = {"cmaes"}
@@ -53,6 +55,28 @@ def test_every_import_is_declared_and_every_dependency_imported() -> None:
         assert packages & declared, f"{module}, imported by {sorted(files)}, is no dependency"
         imported |= packages
     assert declared - imported == NOT_IMPORTED
+
+
+def test_constraints_are_versions_within_the_bounds() -> None:
+    lines = [line for line in (TOP / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    versions: dict[str, str] = {}
+    for line in lines:
+        name, _, version = line.partition("==")
+        assert re.fullmatch(r"[a-z0-9-]+", name) and re.fullmatch(r"[0-9][0-9a-z.]*", version), line
+        versions[name] = version
+    requirements = [Requirement(text) for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for text in group]
+    for requirement in requirements:
+        known = versions.get(normalize(requirement.name))
+        assert known in requirement.specifier if known else requirement.name in OPTIONAL.values(), requirement
+
+
+def test_the_licence_of_every_dependency_is_listed() -> None:
+    page = (TOP / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    listed = {name for row in page.splitlines() if row.startswith("| ") for name in row.split("|")[2].strip().split(", ")}
+    constraints = (TOP / "constraints.txt").read_text(encoding="utf-8")
+    assert set(re.findall(r"^([a-z0-9-]+)==", constraints, flags=re.MULTILINE)) <= listed
+    for name, least in re.findall(r"^\| ([a-z-]+) \| ([0-9.]+) \|", page, flags=re.MULTILINE):
+        assert any(re.match(rf"{name}>={re.escape(least)}\b", text) for text in PROJECT["dependencies"]), name
 
 
 def test_optional_modules_have_an_extra() -> None:
