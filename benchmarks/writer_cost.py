@@ -1,7 +1,7 @@
 """What the process beside a training costs that brings its journal to the store, over the same by MLflow's own client.
 
-One run of ten epochs with artifacts and net, into an SQLite store: CPU seconds and memory of the writer, and the wait for it at the end.
-Then the points of metrics a second of one run: into an SQLite store, or into the server or database of --uri.
+One run of ten epochs with artifacts and net, into a fresh SQLite store: CPU seconds and memory of the writer, and the wait for it at the
+end. Then the points of metrics a second of one run: into an SQLite store, or into the server or database of --uri.
 
 python benchmarks/writer_cost.py
 python benchmarks/writer_cost.py --uri http://127.0.0.1:5000 --points 30000
@@ -142,7 +142,6 @@ def measure_run() -> dict[str, float]:
     """Measure the writer beside one run, and MLflow's client with the same run after it."""
     with tempfile.TemporaryDirectory() as place:
         root, uri = Path(place) / "runs", default_uri(Path(place))
-        ensure_schema(uri)
         folder = new_run(root)
         command = [sys.executable, "-c", WRITER, str(root), uri]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
