@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bakeoff.commands import main as shell
+from bakeoff.commands import sync
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.tracking import sqlite_store, store
 from bakeoff.tracking.sqlite_store import SqliteRunStore
@@ -133,3 +135,26 @@ def test_killed_writer_changes_nothing(written: Callable[..., RunDir], uri: str,
         assert follower.close() is False
     assert LAGS not in capfd.readouterr().err and list(store.runs_table(uri)["status"]) == ["FINISHED"] * 5
     assert is_gone(follower.pid)
+
+
+def test_sync_into_a_store_that_is_away_and_the_next_one(
+    written: Callable[..., RunDir], uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written()
+    assert shell.main(["sync", "tracking.uri=http://127.0.0.1:9"]) == writer.EXIT_LAGGING
+    said = capsys.readouterr()
+    assert said.err == "bakeoff: tracking.uri=http://127.0.0.1:9: the store does not answer: Connection refused\n" and said.out == ""
+    assert shell.main(["sync", f"tracking.uri={uri}"]) == 0 and capsys.readouterr().out.startswith("1 runs of runs brought up to date")
+
+
+def test_sync_says_how_far_it_is(
+    written: Callable[..., RunDir], uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SqliteRunStore, "runs", 1)
+    monkeypatch.setattr(sync, "EVERY", 0.0)
+    for _ in range(3):
+        written(steps=2)
+    assert shell.main(["sync"]) == 0
+    assert capsys.readouterr().err == "bakeoff: 1 of 3 runs brought up to date\nbakeoff: 2 of 3 runs brought up to date\n"
