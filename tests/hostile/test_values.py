@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -46,6 +47,12 @@ LINES = [
     ("sweep quickstart workers=100000000", "workers=100000000: must be a whole number"),
     ("sweep " + "n" * 300 + ".yaml", "the file's name must be up to 100 letters"),
     ("check -cp", "unrecognized arguments: -cp"),
+    ("sync tracking.uri=x", "tracking.uri=x: expected sqlite:///FILE"),
+    ("sync tracking.folder=nosuch", "tracking.folder=nosuch: no such folder"),
+    ("clean tracking.folder=/dev/null", "tracking.folder=/dev/null: no such folder"),
+    ("completion bash x", "bash x: completion is there for bash, zsh"),
+    ("train hydra.searchpath=[pkg://this]", "hydra.searchpath: is fixed"),
+    ("train name=a\0b", "holds a zero byte"),
     ("ui --port abc", "invalid int value: 'abc'"),
 ]
 SWEEPS = {
@@ -89,6 +96,15 @@ def test_a_sweep_file(text: str, words: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(f"question: which?\nmetric: val/accuracy\n{text}\n", encoding="utf-8")
     assert words in refused(["sweep", "mine.yaml", "--plan"], capsys)
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own/optimizer").mkdir(parents=True)
+    os.mkfifo("own/optimizer/pipe.yaml")
+    os.mkfifo("pipe.yaml")
+    for line in (["train", "--config-dir", "own"], ["list", "optimizer", "--config-dir", "own"], ["sweep", "pipe.yaml"]):
+        assert "pipe.yaml" in refused(line, capsys)
 
 
 @pytest.mark.parametrize("content", [b"_target_: \xff", b"\t_target_: torch.nn.ReLU", b"a: &a [*a]", b"x: " + b"9" * 4301])

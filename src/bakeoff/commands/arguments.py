@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bakeoff.errors import ConfigError, join_choices, near_miss
@@ -69,3 +70,11 @@ def parse_arguments(
         if not equals or not (key in keys or key == "tracking"):
             raise ConfigError(f"{word}: {name} takes {', '.join(keys)}")
     return args, compose_config(args.overrides, config_dir=args.config_dir)
+
+
+def named_folder(folder: str, overrides: Sequence[str]) -> Path:
+    """Return the folder of the runs; one that is named on the command line must exist, `ConfigError` else."""
+    root = Path(folder)
+    if any(word.startswith("tracking.folder=") for word in overrides) and not root.is_dir():
+        raise ConfigError(f"tracking.folder={folder}: no such folder")
+    return root

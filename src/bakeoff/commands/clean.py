@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from bakeoff.commands.arguments import parse_arguments
+from bakeoff.commands.arguments import named_folder, parse_arguments
 from bakeoff.errors import echo
 
 ENDED = ("finished", "diverged", "pruned")
@@ -22,7 +21,7 @@ def main(argv: list[str]) -> int:
     from bakeoff.run_files.run_dir import iter_run_dirs
     from bakeoff.tracking.replay import is_behind
 
-    root = Path(composed.run.tracking.folder)
+    root = named_folder(composed.run.tracking.folder, args.overrides)
     rows, behind = list[dict[str, Any]](), 0
     for folder in iter_run_dirs(root):
         result = folder.read_result()

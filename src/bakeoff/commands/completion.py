@@ -39,7 +39,7 @@ complete -o nospace -o default -F _bakeoff bakeoff
 
 def main(argv: list[str]) -> int:
     """Print the script."""
-    shell = argv[0] if argv else "bash"
+    shell = " ".join(argv) or "bash"
     if shell not in SHELLS:
         raise ConfigError(f"{shell}: completion is there for {', '.join(SHELLS)}")
     if shell == "zsh":

@@ -46,6 +46,14 @@ bakeoff sweep quickstart                             a fair comparison with a ve
 """
 
 
+def check_command(words: list[str]) -> None:
+    """Check that the first word is a command, and that no word holds what only a caller in Python can pass."""
+    if any("\0" in word for word in words):
+        raise BakeoffError("a word holds a zero byte")
+    if words[0] not in COMMANDS:
+        raise BakeoffError(f"{words[0]}: no such command{near_miss(words[0], COMMANDS)}; commands: {join_choices(COMMANDS)}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -66,8 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         echo(f"bakeoff {version('bakeoff')}")
         return 0
     try:
-        if words[0] not in COMMANDS:
-            raise BakeoffError(f"{words[0]}: no such command{near_miss(words[0], COMMANDS)}; commands: {join_choices(COMMANDS)}")
+        check_command(words)
         module = importlib.import_module(f"bakeoff.commands.{words[0]}")
         return int(module.main(words[1:]))
     except BakeoffError as error:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff.commands.arguments import parse_arguments
+from bakeoff.commands.arguments import named_folder, parse_arguments
 from bakeoff.errors import StoreError, echo
 
 EVERY = 3.0
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     from bakeoff.tracking.replay import ReplayProgress
     from bakeoff.training.writer import EXIT_LAGGING, sync_runs
 
-    root = Path(site.folder)
+    root = named_folder(site.folder, args.overrides)
     uri = site.uri or default_uri(Path.cwd())
     check_usable(uri)
     elsewhere = readdress_runs(root, uri=uri, is_named=site.uri is not None)

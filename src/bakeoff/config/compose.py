@@ -196,6 +196,8 @@ def compose_in_session(overrides: Sequence[str] = ()) -> ComposedConfig:
     from omegaconf.errors import OmegaConfBaseException
 
     check_words(overrides)
+    if any(word.lstrip("+").startswith("hydra.searchpath") for word in overrides):  # before Hydra imports what it names
+        raise _FixedNodeError("hydra.searchpath")
     try:
         config = hydra_compose("run", overrides=list(overrides), return_hydra_config=True)
         _check_hydra_nodes(config)

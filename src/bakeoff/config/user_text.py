@@ -34,6 +34,8 @@ def read_yaml_text(path: Path) -> str:
     Raises:
         ConfigError: It cannot be read, or breaks a rule, which the message names with its line.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is no file")  # a named pipe would be waited for
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)

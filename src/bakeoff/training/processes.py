@@ -11,7 +11,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -48,10 +47,6 @@ FAULT_CODES: dict[str, int] = {"disk": 74, "memory": 71, "device": 69, "peer": 7
 FAULT_WORDS = {"memory": "out of memory", "device": "a device was lost", "peer": "another rank was lost"}
 SIGNAL_BASE = 128
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
-LOG_TAIL = 8000
-"""Characters of a log that hold torchrun's summary of its ranks."""
-RANK_EXIT_CODE = re.compile(r"exitcode\s*: (-?\d+)")
-"""How torchrun logs the exit code of a rank; a negative one is a signal's number."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +180,8 @@ def find_death(run_dir: RunDir, exit_code: int | None) -> Death:
 
     Args:
         run_dir: The run directory.
-        exit_code: Of the process, or of a rank where there are several; negative for a signal.
+        exit_code: Of the process, or of a rank where there are several; negative for a signal, as is 128 + its number.
     """
-    if exit_code in (None, 1, FAULT_CODES["peer"]) and run_dir.config.exists() and LaunchSettings.read(run_dir).is_distributed:
-        codes = [int(code) for code in RANK_EXIT_CODE.findall(read_log(run_dir)[-LOG_TAIL:])]
-        exit_code = next((code for code in codes if code not in (1, FAULT_CODES["peer"], -signal.SIGTERM)), exit_code)
     ends = [line["reason"] for line in read_journal(run_dir.journal) if line["kind"] == "end"]
     last_words = (ends[-1] if ends else "") or last_log_line(run_dir)
     for kind, code in FAULT_CODES.items():
@@ -252,10 +244,11 @@ def run_torchrun(run_dir: Path, settings: LaunchSettings, *, output: int | None,
         progress: Show a progress bar.
 
     Returns:
-        The exit code of the rank that ended for a reason of its own, else torchrun's.
+        The exit code of a rank that ended for a reason of its own, else that of the first one to fail.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={settings.devices}"]
-    command += ["-m", "bakeoff.training.torchrun_main", str(run_dir), *(["--progress"] if progress else [])]
+    module = ["-m", "bakeoff.training.torchrun_main"]
+    command = [sys.executable, *module, "--launch", "--standalone", f"--nproc-per-node={settings.devices}"]
+    command += [*module, str(run_dir), *(["--progress"] if progress else [])]
     unset = set(rank_variables())
     env = {name: value for name, value in os.environ.items() if name not in unset} | {RUN_DIR_VARIABLE: run_mark(run_dir)} | SAFE_PATH
     # torchrun itself sets one thread a rank where nobody says otherwise.
@@ -269,7 +262,8 @@ def run_torchrun(run_dir: Path, settings: LaunchSettings, *, output: int | None,
         launcher.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             codes = set(launcher.recv(settings.devices))
-            code = min(codes - {FAULT_CODES["peer"]} or codes or {code})
+            # A rank that lost another one has less to say than that one's end.
+            code = min(codes - {FAULT_CODES["peer"]} or {code})
         return code
     finally:
         kill_process_tree(process.pid)

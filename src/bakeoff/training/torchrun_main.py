@@ -1,4 +1,7 @@
-"""One rank of a run on several devices, started by torchrun: `python -m bakeoff.training.torchrun_main RUN_DIR [--progress]`.
+"""A run on several devices: `python -m bakeoff.training.torchrun_main --launch WORDS` is torchrun, `... RUN_DIR [--progress]` a rank of it.
+
+torchrun itself ends with exit code 1 and a page of text whatever has happened to a rank; here its exit code is that of the first rank to
+fail, 128 + N where signal N has ended it.
 
 Standard input is a socket to the process that started torchrun: its end ends the rank, and a rank says its exit code over it, which
 torchrun keeps to itself.
@@ -14,7 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
-from bakeoff.training.processes import exit_on_stop
+from bakeoff.training.processes import SIGNAL_BASE, exit_on_stop
 from bakeoff.training.run_training import train_from_dir
 
 
@@ -25,6 +28,18 @@ def watch_launcher(launcher: socket.socket) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def launch(words: list[str]) -> None:
+    """Run torchrun with the words of its command line."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        run.main(words)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        sys.exit(failure.exitcode if failure.exitcode >= 0 else SIGNAL_BASE - failure.exitcode)
 
 
 def main() -> None:
@@ -41,4 +56,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "--launch":
+        launch(sys.argv[2:])
+    else:
+        main()
