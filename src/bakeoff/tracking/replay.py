@@ -201,9 +201,11 @@ def _replay(folders: Sequence[RunDir], store: RunStore, uri: str, write_model: m
         unread = [task for task in tasks if task.check_cursor()]
         while unread:
             reading = [task for task in unread if task.read()]
-            with store.transaction():
-                for task in unread:
-                    task.open()
+            unopened = [task for task in unread if task.run is None and task.start is not None]
+            if unopened:
+                with store.transaction():
+                    for task in unopened:
+                        task.open()
             for task in unread:
                 task.upload()
             with store.transaction():
@@ -330,8 +332,7 @@ class _Replay:
 
     def open(self) -> None:
         """Find the run in the store, or make it."""
-        if self.run is not None or self.start is None:
-            return
+        assert self.start is not None
         tags, ts = self.start
         experiment = self._experiment()
         run = None if experiment is None else self.store.find_run(experiment, self.job.id)
