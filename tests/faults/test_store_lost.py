@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bakeoff.run_files.journal import Journal
-from bakeoff.run_files.run_dir import RunDir
+from bakeoff.run_files.run_dir import EXPORTED_WEIGHTS, RunDir, iter_run_dirs
 from bakeoff.tracking.client import sqlite_path
 from bakeoff.training.writer import JournalFollower, catch_up, run_writer, sync_runs
 
@@ -68,3 +68,21 @@ def test_store_put_back_to_an_earlier_state_catches_up(folders: list[RunDir], ur
         database.commit()
     shutil.copy(tmp_path / "backup.db", file)
     assert len(sync_runs(tmp_path / "runs", uri=uri)) == 3 and counts(uri) == whole
+
+
+@pytest.mark.slow
+def test_net_of_a_deleted_store_is_written_again_from_the_checkpoint(tmp_path: Path, finish: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, said = finish("train", "data=digits", "model.width=0.125", "trainer.max_steps=3", "data.subset=200")
+    assert code == 0, said
+    (folder,) = iter_run_dirs(tmp_path / "runs")
+    assert not folder.export.exists(), "the store has the net"
+
+    def weights() -> bytes:
+        (file,) = (tmp_path / "mlartifacts").rglob(EXPORTED_WEIGHTS)
+        return file.read_bytes()
+
+    before = weights()
+    (tmp_path / "mlflow.db").unlink()
+    shutil.rmtree(tmp_path / "mlartifacts")
+    code, _, said = finish("sync")
+    assert (code, said) == (0, "") and weights() == before and len(list((tmp_path / "mlartifacts").rglob("model.pt2"))) == 1

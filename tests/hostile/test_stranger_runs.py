@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bakeoff.errors import StoreError
-from bakeoff.run_files.run_dir import RunDir, iter_run_dirs
+from bakeoff.run_files.run_dir import EXPORTED_NET, EXPORTED_WEIGHTS, RunDir, iter_run_dirs
 from bakeoff.tracking import store
 from bakeoff.tracking.client import check_artifact_address
 from bakeoff.tracking.replay import replay_run
@@ -78,6 +78,27 @@ def test_a_journal_names_no_builder_and_no_packages(written: Callable[..., RunDi
     (progress,) = sync_runs(tmp_path / "runs", uri=uri)
     assert not (tmp_path / "ran").exists()
     assert "was not exported" in progress.problems[0]
+
+
+@pytest.mark.parametrize("kind", ["linked weights", "linked folder", "code beside the net"])
+def test_files_of_a_net_are_taken_as_they_are_written_here(
+    kind: str, written: Callable[..., RunDir], uri: str, tmp_path: Path, key: Path, stored: Callable[[], list[Path]]
+) -> None:
+    folder = written(end=False)
+    (folder.export / EXPORTED_NET).parent.mkdir(parents=True)
+    (folder.export / EXPORTED_NET).write_bytes(b"net")
+    (folder.export / "torch_version").write_text("2.14.1")
+    if kind == "linked weights":
+        (folder.export / EXPORTED_WEIGHTS).symlink_to(key)
+    elif kind == "linked folder":
+        (folder.export / "model" / "input_example.json").symlink_to(key)
+    else:
+        (folder.export / EXPORTED_WEIGHTS).write_bytes(b"weights")
+        (folder.export / "model" / "loader.py").write_text("PRIVATE")
+    append(folder, kind="model", name="model", input_shape=[1, 8, 8], classes=10, requirements=[])
+    append(folder, kind="end", status="FINISHED", reason="")
+    (progress,) = sync_runs(tmp_path / "runs", uri=uri)
+    assert "was not exported" in progress.problems[0] and stored() == [] and key.read_text() == "PRIVATE"
 
 
 @pytest.fixture
