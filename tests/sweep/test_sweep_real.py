@@ -61,7 +61,7 @@ def test_a_sweep_survives_the_kill_of_a_worker_and_of_itself(small: Small) -> No
     words = (*TINY, "trainer.max_epochs=3", "workers=2", "--json")
     first = start(*words)
     trials: set[int] = set()
-    while not (trials := {pid for pid in descendants(first.pid) if is_session(pid)}):
+    while not (trials := {pid for pid in descendants(first.pid) if is_trial(pid)}):
         time.sleep(0.05)
     os.kill(psutil.Process(max(trials)).ppid(), signal.SIGKILL)
     while len(results()) < 3:
@@ -104,11 +104,11 @@ def descendants(pid: int) -> list[int]:
         return []
 
 
-def is_session(pid: int) -> bool:
-    """Whether a process leads a session: a trial does, a worker does not."""
+def is_trial(pid: int) -> bool:
+    """Whether a process leads a session: a trial does, a worker does not. The writer does, too, and is none."""
     try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
+        return os.getsid(pid) == pid and "bakeoff.training.writer" not in psutil.Process(pid).cmdline()
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return False
 
 
