@@ -20,7 +20,7 @@ import torchvision.datasets as tv
 from omegaconf import OmegaConf
 
 from bakeoff.data import sources
-from bakeoff.data.sources import fashion_idx
+from bakeoff.data.sources import fashion_idx, sklearn_digits
 from bakeoff.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -256,3 +256,13 @@ def test_the_configs_agree_with_the_sources() -> None:
         assert node["source"] == {"_target_": node["source"]["_target_"], **own}
         assert (node["num_classes"], node["channels"], node["native_size"], node["size"]) == KNOWN[file.stem]
         assert node["about"]
+
+
+def test_the_digits_are_those_of_scikit_learn_with_and_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    read_directly = sklearn_digits._read_table()
+    monkeypatch.setattr(Path, "is_file", lambda path: False)
+    assert (read_directly == sklearn_digits._read_table()).all()
+    assert (read_directly[:, :-1] == bunch.data).all() and (read_directly[:, -1] == bunch.target).all()

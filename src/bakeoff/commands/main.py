@@ -7,6 +7,7 @@ import io
 import os
 import sys
 
+import bakeoff.training.postponed_torchmetrics  # noqa: F401  # before Lightning
 from bakeoff.errors import BakeoffError, MachineError, RunInterrupted, echo, join_choices, near_miss, signal_of
 from bakeoff.machine import SAFE_PATH
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from bakeoff.config.schema import AugmentConfig, RunConfig
 
@@ -25,6 +24,8 @@ class Mixing:
             classes: The number of classes.
             channels_last: The memory layout of the mixed images.
         """
+        from torchvision.transforms import v2  # which most runs can do without
+
         kinds = ((v2.MixUp, augment.mixup), (v2.CutMix, augment.cutmix))
         self.kinds = [kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha > 0]
         self.layout = torch.channels_last if channels_last else torch.contiguous_format

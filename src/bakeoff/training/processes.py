@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
     from multiprocessing.process import BaseProcess
 
-PRELOAD_MODULES = ("bakeoff.training.preload_modules", "sklearn.datasets")
-"""What the fork server imports; reading the digits waits for scikit-learn."""
+PRELOAD_MODULES = ("bakeoff.training.postponed_torchmetrics", "bakeoff.training.preload_modules")
+"""What the fork server imports, in this order."""
 TRAIN_FUNCTION = "bakeoff.training.run_training:train_from_dir"
 """`module:function` that a child calls with the path of its run directory."""
 RUN_DIR_VARIABLE = "BAKEOFF_RUN_FOLDER"

@@ -17,6 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
+import bakeoff.training.postponed_torchmetrics  # noqa: F401  # before Lightning
 from bakeoff.training.processes import SIGNAL_BASE, exit_on_stop
 from bakeoff.training.run_training import train_from_dir
 
