@@ -117,3 +117,18 @@ def test_a_resumed_run_is_followed_again(tmp_path: Path, written: Callable[..., 
         journal.metrics({"train/loss": 1 / 3}, step=2)
     follower.replay_grown()
     assert store.runs_table(uri).iloc[0]["status"] == "RUNNING" and store.runs_table(uri).iloc[0]["metrics.train/loss"] == 1 / 3
+
+
+def test_loads_no_large_library_for_an_sqlite_store(written: Callable[..., RunDir], tmp_path: Path) -> None:
+    folder = written(steps=20_000, end=False)
+    with Journal(folder.journal) as journal:
+        journal.artifact("config.yaml")
+        journal.end("FINISHED")
+    code = "import sys; from pathlib import Path; from bakeoff.training.writer import JournalFollower, run_writer\n"
+    code += "assert not run_writer(JournalFollower(Path(sys.argv[1]), sys.argv[2]), lambda seconds: True)\n"
+    code += "print(sorted({'mlflow', 'numpy', 'pandas', 'sqlalchemy', 'timm', 'torch', 'requests'} & set(sys.modules)))\n"
+    code += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    command = [sys.executable, "-c", code, str(tmp_path / "runs"), f"sqlite:///{tmp_path}/fresh.db"]
+    modules, kilobytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert modules == "[]" and int(kilobytes) < 100_000
+    assert list(store.runs_table(f"sqlite:///{tmp_path}/fresh.db")["status"]) == ["FINISHED"]
