@@ -84,7 +84,7 @@ def from_child(context: ForkServerContext, target: Callable[..., None], *argumen
         PlanError: The process ended without sending anything.
     """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(*arguments, sender), daemon=True)
+    process = context.Process(target=worker.answer, args=(target, *arguments, sender), daemon=True)
     process.start()
     sender.close()
     try:
@@ -115,7 +115,7 @@ def run_sweep(plan: Plan, *, context: ForkServerContext, resources: Resources, t
         if kind is None:
             raise
         place = f"{full_disk(Path(plan.site.tracking.folder))}: " if kind == "disk" and not isinstance(error, MachineError) else ""
-        message = f"paused, and nothing is counted as failed: {place}{error}; once the machine is well, {plan.command} goes on"
+        message = f"paused, and nothing is counted as failed: {place}{str(error)[:300]}; once the machine is well, {plan.command} goes on"
         raise MachineError(message, kind=kind) from error
 
 
