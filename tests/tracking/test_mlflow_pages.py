@@ -10,9 +10,11 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import psutil
 import pytest
+from torch import nn
 
 from bakeoff.errors import PortError, StoreError
 from bakeoff.run_files.journal import Journal
@@ -22,6 +24,7 @@ from bakeoff.tracking import store
 from bakeoff.tracking.client import default_uri
 from bakeoff.tracking.replay import replay_run
 from bakeoff.tracking.ui import open_ui, serve_ui
+from bakeoff.training.model_files import write_model_files
 
 
 @pytest.fixture
@@ -82,7 +85,11 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(
             journal.artifact("config.yaml")
             write_predictions(late.path / PREDICTIONS_FILE, predicted=np.arange(9, dtype=np.uint8), target=np.zeros(9, np.uint8))
             journal.artifact(PREDICTIONS_FILE)
-        told = replay_run(late, uri=url)
+            write_model_files(late, nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), input_shape=(1, 4, 4))
+            journal.model(input_shape=(1, 4, 4), classes=3, requirements=[])
+        told = replay_run(late, uri=url, write_model=lambda path: pytest.fail("nothing is missing"))
+        (model,) = mlflow.MlflowClient(url).search_logged_models([str(store.experiment_id(url, name="late"))])
+        assert (str(model.status), model.source_run_id, told.pending, told.problems) == ("READY", told.mlflow_id, 0, [])
         assert [v for _, v, _ in store.metric_history(url, told.mlflow_id, "train/loss")] == [1 / (s + 1) for s in range(1500)]
         assert str(store.metric_history(url, told.mlflow_id, "odd")[0][1]) == "nan"
         assert store.metric_history(url, told.mlflow_id, "big")[0][1] == float("inf")
