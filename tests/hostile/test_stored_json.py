@@ -75,7 +75,7 @@ def test_a_result(text: str, written: Callable[..., RunDir], capsys: pytest.Capt
     with pytest.raises(FolderError, match=r"result\.json: ") as caught:
         folder.read_result()
     one_line(caught.value)
-    assert main(["clean", f"tracking.folder={folder.path.parents[1]}"]) == 2
+    assert main(["clean", f"tracking.folder={folder.path.parents[1]}"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -122,6 +122,47 @@ def test_a_malformed_last_line_settles_nothing(written: Callable[..., RunDir]) -
     with open(folder.journal, "a", encoding="utf-8") as file:
         file.write('{"kind": "end"}\n')
     assert settle_run(folder) and list(read_journal(folder.journal))[-1]["status"] == "FINISHED"
+
+
+DAMAGED = {"job": b"\xff", "result": DEEP.encode(), "cursor": None, "journal": None}
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGED.items(), ids=list(DAMAGED))
+def test_a_damaged_run_folder_keeps_no_other_from_the_store(
+    name: str,
+    content: bytes | None,
+    written: Callable[..., RunDir],
+    uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    damaged, whole = written(), written()
+    file = getattr(damaged, name)
+    file.unlink(missing_ok=True)
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    assert main(["sync"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and str(file.relative_to(tmp_path) if name != "job" else damaged.path.relative_to(tmp_path)) in err, err
+    assert whole.read_job().id in set(store.runs_table(uri)["id"])
+
+
+def test_clean_removes_nothing_that_a_link_names(
+    written: Callable[..., RunDir], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, elsewhere = written(), tmp_path / "home"
+    folder.write_result({"id": "a", "name": "b", "status": "finished"})
+    elsewhere.mkdir()
+    (elsewhere / "last.ckpt").write_text("mine")
+    folder.checkpoints.rmdir()
+    folder.checkpoints.symlink_to(elsewhere)
+    assert main(["sync"]) == 0 and main(["clean"]) == 0
+    assert (elsewhere / "last.ckpt").exists()
 
 
 def test_a_plan_and_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bakeoff.commands.arguments import named_folder, parse_arguments
-from bakeoff.errors import echo
+from bakeoff.errors import FolderError, echo
+
+if TYPE_CHECKING:
+    from bakeoff.run_files.run_dir import RunDir
 
 ENDED = ("finished", "diverged", "pruned")
 
@@ -22,14 +26,18 @@ def main(argv: list[str]) -> int:
     from bakeoff.tracking.replay import is_behind
 
     root = named_folder(composed.run.tracking.folder, args.overrides)
-    rows, behind = list[dict[str, Any]](), 0
+    rows, behind, problems = list[dict[str, Any]](), 0, list[str]()
     for folder in iter_run_dirs(root):
-        result = folder.read_result()
-        files = [path for path in sorted(folder.checkpoints.glob("*.ckpt")) if path.stem != args.keep]
-        if not files or result is None or result["status"] not in ENDED or folder.busy():
+        try:
+            result = folder.read_result()
+            files = removable(folder, result, keep=args.keep)
+            if files and is_behind(folder):
+                behind += 1
+                continue
+        except FolderError as error:
+            problems.append(str(error))
             continue
-        if is_behind(folder):
-            behind += 1
+        if result is None or not files:
             continue
         size = sum(path.stat().st_size for path in files)
         names = [path.name for path in files]
@@ -37,16 +45,30 @@ def main(argv: list[str]) -> int:
         if not args.dry_run:
             for path in files:
                 path.unlink()
+    print_removed(rows, root, behind=behind, problems=problems, args=args)
+    return int(bool(problems))
+
+
+def print_removed(rows: list[dict[str, Any]], root: Path, *, behind: int, problems: list[str], args: argparse.Namespace) -> None:
+    """Print what was removed, or would be, and what was not."""
     total = sum(row["bytes"] for row in rows)
     if args.json:
-        print(json.dumps({"removed": not args.dry_run, "bytes": total, "runs": rows, "behind": behind}))
+        print(json.dumps({"removed": not args.dry_run, "bytes": total, "runs": rows, "behind": behind, "problems": problems}))
     else:
         for row in rows:
             echo(f"{row['run']}  {row['status']:<8}  {row['bytes'] / 1e6:8,.1f} MB  {row['name']}: {', '.join(row['files'])}")
         echo(f"{'would remove' if args.dry_run else 'removed'} {total / 1e6:,.1f} MB of checkpoints of {len(rows)} runs of {root}")
     if behind:
         echo(f"bakeoff: {behind} runs keep theirs, since the store has not got them yet; bakeoff sync first", err=True)
-    return 0
+    for problem in problems:
+        echo(f"bakeoff: {problem}", err=True)
+
+
+def removable(folder: RunDir, result: dict[str, Any] | None, *, keep: str | None) -> list[Path]:
+    """Return the checkpoints of a run that has come to its end, but the one to keep; what a link names is not the run's own."""
+    if result is None or result["status"] not in ENDED or folder.busy() or folder.checkpoints.is_symlink():
+        return []
+    return [path for path in sorted(folder.checkpoints.glob("*.ckpt")) if path.stem != keep]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

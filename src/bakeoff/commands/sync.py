@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff.commands.arguments import named_folder, parse_arguments
-from bakeoff.errors import StoreError, echo
+from bakeoff.errors import FolderError, StoreError, echo
 
 EVERY = 3.0
 """Seconds between two words about progress."""
@@ -68,10 +68,14 @@ def readdress_runs(root: Path, *, uri: str, is_named: bool) -> Counter[str]:
 
     elsewhere: Counter[str] = Counter()
     for folder in iter_run_dirs(root):
-        named = foreign_store(folder, uri=uri)
-        if named is not None and (is_named or is_moved(named, uri)):
-            folder.readdress(uri)
-        elif named is not None:
+        try:
+            named = foreign_store(folder, uri=uri)
+            if named is not None and (is_named or is_moved(named, uri)):
+                folder.readdress(uri)
+                continue
+        except FolderError:
+            continue  # its replay says so
+        if named is not None:
             elsewhere[named] += 1
     return elsewhere
 

@@ -265,6 +265,8 @@ def scan_journal(path: Path, *, offset: int = 0) -> Iterator[tuple[int, dict[str
         file = open(path, "rb")  # noqa: SIM115 - the try is for the opening alone
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise FolderError(f"{path}: the journal cannot be read: {error.strerror}") from error
     with file:
         file.seek(offset)
         for raw in file:

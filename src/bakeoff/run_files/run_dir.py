@@ -57,7 +57,7 @@ class RunManifest:
         return json.dumps({**dataclasses.asdict(self), "tracking_uri": redact(self.tracking_uri)}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> RunManifest:
+    def from_json(cls, text: str | bytes) -> RunManifest:
         """Parse the text of job.json.
 
         Args:
@@ -73,7 +73,7 @@ class RunManifest:
             return _MANIFEST.validate_python(parse_json(text))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise FolderError(f"job.json is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise FolderError(f"job.json is damaged: {': '.join(map(str, (*first['loc'], first['msg'])))}") from None
         except ValueError as error:
             raise FolderError(f"job.json is damaged: {error}") from None
 
@@ -202,7 +202,7 @@ class RunDir:
             FolderError: The file is missing or damaged.
         """
         try:
-            text = self.job.read_text(encoding="utf-8")
+            text = self.job.read_bytes()
         except OSError as error:
             raise FolderError(f"{self.path}: no run folder: job.json: {error.strerror}") from error
         try:

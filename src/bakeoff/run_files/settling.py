@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from bakeoff.errors import FolderError
 from bakeoff.run_files.file_locks import hold_lock
 from bakeoff.run_files.journal import Journal, Status, is_well_formed, parse_line, read_journal
 from bakeoff.run_files.run_dir import RunDir
@@ -84,8 +85,11 @@ def _is_settled(run_dir: RunDir) -> bool:
 
 def _last_line(run_dir: RunDir) -> dict[str, Any] | None:
     """The journal's last line; None where it is torn, malformed or long."""
-    with open(run_dir.journal, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-        lines = file.read().splitlines()
+    try:
+        with open(run_dir.journal, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise FolderError(f"{run_dir.journal}: the journal cannot be read: {error.strerror}") from error
     line = parse_line(lines[-1]) if lines else None
     return line if line is not None and is_well_formed(line) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from bakeoff.report import Report
 
 LOCK = "sweep.lock"
+FORK_SERVER_GONE = 255
+"""What multiprocessing gives for the exit code of a process whose fork server is gone."""
 CLOSING = 1.5
 """Seconds that workers, and then the writer, get when the sweep is stopped."""
 LOSSES = 5
@@ -82,15 +85,17 @@ def from_child(context: ForkServerContext, target: Callable[..., None], *argumen
 
     Raises:
         PlanError: The process ended without sending anything.
+        MachineError: It was killed.
     """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=worker.answer, args=(target, *arguments, sender), daemon=True)
-    process.start()
+    process = processes.start_process(context, worker.answer, target, *arguments, sender, daemon=True)
     sender.close()
     try:
         return receiver.recv()
     except EOFError:
         process.join()
+        if process.exitcode in (-signal.SIGKILL, -signal.SIGTERM, FORK_SERVER_GONE):
+            raise MachineError(f"{label} was killed; the same line goes on", kind="killed") from None
         raise PlanError(f"{label} ended with exit code {process.exitcode}, without an answer") from None
 
 
@@ -257,8 +262,7 @@ class Team:
     def start(self, index: int) -> None:
         """Start one worker."""
         command_end, worker_end = self.context.Pipe()
-        process = self.context.Process(target=worker.serve, args=(self.worker_specs[index], worker_end), name=f"worker-{index}")
-        process.start()
+        process = processes.start_process(self.context, worker.serve, self.worker_specs[index], worker_end, name=f"worker-{index}")
         worker_end.close()
         self.live[index] = (process, command_end)
 

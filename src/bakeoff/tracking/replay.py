@@ -113,9 +113,9 @@ def forget_lost_runs(folders: Iterable[RunDir], *, uri: str | None = None, files
     for folder in folders:
         try:
             address = store_of(folder, uri=uri)
+            cursor = _read_cursors(folder).get(redact(address), {})
         except FolderError:
             continue  # a damaged folder, which its own replay tells
-        cursor = _read_cursors(folder).get(redact(address), {})
         if not cursor.get("run") or (files_only and sqlite_path(address) is None):
             continue
         if address not in statuses:
@@ -246,6 +246,8 @@ def _read_cursors(folder: RunDir) -> dict[str, dict[str, Any]]:
         raw = parse_json(folder.cursor.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
+    except OSError as error:
+        raise FolderError(f"{folder.cursor}: cannot be read: {error.strerror}") from error
     cursors = raw.items() if isinstance(raw, dict) else ()
     return {address: cursor for address, cursor in cursors if isinstance(cursor, dict) and _is_cursor(cursor)}
 

@@ -17,11 +17,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bakeoff.errors import BusyError, MachineError, echo, signal_of
 from bakeoff.machine import SAFE_PATH, FaultKind, fault_of, full_disk
@@ -46,6 +46,7 @@ FAULT_CODES: dict[str, int] = {"disk": 74, "memory": 71, "device": 69, "peer": 7
 """Exit codes of a training process that a fault of the machine has ended; they are those of sysexits.h that come closest."""
 FAULT_WORDS = {"memory": "out of memory", "device": "a device was lost", "peer": "another rank was lost"}
 SIGNAL_BASE = 128
+START_ATTEMPTS = 3
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 
 
@@ -104,11 +105,34 @@ def forkserver_context(*, threads: int, preload: tuple[str, ...] = PRELOAD_MODUL
     return context
 
 
+def start_process(
+    context: ForkServerContext, target: Callable[..., None], *arguments: Any, name: str | None = None, daemon: bool | None = None
+) -> BaseProcess:
+    """Start a process by the fork server, which is started again where it has been killed in the meantime.
+
+    Args:
+        context: The fork server of `forkserver_context`.
+        target: Called with `arguments` in the process.
+        arguments: What `target` gets.
+        name: The name of the process.
+        daemon: Whether the process ends with this one.
+
+    Raises:
+        MachineError: The fork server is killed again and again.
+    """
+    for _ in range(START_ATTEMPTS):
+        process = context.Process(target=target, args=arguments, name=name, daemon=daemon)
+        try:
+            process.start()
+            return process
+        except (EOFError, ConnectionError):  # it took the order, and was killed before the process was there
+            time.sleep(0.1)
+    raise MachineError(f"the fork server was killed {START_ATTEMPTS} times in a row", kind="killed")
+
+
 def start_child(run_dir: Path, *, context: ForkServerContext) -> BaseProcess:
     """Start the training of a run directory in a process tree of its own; join the process, then read the directory's result."""
-    process = context.Process(target=child_main, args=(str(run_dir),), name=run_dir.name)
-    process.start()
-    return process
+    return start_process(context, child_main, str(run_dir), name=run_dir.name)
 
 
 def stop_child(process: BaseProcess, *, seconds: float = 10.0) -> None:
