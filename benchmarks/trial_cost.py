@@ -46,7 +46,7 @@ def warm(made: Plan) -> list[float]:
     """Seconds beyond training of every trial but the first, which waits for the server's imports."""
     context, root, uri = processes.forkserver_context(threads=1, preload=PRELOAD), Path("runs"), default_uri(Path.cwd())
     (root / made.title).mkdir(parents=True)
-    with Writer(root, context=context), SweepProgress(made, workers=1) as display:
+    with Writer(root), SweepProgress(made, workers=1) as display:
         runner.work(
             made, resources=Resources(1, 1, None), root=root, uri=uri, context=context, trial=processes.TRAIN_FUNCTION, display=display
         )

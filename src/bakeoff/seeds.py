@@ -6,6 +6,7 @@ like, by step and rank), `split` and `survey` (which image files moments are mea
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from typing import TYPE_CHECKING
@@ -41,6 +42,16 @@ def seed_global_generators(seed: int, stream: str, *counters: int) -> None:
     import torch
 
     derived_seed = derive_seed(seed, stream, *counters)
-    torch.manual_seed(derived_seed)
+    if _has_accelerator():
+        torch.manual_seed(derived_seed)
+    else:  # for devices that are not there, torch.manual_seed keeps the seed with a formatted stack: a millisecond every step
+        torch.default_generator.manual_seed(derived_seed)
     random.seed(derived_seed)
     np.random.seed(derived_seed % 2**32)
+
+
+@functools.cache
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()

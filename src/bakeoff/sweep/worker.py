@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bakeoff.config.schema import RunConfig
+from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.errors import BakeoffError, ConfigError, MachineError
 from bakeoff.machine import fault_of, full_disk
 from bakeoff.run_files.journal import Journal, read_journal
@@ -76,6 +77,8 @@ def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
     from bakeoff.tracking.client import pass_on_uri
 
     pass_on_uri(worker_spec.uri)
+    for planned_arm in worker_spec.plan.planned_arms:  # trials are forked from this process, and find in its memory what it has read
+        check_names_and_ranges(planned_arm.run)
     try:
         queue, owner = TrialQueue(worker_spec.plan, folder=worker_spec.folder), leases.Owner.here()
         while not wire.poll():

@@ -17,5 +17,8 @@ import bakeoff.data.sources
 import bakeoff.nets.alexnet
 import bakeoff.nets.vgg
 import bakeoff.training.run_training  # noqa: F401
+from bakeoff.rendering.page import Section, render_page
 
 __all__ = ["pytorch_lightning", "pytorch_optimizer", "schedulefree", "timm", "torch", "torchvision"]
+
+render_page(title="", kicker="", light_only=True, blocks=[Section("")])  # compiles the templates, which takes longer than a page

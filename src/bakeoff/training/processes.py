@@ -69,7 +69,7 @@ class LaunchSettings:
         """Read the settings of a run directory, without the checks and imports of the whole config."""
         import yaml
 
-        config = yaml.safe_load(run_dir.read_config())
+        config = yaml.load(run_dir.read_config(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         trainer = config.get("trainer") if isinstance(config, dict) else None
         trainer = trainer if isinstance(trainer, dict) else {}
         devices, threads = int(trainer.get("devices") or 1), trainer.get("threads")
