@@ -1,4 +1,6 @@
-"""Start-up of light command lines against the imports that they leave out: medians, in turns, and ratios.
+"""Start-up of command lines against the imports of the libraries: medians, in turns, and ratios taken turn by turn.
+
+A run of one step is timed to its end, and to its first step, whose time its journal holds.
 
 python benchmarks/startup.py [--json] [--repeats 5]
 """
@@ -17,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = "import torch, pytorch_lightning, mlflow"
+LIBRARIES = "import torch, pytorch_lightning"
+TRAIN = "train trainer.max_steps=1 trainer.progress=false"
+WHOLE, FIRST_STEP = "bakeoff train, one step", "bakeoff train, to its first step"
 LINES = {
     "bakeoff --help": ("--help", 0),
     "bakeoff list": ("list", 0),
@@ -37,24 +42,35 @@ def timed(command: list[str], *, code: int, folder: Path) -> float:
     return seconds
 
 
+def timed_training(*, folder: Path) -> tuple[float, float]:
+    """Seconds of a run of one step: of the whole command, and to its first step."""
+    start = time.time()
+    seconds = timed([sys.executable, "-c", START, *TRAIN.split()], code=0, folder=folder)
+    journal = max(folder.glob("runs/*/*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
+    lines = map(json.loads, journal.read_text().splitlines())
+    return seconds, next(line["ts"] for line in lines if line["kind"] == "metrics") / 1000 - start
+
+
 def measure(*, repeats: int) -> dict[str, Any]:
     """Medians over `repeats` rounds; each round times every line once, after one round that only warms the disk's cache."""
     commands = {name: ([sys.executable, "-c", START, *line.split()], code) for name, (line, code) in LINES.items()}
-    commands[f'python -c "{HEAVY}"'] = ([sys.executable, "-c", HEAVY], 0)
-    commands['python -c ""'] = ([sys.executable, "-c", ""], 0)
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for script in (HEAVY, LIBRARIES, ""):
+        commands[f'python -c "{script}"'] = ([sys.executable, "-c", script], 0)
+    seconds: dict[str, list[float]] = {name: [] for name in (*commands, WHOLE, FIRST_STEP)}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(repeats + 1):
-            for name, (command, code) in commands.items():
-                took = timed(command, code=code, folder=Path(folder))
-                if turn:
-                    seconds[name].append(took)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    heavy = medians[f'python -c "{HEAVY}"']
+            took = {name: timed(command, code=code, folder=Path(folder)) for name, (command, code) in commands.items()}
+            took[WHOLE], took[FIRST_STEP] = timed_training(folder=Path(folder))
+            for name, value in took.items() if turn else ():
+                seconds[name].append(value)
+    bases = dict.fromkeys(LINES, HEAVY) | {WHOLE: LIBRARIES, FIRST_STEP: LIBRARIES}
+    ratios = {name: [a / b for a, b in zip(seconds[name], seconds[f'python -c "{base}"'], strict=True)] for name, base in bases.items()}
     return {
-        "seconds": {name: round(value, 3) for name, value in medians.items()},
+        "seconds": {name: round(statistics.median(values), 3) for name, values in seconds.items()},
         "spread": {name: [round(min(values), 3), round(max(values), 3)] for name, values in seconds.items()},
-        "share_of_imports": {name: round(medians[name] / heavy, 4) for name in LINES},
+        "over": bases,
+        "ratio": {name: round(statistics.median(values), 4) for name, values in ratios.items()},
+        "ratio_spread": {name: [round(min(values), 4), round(max(values), 4)] for name, values in ratios.items()},
         "repeats": repeats,
         "python": sys.version.split()[0],
         "cores": os.cpu_count(),
@@ -74,8 +90,11 @@ def main() -> None:
     width = max(len(name) for name in result["seconds"])
     for name, value in result["seconds"].items():
         low, high = result["spread"][name]
-        share = result["share_of_imports"].get(name)
-        print(f"{name:<{width}} {value:>7.3f} s  [{low:.3f}, {high:.3f}]{'' if share is None else f'  {share:>6.1%} of the imports'}")
+        ratio = ""
+        if name in result["ratio"]:
+            least, most = result["ratio_spread"][name]
+            ratio = f"  {result['ratio'][name]:.4f} [{least:.4f}, {most:.4f}] of {result['over'][name]}"
+        print(f"{name:<{width}} {value:>7.3f} s  [{low:.3f}, {high:.3f}]{ratio}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
-"""What a step of a bakeoff run costs over a bare PyTorch loop of the same net, batch, optimizer and number of threads, in one process.
+"""What a step of a bakeoff run costs over a bare PyTorch loop that validates and saves as often, in one process and in turns.
 
-A run is trained by `bakeoff.training.run_training.train_from_dir` from its folder: input pipeline, curves, validation and checkpoints included; its
-seconds are those that result.json holds. The bare loop makes the same steps on batches that lie ready in memory. Both take turns.
+Both train the same net with the same batches, optimizer and number of threads. The bare loop has its batches ready in memory, runs the
+validation set through the net after every epoch, and writes the net and the optimizer with torch.save. A run is trained by
+`bakeoff.training.run_training.train_from_dir` from its folder; its seconds are those that result.json holds. The rows between the two say
+where the rest goes: the loop with batches from the input pipeline, and the run without measurements of its layers.
 
-    python benchmarks/step_cost.py [--json] [--models alexnet vgg11] [--width 0.25] [--steps 120] [--repeats 5] [--threads 1]
+    python benchmarks/step_cost.py [--json] [--models alexnet vgg11] [--width 0.25] [--steps 120] [--repeats 5] [--threads 1] [key=value ...]
 """  # noqa: E501
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +28,10 @@ from bakeoff.config.schema import RunConfig
 from bakeoff.training.run_lifecycle import create_run_dir
 from bakeoff.training.run_training import train_from_dir
 
+BARE, PIPELINE, PLAIN, WHOLE = "bare loop", "bare loop, input pipeline", "run, diagnostics=none", "run, everything on"
 
-def whole(run: RunConfig) -> float:
+
+def train_run(run: RunConfig) -> float:
     """Seconds a step of a run from its folder, everything between the first step and the end of the fit included."""
     result = train_from_dir(create_run_dir(run).path)
     if result.status != "finished":
@@ -32,26 +39,43 @@ def whole(run: RunConfig) -> float:
     return result.seconds / result.steps
 
 
-def bare(run: RunConfig, *, steps: int) -> float:
-    """Seconds a step of the plain loop: zero_grad, forward, loss, backward, step."""
+def train_bare(run: RunConfig, *, steps: int, pipeline: bool) -> float:
+    """Seconds a step of the plain loop, its validations and checkpoints included.
+
+    Args:
+        run: The run whose net, loss, optimizer and data are used.
+        steps: How many steps.
+        pipeline: Take the batches from the run's input pipeline; False: they lie ready in memory.
+    """
     net, loss = builders.make_model(run), builders.make_loss(run)
     if run.trainer.channels_last:
         net.to(memory_format=torch.channels_last)
     optimizer = builders.make_optimizer(run, net)
     data = builders.set_up_data(run)
-    batches = list(data.train_dataloader())
-    net.train()
-    began = time.perf_counter()
-    for step in range(steps):
-        images, targets = batches[step % len(batches)]
-        optimizer.zero_grad(set_to_none=True)
-        loss(net(images), targets).backward()
-        optimizer.step()
-    return (time.perf_counter() - began) / steps
+    loader, val_loader, path = data.train_dataloader(), data.val_dataloader(), Path(run.tracking.folder, "bare.pt")
+    batches, val_batches = list(loader), list(val_loader)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start, step = time.perf_counter(), 0
+    while step < steps:
+        net.train()
+        for images, targets in loader if pipeline else batches:
+            optimizer.zero_grad(set_to_none=True)
+            loss(net(images), targets).backward()
+            optimizer.step()
+            step += 1
+            if step == steps:
+                break
+        net.eval()
+        with torch.inference_mode():
+            sum(float(loss(net(images), targets)) for images, targets in val_batches)
+        with path.open("wb") as file:
+            torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
+            os.fsync(file.fileno())
+    return (time.perf_counter() - start) / steps
 
 
 def measure(model: str, *, width: float, steps: int, repeats: int, threads: int, overrides: list[str]) -> dict[str, Any]:
-    """Milliseconds a step of both (medians over `repeats` turns, after one that warms up), and the median of the turns' ratios.
+    """Milliseconds a step (medians over `repeats` turns, after one that warms up), and the ratios to the bare loop, turn by turn.
 
     On a busy machine the ratio of the fastest turns is the steadier figure.
     """
@@ -60,25 +84,30 @@ def measure(model: str, *, width: float, steps: int, repeats: int, threads: int,
         steady = [f"model={model}", f"model.width={width}", f"trainer.max_steps={steps}", "trainer.max_epochs=1000", "data=digits"]
         run = bakeoff.compose([*steady, *site, "trainer.accelerator=cpu", *overrides])
         torch.set_num_threads(threads)
-        pairs = []
+        variants: dict[str, Callable[[], float]] = {
+            BARE: lambda: train_bare(run, steps=steps, pipeline=False),
+            PIPELINE: lambda: train_bare(run, steps=steps, pipeline=True),
+            PLAIN: lambda: train_run(run.replace(diagnostics="none")),
+            WHOLE: lambda: train_run(run),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
         for turn in range(repeats + 1):
             # Who goes first changes from turn to turn: a machine that grows busier favours neither.
-            if turn % 2:
-                ours, plain = whole(run), bare(run, steps=steps)
-            else:
-                plain, ours = bare(run, steps=steps), whole(run)
-            pairs.append((ours, plain))
-        del pairs[0]
+            for name in list(variants) if turn % 2 else reversed(list(variants)):
+                took = variants[name]()
+                if turn:
+                    seconds[name].append(took)
+    ratios = {name: [a / b for a, b in zip(values, seconds[BARE], strict=True)] for name, values in seconds.items()}
     return {
         "model": model,
-        "bakeoff_ms": round(1000 * statistics.median(a for a, _ in pairs), 2),
-        "bare_ms": round(1000 * statistics.median(b for _, b in pairs), 2),
-        "ratio": round(statistics.median(a / b for a, b in pairs), 3),
-        "ratio_of_fastest": round(min(a for a, _ in pairs) / min(b for _, b in pairs), 3),
-        "ratios": [round(a / b, 3) for a, b in pairs],
+        "ms": {name: round(1000 * statistics.median(values), 2) for name, values in seconds.items()},
+        "ratio": {name: round(statistics.median(values), 3) for name, values in ratios.items()},
+        "spread": {name: [round(min(values), 3), round(max(values), 3)] for name, values in ratios.items()},
+        "ratio_of_fastest": {name: round(min(values) / min(seconds[BARE]), 3) for name, values in seconds.items()},
         "batch": run.data.batch_size,
         "width": width,
         "steps": steps,
+        "repeats": repeats,
         "threads": threads,
         "torch": torch.__version__,
     }
@@ -95,7 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="more of the run's recipe, e.g. data.batch_size=128")
     arguments = parser.parse_intermixed_args()
-    found = [
+    rows = [
         measure(
             model,
             width=arguments.width,
@@ -107,14 +136,14 @@ def main() -> None:
         for model in arguments.models
     ]
     if arguments.json:
-        print(json.dumps({"step_cost": found}))
+        print(json.dumps({"step_cost": rows}))
         return
-    for row in found:
-        low, high = min(row["ratios"]), max(row["ratios"])
-        print(
-            f"{row['model']:<10} width {row['width']}, batch {row['batch']}: bakeoff {row['bakeoff_ms']} ms, bare loop {row['bare_ms']} ms "
-            f"a step, ratio {row['ratio']} [{low}, {high}], of the fastest {row['ratio_of_fastest']}"
-        )
+    for row in rows:
+        print(f"{row['model']}, width {row['width']}, batch {row['batch']}, {row['threads']} threads, n = {row['repeats']}")
+        for name, ms in row["ms"].items():
+            low, high = row["spread"][name]
+            fastest = row["ratio_of_fastest"][name]
+            print(f"  {name:<26} {ms:>8.2f} ms  {row['ratio'][name]:.3f} [{low:.3f}, {high:.3f}], of the fastest turns {fastest:.3f}")
 
 
 if __name__ == "__main__":
