@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -45,3 +46,8 @@ def test_a_run_loads_little_and_torchmetrics_is_whole_once_it_is_used() -> None:
 
 def test_a_torchmetrics_of_another_build_is_imported_as_usual() -> None:
     run_script(OTHER_VERSION)
+
+
+def test_caches_of_finders_can_be_dropped() -> None:
+    """As whoever writes a module and imports it does."""
+    importlib.invalidate_caches()

@@ -58,8 +58,7 @@ class PostponingLoader(SourceFileLoader):
 class PostponingFinder(MetaPathFinder):
     """Finds the package for `PostponingLoader`."""
 
-    @classmethod
-    def find_spec(cls, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return the package's own spec with the other loader; None for all other modules."""
         spec = PathFinder.find_spec(fullname) if fullname == PACKAGE else None
         if spec is not None and type(spec.loader) is SourceFileLoader:
@@ -67,5 +66,5 @@ class PostponingFinder(MetaPathFinder):
         return spec
 
 
-if PostponingFinder not in sys.meta_path:
-    sys.meta_path.insert(0, PostponingFinder)
+if not any(isinstance(finder, PostponingFinder) for finder in sys.meta_path):
+    sys.meta_path.insert(0, PostponingFinder())
