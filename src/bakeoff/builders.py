@@ -99,18 +99,39 @@ def make_initialized_model(run: RunConfig) -> tuple[nn.Module, dict[str, str]]:
         arguments["images"] = first_training_images(run, typing.cast("Any", initializer).images)
     if initializer.needs_source:
         arguments["source"] = load_trained_net(run, typing.cast("Any", initializer).run)
-    facts = _initialize(run, initializer, net, generator=seeds.make_generator(run.seed, "init"), **arguments)
+    facts = initialize(run, initializer, net, generator=seeds.make_generator(run.seed, "init"), **arguments)
     return net, dict(facts or {})
 
 
-def _initialize(run: RunConfig, initializer: Initializer, net: nn.Module, **arguments: Any) -> Any:
-    """Initialize a net with the gain of the run's activation."""
-    from bakeoff.components.initializers import activation_gain
+def initialize(run: RunConfig, initializer: Initializer, net: nn.Module, **arguments: Any) -> Mapping[str, str] | None:
+    """Initialize a net with the gain of the run's activation, and its head as `initializer.head` says.
 
+    Configs from before `head` and `auto_gain` lack them: their head is filled like the rest, by the gain of the second moment. Where
+    layers are copied from another run, the head is none of its own, and the gain is that of `initializer.rest`.
+
+    Args:
+        run: The run.
+        initializer: Its initializer.
+        net: The net, which is filled in place.
+        **arguments: The generator, and the images or the trained net that the initializer needs.
+
+    Returns:
+        The facts that the initializer reports.
+    """
+    from bakeoff.components.initializers import check_head, gain_by_rule, scale_head
+
+    rest = run.initializer.get("rest")
+    scales = rest if isinstance(rest, Mapping) else run.initializer
+    with build_errors("initializer", scales):
+        head = scales.get("head", "as_rest")
+        check_head(head)
     with build_errors("activation", run.activation):
-        gain = activation_gain(make_activation(run)())
+        gain = gain_by_rule(make_activation(run)(), scales.get("auto_gain", "second_moment"))
     with build_errors("initializer", run.initializer):
-        return initializer(net, activation_gain=gain, **arguments)
+        facts = initializer(net, activation_gain=gain, **arguments)
+    if not initializer.needs_source:
+        scale_head(net, head)
+    return facts
 
 
 def first_training_images(run: RunConfig, number: int) -> torch.Tensor:
@@ -382,7 +403,7 @@ def _check_initializer(run: RunConfig, small: nn.Module) -> None:
         arguments["source"] = load_trained_net(run, typing.cast("Any", initializer).run)
         with torch.device("meta"):
             net = make_uninitialized_model(run)
-    _initialize(run, initializer, net, generator=generator, **arguments)
+    initialize(run, initializer, net, generator=generator, **arguments)
 
 
 def _check_loss(run: RunConfig) -> None:

@@ -86,8 +86,8 @@ def test_fingerprints_are_those_that_were_recorded(extracted: Path) -> None:
         assert fingerprint(run) == json.loads(path.read_text())["fingerprint"]
 
 
-OLD_DEFAULTS = ("budget.studies=1", "budget.choose=best")
-"""What a sweep file of that time meant where it said nothing."""
+OLD_DEFAULTS = ("budget.studies=1", "budget.choose=best", "initializer.head=as_rest", "initializer.auto_gain=second_moment")
+"""What a sweep file and the choices of that time meant where they said nothing."""
 
 
 def test_plan_hashes_are_those_that_were_recorded(extracted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_errors_name_key_value_and_rule(name: str, override: str, words: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_net_with_it_gives_finite_scores_and_gradients(name: str) -> None:
-    run = compose([f"activation={name}", "model=alexnet", "model.width=0.1"])
+    run = compose([f"activation={name}", "model=alexnet", "model.width=0.1", "initializer.head=1.0"])
     builders.validate_components(run)
     net = builders.make_model(run).eval()
     scores = net(builders.first_training_images(run, 16))

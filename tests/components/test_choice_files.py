@@ -57,7 +57,8 @@ def component_config(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Return a choice's target, its arguments, and its other keys."""
     choice = read_choice(path)
     module, _, name = choice["_target_"].rpartition(".")
-    arguments = {key: FROM_DATA.get(str(value), value) for key, value in choice.items() if key not in SIBLINGS}
+    siblings = (*SIBLINGS, "head", "auto_gain") if path.parent.name == "initializer" else SIBLINGS
+    arguments = {key: FROM_DATA.get(str(value), value) for key, value in choice.items() if key not in siblings}
     return getattr(importlib.import_module(module), name), arguments, {key: choice[key] for key in SIBLINGS if key in choice}
 
 

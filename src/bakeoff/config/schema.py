@@ -319,11 +319,16 @@ def _without_added(node: BaseModel, tree: dict[str, Any]) -> dict[str, Any]:
         if isinstance(field, BaseModel):
             kept[name] = _without_added(field, value)
         elif isinstance(value, dict):
-            added = describe_target(name, str(value.get("_target_"))).added
-            kept[name] = {key: argument for key, argument in value.items() if key not in added or argument != added[key]}
+            kept[name] = without_added(name, value)
         else:
             kept[name] = value
     return kept
+
+
+def without_added(slot: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a component config without the arguments that were added later and have the value that stands for their absence."""
+    added = describe_target(slot, str(config.get("_target_"))).added
+    return {key: argument for key, argument in config.items() if key not in added or argument != added[key]}
 
 
 def parse_run_config(tree: Mapping[str, Any]) -> RunConfig:

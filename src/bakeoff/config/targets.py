@@ -41,7 +41,9 @@ class AllowedTargets:
 ALLOWED_TARGETS = {
     "model": AllowedTargets(("bakeoff.nets.alexnet", "bakeoff.nets.vgg"), "torch.nn.Module", injected_args=("activation",)),
     "activation": AllowedTargets(("torch.nn", "bakeoff.components.activations"), "torch.nn.Module"),
-    "initializer": AllowedTargets(("bakeoff.components.initializers",), "bakeoff.components.initializers.Initializer"),
+    "initializer": AllowedTargets(
+        ("bakeoff.components.initializers",), "bakeoff.components.initializers.Initializer", builder_keys=("head", "auto_gain")
+    ),
     "optimizer": AllowedTargets(
         ("torch.optim", "timm.optim", "pytorch_optimizer", "schedulefree", "bakeoff.components.optimizers"),
         "torch.optim.Optimizer",

@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from bakeoff import builders, seeds
-from bakeoff.components.initializers import activation_gain
 from bakeoff.config import compose
 from bakeoff.config.schema import RunConfig
-from bakeoff.config.targets import build_errors
 from bakeoff.errors import BakeoffError, ChoiceError
 from bakeoff.illustrations.gallery import Request
 from bakeoff.illustrations.illustration import DataTable, Illustration, marked_line_trace, titled_figure
@@ -82,8 +80,7 @@ def propagate_signal(run: RunConfig, *, layers: int, units: int, samples: int, s
         net = nn.Sequential(*hidden, nn.Linear(units, 10)).eval()
     images = torch.randn(samples, units, generator=seeds.make_generator(seed, "probe", 1))
     arguments = {"images": images} if initializer.needs_images else {}
-    with build_errors("initializer", run.initializer):
-        initializer(net, activation_gain=activation_gain(activation()), generator=seeds.make_generator(seed, "init"), **arguments)
+    builders.initialize(run, initializer, net, generator=seeds.make_generator(seed, "init"), **arguments)
     activations = []
     with torch.no_grad():
         signal = torch.randn(samples, units, generator=seeds.make_generator(seed, "probe"))

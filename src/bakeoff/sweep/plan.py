@@ -15,7 +15,7 @@ from typing import Any
 from bakeoff.config import compose
 from bakeoff.config.compose import ComposedConfig
 from bakeoff.config.renamed_targets import recorded_targets
-from bakeoff.config.schema import SCIENCE, RunConfig
+from bakeoff.config.schema import SCIENCE, RunConfig, without_added
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
 from bakeoff.errors import ConfigError, PlanError, join_choices, near_miss, redact
@@ -368,12 +368,13 @@ def resolved(planned_arm: PlannedArm) -> dict[str, Any]:
         key: {name: value for name, value in asdict(space).items() if value or name != "complement"}
         for key, space in planned_arm.spaces.items()
     }
+    science = planned_arm.run.fields_of_kind(SCIENCE)
     return {
         "arm": planned_arm.arm,
         "block": planned_arm.block,
         "spaces": spaces,
         "points": list(planned_arm.points),
-        "recipe": recorded_targets(planned_arm.run.fields_of_kind(SCIENCE)),
+        "recipe": recorded_targets({**science, "initializer": without_added("initializer", science["initializer"])}),
     }
 
 

@@ -16,6 +16,7 @@ from bakeoff.errors import check_argument
 WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 Gain = float | Literal["auto"]
 Mode = Literal["fan_in", "fan_out"]
+Head = float | Literal["zero", "as_rest"]
 
 
 class Fans(NamedTuple):
@@ -37,6 +38,32 @@ def fans(layer: nn.Module) -> Fans:
 def weighted_layers(net: nn.Module) -> Iterator[nn.Module]:
     """Return the convolutions and linear layers of a net, in the order of its modules."""
     return (layer for layer in net.modules() if isinstance(layer, WEIGHTED_LAYERS))
+
+
+def check_head(head: object) -> None:
+    """Raise an ArgumentError unless the scale of a head is a finite number above 0, `zero` or `as_rest`."""
+    fits = head in ("zero", "as_rest") or (isinstance(head, int | float) and is_finite(head) and head > 0)
+    check_argument("head", head, fits=fits, rule="must be a finite number above 0, zero or as_rest")
+
+
+@torch.no_grad()
+def scale_head(net: nn.Module, head: Head) -> None:
+    """Give the layer of the scores, the last convolution or linear layer of a net, a scale of its own.
+
+    Args:
+        net: The net, initialized.
+        head: The gain, by which its weights get a root mean square of head / sqrt(fan_in), whatever filled the net; "zero": its weights
+            and biases become 0; "as_rest": it stays as it is. Weights that are all 0 stay 0.
+    """
+    *_, layer = weighted_layers(net)
+    assert isinstance(layer, WEIGHTED_LAYERS)
+    if head == "zero":
+        layer.weight.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
+    elif not isinstance(head, str) and bool(layer.weight.any()):
+        rms = float(layer.weight.double().square().mean().sqrt())
+        layer.weight.mul_(head / (math.sqrt(fans(layer).fan_in) * rms))
 
 
 def is_finite(value: object) -> bool:
