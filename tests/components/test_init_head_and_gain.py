@@ -55,7 +55,7 @@ def test_a_head_has_its_own_scale_whatever_filled_it() -> None:
     assert not net(torch.randn(2, 1, 7, 7)).any()
     zeros = filled(Zeros())
     scale_head(zeros, 0.3)
-    assert not zeros[3].weight.any()  # type: ignore[union-attr, operator]
+    assert not zeros[3].weight.any()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("head", [0, -1.0, math.inf, True, "half"])
