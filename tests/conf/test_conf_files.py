@@ -287,3 +287,9 @@ def test_only_science_changes_the_fingerprint(key: str, default: RunConfig) -> N
     assert changed != default, f"{key}: not another value"
     assert (fingerprint(changed) != fingerprint(default)) == (KINDS[key] is SCIENCE)
     assert fingerprint(compose.load_frozen(compose.dump_frozen(changed), origin="test")) == fingerprint(changed)
+
+
+def test_shampoo_takes_no_momentum() -> None:
+    assert compose.compose(["optimizer=shampoo"]).optimizer["momentum"] == 0
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum=0\.9: must be .* only 0, since"):
+        compose.compose(["optimizer=shampoo", "optimizer.momentum=0.9"])
