@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -37,9 +38,10 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import qmc
 
-from bakeoff.stats import SequentialDesign, holm, paired_power, repeated_confidence_intervals
+from bakeoff.stats import SequentialDesign, holm, paired_power, repeated_confidence_intervals, shapes_differ
+from bakeoff.stats.failures import collapsed
 from bakeoff.stats.image_sampling import image_variance
-from bakeoff.stats.repeated_intervals import SKEW_COST, mean_tests
+from bakeoff.stats.repeated_intervals import SKEW_COST, mean_tests, unit_means
 from bakeoff.stats.smoothing import smoothed
 
 Array = npt.NDArray[np.float64]
@@ -143,12 +145,13 @@ def evaluate(scores: Array, design: SequentialDesign, *, variances: Array | None
     """
     sweeps, arms, _ = scores.shape
     first, second = np.triu_indices(arms, 1)
-    gaps = (scores[:, first] - scores[:, second]).reshape(-1, scores.shape[2])
+    firsts, seconds = (scores[:, arm].reshape(-1, scores.shape[2]) for arm in (first, second))
+    gaps, apart = firsts - seconds, [shapes_differ(firsts[:, :size], seconds[:, :size]) for size in design.sizes]
     shape, supported, ties, signs = (sweeps, len(first)), [], [], []
     every = [] if variances is None else [variances.ravel()] * len(design.sizes)
     for size in design.sizes:
         seen = np.where(np.arange(gaps.shape[1]) < size, gaps, np.nan)
-        result = repeated_confidence_intervals(seen, design, image_variances=every, n_images=n_images)
+        result = repeated_confidence_intervals(seen, design, apart=apart, image_variances=every, n_images=n_images)
         p_holm = np.array([holm(row) for row in result.p.reshape(shape)])
         low, high, mean = (column.reshape(shape) for column in (result.low, result.high, result.mean))
         with np.errstate(invalid="ignore"):
@@ -261,7 +264,7 @@ class RecordedArm:
         return np.clip(mean + self.residuals[np.rint(at).astype(int), drawn, int(test)], 0, 1)
 
     def confirm(self, design: tuple[str, int, int, int, str], rng: np.random.Generator) -> Array:
-        """The study means of one sweep; with a single study the scores of its seeds."""
+        """The scores `(studies, seeds)` of one sweep's confirm runs."""
         _, studies, trials, seeds, choose = design
         scores = np.empty((studies, seeds))
         for study in range(studies):
@@ -275,21 +278,32 @@ class RecordedArm:
                 values = np.where(np.isin(np.arange(trials), top), 0.0, -1.0)
                 values[top] += again
             scores[study] = self.run(np.full(seeds, positions[np.argmax(values), 0]), rng, test=True)
-        return scores[0] if studies == 1 else scores.mean(axis=1)
+        return scores
+
+    def units(self, design: tuple[str, int, int, int, str], rng: np.random.Generator) -> Array:
+        """The study means of one sweep; with a single study the scores of its seeds."""
+        scores = self.confirm(design, rng)
+        return scores[0] if len(scores) == 1 else scores.mean(axis=1)
+
+
+def recorded_arms() -> dict[str, RecordedArm]:
+    """The recorded optimizers."""
+    with (Path(__file__).parent / "data" / "digits_response.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: RecordedArm([row for row in rows if row["optimizer"] == name]) for name in sorted({row["optimizer"] for row in rows})}
 
 
 def designs(*, sweeps: int) -> list[dict[str, object]]:
     """Error and power of each design for each optimizer."""
-    with (Path(__file__).parent / "data" / "digits_response.csv").open(newline="") as file:
-        recorded = list(csv.DictReader(file))
-    rows: list[dict[str, object]] = []
+    recorded, rows = recorded_arms(), list[dict[str, object]]()
     level = DEFAULT.levels[0]
     for design in DESIGNS:
         name, studies, trials, seeds, choose = design
         for optimizer in ("rmsprop", "adam"):
-            arm, rng = RecordedArm([r for r in recorded if r["optimizer"] == optimizer]), np.random.default_rng(0)
-            gaps = np.array([arm.confirm(design, rng) - arm.confirm(design, rng) for _ in range(sweeps)])
-            error, power = (float((mean_tests(gaps + shift, level).p < level).mean()) for shift in (0.0, 0.02))
+            arm, rng = recorded[optimizer], np.random.default_rng(0)
+            pairs = np.array([(arm.units(design, rng), arm.units(design, rng)) for _ in range(sweeps)])
+            gaps, apart = pairs[:, 0] - pairs[:, 1], shapes_differ(pairs[:, 0], pairs[:, 1])
+            error, power = (float((mean_tests(gaps + shift, level, apart=apart).p < level).mean()) for shift in (0.0, 0.02))
             runs = studies * trials + studies * seeds + (3 * studies if choose == "three" else 0)
             spread = math.sqrt(error * (1 - error) / sweeps), math.sqrt(power * (1 - power) / sweeps)
             rows.append({"design": name, "arm": optimizer, "runs": runs, "error": (error, spread[0]), "power": (power, spread[1])})
@@ -297,31 +311,59 @@ def designs(*, sweeps: int) -> list[dict[str, object]]:
 
 
 def mistuned(*, sweeps: int) -> list[dict[str, object]]:
-    """The default design's error for two different recorded optimizers whose means are made equal, at the first analysis."""
-    with (Path(__file__).parent / "data" / "digits_response.csv").open(newline="") as file:
-        recorded = list(csv.DictReader(file))
-    default, level, rng = next(design for design in DESIGNS if "default" in design[0]), DEFAULT.levels[0], np.random.default_rng(0)
-    names = sorted({row["optimizer"] for row in recorded})
-    scores = {}
-    for name in names:
-        arm = RecordedArm([row for row in recorded if row["optimizer"] == name])
-        scores[name] = np.array([arm.confirm(default, rng) for _ in range(sweeps)])
-        scores[name] -= scores[name].mean()
+    """How often two different recorded optimizers, whose means among runs that learned are made equal, are told apart by the default plan.
+
+    Collapsed runs count as failed, an arm that leads but has failed on more studies is no winner, and all five analyses are made. `counted
+    in the mean`: the same with collapsed runs as part of the mean, which is then made equal.
+    """
+    _, _, trials, seeds, choose = next(design for design in DESIGNS if "default" in design[0])
+    plan, rng, recorded = ("", DEFAULT.units[-1], trials, seeds, choose), np.random.default_rng(0), recorded_arms()
+    order = np.array([DEFAULT.study_at(i) for i in range(SEEDS)])
+    seed_of = np.array([(order[:i] == study).sum() for i, study in enumerate(order)])
+    scores = {name: np.array([arm.confirm(plan, rng)[order, seed_of] for _ in range(sweeps)]) for name, arm in recorded.items()}
     rows: list[dict[str, object]] = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            error = float((mean_tests(scores[first] - scores[second], level).p < level).mean())
-            rows.append({"arm": first, "against": second, "error": (error, math.sqrt(error * (1 - error) / sweeps))})
+    for first, second in itertools.combinations(recorded, 2):
+        row: dict[str, object] = {"arm": first, "against": second}
+        for title, counted in (("told apart", False), ("counted in the mean", True)):
+            error = float(told_apart(scores[first], scores[second], counted=counted).mean())
+            row[title] = (error, math.sqrt(error * (1 - error) / sweeps))
+        rows.append(row)
     return rows
+
+
+def told_apart(first: Array, second: Array, *, counted: bool) -> npt.NDArray[np.bool_]:
+    """Whether two arms `(sweeps, seeds)` of equal means are graded apart at one of the analyses, by a leader that fails no more often."""
+    guessing = 0.1
+    learned = [scores if counted else scores[~collapsed(scores.ravel(), guessing).reshape(scores.shape)] for scores in (first, second)]
+    arms = [first - learned[0].mean() + 0.9, second - learned[1].mean() + 0.9]
+    apart = np.zeros(len(first), bool)
+    for k, size in enumerate(DEFAULT.sizes):
+        seen = [scores[:, :size].copy() for scores in arms]
+        failed = [
+            np.zeros_like(scores, bool) if counted else collapsed(raw[:, :size], guessing)
+            for scores, raw in zip(seen, (first, second), strict=True)
+        ]
+        for scores, mask in zip(seen, failed, strict=True):
+            scores[mask] = np.nan
+        gaps, failures = unit_means(seen[0] - seen[1], DEFAULT), [1 - unit_means(1.0 - mask, DEFAULT) > 0 for mask in failed]
+        test = mean_tests(gaps, DEFAULT.levels[k], apart=shapes_differ(seen[0], seen[1]))
+        more = failures[0].sum(axis=1) - failures[1].sum(axis=1)
+        apart |= (test.p < DEFAULT.levels[k]) & (np.sign(test.mean) * more <= 0)
+    return apart
 
 
 def allowance() -> list[dict[str, object]]:
     """By how much larger a difference must be to be found in 80 % with the allowance for skew, beside what power analysis assumes."""
     rng, rows = np.random.default_rng(0), list[dict[str, object]]()
     for n in (3, 5, 7, 10, 15, 20, 30, 50):
-        noise, ratios = rng.standard_normal((20_000, n)), []
+        first, second = rng.normal(0, math.sqrt(0.5), (2, 20_000, n))
+        noise, apart, ratios = first - second, shapes_differ(first, second), []
         for level in (0.05, 0.0334, 0.011):
-            needed = brentq(lambda delta: float((mean_tests(noise + delta, level).p < level).mean()) - 0.8, 0.05, 40, xtol=0.01)  # noqa: B023
+
+            def power(delta: float, noise: Array = noise, apart: npt.NDArray[np.bool_] = apart, level: float = level) -> float:
+                return float((mean_tests(noise + delta, level, apart=apart).p < level).mean()) - 0.8
+
+            needed = brentq(power, 0.05, 40, xtol=0.01)
             alone = brentq(lambda delta: float(paired_power(n, delta=delta, sd=1.0, alpha=level)) - 0.8, 0.05, 40)  # noqa: B023
             ratios.append(needed / alone)
         rows.append({"values": n, "measured": tuple(ratios), "assumed": float(np.interp(n, *SKEW_COST))})

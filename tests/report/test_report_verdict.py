@@ -308,3 +308,30 @@ def test_sections_rest_on_the_scores_of_the_verdict(simulated: Make, rng: np.ran
     assert abs(analysis.simultaneous[0].difference) == pytest.approx(pair.advantage, abs=0.01)
     table = arms_table(analysis)
     assert dict(zip(table["arm"], table["failed_units"], strict=True)) == {"a": 4, "b": 0}
+
+
+def test_collapsed_runs_are_counted_and_not_averaged(simulated: Callable[..., SweepResults]) -> None:
+    """Two runs of b end at .3 where the others reach .9: nearer to nothing than to the median of b."""
+
+    def collapse(effects: dict[str, float], arm: str, runs: int) -> SweepResults:
+        sweep = simulated(effects, rng=np.random.default_rng(3))
+        rows = sweep.runs.index[(sweep.runs["arm"] == arm) & (sweep.runs["stage"] == "confirm")]
+        table = sweep.runs.copy()
+        table.loc[rows[:runs], "score"] = 0.3
+        return dataclasses.replace(sweep, runs=table)
+
+    without = compute_verdict(collapse({"a": 0.0, "b": 0.05}, "b", 0))
+    assert (without.grade, without.winner) == ("supported", "b")
+    assert any(
+        "None of the studies failed. With 10 of each arm, a failure rate of up to 31 % is not ruled out." in d for d in without.details
+    )
+    verdict = compute_verdict(collapse({"a": 0.0, "b": 0.05}, "b", 2))
+    assert verdict.winner is None
+    assert verdict.headline.startswith("No winner: b scores best where it learns, but 2 of 10 of its studies failed, against 0 of 10 of a.")
+    (difference,) = verdict.differences
+    assert difference.n == 8
+    assert difference.advantage == pytest.approx(0.05, abs=0.01)
+    # An arm that is merely worse does not collapse: each run stands beside its own arm's.
+    worse = compute_verdict(collapse({"a": 0.0, "b": 0.05}, "a", 10))
+    assert worse.winner == "b"
+    assert not any("collapsed" in detail for detail in worse.details)

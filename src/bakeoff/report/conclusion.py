@@ -130,7 +130,7 @@ def _winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, by_failu
     runner += f"{rival} {formatting.score(means[rival].mean, metric)}"
     proof = [f"{runner}. {evidence_sentence(nearest, metric, pairs=len(evidence.differences), analyses=_analyses(sweep))}"]
     proof += _small(nearest, sweep) if by_score else []
-    proof += [*_failure_sentences(evidence, leader, rest), *details]
+    proof += [*_failure_sentences(evidence, leader, rest), *_unseen_failures(sweep, evidence), *details]
     if by_score and by_failures:
         proof.append(
             f"{leader} is ahead of {formatting.join_names(by_score)} by score, of {formatting.join_names(by_failures)} by failures."
@@ -245,13 +245,24 @@ def _untrained(sweep: SweepResults, evidence: FamilyEvidence, leader: str | None
     return lines
 
 
+def _unseen_failures(sweep: SweepResults, evidence: FamilyEvidence) -> list[str]:
+    """What a winner's clean record still leaves possible."""
+    rates = list(evidence.rates.values())
+    if not rates or any(rate.failed for rate in rates):
+        return []
+    most = max(rate.high for rate in rates)
+    return [
+        f"None of the {_units(sweep)} failed. With {rates[0].n} of each arm, a failure rate of up to {100 * most:.0f} % is not ruled out."
+    ]
+
+
 def _failure_sentences(evidence: FamilyEvidence, leader: str, rivals: Sequence[str]) -> list[str]:
     """How often the arms failed, where any did, and which differences of that are significant."""
     arms = [arm for arm in (leader, *rivals) if arm in evidence.rates]
     lines = []
     if any(evidence.rates[arm].failed for arm in arms):
         shares = [f"{_share(evidence.rates[arm])} of {arm}" for arm in arms][: formatting.LISTED]
-        lines.append(f"Diverged, failed or no better than guessing: {', '.join(shares)}. Scores are compared among the others.")
+        lines.append(f"Diverged, failed, collapsed or no better than guessing: {', '.join(shares)}. Scores are compared among the others.")
         for rival in rivals:
             for steadier, other in ((leader, rival), (rival, leader)):
                 test = evidence.fails_less(steadier, other)

@@ -84,7 +84,7 @@ def latex_table(analysis: Analysis, block: str, name: str) -> str:
         f"Margin: {formatting.difference(plan.margin, metric)}."
     )
     failed = [f"{rate.arm} {rate.failed} of {rate.n}" for rate in analysis.verdict.failure_rates.get(block, ()) if rate.failed]
-    caption += f" Failed or no better than guessing ({unit}): {', '.join(failed)}." if failed else ""
+    caption += f" Failed, collapsed or no better than guessing ({unit}): {', '.join(failed)}." if failed else ""
     caption = escape(caption).replace(r"\$p\$", "$p$")
     return _framed(
         lines,

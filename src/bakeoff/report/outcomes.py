@@ -11,13 +11,15 @@ import numpy.typing as npt
 from scipy import stats
 
 from bakeoff.report.results import ENDED, SweepResults
+from bakeoff.stats.failures import collapsed
 from bakeoff.stats.intervals import ALPHA
 from bakeoff.stats.scores import Scores
 
 Labels = npt.NDArray[Any]
 #: Permutations times classes of the test for guessing, at most.
 MAX_PERMUTED_LABELS = 5_000_000
-#: Block -> arm -> seed -> whether the run failed: it diverged, ended with an error, or is no better than guessing.
+#: Block -> arm -> seed -> whether the run failed: it diverged, ended with an error, is no better than guessing, or
+#: collapsed.
 Failures = Mapping[str, Mapping[str, Mapping[int, bool]]]
 
 
@@ -72,7 +74,8 @@ def guessing_runs(sweep: SweepResults) -> dict[tuple[str, str, int], bool]:
 def failures(sweep: SweepResults) -> Failures:
     """Which confirm runs failed, of those that have ended, and of the seeds whose study has no setting to confirm.
 
-    A run fails if it diverges, ends with an error or without a finite score, or is no better than guessing. Every arm and block is a key.
+    A run fails if it diverges, ends with an error or without a finite score, is no better than guessing, or collapses (`collapsed_runs`).
+    Every arm and block is a key.
     """
     guessing, table = guessing_runs(sweep), {block: {arm: dict[int, bool]() for arm in sweep.design.arms} for block in sweep.design.blocks}
     for planned in sweep.design.planned_arms:
@@ -84,7 +87,27 @@ def failures(sweep: SweepResults) -> Failures:
     columns = (rows["block"], rows["arm"], rows["seed"].astype(int), rows["state"], rows["score"])
     for block, arm, seed, state, score in zip(*columns, strict=True):
         table[block][arm][seed] = state != "finished" or not math.isfinite(score) or guessing.get((block, arm, seed), False)
+    for block, arm, seed in collapsed_runs(sweep):
+        table[block][arm][seed] = True
     return table
+
+
+def collapsed_runs(sweep: SweepResults) -> list[tuple[str, str, int]]:
+    """The (block, arm, seed) of confirm runs whose accuracy is nearer to guessing than to the median of their arm's runs in the block.
+
+    Such runs decide a mean before a few studies have met one of them, so they are counted and not averaged. Where no run kept its
+    predictions the level of guessing is unknown, and a run collapses below half of the median. Other scores do not
+    collapse.
+    """
+    if not sweep.score_metric.endswith("accuracy"):
+        return []
+    runs = list[tuple[str, str, int]]()
+    for block, by_arm in sweep.scores().items():
+        guessing = guessing_level(sweep, block) or 0.0
+        for arm, by_seed in by_arm.items():
+            mask = collapsed(np.array(list(by_seed.values())), guessing) if by_seed else ()
+            runs += [(block, arm, seed) for seed, has_collapsed in zip(by_seed, mask, strict=True) if has_collapsed]
+    return runs
 
 
 def learned_scores(sweep: SweepResults, failed: Failures) -> Scores:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from bakeoff.stats.alpha_spending import SequentialDesign
@@ -130,3 +131,17 @@ def _failed_units(
                 column = columns[unit_of_seed[seed]]
                 units[row, column] = np.fmax(units[row, column], float(has_failed))
     return units
+
+
+def collapsed(scores: Array, guessing: float) -> npt.NDArray[np.bool_]:
+    """Which runs of an arm collapsed: their accuracy is nearer to guessing than to the median of the arm's runs.
+
+    Args:
+        scores: accuracies `(..., runs)`, NaN where there is none.
+        guessing: the accuracy of guessing.
+
+    Returns:
+        A mask of the shape of `scores`.
+    """
+    mask: npt.NDArray[np.bool_] = scores < (guessing + np.nanmedian(scores, axis=-1, keepdims=True)) / 2
+    return mask
