@@ -6,9 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from bakeoff.config.choices import read_choice
-from bakeoff.config.user_text import MAX_DEPTH, MAX_FILE_BYTES, check_words, check_yaml_text, read_yaml_text
+from bakeoff.config.compose import compose, dump_frozen
+from bakeoff.config.slots import package_data_dir
+from bakeoff.config.user_text import MAX_DEPTH, MAX_FILE_BYTES, check_words, check_yaml_text, parse_yaml, read_yaml_text
 from bakeoff.errors import ConfigError
 
 ALIASES = "\n".join(["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))])
@@ -76,3 +80,26 @@ def test_a_choice_that_is_a_base_of_itself_is_told(tmp_path: Path) -> None:
     path.write_text("defaults: [relu@_here_, _self_]\n")
     with pytest.raises(ConfigError, match="a base of itself"):
         read_choice(path)
+
+
+SCALARS = """
+floats: [1e-3, -1e3, +1E+2, .5, .5e-1, .5e1, 1., 1.5e3, 1_0.5, 1_0e1, 1:30.5, .inf, -.INF, .nan, 1e, e5, 1e5e]
+other: [2026-11-25, 2026-11-25 10:00:00, 012, 0x1f, 0b1, 0o17, 1_000, 1:30, yes, No, on, ~, null, Null, "1e-3", '', "???", "=", a=b, "${b}"]
+base: &base {a: 1, b: [x, {y: z}]}
+derived: {<<: *base, a: 2, 3: int, true: bool, 1.5: float}
+text: |
+  1e-3
+"""
+
+
+def test_yaml_is_read_as_omegaconf_reads_it() -> None:
+    files = [path for folder in ("conf", "sweeps") for path in package_data_dir(folder).rglob("*.yaml")]
+    assert len(files) > 100
+    for text in [SCALARS, dump_frozen(compose()), *(path.read_text(encoding="utf-8") for path in files)]:
+        expected = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        assert repr(parse_yaml(text) or {}) == repr(expected)  # repr tells 1 from 1.0 and from true, and takes NaN for itself
+
+
+def test_a_key_occurs_once() -> None:
+    with pytest.raises(yaml.YAMLError, match="found duplicate key a"):
+        parse_yaml("b: {a: 1, c: 2, a: 3}")

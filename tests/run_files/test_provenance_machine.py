@@ -58,3 +58,11 @@ def test_whole_is_json_and_short_has_no_diff() -> None:
     tags = provenance_tags(found)
     assert all(isinstance(v, str) for v in tags.values()) and tags["version.torch"] == found["packages"]["torch"]
     assert "git.diff" not in tags and provenance_tags({**found, "git": None})["python"] == found["python"]
+
+
+def test_a_worker_describes_the_code_once_for_all_of_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_remembered", {})
+    first = collect_provenance()
+    module.remember_provenance()
+    monkeypatch.setattr(module, "describe_checkout", lambda file: pytest.fail("git was asked again"))
+    assert collect_provenance() == first

@@ -24,7 +24,7 @@ from bakeoff.config.schema import RunConfig, parse_run_config
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
-from bakeoff.config.user_text import check_words, check_yaml_text, read_yaml_text
+from bakeoff.config.user_text import check_words, check_yaml_text, parse_yaml, read_yaml_text
 from bakeoff.errors import BakeoffError, ChoiceError, ConfigError, echo, join_choices, near_miss, redact, shorten
 
 _LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}
@@ -370,13 +370,10 @@ def load_frozen(text: str, *, origin: str) -> RunConfig:
     Raises:
         ConfigError: The text is not such a config.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     check_yaml_text(text, origin=origin)
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        tree = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{origin}: not a readable config ({str(error).splitlines()[0]})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{origin}: not a config, which is a mapping")

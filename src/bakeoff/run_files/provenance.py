@@ -18,14 +18,24 @@ DIFF_BYTES = 1_000_000
 UNTRACKED = 200
 GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never")
 """git that starts no program which a repository names, and asks no server."""
+_remembered: dict[str, Any] = {}
 
 
 def collect_provenance() -> dict[str, Any]:
-    """Describe the code, the packages and the machine of this process.
+    """Describe the code, the packages and the machine of this process, or what `remember_provenance` has found of them.
 
     Returns:
         Plain JSON: `git` (see `describe_checkout`; a wheel has none), packages, python, os, cpu, cores, memory_gb and gpus.
     """
+    return {**(_remembered or _describe_process()), "gpus": _gpus()}
+
+
+def remember_provenance() -> None:
+    """Describe all but the GPUs once, for this process and those forked from it: they run the code that it has loaded by now."""
+    _remembered.update(_describe_process())
+
+
+def _describe_process() -> dict[str, Any]:
     return {
         "git": describe_checkout(Path(__file__).resolve()),
         "packages": _versions(),
@@ -34,7 +44,6 @@ def collect_provenance() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": available_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "gpus": _gpus(),
     }
 
 

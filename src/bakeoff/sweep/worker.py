@@ -19,6 +19,7 @@ from bakeoff.config.targets import check_names_and_ranges
 from bakeoff.errors import BakeoffError, ConfigError, MachineError
 from bakeoff.machine import fault_of, full_disk
 from bakeoff.run_files.journal import Journal, read_journal
+from bakeoff.run_files.provenance import remember_provenance
 from bakeoff.run_files.run_dir import RunDir
 from bakeoff.sweep import leases, step_watch
 from bakeoff.sweep.candidates import ends
@@ -79,6 +80,7 @@ def serve(worker_spec: WorkerSpec, wire: Connection) -> None:
     pass_on_uri(worker_spec.uri)
     for planned_arm in worker_spec.plan.planned_arms:  # trials are forked from this process, and find in its memory what it has read
         check_names_and_ranges(planned_arm.run)
+    remember_provenance()
     try:
         queue, owner = TrialQueue(worker_spec.plan, folder=worker_spec.folder), leases.Owner.here()
         while not wire.poll():
