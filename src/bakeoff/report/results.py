@@ -16,6 +16,7 @@ import pandas as pd
 
 from bakeoff.errors import NotFoundError, StoreError, near_miss
 from bakeoff.report.design import SweepDesign, extend_studies, read_design
+from bakeoff.report.scope import read_scope
 from bakeoff.run_files.stored_plan import PLAN_FILE, read_stored_plan
 from bakeoff.stats.scores import Scores
 
@@ -52,6 +53,7 @@ class SweepResults:
         pruning_audit: (audited, wrong): how many pruned runs were run to their end, and how many of these would have been chosen.
         test_predictions: mlflow_id -> (predicted, target), each (images,), of the confirm runs whose predictions the store has; read where
             the verdict is about the test accuracy.
+        scope: net, data, steps and batch of the confirm runs: param -> its distinct values.
     """
 
     design: SweepDesign
@@ -66,6 +68,7 @@ class SweepResults:
     queued_seeds: int | None = None
     pruning_audit: tuple[int, int] | None = None
     test_predictions: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    scope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -241,6 +244,7 @@ def load_sweep(name: str, *, uri: str, sweep_hash: str | None = None) -> SweepRe
         queued_seeds=counts.get("sweep.seeds"),
         pruning_audit=audits,
         test_predictions=predictions,
+        scope=read_scope(frame),
     )
     if counts.get("sweep.studies", 1) > 1 and not plan.sequential.has_studies:
         extended = replace(sweep, design=extend_studies(plan, seeds=counts["sweep.seeds"], studies=counts["sweep.studies"]))

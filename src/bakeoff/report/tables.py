@@ -149,6 +149,7 @@ def report_summary(analysis: Analysis, table: pd.DataFrame) -> dict[str, Any]:
         "failures": {block: [dataclasses.asdict(rate) for rate in rates] for block, rates in verdict.failure_rates.items()},
         "failure_differences": {block: [dataclasses.asdict(d) for d in tests] for block, tests in verdict.failure_differences.items()},
         "fixed": dict(plan.fixed),
+        "scope": {key: list(values) for key, values in sweep.scope.items()},
         "origin": {name: list(values) for name, values in sweep.origin.items()},
         "commands": reproduction_commands(sweep),
         "runs": len(sweep.runs),

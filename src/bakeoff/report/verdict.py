@@ -19,6 +19,7 @@ from bakeoff.report.outcomes import (
     nothing_learned,
 )
 from bakeoff.report.results import ENDED, SweepResults, count_states
+from bakeoff.report.scope import scope_sentence
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.failures import FailureDifference, FailureRate, compare_failures, failure_rates
 from bakeoff.stats.image_sampling import CorrectImages
@@ -99,7 +100,8 @@ def compute_verdict(sweep: SweepResults) -> Verdict:
         headline = _nothing_learned(seen, [block]) if empty else conclude_family(seen, evidence[block]).headline
         details.append(f"In {block}: {headline}")
     lucks = tuning_lucks(seen) if plan.is_conditional else {}
-    details += [*_conditional(seen, main, lucks), *_pending(sweep, size)]
+    about = scope_sentence(sweep.scope)
+    details += [*([about] if about else []), *_conditional(seen, main, lucks), *_pending(sweep, size)]
     return Verdict(main.grade, main.winner, main.headline, tuple(details), flags, tuple(differences), analyses, size, rates, tests, lucks)
 
 
