@@ -1,4 +1,7 @@
-"""`bakeoff list [SLOT ...]`: every slot and its choices, one line each with what it is; `--diff`: the nets against their papers."""
+"""`bakeoff list [SLOT [CHOICE]]`: every slot and its choices, one line each; of a choice its arguments, their defaults and ranges.
+
+`--diff` compares the nets with those of their papers.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import yaml
+
 from bakeoff.commands.arguments import CommandParser
-from bakeoff.config.choices import choice_files, read_choice
-from bakeoff.config.slots import GROUPS
+from bakeoff.config.choices import choice_files, pop_description, read_choice
+from bakeoff.config.search_space import SearchSpace
+from bakeoff.config.slots import GROUPS, package_data_dir
+from bakeoff.config.user_text import read_yaml_text
 from bakeoff.errors import ChoiceError, ConfigError, echo, join_choices, near_miss
 
 if TYPE_CHECKING:
@@ -22,42 +29,118 @@ PAPER_COLUMNS = ("input", "channels", "kernels", "LRN", "parameters")
 def main(argv: list[str]) -> int:
     """Print the choices."""
     parser = CommandParser(prog="bakeoff list", description=__doc__)
-    parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"of {join_choices(GROUPS)}, sweep; all where none is named")
+    parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"{join_choices(GROUPS)}, sweep; a choice behind its slot is described")
     parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--diff", action="store_true", help="with the slot model: what each net changes against its paper's")
     args = parser.parse_args(argv)
     groups = (*GROUPS, "sweep")
+    if args.config_dir is not None and not args.config_dir.is_dir():
+        raise ConfigError(f"--config-dir={args.config_dir}: no such folder")
+    if len(args.slots) == 2 and args.slots[0] in groups and args.slots[1] not in groups:
+        return print_choice(*args.slots, config_dir=args.config_dir, as_json=args.json)
     for slot in args.slots:
         if slot not in groups:
             raise ChoiceError(f"{slot}: no such slot{near_miss(slot, groups)}; slots: {join_choices(groups)}")
-    if args.config_dir is not None and not args.config_dir.is_dir():
-        raise ConfigError(f"--config-dir={args.config_dir}: no such folder")
     if args.diff:
         if args.slots != ["model"]:
             raise ConfigError("--diff: compares the nets of one slot; write bakeoff list model --diff")
-        variants = net_variants(args.config_dir)
-        if args.json:
-            print(json.dumps({variant.choice: variant.changes for variant in variants}))
-        else:
-            echo(variants_table(variants))
-        return 0
-    choices = {slot: about_choices(slot, args.config_dir) for slot in args.slots or groups}
-    if args.json:
+        return print_differences(net_variants(args.config_dir), as_json=args.json)
+    return print_choices(args.slots or groups, config_dir=args.config_dir, as_json=args.json)
+
+
+def print_differences(variants: Sequence[NetVariant], *, as_json: bool) -> int:
+    """Print what each net changes against its paper's, and return the exit code."""
+    if as_json:
+        print(json.dumps({variant.choice: variant.changes for variant in variants}))
+    else:
+        echo(variants_table(variants))
+    return 0
+
+
+def print_choices(slots: Sequence[str], *, config_dir: Path | None, as_json: bool) -> int:
+    """Print the choices of the slots, and return the exit code: 2 where a file cannot be read."""
+    errors: list[str] = []
+    choices = {slot: about_choices(slot, config_dir, errors=errors) for slot in slots}
+    for error in errors:
+        echo(f"bakeoff: {error}", err=True)
+    if as_json:
         print(json.dumps(choices))
-        return 0
+        return 2 if errors else 0
+    defaults = default_choices()
     width = max((len(name) for group in choices.values() for name in group), default=0)
     for slot, group in choices.items():
         echo(slot)
         for name, about in group.items():
-            echo(f"  {name:<{width}}  {about}".rstrip())
+            echo(f"  {name:<{width}}  {'(default) ' if name == defaults.get(slot) else ''}{about}".rstrip())
+    return 2 if errors else 0
+
+
+def default_choices() -> dict[str, str]:
+    """Return slot -> the choice of a run that names none."""
+    tree = yaml.safe_load(read_yaml_text(package_data_dir("conf") / "run.yaml"))
+    return {slot: name for entry in tree["defaults"] if isinstance(entry, dict) for slot, name in entry.items()}
+
+
+def about_choices(group: str, config_dir: Path | None, *, errors: list[str] | None = None) -> dict[str, str]:
+    """Return the choices of a group, a user's own included, each with its `about` line, or a sweep's question.
+
+    What is wrong with a file that cannot be read is appended to `errors`, where that is a list, and the others are returned.
+    """
+    abouts: dict[str, str] = {}
+    for name, path in choice_files(group, config_dir).items():
+        try:
+            tree = read_choice(path)
+        except ConfigError as error:
+            if errors is None:
+                raise
+            errors.append(str(error))
+        else:
+            abouts[name] = str(tree.get("about") or tree.get("question") or "")
+    return abouts
+
+
+def print_choice(slot: str, name: str, *, config_dir: Path | None, as_json: bool) -> int:
+    """Print what a choice is, where it comes from, and its arguments, and return the exit code."""
+    from bakeoff.config.schema import flatten
+
+    files = choice_files(slot, config_dir)
+    if name not in files:
+        raise ChoiceError(f"{slot}={name}: no such choice{near_miss(name, files)}; choices: {join_choices(files)}")
+    tree = read_choice(files[name])
+    if slot == "sweep":
+        tree = {"about": tree.get("question", "")}
+    about, target = str(tree.get("about", "")), str(tree.get("_target_") or tree.get("source", {}).get("_target_", ""))
+    described = pop_description(slot, tree)
+    prefix = "" if slot == "experiment" else f"{slot}."
+    arguments = [
+        {
+            "key": f"{prefix}{key}",
+            "default": value,
+            "valid": str(described.ranges.get(key, "")),
+            "searched": spell_space(described.spaces[key]) if key in described.spaces else "",
+        }
+        for key, value in flatten(tree)
+        if not key.endswith("_target_") and key != "defaults"
+    ]
+    if as_json:
+        print(json.dumps({"about": about, "target": target, "file": str(files[name]), "arguments": arguments}))
+        return 0
+    is_default = name == default_choices().get(slot)
+    echo(f"{slot}={name}{' (default)' if is_default else ''}  {about}".rstrip())
+    echo(f"  from  {target or files[name]}\n  file  {files[name]}" if target else f"  file  {files[name]}")
+    rows = [["argument", "default", "valid", "range of a sweep"]]
+    rows += [[row["key"], json.dumps(row["default"]), row["valid"], row["searched"]] for row in arguments]
+    if arguments:
+        echo("\n" + _align([row[: 4 if any(r[3] for r in rows[1:]) else 3] for row in rows]))
     return 0
 
 
-def about_choices(group: str, config_dir: Path | None) -> dict[str, str]:
-    """Return the choices of a group, a user's own included, each with its `about` line, or a sweep's question."""
-    trees = {name: read_choice(path) for name, path in choice_files(group, config_dir).items()}
-    return {name: str(tree.get("about") or tree.get("question") or "") for name, tree in trees.items()}
+def spell_space(space: SearchSpace) -> str:
+    """Return a search space in words."""
+    if space.choices:
+        return ", ".join(map(str, space.choices))
+    return f"{space.low:g} to {space.high:g}{', log' if space.log else ''}"
 
 
 class NetVariant(NamedTuple):

@@ -1,6 +1,6 @@
 """`bakeoff train [key=value ...]`: one run, a grid of runs with -m, or a stopped run that goes on with resume=RUN_ID.
 
-All of Hydra's flags work (--cfg job, --info, --config-dir, ...). Every job is composed and checked before anything is made or started.
+Every job is composed and checked before anything is made or started.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.commands.arguments import CommandParser
 from bakeoff.config import compose
-from bakeoff.config.targets import trust_modules
+from bakeoff.config.targets import trust_modules, trust_word
 from bakeoff.errors import BakeoffError, ConfigError, echo, interrupt_on_signal, printable, redact
 
 if TYPE_CHECKING:
@@ -29,6 +30,31 @@ RESUME_KEYS = ("tracking.", "trust=", "resume=", "trainer.progress=", "hydra.")
 """Overrides that a resumed run takes from this command line; everything else is the run's own."""
 HELP_FLAGS = ("help", "hydra_help", "shell_completion", "version")
 SHOW_FLAGS = ("cfg", "info")
+HELP = """usage: bakeoff train [-m] [flags] [key=value ...]
+
+Trains a net and logs the run to MLflow. A key left out keeps its default.
+
+choices   model activation initializer optimizer scheduler loss data
+          experiment trainer tracking; `bakeoff list` names all of them, and
+          `bakeoff list optimizer adam` the arguments of one
+common    optimizer.lr optimizer.weight_decay scheduler.warmup model.dropout
+          data.batch_size data.subset data.augment.flip trainer.max_epochs
+          trainer.max_steps trainer.clip trainer.accelerator trainer.precision
+          seed test name diagnostics tracking.experiment tracking.uri
+          resume=RUN_ID goes on with a stopped run
+
+flags     -m, --multirun    a grid: every combination of values such as 1,2,3
+          --cfg job         print the config with all keys, and train nothing
+          --json            the result as one JSON object
+          --config-dir DIR  a folder of your own, laid over conf/
+          --hydra-help      Hydra's further flags
+
+examples  bakeoff train
+          bakeoff train model=vgg11 optimizer=adam optimizer.lr=1e-3
+          bakeoff train data=cifar10 data.download=true trainer.max_epochs=20
+          bakeoff train -m optimizer=sgd,adam 'seed=range(1,4)'
+          bakeoff train trainer.max_steps=1 test=true   # does it run at all?
+          bakeoff train resume=RUN_ID"""
 
 
 def main(argv: list[str]) -> int:
@@ -77,8 +103,11 @@ def exit_code(outcomes: Sequence[TrainedRun]) -> int:
 
 
 def show_help(args: argparse.Namespace, words: Sequence[str]) -> int:
-    """Let Hydra print its page; a help page is made from a composed config, which configures the logging."""
-    if args.help or args.hydra_help:
+    """Print the page of this command, or let Hydra print its own, which it makes from a composed config."""
+    if args.help:
+        echo(HELP)
+        return 0
+    if args.hydra_help:
         with compose.hydra_session(args.config_dir):
             compose.check_hydra_nodes(args.overrides)
     return compose.show_by_hydra(words, config_dir=args.config_dir)
@@ -195,6 +224,8 @@ def summary_line(outcome: TrainedRun) -> str:
 
 def print_outcome(outcome: TrainedRun) -> None:
     """Print a run's result."""
+    from bakeoff.tracking.client import default_uri
+
     result = outcome.result
     echo(f"{result.name}: {result.status}{' (' + result.reason + ')' if result.reason else ''}")
     for name, value in result.metrics.items():
@@ -203,4 +234,5 @@ def print_outcome(outcome: TrainedRun) -> None:
     echo(f"  {'steps, seconds':<21} {result.steps}, {result.seconds:.1f}")
     echo(f"  {'run':<21} {result.id}")
     echo(f"  {'folder':<21} {outcome.run_dir}")
-    echo(f"  {'again':<21} bakeoff reproduce {result.id}")
+    where = f" {shlex.quote(f'tracking.uri={outcome.tracking_uri}')}" if outcome.tracking_uri != default_uri(Path.cwd()) else ""
+    echo(f"  {'again':<21} bakeoff reproduce {result.id}{where}{trust_word()}")

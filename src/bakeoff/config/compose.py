@@ -19,8 +19,9 @@ from typing import Any
 import yaml
 
 from bakeoff.config.choices import BASE_FOLDER, DESCRIPTIVE_KEYS, ChoiceDescription, choice_files, pop_description, read_choice
+from bakeoff.config.key_names import suggest_key
 from bakeoff.config.renamed_targets import current_targets
-from bakeoff.config.schema import RunConfig, parse_run_config
+from bakeoff.config.schema import RunConfig, flatten, parse_run_config
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, SLOTS, package_data_dir
 from bakeoff.config.targets import check_names_and_ranges
@@ -292,7 +293,7 @@ def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
             if key.lstrip("+").startswith(("hydra/sweeper", "hydra/launcher", "hydra.sweeper", "hydra.launcher")):
                 raise ConfigError(f"{override.input_line}: not supported; bakeoff itself runs the jobs of -m, one after the other")
             if override.is_sweep_override() and not override.is_discrete_sweep():
-                raise ConfigError(f"{override.input_line}: -m needs a list of values, as in key=1,2,3")
+                raise ConfigError(f"{override.input_line}: {_list_instead(key, override.value())}")
             try:
                 texts = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
                 values[key] = [f"{key}={text}" for text in itertools.islice(texts, MAX_JOBS + 1)]
@@ -306,6 +307,13 @@ def split_multirun(overrides: Sequence[str]) -> list[list[str]]:
     if jobs > MAX_JOBS:
         raise ConfigError(f"-m: {' '.join(overrides)[:200]} makes more than {MAX_JOBS} runs")
     return [list(job) for job in itertools.product(*values.values())]
+
+
+def _list_instead(key: str, interval: Any) -> str:
+    """Return what to type instead of an interval, of which only a sweep can try a number."""
+    low, high = float(interval.start), float(interval.end)
+    middle = math.sqrt(low * high) if 0 < low < high else (low + high) / 2
+    return f"-m needs a list of values, as in {key}={low:g},{middle:.3g},{high:g}; an interval is searched by a sweep, under tune"
 
 
 def record_multirun(overrides: Sequence[str]) -> None:
@@ -411,15 +419,17 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
         return ChoiceError(f"{group}={name}: no such choice{near_miss(name, options)}; choices: {join_choices(options) or 'none'}")
     text = " ".join(str(error).split())
     ambiguous = re.match(r"Ambiguous value for argument '([^']+)'", text)
+    ambiguous = ambiguous or re.match(r"Sweep parameters '(.+)' requires --multirun", text)
     if ambiguous:
         return ConfigError(f"{ambiguous[1]}: several values are a grid, which needs -m; write a list as key=[a,b]")
     unknown_group = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     cause = error.__cause__
     full_key = unknown_group[1] if unknown_group else str(getattr(cause, "full_key", "") or "")
     if full_key and (unknown_group or "is not in struct" in str(cause)):
-        *parents, last = full_key.split(".")
-        siblings = _keys_at(parents, overrides)
-        return ConfigError(f"{full_key}: no such key{near_miss(last, siblings)}; keys: {join_choices(siblings)}")
+        node = _composed_choices(overrides)
+        siblings = _keys_at(node, full_key.split(".")[:-1])
+        hint = suggest_key(full_key, keys=[key for key, _ in flatten(node)], siblings=siblings)
+        return ConfigError(f"{full_key}: no such key{hint}")
     if full_key and cause is not None:
         return ConfigError(f"{full_key}: {str(cause).splitlines()[0]}")
     text = text.removesuffix("See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details").strip()
@@ -427,16 +437,29 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
     return ConfigError(text if override is None or override in text else f"{override}: {text}")
 
 
-def _keys_at(parents: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the keys below `parents`, composed with the chosen config groups but without any other override."""
+def _composed_choices(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the tree composed with the chosen config groups but without any other override."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
 
     chosen = [word for word in overrides if word.split("=")[0] in GROUPS]
     try:
-        node: Any = hydra_compose("run", overrides=chosen)
+        config = hydra_compose("run", overrides=chosen)
     except HydraException:
-        node = hydra_compose("run")
+        config = hydra_compose("run")
+    tree = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(tree, dict)
+    return {
+        str(name): {key: value for key, value in node.items() if key not in ("_target_", *DESCRIPTIVE_KEYS)}
+        if isinstance(node, dict)
+        else node
+        for name, node in tree.items()
+    }
+
+
+def _keys_at(node: Any, parents: Sequence[str]) -> list[str]:
+    """Return the keys below `parents`."""
     for parent in parents:
-        node = node.get(parent) if hasattr(node, "get") else None
-    return [str(key) for key in node if str(key) not in ("_target_", *DESCRIPTIVE_KEYS)] if hasattr(node, "keys") else []
+        node = node.get(parent) if isinstance(node, dict) else None
+    return [str(key) for key in node if key != "_target_"] if isinstance(node, dict) else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shlex
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -119,6 +120,12 @@ def trust_modules(modules: Iterable[str]) -> None:
     trusted = dict.fromkeys([*trusted_modules(), *modules])
     if trusted:
         os.environ[TRUST_VARIABLE] = ",".join(trusted)
+
+
+def trust_word() -> str:
+    """Return the ` trust=[...]` that a printed command needs to find the modules trusted in this process, or an empty text."""
+    modules = ",".join(trusted_modules())
+    return f" {shlex.quote(f'trust=[{modules}]')}" if modules else ""
 
 
 def target_module(slot: str, config: Mapping[str, Any], trust: tuple[str, ...] = ()) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from bakeoff.errors import join_choices, near_miss, shorten
+from bakeoff.config.key_names import suggest_key
+from bakeoff.errors import near_miss, shorten
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
@@ -22,7 +23,7 @@ def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> 
     context = first.get("ctx", {})
     if first["type"] == "extra_forbidden":
         siblings = [name for parent in parents[-1:] for name in _field_names(parent)]
-        return f"{key}: no such key{near_miss(names[-1], siblings)}; keys: {join_choices(siblings)}"
+        return f"{key}: no such key{suggest_key(key, keys=[], siblings=siblings)}"
     if first["type"] == "missing":
         return f"{key}: this key is missing"
     if first["type"] == "too_long":

@@ -29,10 +29,11 @@ def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
 
     where = f" {shlex.quote(f'tracking.uri={store.redact(sweep.uri)}')}" if sweep.nondefault_store else ""
     sweep_command = store.redact(sweep.design.command)
+    trust = "".join(f" {shlex.quote(word)}" for word in shlex.split(sweep_command) if word.startswith("trust="))
     return {
         "sweep": sweep_command,
         "report": f"bakeoff report {shlex.quote(sweep.title)}{where}" if sweep.design.declared else sweep_command,
-        "run": f"bakeoff reproduce ID{where}",
+        "run": f"bakeoff reproduce ID{where}{trust}",
     }
 
 

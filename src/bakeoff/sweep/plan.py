@@ -173,7 +173,8 @@ class Plan:
     def command(self) -> str:
         """The line that runs it, and resumes it."""
         name = self.name if is_named(self.request.path) else str(self.request.path)
-        return shlex.join(["bakeoff", "sweep", name, *map(redact, self.request.overrides)])
+        own = [] if self.request.config_dir is None else ["--config-dir", self.request.config_dir]
+        return shlex.join(["bakeoff", "sweep", name, *own, *map(redact, self.request.overrides)])
 
     def stored(self) -> StoredPlan:
         """The plan as plan.json holds it, with everything resolved."""

@@ -55,6 +55,7 @@ class SweepRequest:
     overrides: tuple[str, ...] = ()
     scale: str | None = None
     workers: int | None = None
+    config_dir: str | None = None
 
 
 def read_request(name: str, *, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> SweepRequest:
@@ -69,6 +70,8 @@ def read_request(name: str, *, overrides: Sequence[str] = (), config_dir: str | 
         PlanError: For the first thing that is wrong.
     """
     check_words(overrides)
+    for word in overrides:
+        check_functions(word)
     path = find_sweep_file(name, config_dir=config_dir)
     tree = load_sweep_file(path)
     spec = parse_spec(tree, prefix=f"{path.name}: ")
@@ -101,7 +104,21 @@ def read_request(name: str, *, overrides: Sequence[str] = (), config_dir: str | 
         overrides=tuple(overrides),
         scale=scale,
         workers=None if workers is None else parse_workers(workers),
+        config_dir=None if config_dir is None else str(config_dir),
     )
+
+
+def check_functions(word: str) -> None:
+    """Refuse Hydra's functions, with the word to type instead."""
+    key, _, value = word.partition("=")
+    function = re.fullmatch(r"(choice|range|interval|glob)\((.*)\)", value, re.DOTALL)
+    if function is not None:
+        name, inside = function.groups()
+        instead = {
+            "choice": f"write {key}={inside}",
+            "interval": f"an interval stands in the sweep's file, as in tune: {{{key}: {{low: 0.001, high: 1, log: true}}}}",
+        }
+        raise PlanError(f"{word}: {instead.get(name, f'a sweep takes a list of values, as in {key}=1,2,3')}")
 
 
 def find_sweep_file(name: str, *, config_dir: str | Path | None = None) -> Path:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from bakeoff import builders
 from bakeoff.config.compose import dump_frozen, load_frozen
-from bakeoff.config.schema import RunConfig
+from bakeoff.config.schema import RunConfig, TrackingConfig
+from bakeoff.config.targets import trust_word
 from bakeoff.errors import FolderError, MachineError, NotFoundError, RunInterrupted, redact, signal_of
 from bakeoff.run_files.journal import Journal
 from bakeoff.run_files.run_dir import RunDir, RunKind, RunManifest, new_run_id
@@ -112,9 +113,9 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
             else:
                 result = train_from_dir(run_dir.path, progress=progress)
         except MachineError as error:
-            raise MachineError(f"run {manifest.id} was stopped by the machine: {error}; {way_back(manifest)}", kind=error.kind) from error
+            raise MachineError(f"run {manifest.id} was stopped by the machine: {error}; {way_back(run_dir)}", kind=error.kind) from error
         except KeyboardInterrupt as stop:
-            interrupted = interruption(manifest, stop)
+            interrupted = interruption(run_dir, stop)
             if run.trainer.is_distributed:
                 log_killed(run_dir, str(interrupted))
             raise interrupted from None
@@ -122,11 +123,13 @@ def train_run_dir(run_dir: RunDir, run: RunConfig, *, progress: bool) -> Trained
     return TrainedRun(result, run_dir.path, redact(uri), lagging)
 
 
-def way_back(manifest: RunManifest) -> str:
+def way_back(run_dir: RunDir) -> str:
     """Return the words that say how a stopped run goes on."""
-    address = manifest.tracking_uri
-    where = f" {shlex.quote(f'tracking.uri={address}')}" if address not in ("", default_uri(Path.cwd())) else ""
-    return f"bakeoff train resume={manifest.id}{where} goes on with it"
+    manifest = run_dir.read_job()
+    folder = run_dir.path.parents[1]
+    words = [f"tracking.uri={manifest.tracking_uri}"] if manifest.tracking_uri not in ("", default_uri(Path.cwd())) else []
+    words += [f"tracking.folder={folder}"] if folder.absolute() != Path(TrackingConfig().folder).absolute() else []
+    return f"{shlex.join(['bakeoff', 'train', f'resume={manifest.id}', *words])}{trust_word()} goes on with it"
 
 
 def log_killed(run_dir: RunDir, reason: str) -> None:
@@ -136,11 +139,12 @@ def log_killed(run_dir: RunDir, reason: str) -> None:
         journal.end("KILLED", reason=reason)
 
 
-def interruption(manifest: RunManifest, stop: KeyboardInterrupt) -> RunInterrupted:
+def interruption(run_dir: RunDir, stop: KeyboardInterrupt) -> RunInterrupted:
     """Return the interrupt of a run, with its id and the way back."""
     number = signal_of(stop)
     cause = "Ctrl-C" if number == signal.SIGINT else number.name
-    return RunInterrupted(f"run {manifest.id} was stopped by {cause}; {way_back(manifest)}", signal_number=number)
+    message = f"run {run_dir.read_job().id} was stopped by {cause}; {way_back(run_dir)}"
+    return RunInterrupted(message, signal_number=number)
 
 
 def resume_run(run_dir: RunDir, *, uri: str | None = None, progress: bool) -> TrainedRun:
@@ -185,14 +189,14 @@ def train_in_subprocess(run: RunConfig, *, context: ForkServerContext) -> Traine
         process.join()
     except KeyboardInterrupt as stop:
         processes.stop_child(process)
-        raise interruption(run_dir.read_job(), stop) from None
+        raise interruption(run_dir, stop) from None
     try:
         result = result_or_failure(run_dir, process.exitcode)
     except MachineError as error:
         if error.kind == "disk":
             raise
         manifest = run_dir.read_job()
-        result = RunResult(manifest.id, manifest.name, "stopped", f"{error}; {way_back(manifest)}")
+        result = RunResult(manifest.id, manifest.name, "stopped", f"{error}; {way_back(run_dir)}")
     return TrainedRun(result, run_dir.path, run_dir.read_job().tracking_uri, lagging=False)
 
 

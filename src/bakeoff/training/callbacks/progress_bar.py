@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from bakeoff.errors import echo, printable
 from bakeoff.training.lightning_module import ClassificationModule
+
+
+class ThreeLines(Progress):
+    """A title, a bar and the metrics, each on a line of its own that is cut at the terminal's edge, so that none crowds out the bar."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the lines."""
+        for task in self.tasks:
+            yield Text(task.description, no_wrap=True, overflow="ellipsis")
+            yield self.make_tasks_table([task])
+            yield Text(task.fields["metrics"], no_wrap=True, overflow="ellipsis")
 
 
 class TrainingProgressBar(pl.Callback):
@@ -29,11 +42,9 @@ class TrainingProgressBar(pl.Callback):
         self.start_time, self.first_step = time.perf_counter(), pl_module.step
         if not self.console.is_terminal:
             return
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
+        self.progress = ThreeLines(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[metrics]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
