@@ -113,6 +113,8 @@ def test_two_workers_run_a_sweep(small: Small, server: Any, capsys: pytest.Captu
     assert [(s.done, s.confirmed, s.failed, s.diverged) for s in arms_progress] == [(3, 2, 0, 0)] * 2
     err = capsys.readouterr().err
     assert err.count("finished") == plan.runs and "[10/10]" in err
+    kept = {RunDir(path.parents[1]).read_job().name for path in Path("runs").rglob("last.ckpt")}
+    assert kept == {"momentum-s1001", "momentum-s1002", "adam-s1001", "adam-s1002"}, "a tuning trial's go when it is decided"
     before = attempts()
     assert work(plan, server) == arms_progress and attempts() == before, "a sweep that is done trains nothing again"
 

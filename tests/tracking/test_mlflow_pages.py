@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,18 @@ def test_pages_show_a_run_and_a_late_server_takes_a_journal(
         assert answer["run"]["info"]["status"] == "FINISHED"
         shown = urllib.request.urlopen(f"{url}/get-artifact?path=config.yaml&run_uuid={run}").read()
         assert shown == b"seed: 1\n"
+        listening = {
+            connection.laddr.ip
+            for member in in_session(process.pid)
+            for connection in member.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening == {"127.0.0.1"}
+        for name, content in (("Host", "evil.example"), ("Origin", "http://evil.example")):
+            foreign = urllib.request.Request(f"{url}/api/2.0/mlflow/experiments/create", b'{"name": "evil"}', {name: content})
+            foreign.add_header("Content-Type", "application/json")
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(foreign)
         # The same folder by way of the server, which was not there when the journal was written.
         late = written(steps=1500, experiment="late")
         with Journal(late.journal) as journal:
