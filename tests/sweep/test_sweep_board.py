@@ -261,3 +261,28 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
         pass
     with leases.exclusive_lock(tmp_path / "lock", name="sweep x"):
         pass
+
+
+def test_a_queue_sees_at_once_what_another_process_has_decided(small: Small) -> None:
+    plan = small("budget.trials=8", "confirm.seeds=4")
+    queues = [TrialQueue(plan, folder=home(plan)) for _ in range(2)]
+    for number in range(plan.runs):
+        taker, reader = queues[number % 2], queues[1 - number % 2]
+        lease = claimed(taker)
+        assert sum(progress.running for progress in reader.arms_progress()) == 1
+        assert reader.tell(lease, result(number * 0.618 % 1)) and not taker.tell(lease, result())
+        fresh = TrialQueue(plan, folder=home(plan)).arms_progress()
+        assert taker.arms_progress() == reader.arms_progress() == fresh and taker.over() == reader.over() == (number == plan.runs - 1)
+
+
+def test_the_disk_is_waited_for_once_before_others_may_read(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = small()
+    queue, synced = TrialQueue(plan, folder=home(plan)), []
+    journal = home(plan) / JOURNAL
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(journal.stat().st_size))
+    lease = claimed(queue)
+    assert synced == [journal.stat().st_size], "all lines of a claim are durable with its end"
+    queue.tell(lease, result())
+    assert len(synced) == 2 and synced[1] == journal.stat().st_size
+    queue.over()
+    assert len(synced) == 2, "nothing was written"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import multiprocessing
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,6 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bakeoff.errors import BakeoffError
-from bakeoff.run_files.file_locks import new_lock
 from bakeoff.sweep.candidates import DIGITS, Point
 from bakeoff.sweep.plan import Plan
 from bakeoff.sweep.planned_arm import PlannedArm
@@ -36,21 +38,97 @@ IDLE = RandomSampler(seed=0)
 """The sampler of a study that is not being asked: it reads no trial."""
 
 
-def open_studies(plan: Plan, *, folder: Path, studies: int) -> dict[tuple[Stage, int], Study]:
+class TrialJournal(JournalFileBackend):
+    """Optuna's journal file for the holder of the sweep's lock, who makes durable by one `sync` what has been written in the meantime.
+
+    Optuna's class locks the file and waits for the disk at every line, and a trial has fifteen. Its lock would outlive a killed process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open, or make, the journal in a sweep's folder."""
+        super().__init__(str(folder / JOURNAL))
+        self.path, self.is_durable = folder / JOURNAL, True
+        self.end = (-1, -1)
+        """Lines and bytes that have been read."""
+        self.changed: set[int] = set()
+        """Optuna's ids of the trials that lines read since the last `clear` are about."""
+        self.grown: set[int] = set()
+        """Optuna's ids of the studies that got trials or attributes in those lines."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read the lines from a number on, and note what they are about."""
+        size, number = self.path.stat().st_size, log_number_from
+        if (number, size) == self.end:
+            return
+        for line in super().read_logs(log_number_from):
+            number += 1
+            if "trial_id" in line:
+                self.changed.add(line["trial_id"])
+            elif "study_id" in line:
+                self.grown.add(line["study_id"])
+            yield line
+        self.end = (number, size)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write lines, which are durable after the next `sync`."""
+        with open(self.path, "ab") as file:
+            file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in logs).encode())
+        self.is_durable = False
+
+    def sync(self) -> None:
+        """Make all lines durable."""
+        if not self.is_durable:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+            self.is_durable = True
+
+    def clear(self) -> None:
+        """Forget what the lines were about that have been read."""
+        self.changed.clear()
+        self.grown.clear()
+
+
+class KnownTrials:
+    """The trials of a study by number as the journal had them when it was last read, and those of them that are not decided."""
+
+    def __init__(self, study: Study, storage: JournalStorage) -> None:
+        """Know nothing yet of the trials of `study` in `storage`."""
+        self.study, self.storage = study, storage
+        self.id = storage.get_study_id_from_name(study.study_name)
+        self.trials: list[FrozenTrial] = []
+        self.open: set[int] = set()
+        """Numbers of trials that run or wait."""
+        self.version = 0
+        """Grows with every change."""
+
+    def append_new(self) -> Iterator[int]:
+        """Add the trials that are new, and yield their ids in the journal."""
+        with contextlib.suppress(KeyError):  # beyond the last one
+            while True:
+                trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.id, len(self.trials))
+                self.update(len(self.trials), trial_id)
+                yield trial_id
+
+    def update(self, number: int, trial_id: int) -> None:
+        """Take the present state of a trial."""
+        self.trials[number : number + 1] = [self.storage.get_trial(trial_id)]
+        (self.open.discard if self.trials[number].state.is_finished() else self.open.add)(number)
+        self.version += 1
+
+
+def open_studies(plan: Plan, *, journal: TrialJournal, studies: int) -> dict[tuple[Stage, int], KnownTrials]:
     """Open, or make, the Optuna studies of a plan. For the holder of the sweep's lock.
 
     Args:
         plan: The plan.
-        folder: The sweep's folder.
+        journal: The sweep's journal.
         studies: How many studies each arm has in each block.
 
     Returns:
-        (stage, place among the tuning studies) -> its Optuna study.
+        (stage, place among the tuning studies) -> its Optuna study, with its trials.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Optuna's own lock would outlive a killed process by half a minute. It asks for a class of its own, but only acquires and releases.
-    inner: Any = new_lock(folder / f"{JOURNAL}.lock")
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=inner))
+    storage = JournalStorage(journal)
     goal, pruner = StudyDirection[plan.spec.metric.goal.upper()], optuna.pruners.NopPruner()
     # `create_study(load_if_exists=True)` would write to the journal for each of them, every time.
     existing = set(optuna.get_all_study_names(storage))
@@ -61,7 +139,7 @@ def open_studies(plan: Plan, *, folder: Path, studies: int) -> dict[tuple[Stage,
         return optuna.create_study(study_name=name, storage=storage, direction=goal, sampler=IDLE, pruner=pruner)
 
     return {
-        (stage, study_index): open_study(study_of(plan, stage, arm_index, study))
+        (stage, study_index): KnownTrials(open_study(study_of(plan, stage, arm_index, study)), storage)
         for stage in STAGES
         if stage != "audit" or plan.spec.prune is not None
         for study_index, (arm_index, study) in enumerate(plan.tuning_studies(studies))

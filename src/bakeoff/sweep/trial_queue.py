@@ -10,6 +10,7 @@ one file lock, so that a budget is kept to the trial.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -41,22 +42,26 @@ class TrialQueue(StudyStates):
 
     def __init__(self, plan: Plan, *, folder: Path) -> None:
         """Open the studies of `plan` on the journal in `folder`, the sweep's own."""
-        self.folder = folder
+        self.folder, self.journal = folder, optuna_studies.TrialJournal(folder)
         extent = interim.reached(plan, folder=folder)
         with self.alone():
-            super().__init__(plan, optuna_studies.open_studies(plan, folder=folder, studies=extent.studies), extent=extent)
+            super().__init__(plan, self.journal, extent=extent)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the sweep's lock, on a journal that ends with a whole line."""
+        """Hold the sweep's lock, on a journal that ends with a whole line, has been read, and is durable afterwards."""
         with hold_lock(self.folder / LOCK):
             leases.truncate_torn_line(self.folder / JOURNAL)
             try:
+                for known in itertools.islice(getattr(self, "known", {}).values(), 1):
+                    known.storage.get_study_user_attrs(known.id)
                 yield
             except json.JSONDecodeError as error:
                 damage = f"a line in its middle is damaged: {error.doc.strip()[:40]!r}"
                 advice = "put a copy of the file back, or move the sweep's folder away to start anew"
                 raise FolderError(f"{self.folder / JOURNAL}: {damage}; {advice}") from error
+            finally:
+                self.journal.sync()
 
     def lease(self, owner: Owner) -> TrialLease | None:
         """Lease the next point: one whose owner is gone, else the next in turn.
@@ -68,8 +73,8 @@ class TrialQueue(StudyStates):
             The lease, or None where there is no point to give at this moment.
         """
         with self.alone():
-            for (stage, study_index), optuna_study in self.studies.items():
-                for trial in optuna_study.get_trials(deepcopy=False, states=(State.RUNNING,)):
+            for stage, study_index in self.studies:
+                for trial in self.unfinished(stage, study_index, State.RUNNING):
                     if is_waiting(trial) or leases.alive(trial.user_attrs.get("owner"), trial.user_attrs.get("deadline")):
                         continue
                     if not self.adopt(stage, study_index, trial):
@@ -111,14 +116,14 @@ class TrialQueue(StudyStates):
     def waiting(self) -> list[str]:
         """Return why each point waits that the machine has stopped too often, where no other point is left to do."""
         with self.alone():
-            running = [trial for study in self.studies.values() for trial in study.get_trials(deepcopy=False, states=(State.RUNNING,))]
+            running = [trial for key in self.studies for trial in self.unfinished(*key, State.RUNNING)]
             return [str(trial.user_attrs.get("stopped", "")) for trial in running] if all(map(is_waiting, running)) else []
 
     def retry_waiting(self) -> None:
         """Give the points that wait as many attempts as at first, for a new command."""
         with self.alone():
-            for (stage, study_index), optuna_study in self.studies.items():
-                for trial in optuna_study.get_trials(deepcopy=False, states=(State.RUNNING,)):
+            for stage, study_index in self.studies:
+                for trial in self.unfinished(stage, study_index, State.RUNNING):
                     if is_waiting(trial):
                         self.mark(stage, study_index, trial, {"faults": 0})
 
@@ -192,7 +197,7 @@ class TrialQueue(StudyStates):
         space = optuna_studies.distributions(planned_arm) if stage == "tune" else {}
         fresh = number is None
         if number is None:
-            waiting = optuna_study.get_trials(deepcopy=False, states=(State.WAITING,))
+            waiting = self.unfinished(stage, study_index, State.WAITING)
             number = waiting[0].number if waiting else len(self.trials(stage, study_index))
         point = self.plan.slice_of(study_index)[number] if stage == "tune" else {}
         name = self.plan.spec.budget.sampler if stage == "tune" and planned_arm.spaces else "listed"
