@@ -83,7 +83,7 @@ def test_command_leaves_the_store_within_ten_seconds(
         assert follower.close() is True
         assert time.monotonic() - start < 10.5
     said = capfd.readouterr().err
-    assert LAGS in said and "the store does not answer: it is left in" in said
+    assert LAGS in said and "the store does not answer: giving up in" in said
     assert is_gone(follower.pid)
 
 

@@ -96,7 +96,7 @@ def _scores(sweep: SweepResults) -> Iterator[str]:
         )
     if shared and units < FEW_SEEDS:
         unit = "studies" if plan.studies > 1 else "seeds"
-        yield f"Few {unit} (n = {units}): intervals assume normally distributed scores, which so few cannot show."
+        yield f"Few {unit} (n = {units}): intervals assume normally distributed scores, which cannot be checked with so few."
     if len(plan.blocks) > 1:
         yield f"The mean is over these {len(plan.blocks)} blocks and says nothing about others."
 

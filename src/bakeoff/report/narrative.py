@@ -49,30 +49,30 @@ def aggregate(analysis: Analysis) -> Iterator[str]:
         span = " to ".join(formatting.percent(coverage) for coverage in dict.fromkeys((coverages[0], coverages[-1])))
         yield (
             f"Interquartile mean of all studies or runs, with a stratified bootstrap of {N_RESAMPLES:,} resamples. "
-            f"Intervals of this kind and size held the truth in {span} of simulated sweeps; they are made for {formatting.percent(LEVEL)}, "
-            "are shown, and decide nothing."
+            f"Intervals of this kind and size contained the true value in {span} of simulated sweeps; their nominal level is "
+            f"{formatting.percent(LEVEL)}. They are shown for orientation and decide nothing."
         )
     else:
-        yield "Interquartile mean of all studies or runs; with fewer than three in a block a bootstrap tells nothing about its spread."
+        yield "Interquartile mean of all studies or runs; fewer than three in a block are too few for a bootstrap interval."
 
 
 def families(analysis: Analysis) -> Iterator[str]:
     """How many pairs the procedures for independent samples tell apart."""
     if not analysis.simultaneous:
-        yield f"Tukey's procedure is made for 2 to {MAX_ARMS} arms with two scores each."
+        yield f"Tukey's procedure needs 2 to {MAX_ARMS} arms with at least two scores each."
     for procedure, name in (("tukey", "Tukey's HSD"), ("dunnett", "Dunnett's test against the baseline")):
         comparisons = [comparison for comparison in analysis.simultaneous if comparison.procedure == procedure]
         if comparisons:
             significant = sum(comparison.p < ALPHA for comparison in comparisons)
             pairs = formatting.count_noun(len(comparisons), "pair")
-            yield f"{name} tells {significant} of {pairs} apart at 5 %, without use of the shared seeds."
+            yield f"{name} finds a difference at 5 % in {significant} of {pairs}, without using the shared seeds."
 
 
 def ranks(analysis: Analysis) -> Iterator[str]:
     """What Friedman's and Nemenyi's tests show."""
     mean_ranks = analysis.ranks
     if mean_ranks is None:
-        yield "Ranks need three arms with scores in every block, and three blocks or seeds."
+        yield "Ranks need at least three arms with scores in every block, and at least three blocks or seeds."
         return
     by_study = mean_ranks.unit == "seed" and analysis.sweep.design.studies > 1
     rankings = formatting.count_noun(mean_ranks.rankings, mean_ranks.unit)
@@ -86,7 +86,11 @@ def ranks(analysis: Analysis) -> Iterator[str]:
         return
     clique = next((arms for arms in mean_ranks.cliques if mean_ranks.arms[0] in arms), (mean_ranks.arms[0],))
     rest = [arm for arm in clique if arm != mean_ranks.arms[0]]
-    tail = f"it cannot be told from {formatting.join_names(rest, last='or')}" if rest else "no other arm is within the critical difference"
+    tail = (
+        f"it cannot be distinguished from {formatting.join_names(rest, last='or')}"
+        if rest
+        else "no other arm is within the critical difference"
+    )
     yield f"{best} (Friedman {formatting.p_value(mean_ranks.p)}); {tail} (critical difference {mean_ranks.critical_difference:.2f})."
 
 
@@ -103,9 +107,9 @@ def effects(analysis: Analysis) -> Iterator[str]:
         ]
         others = [effect.name for effect in anova.effects if effect.p >= ALPHA]
         if significant:
-            yield f"Found at 5 %: {formatting.join_names(significant)}."
+            yield f"Significant at 5 %: {formatting.join_names(significant)}."
         if others:
-            yield f"Not found at 5 %: {formatting.join_names(others)}; that is no proof of absence."
+            yield f"Not significant at 5 %: {formatting.join_names(others)}; this does not prove that there is no effect."
         if anova.interactions:
             names = formatting.join_names([effect.name for effect in anova.interactions])
             yield f"Because of {names}, a factor's mean over the other's values does not hold for each of them."
@@ -115,13 +119,13 @@ def importance(analysis: Analysis) -> Iterator[str]:
     """The key that mattered most, arm by arm."""
     if not analysis.importances:
         keys = len(analysis.sweep.design.numeric_keys) + len(analysis.sweep.design.categorical_keys)
-        too_few = f"Importances need {MIN_TRIALS} tuning runs of an arm."
-        yield too_few if keys > 1 else "Importances need two or more tuned keys."
+        too_few = f"Importances need at least {MIN_TRIALS} tuning runs of an arm."
+        yield too_few if keys > 1 else "Importances need at least two tuned keys."
     for result in analysis.importances[:MAX_STATEMENTS]:
         key, share = max(result.shares, key=lambda item: item[1])
         where = f" in {result.block}" if len(analysis.sweep.design.blocks) > 1 else ""
         yield (
-            f"{result.arm}{where}: {key} makes up {formatting.percent(share)} of what sets good trials apart "
+            f"{result.arm}{where}: {key} accounts for {formatting.percent(share)} of the difference between good trials and the rest "
             f"(PED-ANOVA, {result.n} trials)."
         )
 
@@ -139,14 +143,14 @@ def budget(analysis: Analysis) -> Iterator[str]:
             "in median best score."
         )
     if not analysis.budgets.overtakes:
-        yield "At no budget that was tried can the bands of two arms be told apart."
+        yield "The bands of the arms overlap at every budget that was tried."
 
 
 def target(analysis: Analysis) -> Iterator[str]:
     """Who reaches the target, and how soon."""
     steps = [result for result in analysis.targets if result.unit == "steps"]
     if not steps:
-        yield "Time to target needs validation curves of two confirm runs in two arms."
+        yield "Time to target needs the validation curves of at least two confirm runs in each of two arms."
     for result in steps:
         where = f" in {result.block}" if len(analysis.sweep.design.blocks) > 1 else ""
         counts = []
@@ -166,9 +170,9 @@ def target(analysis: Analysis) -> Iterator[str]:
 
 
 def region(analysis: Analysis) -> Iterator[str]:
-    """How much care each arm's learning rate asks for."""
+    """How sensitive each arm is to its learning rate."""
     if not analysis.regions:
-        yield "The width of the good region needs a tuned learning rate and four tuning runs."
+        yield "The width of the good region needs a tuned learning rate and at least four tuning runs."
     metric, several_blocks = analysis.sweep.design.metric, len(analysis.sweep.design.blocks) > 1
     for result in analysis.regions[:MAX_STATEMENTS]:
         where = f" in {result.block}" if several_blocks else ""
@@ -183,7 +187,7 @@ def region(analysis: Analysis) -> Iterator[str]:
 
 
 def tuning(analysis: Analysis) -> Iterator[str]:
-    """How much of what a fresh tuning would give is luck of the tuning, beside that of the seed."""
+    """How much a new tuning changes the score, compared with a new seed."""
     if not analysis.tuning_variances:
         repeated = analysis.sweep.design.studies > 1
         reason = "no arm has two studies, one of them with two confirm seeds" if repeated else "each arm was tuned once"

@@ -62,16 +62,18 @@ def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str,
     )
     note += "of the confirm runs, or else the score of the best tuning run."
     yield "scores", f"Score of every arm: {metric}", [note], _arm_tables(analysis, arm_rows)
-    note = f"Seed by seed, with a {level} interval for each comparison alone; right of zero is better. The grey stripe is the margin of "
+    note = (
+        f"Seed by seed, with a {level} interval for each comparison on its own; right of zero is better. The grey stripe is the margin of "
+    )
     note += f"{margin}: differences within it do not matter. With several pairs the grade rests on the p value corrected by Holm. "
-    note += "More seeds: the number that a power of 80 % needs."
+    note += "More seeds: the number needed for a power of 80 %."
     yield "differences", "Paired differences", [note], _pair_tables(analysis)
     yield "families", "Simultaneous comparisons, not paired by seed", narrative["families"], _simultaneous_table(analysis)
     note = "Each line is as long as the critical difference, half to either side: arms whose lines do not overlap differ."
     if analysis.ranks is not None and len(analysis.ranks.arms) <= MAX_LABELLED:
         note += " Grey bars at the right join arms that do not differ."
     yield "ranks", "Ranks", [*narrative["ranks"], note], []
-    note = "A profile shows the share of an arm's runs that score at least x, every block counting alike; higher is better."
+    note = "A profile shows the share of an arm's runs that score at least x, with all blocks weighted equally; higher is better."
     yield "aggregate", "Interquartile means and performance profiles", [*narrative["aggregate"], note], []
     yield "effects", "Factors and their interactions", narrative["effects"], _anova_tables(analysis)
     yield "curves", "Learning curves", [_curves_note(analysis)], []
@@ -82,12 +84,17 @@ def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str,
     yield "tuning", "The luck of tuning", narrative["tuning"], [*_tuning_variance_table(analysis), *_tuning_luck_table(analysis)]
     note = "Thin line: what was searched. Bar: where the score is within the margin of the arm's best."
     yield "region", "Sensitivity to the learning rate", [note, *narrative["region"]], _region_table(analysis)
-    note = "The median best score of so many tuning runs, if they were drawn again. The bands hold at 95 % for all budgets at once."
+    note = "The median best score after this many tuning runs, if they were drawn again. The 95 % bands are simultaneous over all budgets."
     yield "budget", "Best score by tuning budget", [note, *narrative["budget"]], []
     yield "importance", "Importance of the tuned settings", narrative["importance"], []
     note = "Tuning and confirm runs. The page of each run in the store shows what was measured."
     yield "diagnoses", "Diagnoses of single runs", [note], []
-    yield "flags", "Flags", ["Runs that did not end well, and chosen settings at an end of their space."], _flag_table(analysis)
+    yield (
+        "flags",
+        "Flags",
+        ["Runs that diverged, were pruned or failed, and chosen settings at an end of their space."],
+        _flag_table(analysis),
+    )
 
 
 def _curves_note(analysis: Analysis) -> str:

@@ -58,7 +58,7 @@ def _block_table(analysis: Analysis, block: str, width: int) -> Iterator[str]:
     means, is_planned_block = analysis.arm_means[block], block in design.blocks
     key = design.numeric_keys[0] if len(design.numeric_keys) == 1 and is_planned_block else None
     head = ["arm", "n", f"mean {formatting.metric_name(metric)}", f"{formatting.percent(LEVEL)} interval"]
-    head += [*([f"chosen {key.rpartition('.')[2]}"] if key else []), "trials", "lost"]
+    head += [*([f"chosen {key.rpartition('.')[2]}"] if key else []), "trials", "diverged or failed"]
     runs = analysis.full_sweep.runs
     runs = runs[runs["block"] == block] if is_planned_block else runs
     trials = runs[runs["stage"] == "tune"].groupby("arm").size().to_dict()

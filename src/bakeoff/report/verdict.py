@@ -182,13 +182,15 @@ def _conditional(sweep: SweepResults, conclusion: Conclusion, lucks: Mapping[tup
     if not plan.is_conditional or conclusion.grade not in ("as tuned", "tie as tuned"):
         return []
     lines = [
-        "Each arm was tuned once, so this is about the settings that were chosen, not about the arms: the luck of tuning is not in it."
+        "Each arm was tuned once, so this is about the settings that were chosen, not about the arms: the luck of tuning is not included."
     ]
     if any(luck.sd > 0 for luck in lucks.values()):
         (arm, _), largest = max(lucks.items(), key=lambda item: item[1].sd)
         sd = formatting.difference(largest.sd, plan.metric)
-        lines[0] += f" By the trials' fitted curves, another tuning would move an arm by up to {sd} (standard deviation, {arm})."
-    return [*lines, f"More studies, each with a tuning of its own, would settle it: {plan.extend_command} studies"]
+        lines[0] += (
+            f" According to curves fitted to the trials, another tuning would move an arm by up to {sd} (standard deviation, {arm})."
+        )
+    return [*lines, f"More studies, each with its own tuning, would settle it: {plan.extend_command} studies"]
 
 
 def missing_confirm_runs(sweep: SweepResults) -> int:
@@ -229,7 +231,9 @@ def _pending(sweep: SweepResults, size: int) -> list[str]:
     if not done and not asked:
         return []
     total = f" of {(sweep.queued_seeds - size) * len(sweep.design.planned_arms)}" if asked and sweep.queued_seeds is not None else ""
-    return [f"This is the verdict on the first {size} seeds; {done}{total} runs of a later analysis are done and wait for the others."]
+    return [
+        f"This is the verdict on the first {size} seeds; {done}{total} runs of a later analysis are done; the others are still to come."
+    ]
 
 
 def _interim(sweep: SweepResults) -> Verdict:
@@ -243,7 +247,7 @@ def _interim(sweep: SweepResults) -> Verdict:
     differences = compare_pairs(sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=so_far, seed_order=sweep.seed_order)
     headline = (
         f"No verdict yet: {planned - missing} of {formatting.count_noun(planned, 'confirm run')} are done. "
-        "Looking early and often would turn chance into claims, so no winner is named before the planned seeds are in."
+        "Looking early and often would turn chance into claims, so no winner is named before all planned seeds are done."
     )
     return Verdict(
         "interim", None, headline, (), tuple(caveats(sweep)), tuple(replace(d, grade="interim", more_seeds=None) for d in differences)

@@ -12,7 +12,7 @@ from bakeoff.run_files.journal import Journal, Status, is_well_formed, parse_lin
 from bakeoff.run_files.run_dir import RunDir
 
 TAIL = 4096
-DIED = "its process died without a word"
+DIED = "its process was killed"
 
 
 def log_outcome(journal: Journal, result: Mapping[str, Any]) -> None:

@@ -182,7 +182,7 @@ def close(plan: Plan, summary: Summary, writer: Writer, arms_progress: list[ArmP
         jobs = summary.folder.path.parent.glob("[!.]*/job.json") if lagging else ()
         behind = [job for job in jobs if is_behind(RunDir(job.parent), uri=uri, models=False)]
         if behind:
-            raise StoreError(f"the store lags behind {len(behind)} of the sweep's runs")
+            raise StoreError(f"MLflow is still catching up on {len(behind)} of the sweep's runs")
         # The report counts runs as they are in the store, so the summary must be there before it, and is closed after it.
         replay_run(summary.folder, uri=uri)
         from bakeoff.report import build_report

@@ -40,7 +40,7 @@ QUIET = 3.0
 """Seconds that the last replay may take without a word to the user."""
 RESTARTS = 5
 """How often a writer that was killed is started again."""
-LAGS = "the store lags behind the journals, which have everything: the next command, or bakeoff sync, brings it up to date"
+LAGS = "MLflow is still catching up; nothing is missing from the run folders, and bakeoff sync finishes it"
 EXIT_LAGGING = 3
 """The exit code of a command whose results are there, but not all in the store."""
 
@@ -377,7 +377,7 @@ class Writer:
     def _describe(self, seconds: float) -> str:
         """What the user is told `seconds` after the order to stop."""
         if self._waiting > 1.0:
-            return f"the store does not answer: it is left in {max(1, round(PATIENCE - self._waiting) // 2 * 2)} s (nothing is lost)"
+            return f"the store does not answer: giving up in {max(1, round(PATIENCE - self._waiting) // 2 * 2)} s (nothing is lost)"
         if seconds > QUIET and self._left:
             return f"the store is taking in what is left: {self._left} {'run' if self._left == 1 else 'runs'} to go"
         return ""
