@@ -163,3 +163,12 @@ def test_every_choice_of_a_folder_is_drawn(draw: Callable[[Request], Illustratio
 def test_choices_are_those_of_the_request() -> None:
     built, skipped = build_choices(parse_request("losses", ["loss=svm", "loss.p=2"]), "loss", lambda run: run.loss["p"])
     assert (built, skipped) == ({"svm": 2}, {})
+
+
+def test_one_cycle_rises_and_falls_and_every_loss_has_a_curve() -> None:
+    plots = {plot.title: plot.spec for plot in schedule_curves.draw(parse_request("schedules", ["scheduler=one_cycle,cosine"])).plots}
+    rates = plots["one_cycle"]["data"][0]["y"]
+    assert rates[0] < 0.1 and max(rates) > 0.99 and rates[-1] < 0.1
+    (*_, curves) = loss_comparison.draw(parse_request("losses", [])).plots
+    top = curves.spec["layout"]["yaxis"]["range"][1]
+    assert all(min(trace["y"]) < top for trace in curves.spec["data"])

@@ -221,8 +221,12 @@ def draw_bars(axes: Axes, values: list[float], labels: list[str], colour: str) -
 
 
 def curve_ceiling(losses: Losses) -> float:
-    """Return the upper limit of the curves' panel: twice the median loss, so that a much larger one does not flatten the others."""
-    return 2 * max(statistics.median(loss.value for loss in losses.values()), 0.5)
+    """Return the upper limit of the curves' panel, which cuts high curves so that they do not flatten the others.
+
+    It is twice the median loss, or more where the bottom of another curve is not far above.
+    """
+    limit = 2 * max(statistics.median(loss.value for loss in losses.values()), 0.5)
+    return max([limit, *(1.3 * bottom for loss in losses.values() if (bottom := min(loss.curve)) <= 3 * limit)])
 
 
 def legend_label(name: str, losses: Losses) -> str:

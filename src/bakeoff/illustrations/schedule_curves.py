@@ -62,6 +62,8 @@ def draw(request: Request) -> Illustration:
     def build(run: RunConfig) -> ScheduleCurves:
         if "warmup" not in run.scheduler:
             return ScheduleCurves(schedule_rates(run, steps=steps, epochs=epochs), None)
+        if run.scheduler["warmup"] and not any(override.startswith("scheduler.warmup=") for override in request.overrides):
+            return ScheduleCurves(schedule_rates(run, steps=steps, epochs=epochs), None)
         has_own_warmup = any(override.startswith("scheduler.warmup=") for override in request.overrides)
         cold, warm = (run.replace(scheduler={**run.scheduler, "warmup": share}) for share in (0.0, warmup))
         plain = schedule_rates(run if has_own_warmup else cold, steps=steps, epochs=epochs)
@@ -82,7 +84,8 @@ def draw(request: Request) -> Illustration:
         axes.set(xlim=(0, steps), ylim=(0, curves.top))
     notes = [
         f"A run of {steps} steps with a validation every {max(1, round(steps / epochs))} steps. Blue: without warm-up, or with the value "
-        f"set by scheduler.warmup. Dashed orange: with a warm-up of {warmup:g} of all steps. The optimizer's rate is 1.",
+        f"of scheduler.warmup, as one_cycle has from the start. "
+        f"Dashed orange: with a warm-up of {warmup:g} of all steps. The optimizer's rate is 1.",
         f"The validation error falls linearly until {STALL:.0%} of the run and is constant from there on: the plateau schedule drops the "
         "rate once its patience is exhausted.",
     ]

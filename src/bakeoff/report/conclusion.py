@@ -338,7 +338,8 @@ def _other(d: PairedDifference, leader: str) -> str:
 def _behind(leader: str, beaten: Sequence[str], evidence: FamilyEvidence) -> str:
     least = min(d.n for arm in beaten if (d := evidence.difference(leader, arm)) is not None)
     verb = "is" if len(beaten) == 1 else "are each"
-    return f"{formatting.join_names(beaten)} {verb} behind {leader} (p < {1 - LEVEL:.2f} after correction for all pairs; at least {least} seeds)."
+    pairs = f"p < {1 - LEVEL:.2f} after correction for all pairs; at least {least} seeds"
+    return f"{formatting.join_names(beaten)} {verb} behind {leader} ({pairs})."
 
 
 def _more(open_pairs: Sequence[PairedDifference], sweep: SweepResults, pairs: int) -> list[str]:

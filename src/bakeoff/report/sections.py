@@ -69,7 +69,8 @@ def _sections(analysis: Analysis, arm_rows: pd.DataFrame) -> Iterator[tuple[str,
     note += "More seeds: the number needed for a power of 80 %."
     yield "differences", "Paired differences", [note], _pair_tables(analysis)
     yield "families", "Simultaneous comparisons, not paired by seed", narrative["families"], _simultaneous_table(analysis)
-    note = "Each line is as long as the critical difference, half to either side: arms whose lines do not overlap differ."
+    note = "Each line is as long as the critical difference, half to either side, within the possible ranks: "
+    note += "arms whose lines do not overlap differ."
     if analysis.ranks is not None and len(analysis.ranks.arms) <= MAX_LABELLED:
         note += " Grey bars at the right join arms that do not differ."
     yield "ranks", "Ranks", [*narrative["ranks"], note], []

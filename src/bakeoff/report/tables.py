@@ -62,7 +62,7 @@ def arms_table(analysis: Analysis) -> pd.DataFrame:
             row |= {"trials": len(tune), "confirm_runs": len(confirm)}
             row |= _failed_units(analysis, arm, block)
             row |= {state: count_states(runs, [state]) for state in ("diverged", "pruned", "failed", "killed", "running")}
-            row |= {"seconds_per_run": _mean(runs["seconds"]), "parameters": _mean(runs["parameters"])}
+            row |= {"seconds_per_run": _mean(runs[runs["state"] == "finished"]["seconds"]), "parameters": _mean(runs["parameters"])}
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -140,14 +140,15 @@ def rank_figure(context: FigureContext) -> FigureSpec | None:
         return None
     rows_by_arm = {arm: len(ranks.arms) - 1 - i for i, arm in enumerate(ranks.arms)}
     half, marks, rows = ranks.critical_difference / 2, list[Mark](), list[dict[str, object]]()
+    last = float(len(ranks.arms))
     for arm, rank in zip(ranks.arms, ranks.ranks, strict=True):
         hover = f"{arm}: mean rank {rank:.2f} over {ranks.rankings} rankings, critical difference {ranks.critical_difference:.2f}"
-        marks.append(ErrorBar(rank, rows_by_arm[arm], rank - half, rank + half, arm, hover))
+        marks.append(ErrorBar(rank, rows_by_arm[arm], max(1.0, rank - half), min(last, rank + half), arm, hover))
         columns = {"arm": arm, "mean rank": rank, "critical difference": ranks.critical_difference}
         rows.append({**columns, "votes": ranks.rankings, "unit": ranks.unit})
     if len(ranks.arms) <= MAX_LABELLED:
-        right = max(ranks.ranks) + half
-        step = 0.04 * (right - min(ranks.ranks) + half)
+        right = min(last, max(ranks.ranks) + half)
+        step = 0.04 * (right - max(1.0, min(ranks.ranks) - half))
         offsets = _bar_offsets([(rows_by_arm[clique[-1]], rows_by_arm[clique[0]]) for clique in ranks.cliques])
         marks += [Line([right + step * (2 + offset)] * 2, [low - 0.22, high + 0.22], width=5) for (low, high), offset in offsets.items()]
     axes = row_axes("mean rank, 1 is best", [*reversed(ranks.arms)])

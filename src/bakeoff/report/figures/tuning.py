@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,7 @@ def tuned_key_figure(context: FigureContext, block: str, key: str) -> FigureSpec
             level = foot - 0.035 * span * (2 + list(regions).index(arm))
             marks.append(Line([regions[arm].low, regions[arm].high], [level] * 2, arm, width=4))
     axes = AxesSpec(f"1 - {key}" if tuned.complement else key, axis_label(metric), log_x=tuned.log, columns=tuned.names)
+    rows["score"] = rows["score"].where(rows["state"] != "diverged")
     data = rows[["arm", "block", "point", "state", key, "score"]]
     return context.line_figure("search", context.name("tuning", key, block=block), context.title(key, block), marks, axes, data=data)
 
@@ -187,7 +189,7 @@ def budget_figure(context: FigureContext, block: str) -> FigureSpec | None:
         return None
     low, high = min(medians), max(medians)
     padding = 0.25 * ((high - low) or 1.0)
-    low, high = low - padding, high + padding
+    low, high = max(0.0, low - padding), min(100.0 if metric.endswith("accuracy") else math.inf, high + padding)
     marks, frames = list[Mark](), list[pd.DataFrame]()
     for curve in curves:
         budgets = [float(budget) for budget in curve.budgets]
