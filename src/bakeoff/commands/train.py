@@ -80,15 +80,13 @@ def main(argv: list[str]) -> int:
     if resumed:
         outcomes = [resume(jobs[0], args.overrides)]
     elif args.multirun:
-        outcomes = train_grid([job.run for job in jobs])
+        outcomes = train_grid(name_jobs([job.run for job in jobs], lines), to_stderr=args.json)
     else:
         outcomes = [train_single(jobs[0].run)]
     if args.json:
         trees = [to_json(outcome) for outcome in outcomes]
         print(json.dumps(trees if args.multirun and not resumed else trees[0]))
-    elif args.multirun and not resumed:
-        echo("\n".join(map(summary_line, outcomes)))
-    else:
+    elif resumed or not args.multirun:
         print_outcome(outcomes[0])
     return exit_code(outcomes)
 
@@ -162,8 +160,21 @@ def validate_jobs(jobs: Sequence[ComposedConfig]) -> None:
         builders.validate_run(job.run)
 
 
-def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
-    """Train validated runs one after the other, each in a process tree of its own; one that fails does not stop the others."""
+def name_jobs(runs: Sequence[RunConfig], lines: Sequence[Sequence[str]]) -> list[RunConfig]:
+    """Return the runs of a grid, those without a name named by the words of their lines that differ between the lines."""
+    varying = [
+        " ".join(redact(word).replace("/", "_") for word, *others in zip(line, *lines, strict=True) if len(set(others)) > 1)
+        for line in lines
+    ]
+    pairs = zip(runs, varying, strict=True)
+    return [run if run.name is not None or not words else run.replace(name=printable(words)[:200]) for run, words in pairs]
+
+
+def train_grid(runs: Sequence[RunConfig], *, to_stderr: bool) -> list[TrainedRun]:
+    """Train validated runs one after the other, each in a process tree of its own; one that fails does not stop the others.
+
+    A line is printed for each as it ends.
+    """
     from bakeoff import builders
     from bakeoff.tracking.client import pass_on_uri
     from bakeoff.training import processes
@@ -180,7 +191,7 @@ def train_grid(runs: Sequence[RunConfig]) -> list[TrainedRun]:
             writers.append(stack.enter_context(Writer(Path(folder), uri=uri)))
         for run in runs:
             outcomes.append(train_in_subprocess(run, context=context))
-            echo(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", err=True)
+            echo(f"[{len(outcomes)}/{len(runs)}] {summary_line(outcomes[-1])}", err=to_stderr)
         lagging = any([writer.close() for writer in writers])
     return [dataclasses.replace(outcome, lagging=lagging) for outcome in outcomes]
 
