@@ -291,5 +291,5 @@ def test_only_science_changes_the_fingerprint(key: str, default: RunConfig) -> N
 
 def test_shampoo_takes_no_momentum() -> None:
     assert compose.compose(["optimizer=shampoo"]).optimizer["momentum"] == 0
-    with pytest.raises(ConfigError, match=r"optimizer\.momentum=0\.9: must be .*only 0, since"):
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum=0\.9: must be a number equal to 0 \(the library mixes"):
         compose.compose(["optimizer=shampoo", "optimizer.momentum=0.9"])

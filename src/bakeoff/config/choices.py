@@ -59,6 +59,8 @@ class ValueRange:
         """Return the rule in words: `at least 0 and below 1`."""
         if self.ge is not None and self.lt is None and self.le is None:
             return f"{self.ge:g} or more{self.note and f' ({self.note})'}"
+        if self.ge is not None and self.ge == self.le:
+            return f"equal to {self.ge:g}{self.note and f' ({self.note})'}"
         words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
         bounds = [f"{word} {getattr(self, name):g}" for name, word in words.items() if getattr(self, name) is not None]
         return " and ".join(bounds) + (self.note and f" ({self.note})")
