@@ -18,6 +18,7 @@ from bakeoff.components.initializers import (
     check_head,
     critical_gain,
     gain_by_rule,
+    gain_row,
     gradient_factor,
     scale_head,
 )
@@ -105,6 +106,12 @@ def test_critical_gains(activation: nn.Module, expected: float | None) -> None:
     resolved = activation_gain(activation) if expected is None else expected
     assert gain_by_rule(activation, "critical") == pytest.approx(resolved, rel=1e-4)
     assert gain_by_rule(activation, "second_moment") == activation_gain(activation)
+
+
+def test_the_gains_of_a_table() -> None:
+    assert gain_row(nn.Sigmoid()) == ("10.15", "1.846", "0.153")
+    assert gain_row(nn.Softplus()) == ("none", "1.042", "0.318")
+    assert gain_row(nn.ReLU()) == ("1.414", "1.414", "1.000")
 
 
 def test_selu_keeps_the_gain_of_its_own_fixed_point() -> None:

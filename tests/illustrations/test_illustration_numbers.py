@@ -45,6 +45,11 @@ def test_dead_and_saturated_regions() -> None:
     assert tanh.dead == [] and [round(end, 1) for span in tanh.flat for end in span] == [-6.0, -2.2, 2.2, 6.0]
     (gelu,) = activation_curves(nn.GELU(), reach=6.0)
     assert gelu.dead == [] and len(gelu.flat) == 1, "where its slope crosses zero in passing it is not saturated"
+    (leaky,) = activation_curves(nn.LeakyReLU(), reach=6.0)
+    assert float(leaky.slope[0]) == 0.01 and leaky.dead == leaky.flat == [], "a slope that stays is no saturation"
+    (softplus,) = activation_curves(nn.Softplus(), reach=6.0)
+    ((left, right),) = softplus.flat
+    assert left == -6.0 and right == pytest.approx(math.log(0.05 / 0.95), abs=0.03)
 
 
 def test_a_gated_activation_has_a_curve_for_each_input() -> None:

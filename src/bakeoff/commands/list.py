@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,7 @@ from bakeoff.config.choices import choice_files, pop_description, read_choice
 from bakeoff.config.search_space import SearchSpace
 from bakeoff.config.slots import GROUPS, package_data_dir
 from bakeoff.config.user_text import read_yaml_text
-from bakeoff.errors import ChoiceError, ConfigError, echo, join_choices, near_miss
+from bakeoff.errors import BakeoffError, ChoiceError, ConfigError, echo, join_choices, near_miss
 
 if TYPE_CHECKING:
     from bakeoff.nets.convnet import ConvNet
@@ -73,7 +73,25 @@ def print_choices(slots: Sequence[str], *, config_dir: Path | None, as_json: boo
         echo(slot)
         for name, about in group.items():
             echo(f"  {name:<{width}}  {'(default) ' if name == defaults.get(slot) else ''}{about}".rstrip())
+    if list(choices) == ["activation"]:
+        echo(f"\n{gains_table(choices['activation'], config_dir)}")
     return 2 if errors else 0
+
+
+def gains_table(names: Iterable[str], config_dir: Path | None) -> str:
+    """Return what `gain: auto` of an initializer can mean for each activation, one line each; dashes for one that cannot be built."""
+    from bakeoff.builders import make_activation
+    from bakeoff.components.initializers import GAIN_COLUMNS, gain_row
+    from bakeoff.config.compose import compose_in_session, hydra_session
+
+    rows = [["initializer.gain=auto", *GAIN_COLUMNS]]
+    with hydra_session(config_dir):
+        for name in names:
+            try:
+                rows.append([name, *gain_row(make_activation(compose_in_session([f"activation={name}"]).run)())])
+            except BakeoffError:
+                rows.append([name, *("-" for _ in GAIN_COLUMNS)])
+    return _align(rows)
 
 
 def default_choices() -> dict[str, str]:

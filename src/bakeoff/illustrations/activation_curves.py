@@ -38,7 +38,7 @@ class ActivationCurve:
         slope: Its derivative at each input.
         input_label: Which input varies; '' for a unit with a single input.
         dead: Regions at the ends of the grid where the derivative is zero.
-        flat: Regions at the ends of the grid where it is almost zero.
+        flat: Regions at the ends of the grid where it is almost zero and falls outwards.
     """
 
     z: Tensor
@@ -88,7 +88,10 @@ def activation_curves(activation: nn.Module, *, reach: float) -> list[Activation
         label = f"input {i + 1} of {inputs}, others 1" if inputs > 1 else ""
         steepness = slope.abs()
         dead, flat = end_regions(z, steepness == 0), end_regions(z, steepness < FLAT * float(steepness.max()))
-        curves.append(ActivationCurve(z, value.detach()[:, 0], slope, label, dead, [region for region in flat if region not in dead]))
+        # A slope that is small but does not fall any further, as that of leaky ReLU, lets a unit come back from anywhere.
+        falling = [falls_outwards(z, steepness, region) for region in flat]
+        saturated = [region for region, falls in zip(flat, falling, strict=True) if falls and region not in dead]
+        curves.append(ActivationCurve(z, value.detach()[:, 0], slope, label, dead, saturated))
     return curves
 
 
@@ -103,6 +106,13 @@ def end_regions(z: Tensor, mask: Tensor) -> list[Region]:
     if right > 1:
         regions.append((float(z[-right]), float(z[-1])))
     return regions
+
+
+def falls_outwards(z: Tensor, steepness: Tensor, region: Region) -> bool:
+    """Return whether the steepness is smaller at the end of the grid than at the inner end of a region."""
+    left, right = (int((z - edge).abs().argmin()) for edge in region)
+    outer, inner = (left, right) if left == 0 else (right, left)
+    return bool(steepness[outer] < (1 - 1e-6) * steepness[inner])
 
 
 def draw(request: Request) -> Illustration:
@@ -120,15 +130,15 @@ def draw(request: Request) -> Illustration:
     ]
     columns = min(5, len(panels))
     rows = math.ceil(len(panels) / columns)
-    note = "solid: f(z); dashed: its derivative; grey: derivative 0 (dead); hatched: below 5 % of its maximum (saturated)"
+    note = "solid: f(z); dashed: its derivative; grey: derivative 0 (dead); hatched: below 5 % of its maximum and falling (saturated)"
     figure = titled_figure(max(5.5, 2.5 * columns), 2.25 * rows + 0.7, title=TITLE, note=note)
     for i, (title, curve) in enumerate(panels):
         draw_panel(figure.add_subplot(rows, columns, i + 1), title, curve)
     plots = [Plot(str(i), curve_spec(curve), title) for i, (title, curve) in enumerate(panels)]
     notes = [
         "Blue: f(z). Dashed orange: its derivative, computed by autograd. Point at a curve to read both.",
-        "Grey: the derivative is exactly 0, so a unit there does not learn (dead). Pale: it is below 5 % of its maximum (saturated). Only "
-        f"regions that extend to the end of the range {-reach:g} to {reach:g} are marked.",
+        "Grey: the derivative is exactly 0, so a unit there does not learn (dead). Pale: it is below 5 % of its maximum and falls further "
+        f"(saturated). Only regions that extend to the end of the range {-reach:g} to {reach:g} are marked.",
     ]
     return Illustration(TITLE, notes, figure, plots, [curve_table(panels)], skipped)
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from bakeoff import builders, seeds
+from bakeoff.components.initializers import GAIN_COLUMNS, gain_row
 from bakeoff.config import compose
 from bakeoff.config.schema import RunConfig
 from bakeoff.errors import BakeoffError, ChoiceError
@@ -144,8 +145,13 @@ def draw(request: Request) -> Illustration:
         f"{size}: linear layers, each followed by the activation, with weights from the initializer and no training. Layer 1 is on top.",
         "If a signal keeps its spread from layer to layer, gradients do so as well; if it shrinks or grows by a factor per layer, it "
         "vanishes or explodes. Exact zeros (half of the outputs of ReLU) are omitted from the histograms and stated in percent.",
+        "auto is the critical gain, at which gradients keep their size (chi = 1), where there is one, else the gain of the second moment, "
+        "at which the mean square of a signal stays and that of a gradient changes by chi in every layer.",
     ]
-    return Illustration(TITLE, notes, draw_figure(signals, size), plots, [table], skipped)
+    activations = {runs[title].choices["activation"]: runs[title] for title in signals}
+    gains = [(name, *gain_row(builders.make_activation(run)())) for name, run in activations.items()]
+    gain_table = DataTable("What gain: auto can mean", ("activation", *GAIN_COLUMNS), gains, "gains.csv")
+    return Illustration(TITLE, notes, draw_figure(signals, size), plots, [table, gain_table], skipped)
 
 
 def draw_figure(signals: SignalsByPair, size: str) -> Figure:

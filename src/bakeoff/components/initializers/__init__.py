@@ -19,9 +19,11 @@ from bakeoff.components.initializers.distributions import (
     XavierUniform,
     Zeros,
 )
+from bakeoff.components.initializers.gain import GAIN_COLUMNS as GAIN_COLUMNS
 from bakeoff.components.initializers.gain import activation_gain as activation_gain
 from bakeoff.components.initializers.gain import critical_gain as critical_gain
 from bakeoff.components.initializers.gain import gain_by_rule as gain_by_rule
+from bakeoff.components.initializers.gain import gain_row as gain_row
 from bakeoff.components.initializers.gain import gradient_factor as gradient_factor
 from bakeoff.components.initializers.layerwise import AlexNetPaper
 from bakeoff.components.initializers.orthogonal import LSUV, DeltaOrthogonal, Orthogonal

@@ -120,6 +120,16 @@ def critical_gain(activation: nn.Module) -> float | None:
     return None
 
 
+GAIN_COLUMNS = ("critical gain", "second-moment gain", "chi at that")
+
+
+def gain_row(activation: nn.Module) -> tuple[str, str, str]:
+    """Return both gains of an activation and, at the second-moment gain and a variance of 1, which it keeps, the factor of gradients."""
+    gain, critical = activation_gain(activation), critical_gain(activation)
+    chi = gradient_factor(activation, gain=gain)
+    return "none" if critical is None else f"{critical:.4g}", f"{gain:.4g}", "none" if chi is None else f"{chi:.3f}"
+
+
 def _moments(activation: nn.Module, q: float, *, step: float) -> tuple[float, float]:
     """Return E[f(sqrt(q) z)^2] and E[f'(sqrt(q) z)^2] for z ~ N(0, 1), of an activation of one input.
 
