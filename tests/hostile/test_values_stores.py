@@ -24,6 +24,8 @@ ADDRESSES = {
     "mysql+nosuchdriver://user:secret@host/base": "load plugin: sqlalchemy.dialects:mysql.nosuchdriver",
     "sqlite:////no/such/folder/x.db": "there is no folder /no/such/folder",
     "sqlite:///taken/x.db": "there is no folder",
+    "sqlite:///:memory:": "must be the path of a file",
+    "sqlite:///mlflow.db?mode=ro": "must be the path of a file",
     "sqlite:///own": "is a folder",
     "sqlite:///taken": "is no SQLite database",
 }

@@ -30,6 +30,7 @@ RESUME_KEYS = ("tracking.", "trust=", "resume=", "trainer.progress=", "hydra.")
 """Overrides that a resumed run takes from this command line; everything else is the run's own."""
 HELP_FLAGS = ("help", "hydra_help", "shell_completion", "version")
 SHOW_FLAGS = ("cfg", "info")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 HELP = """usage: bakeoff train [-m] [flags] [key=value ...]
 
 Trains a net and logs the run to MLflow. A key left out keeps its default.
@@ -125,7 +126,7 @@ def parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
-    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--info", "-i", nargs="?", const="all", choices=INFO)
     parser.add_argument("overrides", nargs="*")
     for flag, short in (("--config-name", "-cn"), ("--config-path", "-cp")):
         parser.add_argument(flag, short, nargs="?", const="", dest="own_config")

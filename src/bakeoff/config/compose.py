@@ -252,6 +252,8 @@ def _from_config_tree(tree: dict[str, Any], *, choices: Mapping[str, str]) -> Co
     for group, name in choices.items():
         if name.endswith((".yaml", ".yml")):
             raise ChoiceError(f"{group}={name}: a choice has the name of its file without the ending: {group}={name.rpartition('.')[0]}")
+        if any(part in ("", ".", "..") for part in name.split("/")):
+            raise ChoiceError(f"{group}={name}: must be the name of a choice, not a path")
     tree.pop("about", None)  # of an experiment, which is merged into the top level
     nodes = {group: tree[group] for group in GROUPS if isinstance(tree.get(group), dict)}
     composed = ComposedConfig(
@@ -434,6 +436,9 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str]) -> ConfigErr
         return ConfigError(f"{full_key}: {str(cause).splitlines()[0]}")
     text = text.removesuffix("See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details").strip()
     override = getattr(error, "override", None)
+    key, _, value = str(override).partition("=")
+    if value.startswith("~"):
+        text = f"a value that begins with ~ needs quotes, as in \"{key}='{value}'\""
     return ConfigError(text if override is None or override in text else f"{override}: {text}")
 
 

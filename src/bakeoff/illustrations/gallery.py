@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bakeoff.config.choices import choice_files
-from bakeoff.errors import ChoiceError, ConfigError, join_choices, near_miss
+from bakeoff.errors import ChoiceError, ConfigError, FolderError, join_choices, near_miss
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,9 @@ def parse_number(key: str, text: str) -> float:
 
 def draw_picture(request: Request, folder: Path, *, command: str) -> tuple[str, list[Path]]:
     """Draw a picture into a folder, which is created if missing, and return the text for the terminal and the files."""
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):  # told before the drawing, which may take a minute
+        raise FolderError(f"--out={folder}: cannot be written ({parent} is no folder that may be written)")
     from matplotlib import rc_context
 
     from bakeoff.illustrations import illustration, output

@@ -181,6 +181,8 @@ def check_usable(uri: str) -> None:
 
 def _check_writable(file: Path, shown: str) -> None:
     """Check that an SQLite file, which need not be there, is a database that can be written."""
+    if file.name == ":memory:" or "?" in file.name:
+        raise StoreError(f"{shown}: must be the path of a file, as in sqlite:///mlflow.db")
     try:
         if not file.parent.is_dir():
             raise StoreError(f"{shown}: there is no folder {file.parent}")
