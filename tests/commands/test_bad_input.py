@@ -28,7 +28,7 @@ LINES = [
     (["train", "fast_dev_run=true"], "fast_dev_run: no such key; trainer.max_steps=1 test=true is one step"),
     (["train", "-m", "optimizer.lr=interval(0.1,1)"], "-m needs a list of values, as in optimizer.lr=0.1,0.316,1; an interval is searched"),
     (["train", "seed=range(1,4)"], "seed=range(1,4): several values are a grid, which needs -m"),
-    (["train", "--config-name", "x"], "--config-name and --config-path: not supported; --config-dir lays a folder"),
+    (["train", "--config-name", "x"], "--config-name and --config-path: not supported; --config-dir names a folder"),
     (["train", "seed=1", "--frob", "seed=2"], "bakeoff train: unrecognized arguments: --frob"),
     (["sweep", "quickstart", "optimizer=choice(sgd,adam)"], "optimizer=choice(sgd,adam): write optimizer=sgd,adam"),
     (["sweep", "quickstart", "epochs=3"], "epochs: no such key (did you mean trainer.max_epochs?)"),

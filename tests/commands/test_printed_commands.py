@@ -39,13 +39,13 @@ def test_the_way_back_names_the_trusted_modules_the_store_and_the_folder(
     assert trust_word() == ""
     manifest = RunManifest(new_run_id(), "vgg11 adam", "train", tracking_uri=default_uri(tmp_path))
     plain = RunDir.create(Path("runs"), config_text="seed: 1\n", job=manifest)
-    assert way_back(plain) == f"bakeoff train resume={manifest.id} goes on with it"
+    assert way_back(plain) == f"bakeoff train resume={manifest.id} continues it"
     monkeypatch.setenv(TRUST_VARIABLE, "json,my.nets")
     elsewhere = RunDir.create(tmp_path / "my runs", config_text="seed: 1\n", job=manifest)
-    words = shlex.split(way_back(elsewhere).removesuffix(" goes on with it"))
+    words = shlex.split(way_back(elsewhere).removesuffix(" continues it"))
     assert words[3:] == [f"tracking.folder={tmp_path / 'my runs'}", "trust=[json,my.nets]"]
     monkeypatch.setenv(TRUST_VARIABLE, "json")
-    words = shlex.split(way_back(elsewhere).removesuffix(" goes on with it"))
+    words = shlex.split(way_back(elsewhere).removesuffix(" continues it"))
     assert main(words[1:]) == 2 and "config.yaml: " in capsys.readouterr().err, "the folder is found, whose config is none"
 
 

@@ -41,7 +41,7 @@ def test_a_run_on_a_full_disk_names_the_way_back(finish: Finish, small_disk: Res
     (folder,) = Path("runs").glob("*/*")
     run = folder.name.rpartition("-")[2]
     assert code == 75 and "Traceback" not in err, err
-    assert f"bakeoff: run {run} was stopped by the machine: " in err and f"bakeoff train resume={run} goes on with it" in err
+    assert f"bakeoff: run {run} was stopped by the machine: " in err and f"bakeoff train resume={run} continues it" in err
     assert "No space left on device" in err and statuses() == []
     small_disk("100m")
     code, _, err = finish("train", f"resume={run}")

@@ -43,7 +43,7 @@ def test_a_limit_of_the_address_space_pauses_a_run(what: str, finish: Finish) ->
     (message,) = [text for text in done.stderr.splitlines() if text.startswith("bakeoff:")]
     assert done.returncode == 75 and "Traceback" not in done.stderr, done.stderr
     assert message.startswith(f"bakeoff: run {run} was stopped by the machine: ")
-    assert message.endswith(f"; bakeoff train resume={run} goes on with it")
+    assert message.endswith(f"; bakeoff train resume={run} continues it")
     assert "allocate" in message if what == "tensor" else "MemoryError" in message
     assert not (folder / "result.json").exists()
     assert [text["status"] for text in read_journal(folder / "journal.jsonl") if text["kind"] == "end"] == ["KILLED"]

@@ -60,7 +60,7 @@ def test_a_stopped_run_says_how_it_goes_on(start: Start, number: signal.Signals,
     out, err = process.communicate(timeout=60)
     run = folder.name.rpartition("-")[2]
     told = [text for text in err.splitlines() if text.startswith("bakeoff:")]
-    assert told == [f"bakeoff: run {run} was stopped by {cause}; bakeoff train resume={run} goes on with it"], err
+    assert told == [f"bakeoff: run {run} was stopped by {cause}; bakeoff train resume={run} continues it"], err
     assert process.returncode == exit_code and out == "" and "Traceback" not in err
     assert [text["status"] for text in read_journal(folder / "journal.jsonl") if text["kind"] == "end"] == ["KILLED"]
     assert not (folder / "result.json").exists() and not ranks()

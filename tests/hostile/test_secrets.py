@@ -152,6 +152,6 @@ def test_a_resumed_run_goes_where_the_command_line_says(tmp_path: Path, template
     run = compose_config([*tiny, "tracking.uri=sqlite:///theirs.db", f"tracking.folder={tmp_path / 'runs'}"]).run
     folder = create_run_dir(run)
     code, _, err = bakeoff("train", f"resume={folder.read_job().id}", "tracking.uri=sqlite:///mine.db")
-    assert code == 0 and "the run was tracked in sqlite:///theirs.db, and goes on in tracking.uri=sqlite:///mine.db" in err, err
+    assert code == 0 and "the run was tracked in sqlite:///theirs.db, and continues in tracking.uri=sqlite:///mine.db" in err, err
     with sqlite3.connect(tmp_path / "mine.db") as mine, sqlite3.connect(tmp_path / "theirs.db") as theirs:
         assert [database.execute("SELECT count(*) FROM runs").fetchone()[0] for database in (mine, theirs)] == [1, 0]

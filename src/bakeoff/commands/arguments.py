@@ -59,7 +59,7 @@ def parse_arguments(
     if add_flags is not None:
         add_flags(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
-    parser.add_argument("--config-dir", help="a folder of your own, laid over conf/")
+    parser.add_argument("--config-dir", help="a folder of your own configs, searched before conf/")
     names_prefix, metavar = (f"{names_help}; ", "NAME or key=value") if names_help is not None else ("", "key=value")
     parser.add_argument("overrides", nargs="*", metavar=metavar, help=f"{names_prefix}{', '.join(keys)}")
     args = parser.parse_intermixed_args(argv)

@@ -1,4 +1,4 @@
-"""`bakeoff check [key=value ...]`: checks data, net, gradients and learning rate before hours are spent. No trained net is saved.
+"""`bakeoff check [key=value ...]`: checks data, net, gradients and learning rate before a long run. No trained net is saved.
 
 Exit code 0 where nothing is wrong, 1 where something is.
 """
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     """Check one run, print the table, and log it as a run of kind `check`."""
     parser = CommandParser(prog="bakeoff check", description=__doc__)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
-    parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own configs, searched before conf/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for bakeoff train")
     args = parser.parse_intermixed_args(argv)
     from bakeoff.config.compose import compose_config

@@ -59,7 +59,7 @@ def print_removed(rows: list[dict[str, Any]], root: Path, *, behind: int, proble
             echo(f"{row['run']}  {row['status']:<8}  {row['bytes'] / 1e6:8,.1f} MB  {row['name']}: {', '.join(row['files'])}")
         echo(f"{'would remove' if args.dry_run else 'removed'} {total / 1e6:,.1f} MB of checkpoints of {len(rows)} runs of {root}")
     if behind:
-        echo(f"bakeoff: {behind} runs keep theirs, since the store has not got them yet; bakeoff sync first", err=True)
+        echo(f"bakeoff: {behind} runs keep theirs, since MLflow does not have them yet; run bakeoff sync first", err=True)
     for problem in problems:
         echo(f"bakeoff: {problem}", err=True)
 
@@ -74,4 +74,4 @@ def removable(folder: RunDir, result: dict[str, Any] | None, *, keep: str | None
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to keep, and whether to remove anything."""
     parser.add_argument("--keep", choices=("best", "last"), help="keep this checkpoint of each run, for its weights")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")

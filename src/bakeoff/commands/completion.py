@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("shell", nargs="?", default="bash", metavar="SHELL", help=" or ".join(SHELLS))
     shell = parser.parse_args(argv).shell
     if shell not in SHELLS:
-        raise ConfigError(f"{shell}: completion is there for {', '.join(SHELLS)}")
+        raise ConfigError(f"{shell}: completion supports {', '.join(SHELLS)}")
     if shell == "zsh":
         echo("autoload -U +X bashcompinit && bashcompinit")
     echo(SCRIPT.replace("@COMMANDS@", " ".join(COMMANDS)).replace("@SHELLS@", " ".join(SHELLS)).rstrip())

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     """Print the choices."""
     parser = CommandParser(prog="bakeoff list", description=__doc__)
     parser.add_argument("slots", nargs="*", metavar="SLOT", help=f"{join_choices(GROUPS)}, sweep; a choice behind its slot is described")
-    parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own configs, searched before conf/")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--diff", action="store_true", help="with the slot model: what each net changes against its paper's")
     args = parser.parse_args(argv)

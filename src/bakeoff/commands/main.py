@@ -19,10 +19,10 @@ COMMANDS = {
     "reproduce": "train a logged run again and compare it with the original",
     "list": "every slot and its choices",
     "schema": "the JSON Schema of run configs or sweep files, for editors",
-    "show": "pictures of the ideas: activations, optimizers, backprop, ...",
+    "show": "pictures that explain activations, optimizers, backpropagation, ...",
     "ui": "the MLflow UI, on this machine only",
     "sync": "bring the store up to date with the journals",
-    "clean": "remove the checkpoints of runs that have come to their end",
+    "clean": "remove the checkpoints of finished runs",
     "completion": 'shell completion: eval "$(bakeoff completion bash)"',
 }
 

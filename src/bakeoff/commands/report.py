@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which runs, and where the report goes."""
     parser.add_argument("--query", metavar="FILTER", help="any runs, by an MLflow filter: \"params.model = 'vgg16'\"")
-    parser.add_argument("--figure", metavar="NAME", help="one figure alone, as PNG, SVG and CSV; its line stands below it on the page")
+    parser.add_argument("--figure", metavar="NAME", help="one figure alone, as PNG, SVG and CSV; its command is below it on the page")
     parser.add_argument("--out", type=Path, help="folder of the report (default: reports/<name>-<hash>)")
-    parser.add_argument("--replace", action="store_true", help="overwrite a report that knows more runs than the store does now")
-    parser.add_argument("--hash", help="the plan, where there are several of that name (default: the newest)")
+    parser.add_argument("--replace", action="store_true", help="overwrite a report that covers more runs than the store has now")
+    parser.add_argument("--hash", help="which plan, if there are several of that name (default: the newest)")

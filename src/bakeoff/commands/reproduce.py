@@ -1,4 +1,4 @@
-"""`bakeoff reproduce RUN_ID`: trains a logged run again from its logged config and says whether it came out the same.
+"""`bakeoff reproduce RUN_ID`: trains a logged run again from its logged config and says whether the result is the same.
 
 Exit code 0 for identical and within --tolerance, 1 for a run that differs from the logged one.
 """
@@ -87,8 +87,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the run and how strictly to compare."""
     parser.add_argument("run", metavar="RUN_ID", help="id of a logged run, ours or MLflow's")
     parser.add_argument("--tolerance", type=float, default=0.0, help="largest absolute difference of a value that still counts as the same")
-    parser.add_argument("--at-commit", action="store_true", help="by the code of the logged commit with the logged diff, in a git worktree")
-    parser.add_argument("--run-diff", action="store_true", help="with --at-commit: run the logged diff without being asked")
+    parser.add_argument("--at-commit", action="store_true", help="use the code of the logged commit and diff, in a git worktree")
+    parser.add_argument("--run-diff", action="store_true", help="with --at-commit: run the logged diff without asking")
 
 
 def log_verdict(folder: Path, sentence: str, *, uri: str) -> bool:

@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
         "arguments", nargs="*", metavar="key=value", help="the picture's own keys, choices as in bakeoff train, or trust=[...]"
     )
     parser.add_argument("--out", type=Path, help="folder of the files (default: pictures/NAME)")
-    parser.add_argument("--config-dir", type=Path, help="a folder of your own, laid over conf/")
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own configs, searched before conf/")
     args = parser.parse_intermixed_args(argv)
     if args.name is None:
         echo(list_pictures())

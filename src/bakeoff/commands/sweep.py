@@ -30,14 +30,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="the sweep: a file of sweeps/ by its name, or a path to one")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--plan", action="store_true", help="say what would be run, and what it would cost, and stop")
+    kinds.add_argument("--plan", action="store_true", help="print what would be run and its cost, and stop")
     kinds.add_argument(
         "--more",
         action="store_true",
         help="run the further seeds, or studies, that the report of a finished sweep asks for; --more studies: tune each arm several times "
         "anew, and confirm what each study finds",
     )
-    parser.add_argument("--config-dir", help="a folder of your own, laid over conf/; sweeps/ inside or beside it is looked into first")
+    parser.add_argument("--config-dir", help="a folder of your own configs, searched before conf/; so is sweeps/ inside or beside it")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
     # Not an optional value of --more, which would take any word behind it.
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
     try:
         outcome = run_sweep(plan, context=context, resources=resources)
     except KeyboardInterrupt as stop:
-        echo(f"stopped{f' by {stop}' if str(stop) else ''}; the same line goes on: {plan.command}", err=True)
+        echo(f"stopped{f' by {stop}' if str(stop) else ''}; the same command continues: {plan.command}", err=True)
         raise
     print_outcome(outcome, as_json=args.json)
     if outcome.lagging:
@@ -115,7 +115,7 @@ def print_outcome(outcome: SweepOutcome, *, as_json: bool) -> None:
     """Print the verdict and the table on standard output, and what to do next on standard error."""
     plan, report = outcome.plan, outcome.report
     if outcome.problem:
-        echo(f"bakeoff: no report yet: {outcome.problem}; later: bakeoff report {plan.title}", err=True)
+        echo(f"bakeoff: no report yet: {outcome.problem}; try later: bakeoff report {plan.title}", err=True)
     if as_json:
         tree = {
             "sweep": plan.name,

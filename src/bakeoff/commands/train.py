@@ -47,7 +47,7 @@ common    optimizer.lr optimizer.weight_decay scheduler.warmup model.dropout
 flags     -m, --multirun    a grid: every combination of values such as 1,2,3
           --cfg job         print the config with all keys, and train nothing
           --json            the result as one JSON object
-          --config-dir DIR  a folder of your own, laid over conf/
+          --config-dir DIR  a folder of your own configs, searched before conf/
           --hydra-help      Hydra's further flags
 
 examples  bakeoff train
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
         return compose.show_by_hydra(hydra_words, config_dir=args.config_dir)
     resumed = any(job.resume is not None for job in jobs)
     if resumed and len(jobs) > 1:
-        raise ConfigError("resume: goes on with one run; leave -m out")
+        raise ConfigError("resume: continues a single run; leave -m out")
     if resumed:
         outcomes = [resume(jobs[0], args.overrides)]
     elif args.multirun:
@@ -132,7 +132,7 @@ def parse_flags(argv: list[str]) -> argparse.Namespace:
         parser.add_argument(flag, short, nargs="?", const="", dest="own_config")
     args = parser.parse_intermixed_args(argv)
     if args.own_config is not None:
-        raise ConfigError("--config-name and --config-path: not supported; --config-dir lays a folder of your own over conf/")
+        raise ConfigError("--config-name and --config-path: not supported; --config-dir names a folder of your own, searched before conf/")
     modes = [flag for flag in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(args, flag)]
     if len(modes) > 1:
         raise ConfigError(f"{' and '.join('--' + mode.replace('_', '-') for mode in modes)}: only one of them goes on a line")
@@ -205,7 +205,7 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
 
     foreign = [word for word in overrides if not word.startswith(RESUME_KEYS)]
     if foreign:
-        raise ConfigError(f"resume={job.resume}: the run goes on with its own config; {foreign[0]} cannot change it")
+        raise ConfigError(f"resume={job.resume}: the run continues its own config; {foreign[0]} cannot change it")
     assert job.resume is not None
     root = Path(job.run.tracking.folder)
     try:
@@ -218,7 +218,7 @@ def resume(job: ComposedConfig, overrides: Sequence[str]) -> TrainedRun:
         folder = find_run_dir(root, stored.data.tags["bakeoff.id"])
     named, uri = folder.read_job().tracking_uri, tracking_uri_of(job.run)
     if named not in ("", redact(uri)):
-        echo(f"bakeoff: the run was tracked in {named}, and goes on in tracking.uri={redact(uri)}", err=True)
+        echo(f"bakeoff: the run was tracked in {named}, and continues in tracking.uri={redact(uri)}", err=True)
     return resume_run(folder, uri=uri, progress=job.run.trainer.progress)
 
 

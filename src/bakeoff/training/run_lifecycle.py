@@ -129,7 +129,7 @@ def way_back(run_dir: RunDir) -> str:
     folder = run_dir.path.parents[1]
     words = [f"tracking.uri={manifest.tracking_uri}"] if manifest.tracking_uri not in ("", default_uri(Path.cwd())) else []
     words += [f"tracking.folder={folder}"] if folder.absolute() != Path(TrackingConfig().folder).absolute() else []
-    return f"{shlex.join(['bakeoff', 'train', f'resume={manifest.id}', *words])}{trust_word()} goes on with it"
+    return f"{shlex.join(['bakeoff', 'train', f'resume={manifest.id}', *words])}{trust_word()} continues it"
 
 
 def log_killed(run_dir: RunDir, reason: str) -> None:
