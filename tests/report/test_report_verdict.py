@@ -335,3 +335,65 @@ def test_collapsed_runs_are_counted_and_not_averaged(simulated: Callable[..., Sw
     worse = compute_verdict(collapse({"a": 0.0, "b": 0.05}, "a", 10))
     assert worse.winner == "b"
     assert not any("collapsed" in detail for detail in worse.details)
+
+
+def collapsing(sweep: SweepResults, scores: dict[str, list[float]], state: str = "finished") -> SweepResults:
+    """The sweep with these scores, and this state, of the first confirm runs of some arms."""
+    runs = sweep.runs.copy()
+    for arm, first in scores.items():
+        rows = runs.index[(runs["arm"] == arm) & (runs["stage"] == "confirm")][: len(first)]
+        runs.loc[rows, "score"], runs.loc[rows, "state"] = first, state
+    return dataclasses.replace(sweep, runs=runs)
+
+
+def test_it_is_said_which_scores_are_compared(simulated: Make, rng: np.random.Generator) -> None:
+    sweep = simulated({"a": 0.0, "b": 0.05}, rng=rng)
+    some = " ".join(compute_verdict(collapsing(sweep, {"a": [0.1]}, "diverged")).details)
+    assert "Scores are compared among the others." in some
+    verdict = compute_verdict(collapsing(sweep, {"a": [0.1] * 10, "b": [0.1]}, "diverged"))
+    (difference,) = verdict.differences
+    assert difference.n == 10
+    text = " ".join(verdict.details)
+    assert "All scores are compared, because a never learned." in text
+    assert "among the others" not in text
+
+
+def test_a_leader_that_failed_once_asks_for_more_studies(simulated: Make, rng: np.random.Generator) -> None:
+    verdict = compute_verdict(collapsing(simulated({"a": 0.0, "b": 0.05}, rng=rng), {"b": [0.1]}, "diverged"))
+    assert verdict.winner is None
+    assert verdict.details[-1].startswith("More studies would tell whether it fails more often: bakeoff sweep sim")
+
+
+def test_an_arm_whose_confirm_runs_have_no_score_is_not_said_to_have_never_trained(simulated: Make, rng: np.random.Generator) -> None:
+    def without_scores(studies: int | None) -> SweepResults:
+        return collapsing(simulated({"a": 0.0, "b": 0.05}, rng=rng, studies=studies), {"a": [np.nan] * 10}, "failed")
+
+    verdict = compute_verdict(without_scores(None))
+    assert (verdict.grade, verdict.winner) == ("supported", "b")
+    assert verdict.headline == "b wins: it trains, and the studies of a have no score."
+    assert "Scores are compared" not in " ".join(verdict.details)
+    once = compute_verdict(without_scores(1))
+    assert (once.grade, once.winner) == ("as tuned", None)
+    assert once.headline == "As tuned here, b trains and the runs of a have no score; another tuning may turn that around."
+
+
+def test_a_diverged_run_is_not_quoted_as_the_best_that_learned_nothing(simulated: Make, rng: np.random.Generator) -> None:
+    sweep = with_predictions(simulated({"a": 0.0, "b": 0.0}, rng=rng), {"a": 0.1, "b": 0.6})
+    headline = compute_verdict(collapsing(sweep, {"b": [0.1] * 10}, "diverged")).headline
+    assert headline.startswith("Nothing learned: no run of a and b that trained to its end is better than guessing. The best reaches 1")
+
+
+def test_all_numbers_of_an_arm_rest_on_the_runs_that_are_compared(simulated: Make, rng: np.random.Generator) -> None:
+    sweep = collapsing(simulated({"a": 0.0, "b": 0.0}, rng=rng), {"b": [0.3]})
+    sweep.runs.loc[sweep.runs["score"] == 0.3, "tuned"] = 0.3
+    (row,) = [row for row in arms_table(analyse(sweep)).to_dict("records") if row["arm"] == "b"]
+    assert row["n"] == 9
+    assert row["validation"] == pytest.approx(row["mean"] + 0.003)
+    interim = dataclasses.replace(sweep, runs=sweep.runs[sweep.runs["seed"] != 1010])
+    analysis = analyse(interim)
+    (difference,) = analysis.verdict.differences
+    assert analysis.verdict.grade == "interim"
+    assert difference.n == analysis.arm_means["all"]["b"].n == 8
+    design = dataclasses.replace(sweep.design, declared=False)
+    pooled = analyse(dataclasses.replace(sweep, design=design))
+    assert pooled.verdict.differences[0].n == pooled.arm_means["all"]["b"].n == 10

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bakeoff.report.budget import Budgets, budgets
 from bakeoff.report.importance import Importance, tuning_importances
-from bakeoff.report.outcomes import failures, learned_scores
+from bakeoff.report.outcomes import compared_scores
 from bakeoff.report.results import SweepResults
 from bakeoff.report.sensitivity import Region, regions
 from bakeoff.report.survival import TimeToTarget, times_to_target
@@ -78,9 +78,7 @@ def analyse(full_sweep: SweepResults) -> Analysis:
     """
     verdict = compute_verdict(full_sweep)
     sweep = full_sweep.first_seeds(verdict.seeds) if verdict.analyses else full_sweep
-    plan, scores = sweep.design, sweep.scores()
-    if plan.declared:
-        scores = learned_scores(sweep, failures(sweep))
+    plan, scores = sweep.design, compared_scores(sweep)
     families = {ALL_BLOCKS: mean_over_blocks(scores, plan.arms)} if len(plan.blocks) > 1 else {}
     families |= {block: {arm: dict(by_seed) for arm, by_seed in by_arm.items()} for block, by_arm in scores.items()}
     study_of_seed = plan.study_of_seed(set(sweep.seed_order))

@@ -38,6 +38,7 @@ class FamilyEvidence:
         rates: how often each arm failed.
         failure_differences: the pairs of arms compared by how often they failed.
         untrained: arms of which no tuning run trained to its end.
+        never_learned: arms whose runs all failed in some block but have scores: there, all runs of all arms are compared.
     """
 
     block: str
@@ -46,6 +47,7 @@ class FamilyEvidence:
     rates: Mapping[str, FailureRate] = field(default_factory=dict)
     failure_differences: Sequence[FailureDifference] = ()
     untrained: Sequence[str] = ()
+    never_learned: Sequence[str] = ()
 
     def difference(self, first: str, second: str) -> PairedDifference | None:
         """The comparison of two arms, whichever is ahead."""
@@ -84,7 +86,7 @@ def conclude_family(sweep: SweepResults, evidence: FamilyEvidence) -> Conclusion
     """
     if not evidence.means:
         lines = tuple(_untrained(sweep, evidence, None))
-        return Conclusion("unknown", None, "Nothing to compare: no arm has a confirm score.", lines)
+        return Conclusion("unknown", None, f"Nothing to compare: no arm has a confirm score{_where(sweep, evidence)}.", lines)
     leader = _leader(evidence)
     rest = [arm for arm in evidence.means if arm != leader]
     if not rest:
@@ -143,6 +145,8 @@ def _winner(sweep: SweepResults, evidence: FamilyEvidence, leader: str, by_failu
             f"No winner: {leader} scores best where it learns, but {_count(mine)} of its {_units(sweep)} failed, against "
             f"{formatting.join_names(others)}."
         )
+        if not significant and nearest.analyses < len(sweep.design.sequential.sizes):
+            proof.append(f"More {_units(sweep)} would tell whether it fails more often: {sweep.design.extend_command}")
         return Conclusion("unknown" if significant else "under-powered", None, headline, tuple(proof))
     size = f"by {formatting.difference(nearest.advantage, metric)} of {metric_name}"
     size += "" if len(rest) == 1 else f" over its closest rival, {rival}"
@@ -209,8 +213,14 @@ def _only_one_trained(sweep: SweepResults, evidence: FamilyEvidence, leader: str
     )
     mean = f"{leader} reaches {score} mean {formatting.metric_name(sweep.score_metric)} over {seeds}."
     if others and all(certain) and not any(evidence.fails_more(leader, arm) for arm in others):
-        headline = f"{leader} wins: it trains, and {formatting.join_names(others)} never did."
-        return Conclusion("supported", leader, headline, (mean, *lines))
+        if set(others) <= set(evidence.untrained):
+            headline = f"{leader} wins: it trains, and {formatting.join_names(others)} never did."
+            return Conclusion("supported", leader, headline, (mean, *lines))
+        lacks = f"{_units(sweep)} of {formatting.join_names(others)} have no score{_where(sweep, evidence)}"
+        if sweep.design.is_conditional:
+            headline = f"As tuned here, {leader} trains and the {lacks}; another tuning may turn that around."
+            return Conclusion("as tuned", None, headline, (mean, *lines))
+        return Conclusion("supported", leader, f"{leader} wins: it trains, and the {lacks}.", (mean, *lines))
     headline = f"Nothing to compare: {leader} alone has a confirm score{_where(sweep, evidence)}."
     return Conclusion("unknown", None, headline, (mean, *lines))
 
@@ -262,7 +272,11 @@ def _failure_sentences(evidence: FamilyEvidence, leader: str, rivals: Sequence[s
     lines = []
     if any(evidence.rates[arm].failed for arm in arms):
         shares = [f"{_share(evidence.rates[arm])} of {arm}" for arm in arms][: formatting.LISTED]
-        lines.append(f"Diverged, failed, collapsed or no better than guessing: {', '.join(shares)}. Scores are compared among the others.")
+        compared = " Scores are compared among the others." if len(evidence.means) > 1 else ""
+        if evidence.never_learned:
+            compared = f" All scores are compared, because {formatting.join_names(list(evidence.never_learned))} never learned"
+            compared += " in some block." if evidence.block == ALL_BLOCKS else "."
+        lines.append(f"Diverged, failed, collapsed or no better than guessing: {', '.join(shares)}.{compared}")
         for rival in rivals:
             for steadier, other in ((leader, rival), (rival, leader)):
                 test = evidence.fails_less(steadier, other)

@@ -122,9 +122,21 @@ def learned_scores(sweep: SweepResults, failed: Failures) -> Scores:
         selected = {
             arm: {seed: s for seed, s in by_seed.items() if not failed[block][arm].get(seed, False)} for arm, by_seed in by_arm.items()
         }
-        one_never_learned = any(by_seed and not selected[arm] for arm, by_seed in by_arm.items())
+        one_never_learned = arms_that_never_learned(sweep, failed, block)
         learned[block] = {arm: dict(by_seed) for arm, by_seed in by_arm.items()} if one_never_learned else selected
     return learned
+
+
+def arms_that_never_learned(sweep: SweepResults, failed: Failures, block: str) -> list[str]:
+    """The arms that have runs with a score in a block, all of which failed."""
+    return [
+        arm for arm, by_seed in sweep.scores()[block].items() if by_seed and all(failed[block][arm].get(seed, False) for seed in by_seed)
+    ]
+
+
+def compared_scores(sweep: SweepResults) -> Scores:
+    """The scores that arms are compared by: those of the runs that learned; of runs that no plan asked for, all."""
+    return learned_scores(sweep, failures(sweep)) if sweep.design.declared else sweep.scores()
 
 
 def failed_in_any_block(failed: Failures) -> dict[str, dict[int, bool]]:
@@ -162,6 +174,12 @@ def never_trained_p(sweep: SweepResults, arm: str, rival: str, block: str | None
 
 
 def best_accuracy(sweep: SweepResults, blocks: Sequence[str]) -> float | None:
-    """The best accuracy of a confirm run in these blocks that kept its predictions; None where none has."""
-    runs = [correct for block in blocks for by_seed in sweep.test_correct.get(block, {}).values() for correct in by_seed.values()]
+    """The best accuracy of a confirm run in these blocks that trained to its end and kept its predictions; None where none has."""
+    rows = sweep.stage_runs("confirm")
+    rows = rows[rows["state"].eq("finished") & rows["block"].isin(blocks)]
+    runs = [
+        sweep.test_correct[block][arm][seed]
+        for block, arm, seed in zip(rows["block"], rows["arm"], rows["seed"], strict=True)
+        if seed in sweep.test_correct[block][arm]
+    ]
     return max((float(correct.mean()) for correct in runs), default=None)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from bakeoff.report import formatting
 from bakeoff.report.analysis import Analysis, section_tables
 from bakeoff.report.design import SearchRange
 from bakeoff.report.narrative import section_sentences
+from bakeoff.report.outcomes import compared_scores
 from bakeoff.report.results import SweepResults, count_states
 from bakeoff.report.verdict import Verdict
 from bakeoff.stats.intervals import LEVEL, mean_interval
 from bakeoff.stats.paired import PairedDifference
-from bakeoff.stats.scores import ALL_BLOCKS
+from bakeoff.stats.scores import ALL_BLOCKS, mean_over_blocks
 
 
 def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
@@ -40,17 +41,20 @@ def reproduction_commands(sweep: SweepResults) -> dict[str, str]:
 def arms_table(analysis: Analysis) -> pd.DataFrame:
     """One row per arm and block (and one over the blocks, where there are several), best first within a block.
 
-    Scores and validation are fractions as logged; `low`, `high` are the ends of the 95 % t interval of the mean, empty for n = 1.
+    Scores and validation are fractions as logged, their means over the runs that are compared; `low`, `high` are the ends of the 95 % t
+    interval of the mean, empty for n = 1.
     """
     sweep = analysis.sweep
     plan, rows = sweep.design, list[dict[str, Any]]()
+    scores = compared_scores(sweep)
     for block in analysis.blocks:
         means = analysis.arm_means[block]
+        compared: Mapping[str, Mapping[int, float]] = mean_over_blocks(scores, plan.arms) if block == ALL_BLOCKS else scores[block]
         for arm in [*means, *(a for a in plan.arms if a not in means)]:
             runs = sweep.runs[sweep.runs["arm"] == arm]
             runs = runs if block == ALL_BLOCKS else runs[runs["block"] == block]
             tune, confirm = runs[runs["stage"] == "tune"], runs[runs["stage"] == "confirm"]
-            interval, validation = means.get(arm), _mean(confirm["tuned"])
+            interval, validation = means.get(arm), _mean(confirm["tuned"][confirm["seed"].isin(list(compared[arm]))])
             best = sweep.best_trial(arm, block) if block != ALL_BLOCKS else None
             row: dict[str, Any] = {"block": block, "arm": arm, "n": interval.n if interval else 0}
             row |= {key: getattr(interval, key) if interval else None for key in ("mean", "low", "high", "sd")}

@@ -11,7 +11,9 @@ from bakeoff.report.conclusion import Conclusion, FamilyEvidence, conclude_famil
 from bakeoff.report.luck import tuning_lucks
 from bakeoff.report.outcomes import (
     Failures,
+    arms_that_never_learned,
     best_accuracy,
+    compared_scores,
     failed_in_any_block,
     failures,
     guessing_level,
@@ -158,6 +160,7 @@ def _family_evidence(sweep: SweepResults, block: str, differences: Sequence[Pair
         differences=[d for d in differences if d.block == block],
         rates={rate.arm: rate for rate in failure_rates(with_runs, plan.sequential, sweep.seed_order)},
         failure_differences=compare_failures(with_runs, plan.sequential, sweep.seed_order),
+        never_learned=[arm for arm in plan.arms if any(arm in arms_that_never_learned(sweep, failed, in_block) for in_block in blocks)],
         untrained=[arm for arm in plan.arms if all(sweep.never_trained(arm, in_block) for in_block in blocks)],
     )
 
@@ -169,10 +172,13 @@ def _nothing_learned(sweep: SweepResults, blocks: Sequence[str]) -> str:
     best = best_accuracy(sweep, blocks)
     if best is None or not levels:
         return f"Nothing learned: every confirm run of {arms} diverged or failed, so there is nothing to compare."
+    rows = sweep.stage_runs("confirm")
+    lost = rows["block"].isin(blocks) & rows["state"].isin(ENDED) & ~rows["state"].eq("finished")
+    others = " that trained to its end" if lost.any() else ""
     best_text, guess = (formatting.score(accuracy, "test/accuracy") for accuracy in (best, max(levels)))
     return (
-        f"Nothing learned: no run of {arms} is better than guessing. The best reaches {best_text}; naming the most frequent class every "
-        f"time gives {guess}. So there is nothing to compare."
+        f"Nothing learned: no run of {arms}{others} is better than guessing. The best reaches {best_text}; naming the most frequent "
+        f"class every time gives {guess}. So there is nothing to compare."
     )
 
 
@@ -206,7 +212,7 @@ def missing_confirm_runs(sweep: SweepResults) -> int:
 
 
 def arm_means(sweep: SweepResults, block: str) -> dict[str, MeanInterval]:
-    """The mean of each arm that has a score, with its interval, over the runs that learned (see `learned_scores`).
+    """The mean of each arm that has a score, with its interval, over the runs that are compared (see `compared_scores`).
 
     Args:
         sweep: the results.
@@ -215,7 +221,7 @@ def arm_means(sweep: SweepResults, block: str) -> dict[str, MeanInterval]:
     Returns:
         Arm -> mean and interval, best first.
     """
-    scores = learned_scores(sweep, failures(sweep))
+    scores = compared_scores(sweep)
     scores_by_arm: Mapping[str, Mapping[int, float]] = mean_over_blocks(scores, sweep.design.arms) if block == ALL_BLOCKS else scores[block]
     study_of_seed = sweep.design.study_of_seed(set(sweep.seed_order))
     means = {arm: clustered_mean_interval(by_seed, study_of_seed) for arm, by_seed in scores_by_arm.items() if by_seed}
@@ -244,7 +250,8 @@ def _interim(sweep: SweepResults) -> Verdict:
     so_far = SequentialDesign((seen,), plan.studies, tuple(plan.sequential.study_at(position) for position in range(seen)))
     if not plan.sequential.has_studies:
         so_far = SequentialDesign((seen,))
-    differences = compare_pairs(sweep.scores(), plan.arms, goal=plan.goal, margin=plan.margin, design=so_far, seed_order=sweep.seed_order)
+    scores = compared_scores(sweep)
+    differences = compare_pairs(scores, plan.arms, goal=plan.goal, margin=plan.margin, design=so_far, seed_order=sweep.seed_order)
     headline = (
         f"No verdict yet: {planned - missing} of {formatting.count_noun(planned, 'confirm run')} are done. "
         "Looking early and often would turn chance into claims, so no winner is named before all planned seeds are done."
