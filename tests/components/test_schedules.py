@@ -126,6 +126,18 @@ def test_plateau_does_not_drop_within_its_warmup() -> None:
     assert epochs(scheduler, sgd, [2.0, 2.0], steps=10) == pytest.approx([0.1, 0.01])
 
 
+def test_plateau_waits_until_an_accuracy_is_above_guessing_by_three_standard_errors() -> None:
+    sgd = optimizer()
+    scheduler = plateau(sgd, **LENGTHS, patience=0, wait=True)
+    assert epochs(scheduler, sgd, [0.9, 0.9, 0.9]) == [1, 1, 1]
+    scheduler.see_accuracy(0.1 + 3 * 0.03 - 1e-6, guessing=0.1, images=100)  # sqrt(0.1 * 0.9 / 100) = 0.03
+    assert epochs(scheduler, sgd, [0.9]) == [1]
+    scheduler.see_accuracy(0.1 + 3 * 0.03 + 1e-6, guessing=0.1, images=100)
+    assert epochs(scheduler, sgd, [0.9, 0.5, 0.9]) == pytest.approx([0.1, 0.1, 0.01])
+    scheduler.see_accuracy(0.1, guessing=0.1, images=100)
+    assert not scheduler.waiting
+
+
 PLAIN = (bool, int, float, str, type(None))
 
 

@@ -156,6 +156,13 @@ def test_a_plateau_is_told_what_it_watches(watch: str, tmp_path: Path, monkeypat
     assert told == expected and len(told) == 2
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_plateau_at_chance_keeps_its_rate(wait: bool, tmp_path: Path) -> None:
+    options = ["scheduler=plateau", "scheduler.patience=0", f"scheduler.wait={wait}", "optimizer.lr=1e-9", "trainer.max_epochs=4"]
+    place, _ = trained(tmp_path, *options)
+    assert (set(curve(place, "lr")) == {1e-9}) == wait
+
+
 def test_lbfgs_wants_the_whole_training_set_as_one_batch(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.batch_size=16: LBFGS .* needs all 144 training images as one batch"):
         validate_run(small(tmp_path, "optimizer=lbfgs"))

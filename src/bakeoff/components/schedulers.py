@@ -226,8 +226,8 @@ class Plateau(Schedule):
     """Multiplied by `factor` each time the watched value, to be minimized, has not improved for more than `patience` validations.
 
     The papers' rule: AlexNet's (section 5) watches the error rate, VGG's (section 3.1) the accuracy. An improvement is a value below
-    best - threshold * |best|; nan and infinity are none. Validations within the warm-up set the best but are not counted as bad. The
-    fraction never falls below `floor`.
+    best - threshold * |best|; nan and infinity are none. Validations within the warm-up set the best but are not counted as bad, nor are
+    those before learning has begun, where `wait` says so. The fraction never falls below `floor`.
     """
 
     def __init__(
@@ -239,6 +239,7 @@ class Plateau(Schedule):
         factor: float = 0.1,
         threshold: float = 1e-4,
         floor: float = 1e-3,
+        wait: bool = False,
         watch: Literal["error", "loss"] = "error",
         **length: Unpack[RunLength],
     ) -> None:
@@ -249,8 +250,19 @@ class Plateau(Schedule):
         check_argument("threshold", threshold, fits=0 <= threshold < 1, rule="must be at least 0 and below 1")
         check_argument("floor", floor, fits=0 <= floor <= 1, rule="must be a fraction of the rate, between 0 and 1")
         self.watch, self.patience, self.factor, self.threshold, self.floor = watch, patience, factor, threshold, floor
-        self.level, self.best, self.bad = 1.0, math.inf, 0
+        self.level, self.best, self.bad, self.waiting = 1.0, math.inf, 0, wait
         super().__init__(optimizer, warmup=warmup, **length)
+
+    def see_accuracy(self, accuracy: float, *, guessing: float, images: int) -> None:
+        """Stop waiting once the accuracy is above that of guessing by three standard errors of guessing.
+
+        Args:
+            accuracy: That of the validation images.
+            guessing: The share of the images in the largest class, which a net that knows no image can reach.
+            images: The number of validation images.
+        """
+        if accuracy > guessing + 3 * math.sqrt(guessing * (1 - guessing) / images):
+            self.waiting = False
 
     def shape(self, step: int) -> float:
         """Return the level that the drops so far have left, whatever the step."""
@@ -262,7 +274,7 @@ class Plateau(Schedule):
         if math.isfinite(value) and value < self.best - margin:
             self.best = float(value)
             self.bad = 0
-        elif self.last_epoch >= self.warmup_steps:
+        elif self.last_epoch >= self.warmup_steps and not self.waiting:
             self.bad += 1
         if self.bad > self.patience:
             self.bad = 0

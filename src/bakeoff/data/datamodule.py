@@ -86,6 +86,7 @@ class ImageDataModule(pl.LightningDataModule):
     n_train: int
     n_val: int
     n_test: int
+    val_largest_class: int
     steps_per_epoch: int
     channels: int
     classes: tuple[str, ...]
@@ -129,6 +130,7 @@ class ImageDataModule(pl.LightningDataModule):
         train, val = split(images.train_y, self.split_spec)
         self.split_digest = hashlib.sha256(train.numpy().tobytes() + b"|" + val.numpy().tobytes()).hexdigest()
         self.classes, self.n_train, self.n_val, self.n_test = images.classes, len(train), len(val), len(images.test_y)
+        self.val_largest_class = int(torch.bincount(images.train_y[val], minlength=len(images.classes)).max())
         self.steps_per_epoch = self.batch_plan.steps_per_epoch(self.n_train)
         self.views.check(size=self.input_format.size, crop=None if isinstance(images, ImageFiles) else self.augmentation.crop)
         if isinstance(images, ImageFiles):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bakeoff import builders
+from bakeoff.components.schedulers import Plateau
 from bakeoff.config.schema import RunConfig
 from bakeoff.illustrations.gallery import Request
 from bakeoff.illustrations.illustration import DataTable, Illustration, line_trace, titled_figure
@@ -45,6 +46,8 @@ def schedule_rates(run: RunConfig, *, steps: int, epochs: int) -> list[float]:
     optimizer = torch.optim.SGD([weight], lr=1.0)
     steps_per_epoch = max(1, round(steps / epochs))
     schedule = builders.make_scheduler(run, optimizer, total_steps=steps, steps_per_epoch=steps_per_epoch)
+    if isinstance(schedule, Plateau):
+        schedule.waiting = False  # the error below falls from the start
     rates = []
     for step in range(steps):
         rates.append(float(optimizer.param_groups[0]["lr"]))

@@ -375,7 +375,7 @@ def resolved(planned_arm: PlannedArm) -> dict[str, Any]:
         "block": planned_arm.block,
         "spaces": spaces,
         "points": list(planned_arm.points),
-        "recipe": recorded_targets({**science, "initializer": without_added("initializer", science["initializer"])}),
+        "recipe": recorded_targets(science | {slot: without_added(slot, science[slot]) for slot in ("initializer", "scheduler")}),
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 import pytorch_lightning as pl
 
+from bakeoff.components.schedulers import Plateau
 from bakeoff.training.lightning_module import ClassificationModule
 
 
@@ -26,5 +28,8 @@ class ScheduleStepping(pl.Callback):
         assert isinstance(pl_module, ClassificationModule)
         schedule, metrics = pl_module.schedule, pl_module.latest_metrics
         if hasattr(schedule, "epoch_end"):
+            if isinstance(schedule, Plateau) and schedule.waiting:
+                data = typing.cast("Any", trainer).datamodule
+                schedule.see_accuracy(metrics["val/accuracy"], guessing=data.val_largest_class / data.n_val, images=data.n_val)
             watches_loss = getattr(schedule, "watch", "error") == "loss"
             schedule.epoch_end(metrics["val/loss"] if watches_loss else 1 - metrics["val/accuracy"])
