@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bakeoff.rendering.marks import Line, Points
+from bakeoff.rendering.marks import ErrorBar, Line, Points
 from bakeoff.rendering.palette import styles
 from bakeoff.report.analysis import analyse
 from bakeoff.report.builder import write_report
@@ -52,6 +52,20 @@ def test_many_arms_begin_with_the_best_few(simulated: Make) -> None:
     assert len(curves.visible) == 8 and "arm19" in curves.visible and curves.is_hidden(Line([], [], "arm00"))
     assert set(curves.data["arm"]) == set(sweep.design.arms)  # the data have all of them
     assert len(figures["scores-all"].axes.rows) == 20
+
+
+def test_axes_end_where_scores_and_ranks_do_and_diverged_runs_have_no_score(simulated: Make) -> None:
+    effects = {"a": 0.0, "b": 0.01, "c": 0.05}
+    sweep = simulated(effects, rng=np.random.default_rng(2), base=0.93, trials=8, seeds=5, diverge=lambda arm, lr: lr > 0.1)
+    figures = {figure.name: figure for figure in section_figures(analyse(sweep))}
+    tuning = next(figure for name, figure in figures.items() if name.startswith("tuning-"))
+    diverged = tuning.data[tuning.data["state"] == "diverged"]
+    assert len(diverged) and diverged["score"].isna().all()
+    bars = [mark for mark in figures["ranks"].marks if isinstance(mark, ErrorBar)]
+    assert len(bars) == 3 and all(mark.low is not None and mark.low >= 1 for mark in bars)
+    assert all(mark.high is not None and mark.high <= 3 for mark in bars)
+    ends = figures["budget-all"].axes.y_range if "budget-all" in figures else figures["budget"].axes.y_range
+    assert ends is not None and 0 <= ends[0] < ends[1] <= 100
 
 
 def test_a_momentum_is_drawn_as_it_was_searched(simulated: Make) -> None:

@@ -67,7 +67,7 @@ def _block_table(analysis: Analysis, block: str, width: int) -> Iterator[str]:
     if failed:
         head.insert(4, "failed")
     rows: list[list[str]] = []
-    for arm in [*means, *(arm for arm in design.arms if arm not in means)]:
+    for arm in [*means, *(arm for arm in design.arms if arm not in means and (design.declared or trials.get(arm)))]:
         mean = means.get(arm)
         cells = [shorten(arm, length=MAX_NAME), str(mean.n if mean else 0), formatting.score(mean.mean if mean else None, metric)]
         cells.append("none" if mean is None or mean.low is None else _format_interval(mean.low, mean.high, metric))
@@ -84,6 +84,8 @@ def _block_table(analysis: Analysis, block: str, width: int) -> Iterator[str]:
 
 
 def _format_interval(low: float, high: float | None, metric: str) -> str:
+    if metric.endswith("accuracy"):  # Student's t knows no ends of a scale
+        low, high = max(0.0, low), high if high is None else min(1.0, high)
     return f"{formatting.score(low, metric).removesuffix(' %')} to {formatting.score(high, metric)}"
 
 
