@@ -73,7 +73,7 @@ def print_choices(slots: Sequence[str], *, config_dir: Path | None, as_json: boo
         echo(slot)
         for name, about in group.items():
             echo(f"  {name:<{width}}  {'(default) ' if name == defaults.get(slot) else ''}{about}".rstrip())
-    if list(choices) == ["activation"]:
+    if list(choices) == ["activation"] and not errors:  # nets are composed of a whole folder only
         echo(f"\n{gains_table(choices['activation'], config_dir)}")
     return 2 if errors else 0
 
