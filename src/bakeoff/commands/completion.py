@@ -50,8 +50,8 @@ complete -o nospace -o default -F _bakeoff bakeoff
 def main(argv: list[str]) -> int:
     """Print the script."""
     parser = CommandParser(prog="bakeoff completion", description=__doc__)
-    parser.add_argument("shell", nargs="?", default="bash", metavar="SHELL", help=" or ".join(SHELLS))
-    shell = parser.parse_args(argv).shell
+    parser.add_argument("shell", nargs="*", metavar="SHELL", help=" or ".join(SHELLS))
+    shell = " ".join(parser.parse_args(argv).shell) or "bash"
     if shell not in SHELLS:
         raise ConfigError(f"{shell}: completion supports {', '.join(SHELLS)}")
     if shell == "zsh":

@@ -21,9 +21,9 @@ class ThreeLines(Progress):
     def get_renderables(self) -> Iterator[RenderableType]:
         """Yield the lines."""
         for task in self.tasks:
-            yield Text(task.description, no_wrap=True, overflow="ellipsis")
+            yield Text(printable(task.description), no_wrap=True, overflow="ellipsis")
             yield self.make_tasks_table([task])
-            yield Text(task.fields["metrics"], no_wrap=True, overflow="ellipsis")
+            yield Text(printable(task.fields["metrics"]), no_wrap=True, overflow="ellipsis")
 
 
 class TrainingProgressBar(pl.Callback):
