@@ -24,6 +24,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "trainer/brain": {"defaults": ["auto", "_self_"], "precision": "bf16-mixed"},
     "trainer/clipped": {"defaults": ["auto", "_self_"], "clip": 1.0},
     "data/larger": {"defaults": ["digits", "_self_"], "batch_size": 64},
+    "optimizer/tight": {"defaults": ["sgd", "_self_"], "space": {"lr": {"low": 0.01, "high": 1.0, "log": True}}},
     "optimizer/all": {"defaults": ["momentum", "_self_"], "decay_all": True},
 }
 EXPERIMENTS: dict[str, list[str]] = {"plain": [], "warm": ["scheduler.warmup=0.1"], "cut": ["data.augment.crop=0"], "seeded": ["seed=9"]}
@@ -87,6 +88,7 @@ CASES = [
         "tuning runs",
         "3 (momentum), 1 (adam)",
     ),
+    ("space", {"factors": {"optimizer": ["sgd", "tight"]}, "tune": {"optimizer.lr": "space"}}, "in decades", "3.0 (sgd), 2.0 (tight)"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ SIZES = ("model", "data")
 """Factors that are a net's size: parameters may then differ."""
 PARAMETERS = 1.05
 """The most by which the parameters of two arms may differ, as a ratio."""
+
+
+VOLUMES = 1.1
+"""The most by which the volumes of the spaces of two arms may differ, as a ratio."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,15 @@ def tuned(request: SweepRequest, planned_arms: Sequence[PlannedArm]) -> Iterator
         budgets = {planned_arm.arm: len(planned_arm.points) for planned_arm in block_arms}
         if len(set(budgets.values())) > 1:
             yield FairnessFinding("tuning", f"arms get different numbers of tuning runs: {describe_values(budgets)}")
+        volumes = {planned_arm.arm: decades(planned_arm) for planned_arm in block_arms if planned_arm.spaces}
+        if volumes and max(volumes.values()) > VOLUMES * min(volumes.values()):
+            sizes = {arm: float(f"{volume:.3g}") for arm, volume in volumes.items()}
+            yield FairnessFinding("space", f"arms are searched with equal trials over unequal spaces, in decades: {describe_values(sizes)}")
+
+
+def decades(planned_arm: PlannedArm) -> float:
+    """The volume of an arm's search space: the product of the decades of its logarithmic ranges; other ranges count as 1."""
+    return math.prod(math.log10(space.high / space.low) for space in planned_arm.spaces.values() if space.log)
 
 
 def decays(planned_arms: Sequence[PlannedArm]) -> Iterator[FairnessFinding]:

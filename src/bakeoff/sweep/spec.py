@@ -21,7 +21,7 @@ LISTED = ("halton", "random", "grid")
 """Samplers whose points are all known before the first trial."""
 MODELS = ("tpe", "cmaes", "gp")
 """Samplers that propose a point when its turn comes, from the results of the same study so far."""
-Rule = Literal["steps", "batch", "schedule", "precision", "data", "parameters", "decay", "decay_all", "tuning", "recipe"]
+Rule = Literal["steps", "batch", "schedule", "precision", "data", "parameters", "decay", "decay_all", "tuning", "space", "recipe"]
 RULES: tuple[str, ...] = get_args(Rule)
 """What arms must not differ in unless the file allows it; `bakeoff.sweep.fairness` checks each."""
 TUNABLE_METRICS = tuple(metric for metric in METRICS if not metric.startswith("test/"))
