@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bakeoff.stats.alpha_spending import SequentialDesign
-from bakeoff.stats.failures import compare_failures, exact_sign_p, failure_rates
+from bakeoff.stats.failures import collapsed, compare_failures, exact_sign_p, failure_rates
 
 TEN = SequentialDesign((10,))
 
@@ -40,3 +40,12 @@ def test_equal_failure_rates_are_rarely_called_different() -> None:
         failed = {arm: dict(enumerate((rng.random(30) < 0.3).tolist())) for arm in "abc"}
         called += any(pair.p_holm < 0.05 for pair in compare_failures(failed, design, range(30)))
     assert called / 300 <= 0.05
+
+
+def test_runs_collapse_by_the_median_of_those_that_did_not() -> None:
+    """The first median, .5, has only the lowest two runs below its limit; without them the next two are below it, too."""
+    runs = np.array([0.2, 0.25, 0.35, 0.4, 0.5, 0.9, 0.9, 0.92, 0.94])
+    assert collapsed(runs, 0.1).tolist() == [True] * 4 + [False] * 5
+    assert collapsed(np.array([0.9, np.nan, 0.3]), 0.1).tolist() == [False, False, True]
+    assert collapsed(np.array([[0.9, 0.92, 0.3], [0.5, 0.55, 0.45]]), 0.1).tolist() == [[False, False, True], [False] * 3]
+    assert not collapsed(np.array([np.nan, np.nan]), 0.1).any()

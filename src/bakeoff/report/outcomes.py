@@ -87,17 +87,21 @@ def failures(sweep: SweepResults) -> Failures:
     columns = (rows["block"], rows["arm"], rows["seed"].astype(int), rows["state"], rows["score"])
     for block, arm, seed, state, score in zip(*columns, strict=True):
         table[block][arm][seed] = state != "finished" or not math.isfinite(score) or guessing.get((block, arm, seed), False)
-    for block, arm, seed in collapsed_runs(sweep):
+    for block, arm, seed in collapsed_runs(sweep, table):
         table[block][arm][seed] = True
     return table
 
 
-def collapsed_runs(sweep: SweepResults) -> list[tuple[str, str, int]]:
-    """The (block, arm, seed) of confirm runs whose accuracy is nearer to guessing than to the median of their arm's runs in the block.
+def collapsed_runs(sweep: SweepResults, failed: Failures) -> list[tuple[str, str, int]]:
+    """The (block, arm, seed) of confirm runs whose accuracy is nearer to guessing than to the median of their arm's other runs there.
 
     Such runs decide a mean before a few studies have met one of them, so they are counted and not averaged. Where no run kept its
     predictions the level of guessing is unknown, and a run collapses below half of the median. Other scores do not
     collapse.
+
+    Args:
+        sweep: the results.
+        failed: the runs that failed otherwise, which have no part in the median.
     """
     if not sweep.score_metric.endswith("accuracy"):
         return []
@@ -105,8 +109,9 @@ def collapsed_runs(sweep: SweepResults) -> list[tuple[str, str, int]]:
     for block, by_arm in sweep.scores().items():
         guessing = guessing_level(sweep, block) or 0.0
         for arm, by_seed in by_arm.items():
-            mask = collapsed(np.array(list(by_seed.values())), guessing) if by_seed else ()
-            runs += [(block, arm, seed) for seed, has_collapsed in zip(by_seed, mask, strict=True) if has_collapsed]
+            scores = {seed: score for seed, score in by_seed.items() if not failed[block][arm].get(seed, False)}
+            mask = collapsed(np.array(list(scores.values())), guessing) if scores else ()
+            runs += [(block, arm, seed) for seed, has_collapsed in zip(scores, mask, strict=True) if has_collapsed]
     return runs
 
 

@@ -134,7 +134,9 @@ def _failed_units(
 
 
 def collapsed(scores: Array, guessing: float) -> npt.NDArray[np.bool_]:
-    """Which runs of an arm collapsed: their accuracy is nearer to guessing than to the median of the arm's runs.
+    """Which runs of an arm collapsed: their accuracy is nearer to guessing than to the median of the arm's other runs.
+
+    The median is that of the runs that did not collapse: those below the limit are taken out until no more are.
 
     Args:
         scores: accuracies `(..., runs)`, NaN where there is none.
@@ -143,5 +145,11 @@ def collapsed(scores: Array, guessing: float) -> npt.NDArray[np.bool_]:
     Returns:
         A mask of the shape of `scores`.
     """
-    mask: npt.NDArray[np.bool_] = scores < (guessing + np.nanmedian(scores, axis=-1, keepdims=True)) / 2
+    left = np.where(np.isnan(scores).all(axis=-1, keepdims=True), guessing, scores)
+    while True:
+        below = left < (guessing + np.nanmedian(left, axis=-1, keepdims=True)) / 2
+        if not below.any():
+            break
+        left = np.where(below, np.nan, left)
+    mask: npt.NDArray[np.bool_] = np.isnan(left) & ~np.isnan(scores)
     return mask
