@@ -55,7 +55,7 @@ LINES = [
     ("sync tracking.uri=x", "tracking.uri=x: expected sqlite:///FILE"),
     ("sync tracking.folder=nosuch", "tracking.folder=nosuch: no such folder"),
     ("clean tracking.folder=/dev/null", "tracking.folder=/dev/null: no such folder"),
-    ("completion bash x", "unrecognized arguments: x; flags: --help"),
+    ("completion bash x", "bash x: completion supports bash, zsh"),
     ("train hydra.searchpath=[pkg://this]", "hydra.searchpath: is fixed"),
     ("train name=a\0b", "holds a zero byte"),
     ("ui --port abc", "invalid int value: 'abc'"),
