@@ -20,7 +20,8 @@ twice the margin (margin 0.005), some pair with it is graded a tie; coverage: sh
 share of sweeps that find an arm ahead by 0.02; seeds: mean seeds of an arm until that answer. "+-" is one standard error.
 
 `designs`: for each design, the error of two equal arms that are tuned apart, and the power for a difference of two points, at the first
-analysis, with settings chosen and confirmed by resampling `benchmarks/data/digits_response.csv` (see `record_response.py`).
+analysis, with settings chosen and confirmed by resampling `benchmarks/data/digits_response.csv` (see `record_response.py`). Runs that
+collapse are counted apart, as verdicts do.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ DEFAULT = SequentialDesign.growing((10, 20, 30, 40, 50), 5)
 ONE_STUDY = SequentialDesign((10, 20, 30, 40, 50))
 MARGIN, AHEAD, RUN_SD, BASE = 0.005, 0.02, 0.01, 0.9
 SEEDS = DEFAULT.sizes[-1]
+#: The accuracy of guessing one of the ten digits.
+GUESSING = 0.1
 
 
 # Scores of simulated sweeps: (sweeps, arms, seeds), in which all arms are equal.
@@ -281,9 +284,13 @@ class RecordedArm:
         return scores
 
     def units(self, design: tuple[str, int, int, int, str], rng: np.random.Generator) -> Array:
-        """The study means of one sweep; with a single study the scores of its seeds."""
+        """The study means of one sweep over the runs that did not collapse; with a single study the scores of its seeds."""
         scores = self.confirm(design, rng)
-        return scores[0] if len(scores) == 1 else scores.mean(axis=1)
+        scores = np.where(collapsed(scores.ravel(), GUESSING).reshape(scores.shape), np.nan, scores)
+        if len(scores) == 1:
+            return scores[0]
+        known = ~np.isnan(scores)
+        return np.where(known.any(axis=1), np.nansum(scores, axis=1) / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def recorded_arms() -> dict[str, RecordedArm]:
@@ -333,14 +340,13 @@ def mistuned(*, sweeps: int) -> list[dict[str, object]]:
 
 def told_apart(first: Array, second: Array, *, counted: bool) -> npt.NDArray[np.bool_]:
     """Whether two arms `(sweeps, seeds)` of equal means are graded apart at one of the analyses, by a leader that fails no more often."""
-    guessing = 0.1
-    learned = [scores if counted else scores[~collapsed(scores.ravel(), guessing).reshape(scores.shape)] for scores in (first, second)]
+    learned = [scores if counted else scores[~collapsed(scores.ravel(), GUESSING).reshape(scores.shape)] for scores in (first, second)]
     arms = [first - learned[0].mean() + 0.9, second - learned[1].mean() + 0.9]
     apart = np.zeros(len(first), bool)
     for k, size in enumerate(DEFAULT.sizes):
         seen = [scores[:, :size].copy() for scores in arms]
         failed = [
-            np.zeros_like(scores, bool) if counted else collapsed(raw[:, :size], guessing)
+            np.zeros_like(scores, bool) if counted else collapsed(raw[:, :size], GUESSING)
             for scores, raw in zip(seen, (first, second), strict=True)
         ]
         for scores, mask in zip(seen, failed, strict=True):
