@@ -20,7 +20,7 @@ def test_the_line_of_a_plan_plans_the_same(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "my conf" / "optimizer"
     own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("_target_: torch.optim.SGD\nlr: 0.1\nspace: {lr: {low: 0.01, high: 1, log: true}}\n", encoding="utf-8")
+    (own / "mine.yaml").write_text("_target_: torch.optim.SGD\nlr: 0.1\nspace: {lr: {low: 0.001, high: 1, log: true}}\n", encoding="utf-8")
     (own.parent / "sweeps").mkdir()
     sheet = "question: Which?\nmetric: val/accuracy\nfactors: {optimizer: [mine, adam]}\ntune: {optimizer.lr: space}\n"
     (own.parent / "sweeps" / "own.yaml").write_text(sheet, encoding="utf-8")

@@ -32,6 +32,8 @@ def end(how: str, wire: Connection) -> None:
     if how == "answer":
         wire.send(how)
     elif how != "exit":
+        if how == "SIGTERM":  # a command that ran in this process before may have left its handler
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), getattr(signal, how))
 
 

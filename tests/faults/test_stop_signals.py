@@ -96,7 +96,7 @@ def test_ctrl_c_in_python_is_a_keyboard_interrupt_with_the_way_back(work_folder:
     run = bakeoff.compose([*LONG, f"tracking.uri=sqlite:///{work_folder}/mlflow.db"])
     stopper = threading.Thread(target=lambda: (wait_for_step(8), os.kill(os.getpid(), signal.SIGINT)))
     stopper.start()
-    with pytest.raises(KeyboardInterrupt, match=r"was stopped by Ctrl-C; bakeoff train resume=\w{12} goes on") as stop:
+    with pytest.raises(KeyboardInterrupt, match=r"was stopped by Ctrl-C; bakeoff train resume=\w{12} continues it") as stop:
         bakeoff.train(run)
     stopper.join()
     assert isinstance(stop.value, RunInterrupted) and signal.getsignal(signal.SIGINT) is signal.default_int_handler

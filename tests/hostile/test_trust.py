@@ -106,7 +106,7 @@ def test_hydras_own_nodes_are_fixed(
     folder = config_dir(name, content, package=f"{package}.own" if name.startswith("hydra/callbacks") else package)
     with pytest.raises(BakeoffError, match=r"^hydra\.\w+: is fixed"):
         compose(words, config_dir=folder)
-    code, _, err = bakeoff("train", "--help", "--config-dir", str(folder), *words)
+    code, _, err = bakeoff("train", "--cfg", "job", "--config-dir", str(folder), *words)
     assert code == 2 and "is fixed" in err.splitlines()[-1] and "Traceback" not in err
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,7 @@ def test_spaces_are_for_the_arms_that_they_name(small: Small) -> None:
         "optimizer.momentum": {"for": {"optimizer": "momentum"}, "choices": [0.8, 0.9]},
         "optimizer.weight_decay": {"for": {"optimizer": ["adam"]}},
     }
+    small = partial(small, allow=["space"])
     momentum, adam = small(tune=tune).planned_arms
     assert adam.spaces["optimizer.lr"] == SearchSpace(1e-3, 1e-2, log=True) != momentum.spaces["optimizer.lr"]
     assert momentum.spaces["optimizer.momentum"].choices == (0.8, 0.9)
