@@ -39,7 +39,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import qmc
 
-from bakeoff.stats import SequentialDesign, holm, paired_power, repeated_confidence_intervals, shapes_differ
+from bakeoff.stats import SequentialDesign, holm, paired_power, repeated_confidence_intervals
 from bakeoff.stats.failures import collapsed
 from bakeoff.stats.image_sampling import image_variance
 from bakeoff.stats.repeated_intervals import SKEW_COST, mean_tests, unit_means
@@ -148,13 +148,12 @@ def evaluate(scores: Array, design: SequentialDesign, *, variances: Array | None
     """
     sweeps, arms, _ = scores.shape
     first, second = np.triu_indices(arms, 1)
-    firsts, seconds = (scores[:, arm].reshape(-1, scores.shape[2]) for arm in (first, second))
-    gaps, apart = firsts - seconds, [shapes_differ(firsts[:, :size], seconds[:, :size]) for size in design.sizes]
+    gaps = (scores[:, first] - scores[:, second]).reshape(-1, scores.shape[2])
     shape, supported, ties, signs = (sweeps, len(first)), [], [], []
     every = [] if variances is None else [variances.ravel()] * len(design.sizes)
     for size in design.sizes:
         seen = np.where(np.arange(gaps.shape[1]) < size, gaps, np.nan)
-        result = repeated_confidence_intervals(seen, design, apart=apart, image_variances=every, n_images=n_images)
+        result = repeated_confidence_intervals(seen, design, image_variances=every, n_images=n_images)
         p_holm = np.array([holm(row) for row in result.p.reshape(shape)])
         low, high, mean = (column.reshape(shape) for column in (result.low, result.high, result.mean))
         with np.errstate(invalid="ignore"):
@@ -309,8 +308,8 @@ def designs(*, sweeps: int) -> list[dict[str, object]]:
         for optimizer in ("rmsprop", "adam"):
             arm, rng = recorded[optimizer], np.random.default_rng(0)
             pairs = np.array([(arm.units(design, rng), arm.units(design, rng)) for _ in range(sweeps)])
-            gaps, apart = pairs[:, 0] - pairs[:, 1], shapes_differ(pairs[:, 0], pairs[:, 1])
-            error, power = (float((mean_tests(gaps + shift, level, apart=apart).p < level).mean()) for shift in (0.0, 0.02))
+            gaps = pairs[:, 0] - pairs[:, 1]
+            error, power = (float((mean_tests(gaps + shift, level).p < level).mean()) for shift in (0.0, 0.02))
             runs = studies * trials + studies * seeds + (3 * studies if choose == "three" else 0)
             spread = math.sqrt(error * (1 - error) / sweeps), math.sqrt(power * (1 - power) / sweeps)
             rows.append({"design": name, "arm": optimizer, "runs": runs, "error": (error, spread[0]), "power": (power, spread[1])})
@@ -352,7 +351,7 @@ def told_apart(first: Array, second: Array, *, counted: bool) -> npt.NDArray[np.
         for scores, mask in zip(seen, failed, strict=True):
             scores[mask] = np.nan
         gaps, failures = unit_means(seen[0] - seen[1], DEFAULT), [1 - unit_means(1.0 - mask, DEFAULT) > 0 for mask in failed]
-        test = mean_tests(gaps, DEFAULT.levels[k], apart=shapes_differ(seen[0], seen[1]))
+        test = mean_tests(gaps, DEFAULT.levels[k])
         more = failures[0].sum(axis=1) - failures[1].sum(axis=1)
         apart |= (test.p < DEFAULT.levels[k]) & (np.sign(test.mean) * more <= 0)
     return apart
@@ -362,14 +361,9 @@ def allowance() -> list[dict[str, object]]:
     """By how much larger a difference must be to be found in 80 % with the allowance for skew, beside what power analysis assumes."""
     rng, rows = np.random.default_rng(0), list[dict[str, object]]()
     for n in (3, 5, 7, 10, 15, 20, 30, 50):
-        first, second = rng.normal(0, math.sqrt(0.5), (2, 20_000, n))
-        noise, apart, ratios = first - second, shapes_differ(first, second), []
+        noise, ratios = rng.standard_normal((20_000, n)), []
         for level in (0.05, 0.0334, 0.011):
-
-            def power(delta: float, noise: Array = noise, apart: npt.NDArray[np.bool_] = apart, level: float = level) -> float:
-                return float((mean_tests(noise + delta, level, apart=apart).p < level).mean()) - 0.8
-
-            needed = brentq(power, 0.05, 40, xtol=0.01)
+            needed = brentq(lambda delta: float((mean_tests(noise + delta, level).p < level).mean()) - 0.8, 0.05, 40, xtol=0.01)  # noqa: B023
             alone = brentq(lambda delta: float(paired_power(n, delta=delta, sd=1.0, alpha=level)) - 0.8, 0.05, 40)  # noqa: B023
             ratios.append(needed / alone)
         rows.append({"values": n, "measured": tuple(ratios), "assumed": float(np.interp(n, *SKEW_COST))})

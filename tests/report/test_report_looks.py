@@ -117,8 +117,8 @@ def test_a_tie_is_called_as_often_as_margin_and_n_predict() -> None:
     for _ in range(times):
         (one,) = one_family(rng.normal(0, math.sqrt(0.5), (2, n)), design=FIVE, margin=margin)
         tied += one.grade == "tie"
-    # The allowance for skew widens nearly half of the intervals.
-    assert 0.4 * expected < tied / times < expected
+    # The allowance for skew widens a third of the intervals.
+    assert 0.65 * expected < tied / times < expected
     assert 0.2 < expected < 0.95  # the check would see a rate that is off in either direction
 
 

@@ -25,7 +25,7 @@ def test_false_winners_are_as_rare_as_the_docs_say() -> None:
         most = 0.05 + 3 * math.sqrt(0.05 * 0.95 / sweeps)
         if "as if" in row["situation"]:
             assert rate > most, row  # what the rates would be without the design
-        else:
+        elif row["situation"] != "one lognormal":  # where the docs say that it does not hold
             assert rate <= most, row
             assert row["coverage"][0] >= 1 - most, row
 

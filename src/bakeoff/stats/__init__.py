@@ -33,7 +33,6 @@ from bakeoff.stats.repeated_intervals import RepeatedIntervals, repeated_confide
 from bakeoff.stats.resolution import images_resolution
 from bakeoff.stats.scores import ALL_BLOCKS, Goal, Scores, mean_over_blocks, mean_over_studies
 from bakeoff.stats.sensitivity import GoodRegion, good_region
-from bakeoff.stats.shapes import shapes_differ
 from bakeoff.stats.survival import CensoredTimes, LogRankTest, SurvivalCurve, kaplan_meier, log_rank_tests
 from bakeoff.stats.tuning_curves import TuningCurve, leading_budgets, tuning_curve
 from bakeoff.stats.variance_components import TuningVariance, tuning_variances, variance_components
@@ -86,7 +85,6 @@ __all__ = [
     "permutation_p",
     "repeated_confidence_intervals",
     "seeds_needed",
-    "shapes_differ",
     "spent_alpha",
     "tukey_all_pairs",
     "tuning_curve",

@@ -17,12 +17,12 @@ from bakeoff.stats.intervals import ALPHA, clopper_pearson
 from bakeoff.stats.multiple_comparisons import holm
 from bakeoff.stats.repeated_intervals import additional_seeds, repeated_confidence_intervals, unit_means
 from bakeoff.stats.scores import ALL_BLOCKS, Array, Goal, Scores, goal_sign, mean_over_blocks, score_matrix
-from bakeoff.stats.shapes import Mask, shapes_differ
 
 Grade = Literal[
     "supported", "as tuned", "tie", "tie as tuned", "identical", "nothing learned", "under-powered", "unknown", "interim", "exploratory"
 ]
 Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 #: Resamples of a permutation test; up to 13 seeds all sign flips are tried and the test is exact.
 N_PERMUTATIONS = 9999
@@ -167,13 +167,7 @@ def compare_family(
     if not len(gaps):
         return []
     image_variances, n_images = _image_variances(family, first, second, design)
-    intervals = repeated_confidence_intervals(
-        gaps,
-        design,
-        apart=[shapes_differ(family.scores[first, :size], family.scores[second, :size]) for size in _analysed(family, design)],
-        image_variances=list(np.nan_to_num(image_variances)),
-        n_images=n_images,
-    )
+    intervals = repeated_confidence_intervals(gaps, design, image_variances=list(np.nan_to_num(image_variances)), n_images=n_images)
     allows = [len(image_variances) > 0 and not np.isnan(column).any() for column in image_variances.T]
     p_holm = holm(intervals.p)
     units = unit_means(gaps, design)
@@ -213,21 +207,17 @@ def compare_family(
     return differences
 
 
-def _analysed(family: Family, design: SequentialDesign) -> list[int]:
-    """The number of seeds at each analysis so far; the last of a design takes all that there are."""
-    seeds = family.scores.shape[1]
-    sizes = [seeds if k + 1 == len(design.sizes) else min(size, seeds) for k, size in enumerate(design.sizes)]
-    return sizes[: next((k + 1 for k, size in enumerate(sizes) if size >= seeds), len(sizes))]
-
-
 def _image_variances(family: Family, first: Indices, second: Indices, design: SequentialDesign) -> tuple[Array, int]:
     """(variances `(analyses, pairs)` of the mean differences over the choice of test images, images), for the analyses so far."""
     variances, n_images = list[Array](), 0
     if family.correct:
         pairs = list(zip(first.tolist(), second.tolist(), strict=True))
-        for size in _analysed(family, design):
-            variance, n_images = pair_image_variances(family.correct, family.arms, pairs, family.seeds[:size])
+        for k, size in enumerate(design.sizes):
+            seen = family.seeds if k + 1 == len(design.sizes) else family.seeds[:size]
+            variance, n_images = pair_image_variances(family.correct, family.arms, pairs, seen)
             variances.append(variance)
+            if size >= len(family.seeds):
+                break
     return np.array(variances).reshape(len(variances), len(first)), n_images
 
 

@@ -12,7 +12,6 @@ from scipy import special
 from bakeoff.stats.alpha_spending import SequentialDesign
 from bakeoff.stats.power import POWER, paired_power
 from bakeoff.stats.scores import Array
-from bakeoff.stats.shapes import Mask, sample_skewness
 
 Counts = npt.NDArray[np.int64]
 
@@ -48,11 +47,9 @@ class RepeatedIntervals:
 
 #: Sample skewness, in its standard errors under normality, from which intervals allow for skew.
 SKEW_FROM = 1.0
-#: Standard errors that are added to the sample skewness: where it is above `SKEW_FROM`, and where the shapes of two arms differ.
-SKEW_ADDED, SKEW_ADDED_APART = 1.0, 2.0
 #: What that costs where nothing is skewed: numbers of values, and by how much larger a difference must be to be found as often as by the
 #: t test alone (normal values, power 80 %, levels .05 to .003; `python benchmarks/operating_characteristics.py allowance`).
-SKEW_COST = ((3, 5, 7, 10, 15, 20, 30, 50), (1.05, 1.25, 1.4, 1.55, 1.25, 1.1, 1.04, 1.02))
+SKEW_COST = ((3, 5, 7, 10, 15, 20, 30, 50), (1.1, 1.16, 1.22, 1.25, 1.14, 1.08, 1.03, 1.02))
 
 
 @dataclass(frozen=True)
@@ -76,15 +73,12 @@ class MeanTests:
     p: Array
 
 
-def mean_tests(
-    values: Array, level: float, *, apart: Mask | None = None, image_variance: Array | None = None, n_images: int = 0
-) -> MeanTests:
+def mean_tests(values: Array, level: float, *, image_variance: Array | None = None, n_images: int = 0) -> MeanTests:
     """Test the mean of each row against 0, by Student's t and, where the values are skewed, also by Hall's transformation.
 
     Student's t errs when one arm's scores are skewed and the other's are not. Where the sample skewness exceeds `SKEW_FROM` standard
     errors, the interval is the union of the t interval and Hall's (1992, "On the removal of skewness by transformation", equation 4),
-    with the skewness further out by `SKEW_ADDED` standard errors, and the p value is the larger of the two. Where the shapes of the arms
-    differ, this is done whatever the sample skewness is, with `SKEW_ADDED_APART`: few values show little of a tail.
+    with the skewness at the far end of one standard error, and the p value is the larger of the two.
 
     What a finite test set adds to the variance of a mean is the same for all values of a row and shrinks with no number of seeds. The half
     width is the root of the sum of the squared half widths that units and images alone would give (Howe 1974): unlike with Satterthwaite's
@@ -93,7 +87,6 @@ def mean_tests(
     Args:
         values: `(rows, units)`, NaN where there is none.
         level: the error rate of the interval.
-        apart: whether a row is the difference of two arms of unlike shapes, `(rows,)`; None for none (see `shapes.shapes_differ`).
         image_variance: variance of each row's mean over the choice of test images, `(rows,)`; None for none.
         n_images: test images.
 
@@ -117,22 +110,19 @@ def mean_tests(
         return widths
 
     no_spread = se <= 1e-12 * np.maximum(1.0, np.abs(mean))
-    apart = np.zeros(len(values), bool) if apart is None else apart
-    skewness, skewness_se = sample_skewness(values)
-    safe_se = np.where(no_spread, 1.0, se)
-    # Only the units' part of the variance is skewed.
-    t, scale = mean / safe_se, (np.sqrt(unit_variance) / safe_se) ** 3 / root_n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = mean / np.where(no_spread, 1.0, se)
+        skewness = (deviations**3).sum(axis=1) / (deviations**2).sum(axis=1) ** 1.5 * n * np.sqrt(n - 1) / (n - 2)
+        skewness_se = np.sqrt(6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3)))
+        # Only the units' part of the variance is skewed.
+        scale = (np.sqrt(unit_variance) / se) ** 3 / root_n
     p = _p_value(np.abs(mean), half_width_at)
     half_width = half_width_at(level)
     low, high = mean - half_width, mean + half_width
-    added = np.where(apart, SKEW_ADDED_APART, SKEW_ADDED)
-    skewed = (n > 2) & ~no_spread & ((np.abs(skewness) > SKEW_FROM * skewness_se) | (apart & np.isfinite(skewness)))
+    skewed = (n > 2) & ~no_spread & (np.abs(skewness) > SKEW_FROM * skewness_se)
     if skewed.any():
-        # Without any skewness in the sample, a tail is feared on the side of 0.
-        direction = np.where(skewness == 0, np.where(mean > 0, -1.0, 1.0), np.sign(skewness))
-        a = np.ones(len(values))
-        a[skewed] = ((skewness + direction * added * np.where(n > 2, skewness_se, 0.0)) * scale)[skewed]
-        q = half_width / safe_se
+        a = np.where(skewed, (skewness + np.sign(skewness) * skewness_se) * scale, 1.0)
+        q = half_width / np.where(no_spread, 1.0, se)
         transformed = np.maximum(0.0, np.sign(t) * _hall(t, a)) * se
         p = np.where(skewed, np.maximum(p, _p_value(transformed, half_width_at)), p)
         low = np.where(skewed, np.minimum(low, mean - _hall_inverse(q, a) * se), low)
@@ -165,12 +155,7 @@ def _hall_inverse(y: Array, a: Array) -> Array:
 
 
 def repeated_confidence_intervals(
-    differences: Array,
-    design: SequentialDesign,
-    *,
-    apart: Sequence[Mask] = (),
-    image_variances: Sequence[Array] = (),
-    n_images: int = 0,
+    differences: Array, design: SequentialDesign, *, image_variances: Sequence[Array] = (), n_images: int = 0
 ) -> RepeatedIntervals:
     """Intervals of paired differences at the level of each analysis, intersected over the analyses, and p values over the analyses.
 
@@ -183,7 +168,6 @@ def repeated_confidence_intervals(
     Args:
         differences: paired differences `(pairs, seeds)`, seeds in the order of the plan; NaN where one of the arms has no score.
         design: the numbers of seeds at which analyses are made, and the studies.
-        apart: for each analysis, whether the shapes of each pair's arms differ, `(pairs,)` (see `shapes.shapes_differ`).
         image_variances: for each analysis, the variance of each pair's mean over the choice of test images, `(pairs,)`; without them the
             intervals are about these images alone.
         n_images: test images.
@@ -209,8 +193,7 @@ def repeated_confidence_intervals(
             ps.append(np.full(pairs, np.nan))
             continue
         image_variance = image_variances[k] if k < len(image_variances) else image_variance
-        units_seen, of_shapes = unit_means(seen, design), apart[k] if k < len(apart) else None
-        test = mean_tests(units_seen, design.levels[k], apart=of_shapes, image_variance=image_variance, n_images=n_images)
+        test = mean_tests(unit_means(seen, design), design.levels[k], image_variance=image_variance, n_images=n_images)
         testable = grown & (test.n > 1)
         low = np.where(testable, np.maximum(low, test.low), low)
         high = np.where(testable, np.minimum(high, test.high), high)
