@@ -23,7 +23,7 @@ TUNE = {
 }
 FIXED = {
     "data": "fashion_mnist", "data.subset": 400, "data.batch_size": 64, "model": "alexnet_mini", "model.width": 0.125,
-    "trainer.max_epochs": 1, "trainer.accelerator": "cpu",
+    "trainer.max_epochs": 4, "trainer.accelerator": "cpu",
 }  # fmt: skip
 
 
